@@ -1,0 +1,101 @@
+// Where a fiber stands while it does not run: Boost.Context's jump_fcontext.
+//
+// A jump saves and restores the registers that the ABI says a call preserves (x86_64: rbx, rbp, r12 to r15,
+// the stack pointer, MXCSR and the x87 control word; aarch64: x19 to x30, d8 to d15). It does not save the
+// signal mask, the thread pointer, errno, or the C++ exception state: fiber.cpp carries what belongs to a fiber.
+#pragma once
+
+#include <boost/context/detail/fcontext.hpp>
+#include <cstddef>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define TENDRIL_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TENDRIL_ASAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define TENDRIL_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TENDRIL_TSAN 1
+#endif
+#endif
+
+#ifdef TENDRIL_ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef TENDRIL_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace tendril::core {
+
+struct context {
+  boost::context::detail::fcontext_t sp = nullptr;  // the saved stack pointer
+#ifdef TENDRIL_ASAN
+  void* fake_stack = nullptr;
+  const void* stack_bottom = nullptr;
+  std::size_t stack_size = 0;
+#endif
+#ifdef TENDRIL_TSAN
+  void* tsan = nullptr;
+#endif
+};
+
+using context_entry = void (*)(boost::context::detail::transfer_t);
+
+// A context that, at the first jump to it, calls `entry` on the stack [bottom, top).
+inline void make_context(context& c, void* bottom, void* top, context_entry entry) noexcept {
+  std::size_t size = std::size_t(static_cast<char*>(top) - static_cast<char*>(bottom));
+  c.sp = boost::context::detail::make_fcontext(top, size, entry);
+#ifdef TENDRIL_ASAN
+  c.stack_bottom = bottom;
+  c.stack_size = size;
+#endif
+#ifdef TENDRIL_TSAN
+  c.tsan = __tsan_create_fiber(0);
+#endif
+}
+
+inline void destroy_context([[maybe_unused]] context& c) noexcept {
+#ifdef TENDRIL_TSAN
+  if (c.tsan) __tsan_destroy_fiber(c.tsan);
+  c.tsan = nullptr;
+#endif
+}
+
+// Leaves `from`, which will never run again if `ending`, and continues `to`, which receives `cargo`.
+// Returns when somebody jumps back, with their cargo and where they stand.
+inline boost::context::detail::transfer_t jump([[maybe_unused]] context& from, context& to, void* cargo,
+                                               [[maybe_unused]] bool ending) noexcept {
+#ifdef TENDRIL_ASAN
+  __sanitizer_start_switch_fiber(ending ? nullptr : &from.fake_stack, to.stack_bottom, to.stack_size);
+#endif
+#ifdef TENDRIL_TSAN
+  if (!from.tsan) from.tsan = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(to.tsan, 0);
+#endif
+  auto arrived = boost::context::detail::jump_fcontext(to.sp, cargo);
+#ifdef TENDRIL_ASAN
+  __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
+#endif
+  return arrived;
+}
+
+// The first thing a new context does: tells the sanitizers where it came from.
+inline void arrived_first([[maybe_unused]] context& from) noexcept {
+#ifdef TENDRIL_ASAN
+  // The first fiber that a kernel thread's own stack switches to learns that stack's bounds.
+  const void* bottom;
+  std::size_t size;
+  __sanitizer_finish_switch_fiber(nullptr, &bottom, &size);
+  if (!from.stack_bottom) {
+    from.stack_bottom = bottom;
+    from.stack_size = size;
+  }
+#endif
+}
+
+}  // namespace tendril::core

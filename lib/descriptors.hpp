@@ -1,0 +1,53 @@
+// What the process knows of its descriptors: how often each number was closed, and which descriptions nobody
+// else can see. Shared by all kernel threads.
+//
+// A number that is closed and opened again is another file: whoever remembers something of a descriptor
+// remembers its generation too, and forgets when they differ.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "sys.hpp"
+
+namespace tendril::core {
+
+struct descriptor {
+  std::atomic<std::uint32_t> generation{0};
+  // Made by a call of this process that we saw, and since then neither inherited by a child nor sent to anybody.
+  std::atomic<std::uint32_t> private_since{0};  // the value of descriptors::sharing, plus one
+};
+
+class descriptors {
+ public:
+  static constexpr int limit = 1 << 24;
+  // The entry for fd, made when it does not exist; null for numbers out of range, or without memory.
+  static descriptor* at(int fd) noexcept {
+    if (fd < 0 || fd >= limit) return nullptr;
+    descriptor* c = chunks_[fd / per_chunk].load(std::memory_order_acquire);
+    if (!c) c = add_chunk(fd / per_chunk);
+    return c ? c + fd % per_chunk : nullptr;
+  }
+  static std::uint32_t generation(int fd) noexcept {
+    descriptor* d = at(fd);
+    return d ? d->generation.load(std::memory_order_acquire) : 0;
+  }
+  // fd was made just now, by a call that gives nobody else access to its description.
+  static void made_private(int fd) noexcept {
+    if (descriptor* d = at(fd)) d->private_since.store(sharing_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+  static bool is_private(int fd) noexcept {
+    descriptor* d = at(fd);
+    return d && d->private_since.load(std::memory_order_relaxed) == sharing_.load(std::memory_order_relaxed) + 1;
+  }
+  // Descriptions were shared (fork, SCM_RIGHTS): none that exists now counts as private any more.
+  static void shared() noexcept { sharing_.fetch_add(1, std::memory_order_relaxed); }
+
+ private:
+  static constexpr int per_chunk = 4096;
+  static descriptor* add_chunk(int i) noexcept;
+  static std::atomic<descriptor*> chunks_[limit / per_chunk];
+  static std::atomic<std::uint32_t> sharing_;
+};
+
+}  // namespace tendril::core

@@ -1,0 +1,102 @@
+// The fiber: a context with a stack, a parent, and what travels with it from switch to switch.
+// Everything here belongs to one kernel thread, the fiber's home; only the reference count is shared.
+#pragma once
+
+#include <tendril/detail/core.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "context.hpp"
+#include "list.hpp"
+#include "stack.hpp"
+
+namespace tendril::core {
+
+struct fiber_home;
+
+// The C++ run-time's per-thread exception state (Itanium C++ ABI 2.2.2): which exceptions are being handled,
+// and how many thrown ones are not caught yet. Swapped at a switch, so that each fiber has its own.
+struct eh_state {
+  void* caught = nullptr;
+  unsigned int uncaught = 0;
+};
+
+struct fiber : list_node {  // in fiber_home::fibers
+  context ctx;
+  fiber_home* home = nullptr;
+  fiber_status state = fiber_status::fresh;
+  fiber_kind kind = fiber_kind::explicit_switch;
+  bool orphan = false;     // lost its last handle while it ran: unwound as soon as it is suspended
+  bool lost = false;       // belongs to the parent process of a fork
+  eh_state eh;
+  message* letter = nullptr;      // what it finds when it runs again
+  const void* awaits = nullptr;   // the family of the value it waits for in an explicit switch
+  fiber* parent = nullptr;        // holds a reference
+  const body* what = nullptr;
+  stack stk;
+  // Where to go when it has finished: the living ancestor, or the hub's next fiber.
+  fiber* (*successor)(fiber* self) noexcept = nullptr;
+
+  // What it waits for while it is parked, and how that ended.
+  const wait_info* waiting = nullptr;
+  wake woken = wake::unparked;
+  void* pending = nullptr;  // a std::exception_ptr*, see core::interrupt
+
+  // Another kernel thread's unpark, on its way to the home hub.
+  std::atomic<bool> in_inbox{false};
+  fiber* next_in_inbox = nullptr;
+  fiber* next_doomed = nullptr;
+
+  std::atomic<std::uint32_t> refs{1};
+  std::size_t stack_size = 0;
+  std::uint64_t id = 0;
+  char name[24] = {};
+
+  void* payload() noexcept { return reinterpret_cast<char*>(this) + payload_offset(); }
+  static constexpr std::size_t payload_offset() noexcept { return (sizeof(fiber) + 15) & ~std::size_t(15); }
+};
+
+// What the fibers of one kernel thread share; the hub derives from it.
+struct fiber_home {
+  fiber main;
+  list<fiber> fibers;         // every fiber that has a stack, and main
+  std::size_t unfinished = 0; // fibers that were started and have not finished, main not counted
+  stack_pool stacks;
+  eh_state* eh_globals = nullptr;  // this kernel thread's; null until a C++ program tells
+  tracer trace = nullptr;
+  void* trace_context = nullptr;
+  int tid = 0;
+  fiber* leftover = nullptr;            // finished, or suspended and held by nobody: see settle()
+  std::atomic<std::size_t> users{1};    // its kernel thread, and every fiber made there
+  void (*destroy)(fiber_home*) noexcept = nullptr;
+  std::atomic<fiber*> doomed{nullptr};  // lost their last handle on another kernel thread
+
+  fiber_home() noexcept;
+  ~fiber_home() = default;
+};
+
+// The one variable with per-thread meaning: who is running. Null on kernel threads without fibers.
+extern __thread fiber* current __attribute__((tls_model("initial-exec")));
+
+// Makes this kernel thread's home (the hub layer provides it).
+fiber_home* make_home() noexcept;
+
+inline fiber* ensure_current() noexcept {
+  if (!current) make_home();
+  return current;
+}
+
+// Gives a fresh fiber its stack; false: no memory.
+bool prepare(fiber* f) noexcept;
+// The bare switch from `self`, which is running and was given its new state, to `to`. When it returns, settle()
+// is due (at once, unless there is a message of the other fiber to read first).
+void switch_to(fiber* self, fiber* to, bool ending = false) noexcept;
+// Unwinds a fiber suspended in an explicit switch although somebody still holds it; one that does not end is
+// marked an orphan, so that it is not tried twice.
+void unwind_held(fiber* f) noexcept;
+// The kernel thread, or a fiber, is done with its home; the memory goes with the last one.
+void leave_home(fiber_home* home) noexcept;
+
+}  // namespace tendril::core

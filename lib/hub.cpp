@@ -1,0 +1,240 @@
+#include "hub.hpp"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include <new>
+
+extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
+extern "C" void* __dso_handle;
+
+namespace tendril::core {
+
+constinit std::atomic<hub*> hub::registry{nullptr};
+constinit std::atomic<std::uint32_t> hub::registry_lock{0};
+
+namespace {
+
+constexpr nanoseconds trim_interval = 1'000'000'000;
+std::atomic<reaper> end_of_thread{nullptr};
+
+void child_of_fork() noexcept {
+  hub::registry_lock = 0;
+  hub* mine = current ? hub::of(current) : nullptr;
+  // The hubs of the other kernel threads stayed in the parent process.
+  hub::registry = mine;
+  if (!mine) return;
+  mine->next_hub = nullptr;
+  mine->after_fork();
+}
+
+void register_fork_handler() noexcept {
+  static std::atomic<bool> done{false};
+  if (!done.exchange(true)) pthread_atfork(nullptr, nullptr, child_of_fork);
+}
+
+void thread_ends(void* p) noexcept {
+  hub* h = static_cast<hub*>(p);
+  // The main thread's end is the process's: what is unfinished then is abandoned, like threads are.
+  if (h->tid == sys::getpid()) return;
+  h->shut_down();
+}
+
+}  // namespace
+
+fiber_home* make_home() noexcept {
+  register_fork_handler();
+  void* memory = sys::map(sizeof(hub));
+  if (!memory) sys::die("no memory for a hub");
+  hub* h = new (memory) hub;
+  h->destroy = [](fiber_home* home) noexcept {
+    hub* gone = static_cast<hub*>(home);
+    gone->~hub();
+    sys::unmap(gone, sizeof(hub));
+  };
+  if (!h->ready.reserve(1)) sys::die("no memory for a hub");
+  current = &h->main;
+  {
+    registry_guard guard;
+    h->next_hub = hub::registry;
+    hub::registry = h;
+  }
+  __cxa_thread_atexit_impl(thread_ends, h, &__dso_handle);
+  return h;
+}
+
+void set_reaper(reaper r) noexcept { end_of_thread = r; }
+
+void hub::wake(fiber* f, core::wake why) noexcept {
+  if (f->state != fiber_status::parked) return;
+  f->woken = why;
+  f->state = fiber_status::ready;
+  of(f)->ready.push(f);
+}
+
+fiber* hub::next() noexcept {
+  breath_ = full_breath;
+  if ((++turns_ & 31) == 0) look_if_due();
+  if (!mail.empty()) [[unlikely]] mail.drain([](fiber* f) { wake(f, wake::unparked); });
+  while (ready.empty()) look(true);
+  return ready.pop();
+}
+
+void hub::look_if_due() noexcept {
+  std::uint64_t t = arch::ticks();
+  if (t - looked_ < arch::ticks_per_tenth_ms()) return;
+  looked_ = t;
+  look(false);
+}
+
+void hub::out_of_breath() noexcept {
+  breath_ = full_breath;
+  look_if_due();
+  if (!ready.empty()) yield();
+}
+
+void hub::look(bool block) noexcept {
+  if (block) {
+    if (timers.empty() && !io.has_waiters() && remote_waits == 0 && mail.empty() &&
+        signals.load(std::memory_order_relaxed) == signals_seen_) {
+      return deadlock();
+    }
+    sleeping_.store(true, std::memory_order_seq_cst);
+    if (!mail.empty() || closed_elsewhere_.load() || signals.load() != signals_seen_) block = false;
+  }
+  nanoseconds t = block || !timers.empty() ? now() : 0;
+  if (block) {
+    deadline until = timers.next();
+    // A thread that has nothing to do gives the memory of stacks that it does not use back, once a second.
+    if (until.at - t > trim_interval && t - trimmed_ >= trim_interval) {
+      trimmed_ = t;
+      if (stacks.trim()) until = deadline::after(t, trim_interval);
+    }
+    timespec wait{}, *timeout = nullptr;
+    if (!until.is_never()) {
+      nanoseconds left = until.at > t ? until.at - t : 0;
+      wait = {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
+      timeout = &wait;
+    }
+    io.poll(timeout);
+    t = now();
+  } else if (io.has_waiters()) {
+    timespec none{};
+    io.poll(&none);
+  }
+  sleeping_.store(false, std::memory_order_relaxed);
+  if (!timers.empty()) timers.run(t);
+  if (!mail.empty()) mail.drain([](fiber* f) { wake(f, wake::unparked); });
+  if (closed_elsewhere_.load(std::memory_order_relaxed) && closed_elsewhere_.exchange(false)) io.wake_all_closed();
+  if (signals.load(std::memory_order_relaxed) != signals_seen_) deliver_signals();
+}
+
+void hub::deliver_signals() noexcept {
+  signals_seen_ = signals.load(std::memory_order_relaxed);
+  if (main.state == fiber_status::parked && main.waiting->interruptible) wake(&main, wake::signal);
+  for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
+    if (f->state == fiber_status::parked && f->waiting->for_signal) wake(f, wake::signal);
+  }
+}
+
+void hub::note_signal(bool restart) noexcept {
+  if (!restart) signals_norestart.fetch_add(1, std::memory_order_relaxed);
+  signals.fetch_add(1, std::memory_order_seq_cst);
+  ring();
+}
+
+void hub::ring() noexcept {
+  if (sleeping_.exchange(false, std::memory_order_seq_cst)) io.interrupt();
+}
+
+void hub::note_closed() noexcept {
+  closed_elsewhere_ = true;
+  ring();
+}
+
+// Nobody can run, and nothing that this hub knows of can change that.
+void hub::deadlock() noexcept {
+  fiber* victim = nullptr;
+  if (main.state == fiber_status::parked) {
+    victim = &main;
+  } else {
+    for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
+      if (f->state == fiber_status::parked) victim = f;
+    }
+  }
+  if (!victim) {
+    // The last fiber of a forked child has ended, as its last thread would have.
+    if (main.lost) exit(0);
+    sys::die("no fiber can run: the main fiber waits in a switch for one that has ended or waits for ever");
+  }
+  wake(victim, wake::deadlock);
+}
+
+void hub::after_fork() noexcept {
+  tid = sys::gettid();
+  io.after_fork();
+  timers.clear();
+  ready.clear();
+  mail.clear();
+  remote_waits = 0;
+  for (fiber* f = fibers.front(); f;) {
+    fiber* next = fibers.after(*f);
+    if (f->state == fiber_status::parked || f->state == fiber_status::ready) {
+      f->lost = true;
+      f->state = fiber_status::finished;
+      if (f != &main) {
+        f->unlink();
+        unfinished--;
+      }
+    }
+    f = next;
+  }
+}
+
+void hub::shut_down() noexcept {
+  // Each unfinished task gets one fiber_exit. One that waits again while it unwinds is given a few turns, then
+  // abandoned: a thread's end must not hang.
+  if (reaper reap_task = end_of_thread) {
+    for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
+      if (f->kind == fiber_kind::task && f != current) reap_task(f);
+    }
+    for (int turn = 0; turn < 100 && !ready.empty(); turn++) yield();
+  }
+  // Fibers suspended by a switch of their own are unwound too, whoever holds them.
+  for (int round = 0; round < 1000; round++) {
+    fiber* f = fibers.front();
+    while (f && (f == &main || f->state != fiber_status::switched || f->orphan)) f = fibers.after(*f);
+    if (!f) break;
+    unwind_held(f);
+  }
+  {
+    registry_guard guard;
+    for (hub* h = registry; h; h = h->next_hub) {
+      if (h->next_hub == this) h->next_hub = next_hub;
+    }
+    if (registry == this) registry = next_hub;
+  }
+  current = nullptr;
+  leave_home(this);
+}
+
+void forget_descriptor(int fd) noexcept {
+  descriptor* d = descriptors::at(fd);
+  if (!d) return;
+  std::uint32_t old = d->generation.fetch_add(1, std::memory_order_acq_rel);
+  if (!hub::any()) return;
+  if (current && !hub::registry.load()->next_hub) return hub::of(current)->io.forget(fd, old);
+  hub::for_each([&](hub& h) { h.io.forget(fd, old); });
+}
+
+void wake_closed_waiters(int fd) noexcept {
+  if (!hub::any()) return;
+  hub* mine = current ? hub::of(current) : nullptr;
+  if (mine) mine->io.wake_closed(fd);
+  if (mine && !mine->next_hub && hub::registry == mine) return;
+  hub::for_each([&](hub& h) {
+    if (&h != mine && h.io.has_waiters()) h.note_closed();
+  });
+}
+
+}  // namespace tendril::core

@@ -1,0 +1,72 @@
+// The poller of one hub: which fibers wait for which descriptors, on one epoll instance.
+//
+// A descriptor is registered once, edge-triggered and for everything, when a fiber first waits for it, and
+// stays registered until it is closed: waiting costs no system call after that. Edge-triggering is safe
+// because whoever waits has tried first and was refused: what happens after the try is an edge that is still
+// to be reported. An edge wakes every fiber that waits for it; all but one may try in vain and wait again.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <cstdint>
+
+#include "descriptors.hpp"
+#include "fiber.hpp"
+#include "list.hpp"
+
+namespace tendril::core {
+
+// One fiber's wait for one descriptor; lives in its frame while it is parked.
+struct io_waiter : list_node {
+  fiber* who = nullptr;
+  int fd = -1;
+  std::uint32_t events = 0;  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count)
+  std::uint32_t generation = 0;
+};
+
+class poller {
+ public:
+  ~poller();
+  // Lists the waiter; 0, or -errno of epoll_ctl: -EPERM for files, which are always ready.
+  int add(io_waiter& w) noexcept;
+  void remove(io_waiter& w) noexcept;
+  bool has_waiters() const noexcept { return waiting_ > 0; }
+  // Waits for events (null: for ever), and calls wake() for the fibers concerned. Returns false when a signal
+  // ended the wait.
+  bool poll(const timespec* timeout) noexcept;
+  // fd is about to be closed: it is taken out of the epoll instance. Any thread.
+  void forget(int fd, std::uint32_t generation) noexcept;
+  // Wakes everybody whose descriptor has been closed since. Own thread.
+  void wake_closed(int fd) noexcept;
+  void wake_all_closed() noexcept;
+  // Interrupts poll() from another thread, or from a signal handler.
+  void interrupt() noexcept;
+  // After fork: the epoll instance is the parent's, and so are the waiters.
+  void after_fork() noexcept;
+  // Whether fd is one that this poller uses for itself, which the program does not know of.
+  bool owns(int fd) const noexcept { return fd >= 0 && (fd == epoll_ || fd == event_); }
+  // The program wants this number: moves our file behind it to another one.
+  void move_away(int fd) noexcept;
+
+ private:
+  struct slot {
+    list<io_waiter> waiters;
+    std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
+  };
+  static constexpr int per_chunk = 1024;
+  slot* at(int fd, bool make) noexcept;
+  bool open() noexcept;
+  bool watch_own_event() noexcept;
+  // The program closed our epoll instance behind our back: makes a new one and registers all waiters again.
+  void rebuild() noexcept;
+  template <class F>
+  void for_each_slot(F f) noexcept;
+
+  int epoll_ = -1;
+  int event_ = -1;  // eventfd: interrupt()
+  std::size_t waiting_ = 0;
+  std::atomic<slot*> chunks_[descriptors::limit / per_chunk] = {};
+  epoll_event events_[256];
+};
+
+}  // namespace tendril::core

@@ -1,0 +1,59 @@
+// The ready queue: the fibers that can run, first come first served.
+//
+// A ring of (fiber, saved stack pointer) rather than a linked list, because then the fiber that will run eight
+// switches from now is known, and its stack can be on its way into the cache by then.
+#pragma once
+
+#include "array.hpp"
+#include "fiber.hpp"
+
+namespace tendril::core {
+
+class ready_queue {
+ public:
+  // Room for n fibers; made when fibers are made, so that push cannot fail.
+  bool reserve(std::size_t n) noexcept {
+    if (n <= ring_.capacity()) return true;
+    std::size_t old = ring_.capacity();
+    if (!ring_.reserve(n)) return false;
+    // What had wrapped around the old end goes behind the rest.
+    std::size_t start = old ? head_ & (old - 1) : 0;
+    if (start + count_ > old) {
+      for (std::size_t i = 0; i < start + count_ - old; i++) ring_[old + i] = ring_[i];
+    }
+    head_ = start;
+    return true;
+  }
+  bool empty() const noexcept { return count_ == 0; }
+  std::size_t size() const noexcept { return count_; }
+  void push(fiber* f) noexcept {
+    ring_[(head_ + count_) & mask()] = {f, f->ctx.sp};
+    count_++;
+  }
+  fiber* pop() noexcept {
+    fiber* f = ring_[head_ & mask()].who;
+    if (count_ > ahead) {
+      const entry& later = ring_[(head_ + ahead) & mask()];
+      __builtin_prefetch(later.sp);
+      __builtin_prefetch(later.who);
+    }
+    head_++;
+    count_--;
+    return f;
+  }
+  void clear() noexcept { count_ = 0; }
+
+ private:
+  static constexpr std::size_t ahead = 8;
+  struct entry {
+    fiber* who;
+    const void* sp;
+  };
+  std::size_t mask() const noexcept { return ring_.capacity() - 1; }
+
+  page_array<entry> ring_;
+  std::size_t head_ = 0;
+  std::size_t count_ = 0;
+};
+
+}  // namespace tendril::core

@@ -1,0 +1,126 @@
+#include "stack.hpp"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace tendril::core {
+
+namespace {
+
+constexpr int madv_guard_install = 102;  // Linux 6.13
+constexpr std::size_t region_bytes = std::size_t(512) << 20;
+
+int class_of(std::size_t size) noexcept {
+  int c = 0;
+  while ((stack_pool::smallest << c) < size) c++;
+  return c;
+}
+
+// Page-aligned tops would put every fiber's hottest frames into the same cache sets.
+std::size_t colour(std::uint32_t n) noexcept { return (n % 16) * 64; }
+
+}  // namespace
+
+std::size_t stack_pool::default_size() noexcept {
+  static const std::size_t size = [] {
+    const char* s = getenv("TENDRIL_STACK_SIZE");
+    if (!s || !*s) return std::size_t(64 * 1024);
+    char* end;
+    unsigned long v = strtoul(s, &end, 10);
+    if (*end == 'k' || *end == 'K') v <<= 10, end++;
+    else if (*end == 'm' || *end == 'M') v <<= 20, end++;
+    if (*end || v < smallest || v > largest) {
+      sys::say("TENDRIL_STACK_SIZE=", s, " is not a size from 16k to 1024m; using 64k");
+      return std::size_t(64 * 1024);
+    }
+    return std::size_t(v);
+  }();
+  return size;
+}
+
+bool stack_pool::guard(std::byte* page) noexcept {
+  static std::atomic<int> way{0};  // 0: by MADV_GUARD_INSTALL, 1: by mprotect, 2: none
+  if (way.load(std::memory_order_relaxed) == 0) {
+    if (sys::advise(page, stack::guard_size, madv_guard_install) == 0) return true;
+    way = 1;
+  }
+  if (way.load(std::memory_order_relaxed) == 1) {
+    if (sys::protect(page, stack::guard_size, 0 /* PROT_NONE */) == 0) return true;
+    way = 2;
+    sys::say("no more guard pages (see vm.max_map_count): further fiber stacks are not guarded");
+  }
+  return false;
+}
+
+bool stack_pool::add_region(size_class& c, std::size_t stack_size) noexcept {
+  if (!regions_.reserve(region_count_ + 1)) return false;
+  // Where address space is short (ulimit -v, vm.overcommit_memory=2), smaller regions still work.
+  for (std::size_t size = region_bytes > stack_size ? region_bytes : stack_size;; size /= 4) {
+    if (size < stack_size) size = stack_size;
+    if (void* p = sys::map(size, MAP_NORESERVE | MAP_STACK)) {
+      sys::advise(p, size, MADV_NOHUGEPAGE);  // a touched page must not bring 2 MB
+      regions_[region_count_++] = {p, size};
+      c.next = static_cast<std::byte*>(p);
+      c.end = c.next + size / stack_size * stack_size;
+      return true;
+    }
+    if (size == stack_size) return false;
+  }
+}
+
+stack stack_pool::take(std::size_t size) noexcept {
+  if (size == 0) size = default_size();
+  if (size > largest) return {};
+  int k = class_of(size);
+  size_class& c = classes_[k];
+  if (c.count) {
+    stack s = c.free[--c.count];
+    if (c.count < c.low_water) c.low_water = c.count;
+    if (c.trimmed > c.count) c.trimmed = c.count;
+    return s;
+  }
+  std::size_t stack_size = smallest << k;
+  if (c.next == c.end && !add_region(c, stack_size)) return {};
+  stack s;
+  s.base = c.next;
+  s.size = std::uint32_t(stack_size);
+  s.top = s.base + stack_size - colour(carved_++);
+  c.next += stack_size;
+  s.guarded = guard(s.base);
+  // Room in the free list is made now, so that giving the stack back cannot fail.
+  if (!c.free.reserve(std::size_t(carved_) + 1)) return {};
+  return s;
+}
+
+void stack_pool::give_back(const stack& s) noexcept {
+#ifdef __SANITIZE_ADDRESS__
+  __asan_unpoison_memory_region(s.bottom(), std::size_t(s.top - s.bottom()));
+#endif
+  size_class& c = classes_[class_of(s.size)];
+  c.free[c.count++] = s;
+}
+
+bool stack_pool::trim() noexcept {
+  bool left = false;
+  for (size_class& c : classes_) {
+    // The bottom `low_water` entries of the list were not taken since the last call.
+    for (std::size_t i = c.trimmed; i < c.low_water; i++) {
+      const stack& s = c.free[i];
+      sys::advise(s.bottom(), std::size_t(s.base + s.size - s.bottom()), MADV_DONTNEED);
+    }
+    if (c.low_water > c.trimmed) c.trimmed = c.low_water;
+    c.low_water = c.count;
+    left |= c.trimmed < c.count;
+  }
+  return left;
+}
+
+stack_pool::~stack_pool() {
+  for (std::size_t i = 0; i < region_count_; i++) sys::unmap(regions_[i].start, regions_[i].size);
+}
+
+}  // namespace tendril::core

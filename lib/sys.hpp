@@ -1,0 +1,105 @@
+// The system calls that the runtime makes for itself. They return -errno and never touch errno, so they can
+// be made anywhere, and the shim, which takes over their libc namesakes, never sees them.
+#pragma once
+
+#include <linux/futex.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "arch/arch.hpp"
+
+namespace tendril::sys {
+
+template <class... A>
+inline long call(long number, A... a) noexcept {
+  return arch::system_call(number, (long)a...);
+}
+
+inline bool failed(long r) noexcept { return (unsigned long)r > -4096UL; }
+
+inline int gettid() noexcept { return (int)call(SYS_gettid); }
+inline int getpid() noexcept { return (int)call(SYS_getpid); }
+
+inline void* map(std::size_t size, int extra_flags = 0) noexcept {
+  long p = call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1, 0);
+  return failed(p) ? nullptr : (void*)p;
+}
+inline void unmap(void* p, std::size_t size) noexcept { call(SYS_munmap, p, size); }
+inline void* remap(void* p, std::size_t old_size, std::size_t new_size) noexcept {
+  long q = call(SYS_mremap, p, old_size, new_size, MREMAP_MAYMOVE);
+  return failed(q) ? nullptr : (void*)q;
+}
+inline int advise(void* p, std::size_t size, int advice) noexcept {
+  return (int)call(SYS_madvise, p, size, advice);
+}
+inline int protect(void* p, std::size_t size, int prot) noexcept {
+  return (int)call(SYS_mprotect, p, size, prot);
+}
+
+inline long read(int fd, void* p, std::size_t n) noexcept { return call(SYS_read, fd, p, n); }
+inline long write(int fd, const void* p, std::size_t n) noexcept { return call(SYS_write, fd, p, n); }
+inline int close(int fd) noexcept { return (int)call(SYS_close, fd); }
+
+inline int epoll_create() noexcept { return (int)call(SYS_epoll_create1, EPOLL_CLOEXEC); }
+inline int epoll_ctl(int ep, int op, int fd, epoll_event* e) noexcept {
+  return (int)call(SYS_epoll_ctl, ep, op, fd, e);
+}
+// Waits at most `timeout` (null: for ever). Kernels before 5.11 lack epoll_pwait2: then in whole
+// milliseconds, rounded up.
+int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout) noexcept;
+inline int eventfd() noexcept { return (int)call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+inline int futex_wait(const void* word, std::uint32_t expected, const timespec* timeout = nullptr) noexcept {
+  return (int)call(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout, 0, 0);
+}
+inline int futex_wake(const void* word, int n) noexcept {
+  return (int)call(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, 0, 0, 0);
+}
+
+// Writes the pieces as one line on standard error, then (die) ends the process with SIGABRT.
+struct text {
+  const char* p;
+  std::size_t n;
+  text(const char* s) noexcept : p(s), n(__builtin_strlen(s)) {}
+  text(const char* s, std::size_t len) noexcept : p(s), n(len) {}
+};
+void say_line(const text* pieces, int count) noexcept;
+[[noreturn]] void abort_now() noexcept;
+
+template <class... T>
+inline void say(T... pieces) noexcept {
+  const text all[] = {"tendril: ", pieces..., "\n"};
+  say_line(all, sizeof all / sizeof *all);
+}
+template <class... T>
+[[noreturn]] inline void die(T... pieces) noexcept {
+  say(pieces...);
+  abort_now();
+}
+
+// A number as text, for say().
+struct number {
+  char digits[24];
+  int length;
+  explicit number(long v) noexcept {
+    char* p = digits + sizeof digits;
+    unsigned long u = v < 0 ? 0UL - (unsigned long)v : (unsigned long)v;
+    do *--p = char('0' + u % 10);
+    while (u /= 10);
+    if (v < 0) *--p = '-';
+    length = int(digits + sizeof digits - p);
+    __builtin_memmove(digits, p, (std::size_t)length);
+  }
+  operator text() const noexcept { return {digits, (std::size_t)length}; }
+};
+
+}  // namespace tendril::sys
