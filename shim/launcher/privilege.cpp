@@ -1,0 +1,41 @@
+#include "privilege.hpp"
+
+#include <endian.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+namespace tendril::launcher {
+
+namespace {
+
+bool gives_capabilities(int fd) {
+  vfs_ns_cap_data caps = {};
+  ssize_t size = fgetxattr(fd, "security.capability", &caps, sizeof caps);
+  if (size < (ssize_t)XATTR_CAPS_SZ_1) return false;
+  // The layouts differ only in what follows the first permitted word; missing words read as 0.
+  return (le32toh(caps.magic_etc) & VFS_CAP_FLAGS_EFFECTIVE) || caps.data[0].permitted ||
+         caps.data[1].permitted;
+}
+
+}  // namespace
+
+std::string privilege_raised(int fd, const struct stat& st) {
+  struct statvfs mount;
+  bool nosuid = fstatvfs(fd, &mount) == 0 && (mount.f_flag & ST_NOSUID);
+  bool honoured = !nosuid && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1;
+
+  // The kernel compares the new effective id with the old real one: root running a setuid-root file gains
+  // nothing.
+  uid_t uid = honoured && (st.st_mode & S_ISUID) ? st.st_uid : geteuid();
+  if (uid != getuid()) return "setuid to user " + std::to_string(uid);
+  constexpr mode_t setgid = S_ISGID | S_IXGRP;  // without the latter the bit means mandatory locking
+  gid_t gid = honoured && (st.st_mode & setgid) == setgid ? st.st_gid : getegid();
+  if (gid != getgid()) return "setgid to group " + std::to_string(gid);
+  if (!nosuid && getuid() != 0 && gives_capabilities(fd)) return "given capabilities by its file";
+  return {};
+}
+
+}  // namespace tendril::launcher

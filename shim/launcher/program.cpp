@@ -1,0 +1,162 @@
+#include "program.hpp"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "elf.hpp"
+#include "failure.hpp"
+#include "file.hpp"
+#include "privilege.hpp"
+
+namespace tendril::launcher {
+
+namespace {
+
+constexpr int most_scripts = 5;  // the kernel follows so many `#!` lines, then fails with ELOOP
+constexpr std::size_t script_line_limit = 255;  // BINPRM_BUF_SIZE - 1: what the kernel looks at
+
+// The interpreter that a `#!` line names, as the kernel reads it; empty if there is none.
+std::string interpreter_of(std::string_view start) {
+  if (start.substr(0, 2) != "#!") return {};
+  std::string_view line = start.substr(2, start.find('\n') - 2);
+  std::size_t from = line.find_first_not_of(" \t");
+  if (from == line.npos) return {};
+  line.remove_prefix(from);
+  std::size_t length = line.find_first_of(std::string_view(" \t\0", 3));
+  return std::string(line.substr(0, length));
+}
+
+std::string_view base_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+bool same_file(const struct stat& a, const char* path) {
+  struct stat b;
+  return stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+// What hinders execve from taking this file, as an errno and, where errno says too little, in words.
+struct refusal {
+  int error = 0;
+  const char* words = nullptr;
+};
+
+refusal why_not_executable(const char* path, struct stat& st) {
+  if (stat(path, &st) != 0) return {errno};
+  if (S_ISDIR(st.st_mode)) return {EACCES, "is a directory"};
+  if (!S_ISREG(st.st_mode)) return {EACCES, "is not a regular file"};
+  if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) != 0) return {errno};
+  return {};
+}
+
+[[noreturn]] void refuse(const std::string& subject, const refusal& r) {
+  failure f = exec_failure(subject, r.error);
+  if (r.words) f.message = subject + ": " + r.words;
+  throw f;
+}
+
+std::string search_path(const std::string& name) {
+  if (name.empty() || name.find('/') != name.npos) return name;
+  const char* path = getenv("PATH");
+  std::string_view rest = path ? path : "/bin:/usr/bin";  // the C library's default
+  std::string refused;
+  for (;;) {
+    std::string_view directory = rest.substr(0, rest.find(':'));
+    std::string candidate(directory);
+    if (!candidate.empty()) candidate += '/';
+    candidate += name;
+    struct stat st;
+    switch (why_not_executable(candidate.c_str(), st).error) {
+      case ENOENT:
+      case ENOTDIR:
+      case ESTALE:
+      case ENODEV:
+      case ETIMEDOUT:
+        break;
+      case EACCES:  // worth telling, if nothing better follows
+        if (refused.empty()) refused = candidate;
+        break;
+      default:
+        return candidate;
+    }
+    if (directory.size() == rest.size()) {
+      if (refused.empty()) throw exec_failure(name, ENOENT);
+      return refused;
+    }
+    rest.remove_prefix(directory.size() + 1);
+  }
+}
+
+void look_at_elf(program& p, const std::string& subject, int fd, const struct stat& st) {
+  elf_file elf = read_elf(fd);
+  auto hinders = [&](const std::string& why, preload_for reach, bool runs_without) {
+    p.obstacle = subject + ": " + why;
+    p.reach = reach;
+    p.runs_without = runs_without;
+  };
+  if (!elf.damage.empty()) return hinders("not a valid ELF file: " + elf.damage, preload_for::nobody, false);
+  if (!elf.foreign.empty()) {
+    // An x86_64 kernel runs i386 programs; others may have an emulator registered.
+    bool runs = elf.foreign == "32-bit i386";
+    return hinders("built for " + elf.foreign + ", and the shim is not", preload_for::nobody, runs);
+  }
+  if (!elf.entry || (elf.type != ET_EXEC && elf.type != ET_DYN)) {
+    return hinders("an ELF file, but not a program", preload_for::nobody, false);
+  }
+  std::string privilege = privilege_raised(fd, st);
+  if (!privilege.empty()) {
+    return hinders(privilege + ", so the dynamic loader ignores the shim", preload_for::its_children, true);
+  }
+  if (same_file(st, own_loader())) return;  // `ld.so program`: it preloads for the program it is given
+  if (elf.loader.empty()) {
+    return hinders("statically linked, so no dynamic loader can bring in the shim", preload_for::its_children,
+                   true);
+  }
+  struct stat ignored;
+  refusal r = why_not_executable(elf.loader.c_str(), ignored);
+  if (r.error) refuse(subject + ": its dynamic loader " + elf.loader, r);
+  if (base_name(elf.loader) != base_name(own_loader())) {
+    return hinders("made for another C library (its dynamic loader is " + elf.loader + ")",
+                   preload_for::nobody, true);
+  }
+}
+
+void look_at(program& p, const std::string& path, const std::string& subject, int scripts) {
+  struct stat st;
+  refusal r = why_not_executable(path.c_str(), st);
+  if (r.error) refuse(subject, r);
+
+  file f(path.c_str());
+  if (!f.is_open() && errno != EACCES) throw failure{cannot_execute, subject + ": " + strerror(errno)};
+  char start[script_line_limit];
+  ssize_t length = f.is_open() ? pread(f.descriptor(), start, sizeof start, 0) : -1;
+  if (length < 0) {
+    // It may be executed without being read, so only whoever insists on the shim is stopped.
+    p.obstacle =
+        subject + ": cannot be read, so nobody can tell whether the shim gets in: " + strerror(errno);
+    p.reach = preload_for::its_children;
+  } else if (is_elf(start, (std::size_t)length)) {
+    look_at_elf(p, subject, f.descriptor(), st);
+  } else if (std::string interpreter = interpreter_of({start, (std::size_t)length}); !interpreter.empty()) {
+    if (scripts == most_scripts) refuse(subject, {ELOOP});
+    look_at(p, interpreter, p.path + ": its interpreter " + interpreter, scripts + 1);
+  } else if (!p.for_shell) {
+    p.for_shell = true;
+    look_at(p, shell, p.path + ": its interpreter " + shell, most_scripts);
+  }
+}
+
+}  // namespace
+
+program find_program(const std::string& name) {
+  program p;
+  p.path = search_path(name);
+  std::string subject = p.path.empty() ? "''" : p.path;
+  look_at(p, p.path, subject, 0);
+  return p;
+}
+
+}  // namespace tendril::launcher

@@ -1,0 +1,24 @@
+// `tendril run`: executes a program with the shim in it.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+namespace tendril::launcher {
+
+class run_command {
+ public:
+  // Adds the command and its options to `tendril`.
+  explicit run_command(CLI::App& tendril);
+
+  bool chosen() const { return command_->parsed(); }
+  // Executes argv with the options that were parsed. Returns a status only if there was nothing to execute.
+  int operator()(char** argv) const;
+
+ private:
+  CLI::App* command_;
+  std::string threads_, stack_size_, cooperate_;
+  bool print_env_ = false;
+};
+
+}  // namespace tendril::launcher
