@@ -5,6 +5,8 @@
 
 #include <new>
 
+#include "overflow.hpp"
+
 namespace tendril::core {
 
 __thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
@@ -13,37 +15,73 @@ namespace {
 
 std::atomic<std::uint64_t> last_id{0};
 
-void destroy(fiber* f) noexcept {
-  if (f->what) f->what->destroy(f->payload());
-  if (f->parent) fiber_unref(f->parent);
-  fiber_home* home = f->home;
-  f->~fiber();
-  free(f);
-  leave_home(home);
+fiber* living_ancestor(fiber* self) noexcept;
+
+// Whether this code runs on f's kernel thread, in a fiber that may switch: not in the hub.
+bool at_home(const fiber_home* home) noexcept {
+  return current && current->home == home && current->state == fiber_status::running;
 }
 
-// Throws fiber_exit into a suspended fiber that nobody holds, with the running fiber as its parent.
+void destroy(fiber* f) noexcept {
+  // A loop, for a long chain of dead parents must not overflow the stack.
+  for (;;) {
+    fiber* parent = f->parent;
+    fiber_home* home = f->home;
+    if (f->what) f->what->destroy(f->payload());
+    f->~fiber();
+    free(f);
+    if (parent) {
+      bool plain = at_home(home) && parent != &home->main && parent->state == fiber_status::finished &&
+                   parent != home->leftover;
+      if (!plain) {
+        fiber_unref(parent);
+        parent = nullptr;
+      } else if (parent->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) {
+        parent = nullptr;
+      }
+    }
+    leave_home(home);
+    if (!parent) return;
+    f = parent;
+  }
+}
+
+// Throws fiber_exit into a suspended fiber, with the running fiber as its parent meanwhile.
 void unwind(fiber* f) noexcept {
   fiber* self = current;
-  message* unread = self->letter;
+  fiber* parent = f->parent;
+  auto* successor = f->successor;
   f->orphan = false;
+  f->parent = self;
+  f->successor = living_ancestor;
+  fiber_ref(self);
   fiber_ref(f);
-  fiber_set_parent(f, self);
   message m;
   m.exit = true;
   message* last = fiber_switch(f, &m, nullptr);
+  if (last && last->instead) self->home->trace_failure = last->instead;  // not ours to report
   if (last && last->error) sys::say("an exception left fiber '", f->name, "' while it was unwound; ignored");
   settle();
-  self->letter = unread;
-  // If it caught fiber_exit and switched away it stays suspended: it lives on and nobody can reach it.
-  if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && f->state == fiber_status::finished) destroy(f);
+  f->successor = successor;
+  if (f->parent == self) {
+    f->parent = parent;
+    parent = self;
+  }
+  if (parent) fiber_unref(parent);
+  // One that caught fiber_exit and switched away stays suspended: it lives on, and perhaps nobody can reach it.
+  if (f->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (f->state == fiber_status::finished) destroy(f);
+  else f->orphan = f->state != fiber_status::switched;
 }
 
+// The last reference is gone, at home.
 void release(fiber* f) noexcept {
   switch (f->state) {
     case fiber_status::fresh:
-    case fiber_status::finished:
       return destroy(f);
+    case fiber_status::finished:
+      if (f != f->home->leftover) destroy(f);
+      return;
     case fiber_status::switched:
       return unwind(f);
     default:
@@ -51,12 +89,11 @@ void release(fiber* f) noexcept {
   }
 }
 
-void adopt(fiber_home* home) noexcept {
-  fiber* f = home->doomed.exchange(nullptr, std::memory_order_acquire);
-  while (f) {
-    fiber* next = f->next_doomed;
-    release(f);
-    f = next;
+void unref_all(fiber* doomed) noexcept {
+  while (doomed) {
+    fiber* next = doomed->next_doomed;
+    fiber_unref(doomed);
+    doomed = next;
   }
 }
 
@@ -77,13 +114,37 @@ void left_behind(fiber* from) noexcept {
 }
 
 void tell_tracer(fiber* from, fiber* self) noexcept {
+  if (from->in_trace || self->in_trace) return;
   fiber_home* home = self->home;
-  bool thrown = self->letter && (self->letter->error || self->letter->exit);
-  tracer t = home->trace;
   void* context = home->trace_context;
-  fiber_ref(from);  // it may be held by nobody else, and the tracer makes handles of it
-  if (!t(context, from, self, thrown) && home->trace_context == context) home->trace = nullptr;
+  message* letter = self->letter;
+  fiber* leftover = home->leftover;
+  bool thrown = letter && (letter->error || letter->exit);
+  // The callback may drop handles, even switch: what has arrived is set aside meanwhile.
+  self->letter = nullptr;
+  home->leftover = nullptr;
+  fiber_ref(from);  // it may be held by nobody else, and the callback makes handles of it
+  self->in_trace = true;
+  void* failure = home->trace(context, from, self, thrown);
+  self->in_trace = false;
   from->refs.fetch_sub(1, std::memory_order_relaxed);
+  self->letter = letter;
+  home->leftover = leftover;
+  if (!failure) return;
+  if (home->trace && home->trace_context == context) set_tracer(nullptr, nullptr, nullptr);
+  // Of two failures before anybody can be told, the first is reported.
+  if (!home->trace_failure) home->trace_failure = failure;
+}
+
+// What the running fiber was sent; an exception of the trace callback comes along.
+message* take_letter(fiber* self) noexcept {
+  message* m = self->letter;
+  self->letter = nullptr;
+  if (self->home->trace_failure && m) [[unlikely]] {
+    m->instead = self->home->trace_failure;
+    self->home->trace_failure = nullptr;
+  }
+  return m;
 }
 
 [[noreturn]] void entry(boost::context::detail::transfer_t t) {
@@ -93,7 +154,7 @@ void tell_tracer(fiber* from, fiber* self) noexcept {
   fiber* self = current;
   left_behind(from);
   if (self->home->trace) tell_tracer(from, self);
-  message* last = self->what->run(self, self->letter);
+  message* last = self->what->run(self, take_letter(self));
   self->home->unfinished--;
   fiber* to = self->successor(self);
   self->state = fiber_status::finished;
@@ -109,11 +170,20 @@ void leave_home(fiber_home* home) noexcept {
 }
 
 void unwind_held(fiber* f) noexcept {
+  fiber_ref(f);
   unwind(f);
-  if (f->state != fiber_status::finished) f->orphan = true;
+  bool ended = f->state == fiber_status::finished;
+  f->orphan = !ended;
+  if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && ended) destroy(f);
 }
 
-fiber_home::fiber_home() noexcept : tid(sys::gettid()) {
+void adopt_doomed(fiber_home* home) noexcept { unref_all(home->doomed.exchange(nullptr, std::memory_order_acquire)); }
+
+void close_home(fiber_home* home) noexcept {
+  unref_all(home->doomed.exchange(&home->main, std::memory_order_acq_rel));
+}
+
+fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
   main.home = this;
   main.state = fiber_status::running;
   main.id = ++last_id;
@@ -123,6 +193,8 @@ fiber_home::fiber_home() noexcept : tid(sys::gettid()) {
 
 bool prepare(fiber* f) noexcept {
   fiber_home* home = f->home;
+  if (!home->make_room(home)) return false;
+  if (!home->watches_overflow) watch_overflow(*home);
   f->stk = home->stacks.take(f->stack_size);
   if (!f->stk.size) return false;
   make_context(f->ctx, f->stk.bottom(), f->stk.top, entry);
@@ -167,7 +239,7 @@ fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o
     f->parent = creator;
     fiber_ref(creator);
   }
-  if (f->home->doomed.load(std::memory_order_relaxed)) adopt(f->home);
+  if (f->home->doomed.load(std::memory_order_relaxed) && at_home(f->home)) adopt_doomed(f->home);
   return f;
 }
 
@@ -175,14 +247,25 @@ void* fiber_payload(fiber* f) noexcept { return f->payload(); }
 void fiber_ref(fiber* f) noexcept { f->refs.fetch_add(1, std::memory_order_relaxed); }
 
 void fiber_unref(fiber* f) noexcept {
-  if (f->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   fiber_home* home = f->home;
-  if (f == &home->main) return;
-  if (current && current->home == home) return release(f);
-  if (f->state == fiber_status::fresh || f->state == fiber_status::finished) return destroy(f);
-  fiber* head = home->doomed.load(std::memory_order_relaxed);
-  do f->next_doomed = head;
-  while (!home->doomed.compare_exchange_weak(head, f, std::memory_order_release));
+  if (at_home(home)) [[likely]] {
+    if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) release(f);
+    return;
+  }
+  // Elsewhere nobody may look at the fiber's state, so the last reference itself goes home.
+  std::uint32_t refs = f->refs.load(std::memory_order_acquire);
+  while (refs > 1) {
+    if (f->refs.compare_exchange_weak(refs, refs - 1, std::memory_order_acq_rel)) return;
+  }
+  fiber* head = home->doomed.load(std::memory_order_acquire);
+  while (head != &home->main) {
+    f->next_doomed = head;
+    if (home->doomed.compare_exchange_weak(head, f, std::memory_order_acq_rel)) return;
+  }
+  // That kernel thread has ended. A fiber that would not be unwound then is left as it is.
+  if (f->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (f == &home->main) leave_home(home);
+  else if (f->state == fiber_status::fresh || f->state == fiber_status::finished) destroy(f);
 }
 
 fiber* fiber_current() noexcept { return ensure_current(); }
@@ -200,7 +283,8 @@ void fiber_set_parent(fiber* f, fiber* parent) noexcept {
 }
 
 fiber* fiber_living(fiber* f) noexcept {
-  while (f->state == fiber_status::finished) f = f->parent ? f->parent : &f->home->main;
+  fiber* main = &f->home->main;
+  while (f != main && f->state == fiber_status::finished) f = f->parent ? f->parent : main;
   return f;
 }
 
@@ -220,7 +304,7 @@ message* fiber_switch(fiber* to, message* m, const void* awaits) noexcept {
   self->awaits = awaits;
   to->letter = m;
   switch_to(self, to);
-  return self->letter;
+  return take_letter(self);
 }
 
 void settle() noexcept {
@@ -228,7 +312,11 @@ void settle() noexcept {
   fiber* f = home->leftover;
   if (!f) return;
   home->leftover = nullptr;
-  if (f->state != fiber_status::finished) return unwind(f);
+  if (f->state != fiber_status::finished) {
+    // Somebody may have made a handle of it, or run it, since it was left behind.
+    if (f->state == fiber_status::switched && f->refs.load(std::memory_order_acquire) == 0) unwind(f);
+    return;
+  }
   f->unlink();
   destroy_context(f->ctx);
   home->stacks.give_back(f->stk);
@@ -238,10 +326,14 @@ void settle() noexcept {
   else if (f->refs.load(std::memory_order_acquire) == 0) destroy(f);
 }
 
-void set_tracer(tracer t, void* context) noexcept {
+void set_tracer(tracer t, void* context, void (*drop)(void*) noexcept) noexcept {
   fiber_home* home = ensure_current()->home;
+  void* old = home->trace ? home->trace_context : nullptr;
+  auto* drop_old = home->drop_trace_context;
   home->trace = t;
   home->trace_context = context;
+  home->drop_trace_context = drop;
+  if (old) drop_old(old);
 }
 void* tracer_context() noexcept {
   fiber_home* home = ensure_current()->home;

@@ -23,15 +23,27 @@ struct eh_state {
   unsigned int uncaught = 0;
 };
 
+// A fiber's state. Its own kernel thread writes it; any may ask whether a fiber has ended, and then read what it
+// left behind.
+class status_cell {
+ public:
+  operator fiber_status() const noexcept { return value_.load(std::memory_order_acquire); }
+  void operator=(fiber_status s) noexcept { value_.store(s, std::memory_order_release); }
+
+ private:
+  std::atomic<fiber_status> value_{fiber_status::fresh};
+};
+
 struct fiber : list_node {  // in fiber_home::fibers
   context ctx;
   fiber_home* home = nullptr;
-  fiber_status state = fiber_status::fresh;
+  status_cell state;
   fiber_kind kind = fiber_kind::explicit_switch;
   bool orphan = false;     // lost its last handle while it ran: unwound as soon as it is suspended
+  bool in_trace = false;   // runs the trace callback, whose own switches are not traced
   bool lost = false;       // belongs to the parent process of a fork
   eh_state eh;
-  message* letter = nullptr;      // what it finds when it runs again
+  message* letter = nullptr;      // what it finds when it runs again; null unless it is about to
   const void* awaits = nullptr;   // the family of the value it waits for in an explicit switch
   fiber* parent = nullptr;        // holds a reference
   const body* what = nullptr;
@@ -67,11 +79,20 @@ struct fiber_home {
   eh_state* eh_globals = nullptr;  // this kernel thread's; null until a C++ program tells
   tracer trace = nullptr;
   void* trace_context = nullptr;
+  void (*drop_trace_context)(void*) noexcept = nullptr;
+  void* trace_failure = nullptr;  // a std::exception_ptr*, for the next explicit switch that returns
+  bool watches_overflow = false;
+  void* signal_stack = nullptr;  // ours, see overflow.hpp
   int tid = 0;
+  int pid = 0;
   fiber* leftover = nullptr;            // finished, or suspended and held by nobody: see settle()
-  std::atomic<std::size_t> users{1};    // its kernel thread, and every fiber made there
+  std::atomic<std::size_t> users{1};    // main, which its kernel thread holds, and every fiber made there
   void (*destroy)(fiber_home*) noexcept = nullptr;
-  std::atomic<fiber*> doomed{nullptr};  // lost their last handle on another kernel thread
+  // Makes room in the ready queue for one more fiber; false: no memory.
+  bool (*make_room)(fiber_home*) noexcept = nullptr;
+  // Fibers whose last handle went away where they could not be unwound (on another kernel thread, inside the
+  // hub), each with that last reference. &main: the kernel thread has ended, nobody will look any more.
+  std::atomic<fiber*> doomed{nullptr};
 
   fiber_home() noexcept;
   ~fiber_home() = default;
@@ -96,6 +117,10 @@ void switch_to(fiber* self, fiber* to, bool ending = false) noexcept;
 // Unwinds a fiber suspended in an explicit switch although somebody still holds it; one that does not end is
 // marked an orphan, so that it is not tried twice.
 void unwind_held(fiber* f) noexcept;
+// Drops the references of the doomed list.
+void adopt_doomed(fiber_home* home) noexcept;
+// The home's kernel thread ends: from now on a last handle may go away anywhere.
+void close_home(fiber_home* home) noexcept;
 // The kernel thread, or a fiber, is done with its home; the memory goes with the last one.
 void leave_home(fiber_home* home) noexcept;
 

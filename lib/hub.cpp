@@ -5,6 +5,12 @@
 
 #include <new>
 
+#include "overflow.hpp"
+
+#ifdef TENDRIL_ASAN
+#include <sanitizer/lsan_interface.h>
+#endif
+
 extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
 extern "C" void* __dso_handle;
 
@@ -30,13 +36,14 @@ void child_of_fork() noexcept {
 
 void register_fork_handler() noexcept {
   static std::atomic<bool> done{false};
-  if (!done.exchange(true)) pthread_atfork(nullptr, nullptr, child_of_fork);
+  if (!done.exchange(true)) pthread_atfork(descriptors::shared, nullptr, child_of_fork);
 }
 
 void thread_ends(void* p) noexcept {
   hub* h = static_cast<hub*>(p);
-  // The main thread's end is the process's: what is unfinished then is abandoned, like threads are.
-  if (h->tid == sys::getpid()) return;
+  // The main thread's end is the process's, and so is exit() in a fiber: what is unfinished then is abandoned,
+  // like threads are.
+  if (h->tid == h->pid || current != &h->main) return;
   h->shut_down();
 }
 
@@ -50,9 +57,18 @@ fiber_home* make_home() noexcept {
   h->destroy = [](fiber_home* home) noexcept {
     hub* gone = static_cast<hub*>(home);
     gone->~hub();
+#ifdef TENDRIL_ASAN
+    __lsan_unregister_root_region(gone, sizeof(hub));
+#endif
     sys::unmap(gone, sizeof(hub));
   };
-  if (!h->ready.reserve(1)) sys::die("no memory for a hub");
+  h->make_room = [](fiber_home* home) noexcept {
+    return static_cast<hub*>(home)->ready.reserve(home->unfinished + 2);  // and main
+  };
+  if (!h->make_room(h)) sys::die("no memory for a hub");
+#ifdef TENDRIL_ASAN
+  __lsan_register_root_region(memory, sizeof(hub));
+#endif
   current = &h->main;
   {
     registry_guard guard;
@@ -172,6 +188,7 @@ void hub::deadlock() noexcept {
 
 void hub::after_fork() noexcept {
   tid = sys::gettid();
+  pid = sys::getpid();
   io.after_fork();
   timers.clear();
   ready.clear();
@@ -194,19 +211,26 @@ void hub::after_fork() noexcept {
 void hub::shut_down() noexcept {
   // Each unfinished task gets one fiber_exit. One that waits again while it unwinds is given a few turns, then
   // abandoned: a thread's end must not hang.
-  if (reaper reap_task = end_of_thread) {
+  if (reaper reap = end_of_thread) {
     for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
-      if (f->kind == fiber_kind::task && f != current) reap_task(f);
+      if (f == &main || f->state == fiber_status::finished) continue;
+      // A fiber that is parked inside an explicit switch has no parent that could take its result now.
+      if (f->state != fiber_status::switched) f->successor = [](fiber* self) noexcept { return of(self)->next(); };
+      reap(f);
     }
     for (int turn = 0; turn < 100 && !ready.empty(); turn++) yield();
   }
   // Fibers suspended by a switch of their own are unwound too, whoever holds them.
-  for (int round = 0; round < 1000; round++) {
+  for (int round = 0; round < 1'000'000; round++) {
+    adopt_doomed(this);
     fiber* f = fibers.front();
     while (f && (f == &main || f->state != fiber_status::switched || f->orphan)) f = fibers.after(*f);
     if (!f) break;
     unwind_held(f);
   }
+  close_home(this);
+  set_tracer(nullptr, nullptr, nullptr);
+  if (signal_stack) drop_signal_stack(*this);
   {
     registry_guard guard;
     for (hub* h = registry; h; h = h->next_hub) {
@@ -214,8 +238,9 @@ void hub::shut_down() noexcept {
     }
     if (registry == this) registry = next_hub;
   }
+  main.state = fiber_status::finished;
   current = nullptr;
-  leave_home(this);
+  fiber_unref(&main);
 }
 
 void forget_descriptor(int fd) noexcept {

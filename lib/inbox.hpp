@@ -9,9 +9,10 @@ namespace tendril::core {
 
 class inbox {
  public:
-  // From any thread. A fiber that is in here already is not put in twice.
+  // From any thread. A fiber that is in here already is not put in twice; one that is in here is kept alive.
   void push(fiber* f) noexcept {
     if (f->in_inbox.exchange(true, std::memory_order_acq_rel)) return;
+    fiber_ref(f);
     fiber* head = head_.load(std::memory_order_relaxed);
     do f->next_in_inbox = head;
     while (!head_.compare_exchange_weak(head, f, std::memory_order_seq_cst));
@@ -33,6 +34,7 @@ class inbox {
       // From here on the fiber may be put in again.
       in_order->in_inbox.store(false, std::memory_order_release);
       wake(in_order);
+      fiber_unref(in_order);
       in_order = next;
     }
   }

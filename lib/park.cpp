@@ -23,18 +23,14 @@ void switch_away(hub& h, fiber* self) noexcept {
   settle();
 }
 
-fiber* after_task(fiber* self) noexcept {
-  hub* h = hub::of(self);
-  if (self->in_inbox.load(std::memory_order_acquire)) h->mail.drain([](fiber* f) { hub::wake(f, wake::unparked); });
-  return h->next();
-}
+fiber* after_task(fiber* self) noexcept { return hub::of(self)->next(); }
 
 }  // namespace
 
 wake park(std::int64_t when, const wait_info& what) noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
-  if (self->pending) return wake::interrupted;
+  if (self->pending && !what.uninterruptible) return wake::interrupted;
   park_timer t;
   if (when != INT64_MAX) {
     t.when = {when};
@@ -73,7 +69,7 @@ void unpark(fiber* f) noexcept {
 
 bool start(fiber* task) noexcept {
   hub* h = hub::of(task);
-  if (!h->ready.reserve(h->unfinished + 2) || !prepare(task)) return false;
+  if (!prepare(task)) return false;
   fiber_ref(task);
   task->successor = after_task;
   task->state = fiber_status::ready;
@@ -84,7 +80,7 @@ bool start(fiber* task) noexcept {
 void* interrupt(fiber* f, void* error) noexcept {
   void* old = f->pending;
   f->pending = error;
-  hub::wake(f, wake::interrupted);
+  if (f->state == fiber_status::parked && !f->waiting->uninterruptible) hub::wake(f, wake::interrupted);
   return old;
 }
 
@@ -97,7 +93,7 @@ bool fiber_has_pending(const fiber* f) noexcept { return f->pending; }
 
 std::int64_t now_ns() noexcept { return now(); }
 
-std::size_t wait_report(char* out, std::size_t n) noexcept {
+std::size_t wait_report(char* out, std::size_t n, const wait_info* mine) noexcept {
   static const char* const kinds[] = {"sleeps",         "waits for task",       "waits for descriptor", "waits for descriptors",
                                       "waits for a child process", "waits for a helper thread", "waits for a signal",
                                       "waits for a lock", "waits for an event", "waits for a queue",  "waits"};
@@ -114,20 +110,21 @@ std::size_t wait_report(char* out, std::size_t n) noexcept {
     put(sys::number(long(f->id)));
     if (f->name[0]) put(" '"), put(f->name), put("'");
     put(" ");
+    const wait_info* waiting = f == current ? mine : f->waiting;
     if (f->state == fiber_status::switched) {
       put("has switched to another fiber");
-    } else if (!f->waiting) {
+    } else if (!waiting) {
       put("can run");
     } else {
-      put(kinds[int(f->waiting->kind)]);
-      if (f->waiting->kind == wait_kind::task && f->waiting->target) {
+      put(kinds[int(waiting->kind)]);
+      if (waiting->kind == wait_kind::task && waiting->target) {
         put(" ");
-        const fiber* on = static_cast<const fiber*>(f->waiting->target);
+        const fiber* on = static_cast<const fiber*>(waiting->target);
         put(sys::number(long(on->id)));
         if (on->name[0]) put(" '"), put(on->name), put("'");
-      } else if (f->waiting->fd >= 0) {
+      } else if (waiting->fd >= 0) {
         put(" ");
-        put(sys::number(f->waiting->fd));
+        put(sys::number(waiting->fd));
       }
     }
     put("\n");

@@ -14,7 +14,9 @@
 //
 // All fibers of a kernel thread stay on it. Unless said otherwise, a function here must be called on the
 // kernel thread where the fiber was made, and throws fiber_error elsewhere. Copies of a fiber<T> are handles of
-// the same fiber. When the last handle of a suspended fiber goes away, the fiber is unwound by fiber_exit.
+// the same fiber. When the last handle of a suspended fiber goes away, the fiber is unwound by fiber_exit: so a
+// fiber should not keep a handle of itself on its own stack. A child holds its parent. What is still suspended when
+// the kernel thread ends is unwound then, whoever holds it.
 #pragma once
 
 #include <concepts>
@@ -74,16 +76,23 @@ class any_fiber {
   // A number that no other fiber of the process has had. Any thread.
   std::uint64_t id() const noexcept { return core_ ? core::fiber_id(core_) : 0; }
 
-  // Where control goes when this fiber ends: at first the fiber that made it. None for a main fiber.
-  any_fiber parent() const noexcept {
+  // Where control goes when this fiber ends: at first the fiber that made it. None for a main fiber or a task.
+  any_fiber parent() const& noexcept {
     core::fiber* p = core_ ? core::fiber_parent(core_) : nullptr;
     return p ? adopt_ref(p) : any_fiber();
   }
+  // On a temporary, lets go of the fiber first: current().parent().switch_to() would else leave the suspended
+  // fiber holding itself, and so never be unwound.
+  any_fiber parent() && noexcept {
+    any_fiber p = std::as_const(*this).parent();
+    any_fiber gone = std::move(*this);
+    return p;
+  }
   // Sets the parent. fiber_error: this is a main fiber or a task, `p` is on another kernel thread, or is a
   // descendant of this fiber.
-  void parent(const any_fiber& p) const {
+  void parent(const any_fiber& p) const& {
     if (!core_ || !p.core_) throw fiber_error("no fiber");
-    if (!core::fiber_parent(core_)) throw fiber_error("the parent of a main fiber cannot be set");
+    if (!core::fiber_parent(core_)) throw fiber_error("a main fiber or a task has no parent");
     if (!core::fiber_on_this_thread(core_) || !core::fiber_on_this_thread(p.core_))
       throw fiber_error("parent on another kernel thread");
     for (core::fiber* a = p.core_; a; a = core::fiber_parent(a)) {
@@ -144,8 +153,9 @@ class fiber : public any_fiber {
   // The running fiber, as one of this family.
   static fiber current() noexcept { return fiber(current_fiber()); }
   // Its parent, as one of this family.
-  fiber parent() const noexcept { return fiber(any_fiber::parent()); }
-  using any_fiber::parent;
+  fiber parent() const& noexcept { return fiber(any_fiber::parent()); }
+  fiber parent() && noexcept { return fiber(static_cast<any_fiber&&>(*this).parent()); }
+  using any_fiber::parent;  // and the one that sets it
 
   // Runs this fiber, handing it `value` (a T; nothing for void): an unstarted one is called with it, a
   // suspended one gets it from the switch_to in which it waits. Returns what is handed back when somebody
@@ -168,9 +178,10 @@ class fiber : public any_fiber {
 
   // Raises an exception in this fiber: a suspended one gets it from its switch_to; an unstarted one ends
   // without running; a dead one hands it on to its first living ancestor. An exception that the fiber does not
-  // catch travels to its parent. fiber_exit (the default) ends the fiber, and its parent gets T{}.
-  // Returns and throws as switch_to. (greenlet: throw)
+  // catch travels to its parent. fiber_exit (the default) ends the fiber, and its parent gets T{}; so does the
+  // first living ancestor of a dead one. Returns and throws as switch_to. (greenlet: throw)
   T throw_(std::exception_ptr e) const {
+    if (dead() && detail::is_exit(e)) return switch_to();
     core::message m;
     m.family = detail::family<T>();
     m.error = &e;
@@ -187,8 +198,13 @@ class fiber : public any_fiber {
 };
 
 template <class F>
+  requires(!std::derived_from<F, any_fiber>)
 fiber(F) -> fiber<detail::family_of<F>>;
 template <class F>
 fiber(F, const fiber_options&) -> fiber<detail::family_of<F>>;
+template <class F>
+fiber(F, const any_fiber&) -> fiber<detail::family_of<F>>;
+template <class F>
+fiber(F, const any_fiber&, const fiber_options&) -> fiber<detail::family_of<F>>;
 
 }  // namespace tendril

@@ -15,40 +15,33 @@ using trace_callback = std::function<void(trace_event, const any_fiber& from, co
 
 namespace detail {
 
-// One callback of one kernel thread.
-inline std::unique_ptr<trace_callback>& trace_slot() noexcept {
-  static thread_local std::unique_ptr<trace_callback> slot;
-  return slot;
-}
-
-inline bool call_tracer(void* context, core::fiber* from, core::fiber* to, bool thrown) noexcept {
+inline void* call_tracer(void* context, core::fiber* from, core::fiber* to, bool thrown) noexcept {
   try {
     trace_callback callback = *static_cast<trace_callback*>(context);  // a copy: it may replace itself
     callback(thrown ? trace_event::thrown : trace_event::switched, any_fiber::adopt_ref(from),
              any_fiber::adopt_ref(to));
-    return true;
+    return nullptr;
   } catch (...) {
-    trace_failure() = std::current_exception();
-    return false;
+    return new std::exception_ptr(std::current_exception());
   }
 }
 
 }  // namespace detail
 
 // Has `callback` called after each switch of fibers on this kernel thread, the hub's too, on the fiber that was
-// switched to; an empty callback ends tracing. Returns the previous callback. If the callback throws, tracing
-// ends, and the exception comes out of the next explicit switch that returns. (greenlet: settrace)
+// switched to; an empty callback ends tracing. Returns the previous callback. Switches that the callback itself
+// makes are not traced. If it throws, tracing ends, and the exception comes out of the next explicit switch that
+// returns, in place of what that would have given. (greenlet: settrace)
 inline trace_callback set_trace(trace_callback callback) {
-  auto& slot = detail::trace_slot();
   trace_callback old;
-  if (slot && core::tracer_context() == slot.get()) old = std::move(*slot);
-  detail::trace_failure() = nullptr;
-  core::set_tracer(nullptr, nullptr);
-  slot.reset();
-  if (callback) {
-    slot = std::make_unique<trace_callback>(std::move(callback));
-    core::set_tracer(detail::call_tracer, slot.get());
+  if (auto* before = static_cast<trace_callback*>(core::tracer_context())) old = *before;
+  if (!callback) {
+    core::set_tracer(nullptr, nullptr, nullptr);
+    return old;
   }
+  auto context = std::make_unique<trace_callback>(std::move(callback));
+  core::set_tracer(detail::call_tracer, context.release(),
+                   [](void* c) noexcept { delete static_cast<trace_callback*>(c); });
   return old;
 }
 

@@ -34,6 +34,10 @@ inline std::uint64_t ticks_per_tenth_ms() noexcept {
 
 inline void relax() noexcept { __asm__ volatile("yield"); }
 
+// A signal handler installed by a raw rt_sigaction returns by itself: the kernel brings the code.
+inline constexpr bool signal_needs_restorer = false;
+inline constexpr void (*signal_return)() noexcept = nullptr;
+
 // The stack pointer of the caller, near enough to compare with a frame address.
 inline const void* stack_pointer() noexcept { return __builtin_frame_address(0); }
 

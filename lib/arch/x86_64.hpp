@@ -26,6 +26,12 @@ inline std::uint64_t ticks_per_tenth_ms() noexcept { return 300'000; }
 
 inline void relax() noexcept { __builtin_ia32_pause(); }
 
+inline constexpr bool signal_needs_restorer = true;
+// Where a signal handler installed by a raw rt_sigaction returns to; debuggers know it by these very bytes.
+__attribute__((naked, noinline)) inline void signal_return() noexcept {
+  __asm__ volatile("mov $15, %rax\n\tsyscall");
+}
+
 // The stack pointer of the caller, near enough to compare with a frame address.
 inline const void* stack_pointer() noexcept { return __builtin_frame_address(0); }
 

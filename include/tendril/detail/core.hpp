@@ -29,6 +29,7 @@ struct message {
   void* value = nullptr;
   void* error = nullptr;  // a std::exception_ptr to rethrow, or null
   bool exit = false;      // fiber_exit is to be thrown
+  void* instead = nullptr;  // a new std::exception_ptr of the trace callback, to rethrow in place of all that
 };
 
 // What a fiber does. `run` gets the first message and returns the last one, which must outlive the fiber's
@@ -77,9 +78,11 @@ TENDRIL_API message* fiber_switch(fiber* to, message* m, const void* awaits) noe
 // by whoever was switched to (a fresh fiber too) as soon as the message was read.
 TENDRIL_API void settle() noexcept;
 
-// Called after each switch, on the fiber that was switched to; false ends the tracing.
-using tracer = bool (*)(void* context, fiber* from, fiber* to, bool thrown) noexcept;
-TENDRIL_API void set_tracer(tracer t, void* context) noexcept;
+// Called after each switch, on the fiber that was switched to. Returns null, or a new std::exception_ptr: that
+// ends the tracing and comes out of the next explicit switch.
+using tracer = void* (*)(void* context, fiber* from, fiber* to, bool thrown) noexcept;
+// `drop` is called when the context is no longer needed, perhaps while the tracer runs.
+TENDRIL_API void set_tracer(tracer t, void* context, void (*drop)(void* context) noexcept) noexcept;
 TENDRIL_API void* tracer_context() noexcept;
 
 // --- the hub ---
@@ -92,6 +95,7 @@ struct wait_info {
   wait_kind kind = wait_kind::other;
   bool remote = false;         // another kernel thread, or the system, may end this wait
   bool interruptible = false;  // a signal handler ends it
+  bool uninterruptible = false;  // kill() waits until it has ended by itself
   bool for_signal = false;     // waits for a signal handler to run: any fiber, not only the main one
   int fd = -1;
   const void* target = nullptr;
@@ -113,8 +117,9 @@ TENDRIL_API void* interrupt(fiber* f, void* error) noexcept;
 TENDRIL_API void* fiber_take_pending(fiber* f) noexcept;
 TENDRIL_API bool fiber_has_pending(const fiber* f) noexcept;
 TENDRIL_API std::int64_t now_ns() noexcept;
-// Who waits for what on this kernel thread, one line each; writes at most n bytes and a final zero.
-TENDRIL_API std::size_t wait_report(char* out, std::size_t n) noexcept;
+// Who waits for what on this kernel thread, one line each; writes at most n bytes and a final zero. `mine` is
+// what the running fiber was waiting for, if anything.
+TENDRIL_API std::size_t wait_report(char* out, std::size_t n, const wait_info* mine = nullptr) noexcept;
 // Called for each unfinished task when its kernel thread ends: must leave an interrupt in it.
 using reaper = void (*)(fiber*) noexcept;
 TENDRIL_API void set_reaper(reaper r) noexcept;

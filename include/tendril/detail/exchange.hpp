@@ -27,19 +27,31 @@ struct slot {
 template <>
 struct slot<void> {};
 
-// The address that stands for a family.
+// The address that stands for a family. (Not const: a linker may fold equal constants.)
 template <class T>
-inline constexpr char family_tag = 0;
+inline char family_tag = 0;
 template <class T>
 const void* family() noexcept {
   return &family_tag<T>;
 }
 
-// Set while a trace callback's exception waits to come out of the switch that it was called for.
-inline std::exception_ptr& trace_failure() noexcept {
-  static thread_local std::exception_ptr e;
-  return e;
+// Whether leaving a fiber by it is no error.
+inline bool is_exit(const std::exception_ptr& e) noexcept {
+  try {
+    std::rethrow_exception(e);
+  } catch (const fiber_exit&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
 }
+
+// Calls settle() when what a message brought has been moved out of it, or could not be.
+struct settle_after {
+  settle_after() = default;
+  settle_after(const settle_after&) = delete;
+  ~settle_after() { core::settle(); }
+};
 
 // Switches to f, or to its first living ancestor. Returns the message that comes back.
 inline core::message* exchange(core::fiber* f, core::message& m, const void* family) {
@@ -55,7 +67,9 @@ inline core::message* exchange(core::fiber* f, core::message& m, const void* fam
     default:
       break;
   }
-  if (!m.error && core::fiber_awaits(f) != family) throw fiber_error("the fiber waits for a value of another family");
+  // One that waits for nothing in particular unwinds another fiber, and lets go of whatever arrives.
+  const void* wants = core::fiber_awaits(f);
+  if (!m.error && wants && wants != family) throw fiber_error("the fiber waits for a value of another family");
   core::message* got = core::fiber_switch(f, &m, family);
   if (!got) throw std::bad_alloc();
   return got;
@@ -65,21 +79,18 @@ inline core::message* exchange(core::fiber* f, core::message& m, const void* fam
 template <class T>
 T receive(core::message* m) {
   std::exception_ptr e;
-  if (m->error) e = std::move(*static_cast<std::exception_ptr*>(m->error));
+  if (auto* instead = static_cast<std::exception_ptr*>(std::exchange(m->instead, nullptr))) {
+    e = std::move(*instead);
+    delete instead;
+  } else if (m->error) e = std::move(*static_cast<std::exception_ptr*>(m->error));
   else if (m->exit) e = std::make_exception_ptr(fiber_exit{});
   else if (m->family != family<T>()) e = std::make_exception_ptr(fiber_error("a value of another family arrived"));
-  if (trace_failure()) e = std::exchange(trace_failure(), nullptr);
   if (e) {
     core::settle();
     std::rethrow_exception(std::move(e));
   }
-  if constexpr (std::is_void_v<T>) {
-    core::settle();
-  } else {
-    T value(std::move(static_cast<slot<T>*>(m->value)->value));
-    core::settle();
-    return value;
-  }
+  settle_after moved;
+  if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(m->value)->value));
 }
 
 // What an explicit fiber keeps beside its stack: what it runs, and what it leaves behind.
@@ -146,26 +157,21 @@ core::fiber* make_explicit(F&& run, std::size_t stack_size, const char* name) {
   return f;
 }
 
-// fiber(f) deduces the family from f's argument, or from its result if it takes none.
-template <class F>
-struct signature_of : signature_of<decltype(&F::operator())> {};
+// fiber(f) deduces the family from f's argument, or from its result if it takes none. std::function's own
+// deduction guide knows every kind of callable.
+template <class S>
+struct signature_of;
 template <class R, class A>
-struct signature_of<R (*)(A)> {
+struct signature_of<R(A)> {
   using type = std::decay_t<A>;
 };
 template <class R>
-struct signature_of<R (*)()> {
+struct signature_of<R()> {
   using type = R;
 };
-template <class C, class R, class A>
-struct signature_of<R (C::*)(A) const> : signature_of<R (*)(A)> {};
-template <class C, class R, class A>
-struct signature_of<R (C::*)(A)> : signature_of<R (*)(A)> {};
-template <class C, class R>
-struct signature_of<R (C::*)() const> : signature_of<R (*)()> {};
-template <class C, class R>
-struct signature_of<R (C::*)()> : signature_of<R (*)()> {};
+template <class S>
+signature_of<S> signature_of_function(const std::function<S>&);
 template <class F>
-using family_of = typename signature_of<F>::type;
+using family_of = typename decltype(signature_of_function(std::function(std::declval<F>())))::type;
 
 }  // namespace tendril::detail

@@ -15,6 +15,7 @@
 
 #include "../error.hpp"
 #include "core.hpp"
+#include "exchange.hpp"
 
 namespace tendril::detail {
 
@@ -47,19 +48,19 @@ inline void throw_if_interrupted() {
   }
 }
 
-// What a wait's end means for C++ code.
-inline core::wake checked(core::wake w) {
+// What the end of a wait for `what` means for C++ code.
+inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
   if (w == core::wake::interrupted) throw_if_interrupted();
   if (w == core::wake::deadlock) {
     std::string report(64 * 1024, '\0');
-    report.resize(core::wait_report(report.data(), report.size()));
+    report.resize(core::wait_report(report.data(), report.size(), what));
     throw loop_exit("this wait would never end: no fiber can run, and nothing else is waited for\n" + report);
   }
   return w;
 }
 
 inline core::wake park(std::chrono::steady_clock::time_point deadline, const core::wait_info& what) {
-  return checked(core::park(deadline_of(deadline), what));
+  return checked(core::park(deadline_of(deadline), what), &what);
 }
 
 inline void interrupt(core::fiber* f, std::exception_ptr e) {
@@ -166,15 +167,6 @@ class task_payload : public outcome<R> {
         delete p;
         this->exited_ = is_exit(this->error_);
       }
-    }
-  }
-  static bool is_exit(const std::exception_ptr& e) noexcept {
-    try {
-      std::rethrow_exception(e);
-    } catch (const fiber_exit&) {
-      return true;
-    } catch (...) {
-      return false;
     }
   }
   std::optional<F> run_;
