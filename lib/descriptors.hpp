@@ -14,6 +14,7 @@ namespace tendril::core {
 
 struct descriptor {
   std::atomic<std::uint32_t> generation{0};
+  std::atomic<std::uint32_t> kind{0};  // posix::file_kind in the low three bits, the generation it holds for above
   // Made by a call of this process that we saw, and since then neither inherited by a child nor sent to anybody.
   std::atomic<std::uint32_t> private_since{0};  // the value of descriptors::sharing, plus one
 };
@@ -39,6 +40,18 @@ class descriptors {
   static bool is_private(int fd) noexcept {
     descriptor* d = at(fd);
     return d && d->private_since.load(std::memory_order_relaxed) == sharing_.load(std::memory_order_relaxed) + 1;
+  }
+  // Calls f(fd) for every descriptor in [first, last] that at() was ever asked for.
+  template <class F>
+  static void each_known(unsigned first, unsigned last, F f) noexcept {
+    if (last >= unsigned(limit)) last = limit - 1;
+    for (unsigned c = first / per_chunk; c <= last / per_chunk && first <= last; c++) {
+      if (!chunks_[c].load(std::memory_order_acquire)) continue;
+      for (unsigned i = 0; i < per_chunk; i++) {
+        unsigned fd = c * per_chunk + i;
+        if (fd >= first && fd <= last) f(int(fd));
+      }
+    }
   }
   // Descriptions were shared (fork, SCM_RIGHTS): none that exists now counts as private any more.
   static void shared() noexcept { sharing_.fetch_add(1, std::memory_order_relaxed); }

@@ -45,6 +45,11 @@ class poller {
   void after_fork() noexcept;
   // Whether fd is one that this poller uses for itself, which the program does not know of.
   bool owns(int fd) const noexcept { return fd >= 0 && (fd == epoll_ || fd == event_); }
+  template <class F>
+  void each_own(F f) const noexcept {
+    if (epoll_ >= 0) f(epoll_);
+    if (event_ >= 0) f(event_);
+  }
   // The program wants this number: moves our file behind it to another one.
   void move_away(int fd) noexcept;
 

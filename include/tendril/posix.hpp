@@ -1,1 +1,158 @@
+// The cooperative POSIX calls: each behaves as its man page says (results, errno, partial transfers, flags,
+// time-outs), except that while it waits, the other fibers of the kernel thread run.
+//
+// Under the shim the same functions stand behind their libc names, so that read() and tendril::posix::read() are
+// one. On a kernel thread where no other fiber could run, and inside signal handlers, a call is the C library's.
+//
+// Common to all, beside the man page:
+//  - The descriptor's flags are never changed. One that the program made non-blocking gives EAGAIN, as it asked.
+//  - A descriptor that is closed while a fiber waits for it ends the wait with EBADF.
+//  - In a task that was killed, a call that would have to wait fails with ECANCELED; nothing is thrown.
+//  - A signal handler ends a wait of the main fiber with EINTR, by the rules of SA_RESTART (signal(7)); waits of
+//    other fibers go on, but for pause and sigsuspend.
+//  - A call that does not wait may still let others run, once in a while, so that nobody starves.
+//  - Any kernel thread may call them; the fibers that run meanwhile are those of that kernel thread.
 #pragma once
+
+#include <netdb.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "detail/export.hpp"
+
+namespace tendril::posix {
+
+// --- read(2), write(2), readv(2) and their positioned and flagged forms ---
+// Reads wait for the first byte (files: for the disk, on a helper thread). Writes wait until all is written, or
+// return what was written before an error, a handler or SO_SNDTIMEO ended the wait. EPIPE comes with SIGPIPE.
+TENDRIL_API ssize_t read(int fd, void* buf, size_t n);
+TENDRIL_API ssize_t write(int fd, const void* buf, size_t n);
+TENDRIL_API ssize_t readv(int fd, const iovec* v, int n);
+TENDRIL_API ssize_t writev(int fd, const iovec* v, int n);
+TENDRIL_API ssize_t pread(int fd, void* buf, size_t n, off_t at);
+TENDRIL_API ssize_t pwrite(int fd, const void* buf, size_t n, off_t at);
+TENDRIL_API ssize_t preadv(int fd, const iovec* v, int n, off_t at);
+TENDRIL_API ssize_t pwritev(int fd, const iovec* v, int n, off_t at);
+// RWF_NOWAIT never waits.
+TENDRIL_API ssize_t preadv2(int fd, const iovec* v, int n, off_t at, int flags);
+TENDRIL_API ssize_t pwritev2(int fd, const iovec* v, int n, off_t at, int flags);
+
+// --- recv(2), send(2) ---
+// SO_RCVTIMEO and SO_SNDTIMEO end a wait with EAGAIN. MSG_DONTWAIT never waits; MSG_WAITALL waits for the full
+// length on a stream; with MSG_PEEK too.
+TENDRIL_API ssize_t recv(int fd, void* buf, size_t n, int flags);
+TENDRIL_API ssize_t recvfrom(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len);
+TENDRIL_API ssize_t recvmsg(int fd, msghdr* m, int flags);
+// The time-out is looked at after each datagram, as in the kernel.
+TENDRIL_API int recvmmsg(int fd, mmsghdr* m, unsigned n, int flags, timespec* timeout);
+TENDRIL_API ssize_t send(int fd, const void* buf, size_t n, int flags);
+TENDRIL_API ssize_t sendto(int fd, const void* buf, size_t n, int flags, const sockaddr* to, socklen_t len);
+TENDRIL_API ssize_t sendmsg(int fd, const msghdr* m, int flags);
+TENDRIL_API int sendmmsg(int fd, mmsghdr* m, unsigned n, int flags);
+
+// --- socket(2), connect(2), accept(2) ---
+TENDRIL_API int socket(int domain, int type, int protocol);
+// SO_SNDTIMEO ends the wait with EINPROGRESS. After EINTR or ECANCELED the connection is made in the background.
+TENDRIL_API int connect(int fd, const sockaddr* to, socklen_t len);
+TENDRIL_API int accept(int fd, sockaddr* from, socklen_t* len);
+TENDRIL_API int accept4(int fd, sockaddr* from, socklen_t* len, int flags);
+
+// --- sendfile(2), splice(2), tee(2), vmsplice(2), copy_file_range(2) ---
+TENDRIL_API ssize_t sendfile(int out, int in, off_t* at, size_t n);
+TENDRIL_API ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags);
+TENDRIL_API ssize_t tee(int in, int out, size_t n, unsigned flags);
+TENDRIL_API ssize_t vmsplice(int fd, const iovec* v, size_t n, unsigned flags);
+TENDRIL_API ssize_t copy_file_range(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags);
+
+// --- poll(2), select(2), epoll_wait(2) ---
+// A handler always ends these with EINTR. The signal mask of the p-forms holds for the kernel thread, and so for
+// its other fibers too, while the call waits.
+TENDRIL_API int poll(pollfd* fds, nfds_t n, int timeout_ms);
+TENDRIL_API int ppoll(pollfd* fds, nfds_t n, const timespec* timeout, const sigset_t* mask);
+TENDRIL_API int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout);
+TENDRIL_API int pselect(int n, fd_set* r, fd_set* w, fd_set* x, const timespec* timeout, const sigset_t* mask);
+TENDRIL_API int epoll_wait(int ep, epoll_event* e, int n, int timeout_ms);
+TENDRIL_API int epoll_pwait(int ep, epoll_event* e, int n, int timeout_ms, const sigset_t* mask);
+TENDRIL_API int epoll_pwait2(int ep, epoll_event* e, int n, const timespec* timeout, const sigset_t* mask);
+
+// --- sleep(3), nanosleep(2), clock_nanosleep(2), thrd_sleep(3) ---
+// A handler ends these with EINTR (sleep: with the seconds left). sleep(0) lets others run.
+TENDRIL_API unsigned sleep(unsigned seconds);
+TENDRIL_API int usleep(useconds_t us);
+TENDRIL_API int nanosleep(const timespec* wanted, timespec* left);
+TENDRIL_API int clock_nanosleep(clockid_t clock, int flags, const timespec* wanted, timespec* left);
+TENDRIL_API int thrd_sleep(const timespec* wanted, timespec* left);
+
+// --- getaddrinfo(3), getnameinfo(3), gethostbyname(3) ---
+// The C library's own look-ups, on helper threads: as many at once as there are fibers that ask.
+TENDRIL_API int getaddrinfo(const char* node, const char* service, const addrinfo* hints, addrinfo** found);
+TENDRIL_API int getnameinfo(const sockaddr* a, socklen_t len, char* host, socklen_t host_len, char* service,
+                            socklen_t service_len, int flags);
+TENDRIL_API hostent* gethostbyname(const char* name);
+TENDRIL_API hostent* gethostbyname2(const char* name, int family);
+TENDRIL_API hostent* gethostbyaddr(const void* a, socklen_t len, int family);
+TENDRIL_API int gethostbyname_r(const char* name, hostent* h, char* buf, size_t n, hostent** found, int* error);
+TENDRIL_API int gethostbyname2_r(const char* name, int family, hostent* h, char* buf, size_t n, hostent** found,
+                                 int* error);
+TENDRIL_API int gethostbyaddr_r(const void* a, socklen_t len, int family, hostent* h, char* buf, size_t n,
+                                hostent** found, int* error);
+
+// --- close(2), dup2(2), and what else ends a descriptor ---
+// Fibers that wait for the descriptor wake with EBADF, on all kernel threads.
+TENDRIL_API int close(int fd);
+TENDRIL_API int dup2(int from, int to);
+TENDRIL_API int dup3(int from, int to, int flags);
+TENDRIL_API int close_range(unsigned first, unsigned last, int flags);
+TENDRIL_API void closefrom(int first);
+TENDRIL_API int fclose(FILE* f);
+TENDRIL_API FILE* freopen(const char* path, const char* mode, FILE* f);
+
+// --- files: open(2) of a FIFO, flock(2), lockf(3), F_SETLKW, fsync(2) and their kin ---
+// On helper threads when they have to wait. A killed task gives a lock back that it got too late.
+TENDRIL_API int open(const char* path, int flags, mode_t mode = 0);
+TENDRIL_API int openat(int dir, const char* path, int flags, mode_t mode = 0);
+TENDRIL_API int fcntl(int fd, int command, void* argument = nullptr);
+TENDRIL_API int flock(int fd, int operation);
+TENDRIL_API int lockf(int fd, int command, off_t len);
+TENDRIL_API int fsync(int fd);
+TENDRIL_API int fdatasync(int fd);
+TENDRIL_API int syncfs(int fd);
+TENDRIL_API int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags);
+TENDRIL_API int msync(void* p, size_t n, int flags);
+TENDRIL_API void sync();
+
+// --- wait(2), system(3), popen(3) ---
+TENDRIL_API pid_t wait(int* status);
+TENDRIL_API pid_t waitpid(pid_t pid, int* status, int options);
+TENDRIL_API pid_t wait3(int* status, int options, rusage* usage);
+TENDRIL_API pid_t wait4(pid_t pid, int* status, int options, rusage* usage);
+TENDRIL_API int waitid(idtype_t type, id_t id, siginfo_t* info, int options);
+// In a killed task the shell is killed too, and the result is -1 with ECANCELED.
+TENDRIL_API int system(const char* command);
+TENDRIL_API FILE* popen(const char* command, const char* mode);
+TENDRIL_API int pclose(FILE* f);
+
+// --- pause(2), sigsuspend(2), sigwait(3), sigaction(2) ---
+TENDRIL_API int pause();
+TENDRIL_API int sigsuspend(const sigset_t* mask);
+TENDRIL_API int sigwait(const sigset_t* set, int* signal);
+TENDRIL_API int sigwaitinfo(const sigset_t* set, siginfo_t* info);
+TENDRIL_API int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout);
+// Without the shim, handlers must be installed by these two for waits to end with EINTR.
+TENDRIL_API int sigaction(int signal, const struct sigaction* action, struct sigaction* old);
+TENDRIL_API sighandler_t signal(int signal, sighandler_t handler);
+
+// Takes the cooperative path even on kernel threads that have no other fiber: for testing.
+TENDRIL_API void cooperate_always() noexcept;
+
+}  // namespace tendril::posix

@@ -1,0 +1,136 @@
+// What every cooperative call is made of: the question whether to cooperate at all, the wait for a descriptor,
+// and the way back to errno.
+//
+// The path of a blocking call, say recv:
+//   cooperative()?   no: the C library's own recv, and that is all
+//   try              recvfrom(MSG_DONTWAIT) as a raw system call; not refused: done
+//   blocks()?        the program set O_NONBLOCK itself: EAGAIN, as it asked
+//   wait_for()       registers the descriptor, parks; other fibers run; an edge unparks
+//   try again
+#pragma once
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include <tendril/posix.hpp>
+
+#include "../hub.hpp"
+#include "../sys.hpp"
+#include "real.hpp"
+
+namespace tendril::posix {
+
+using core::deadline;
+using core::fiber;
+using core::hub;
+
+// Whether the calling fiber should let others run while it waits. False on kernel threads without other
+// fibers, in signal handlers, and in a vfork child: there a call is the C library's.
+bool cooperative_here(fiber* self) noexcept;
+inline bool cooperative() noexcept {
+  fiber* self = core::current;
+  if (!self) [[likely]] return false;
+  return cooperative_here(self);
+}
+
+// False in a vfork child, or one made by a bare clone(): it shares our memory, but must not touch our hub.
+bool in_hubs_process() noexcept;
+
+inline hub& my_hub() noexcept { return *hub::of(core::current); }
+
+// What a time-out argument may be: null, or a time not below zero.
+inline bool valid(const timespec* t) noexcept {
+  return !t || (t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < 1'000'000'000);
+}
+inline core::nanoseconds nanoseconds_of(const timespec& t) noexcept {
+  return t.tv_sec >= INT64_MAX / 1'000'000'000 ? INT64_MAX : t.tv_sec * 1'000'000'000 + t.tv_nsec;
+}
+inline deadline time_from_now(const timespec* t) noexcept {
+  return t ? deadline::after(core::now(), nanoseconds_of(*t)) : deadline::never();
+}
+inline timespec time_left(deadline until) noexcept {
+  core::nanoseconds left = until.at - core::now();
+  if (left < 0) left = 0;
+  return {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
+}
+
+// A raw result as libc reports it.
+template <class T = long>
+inline T result(long r) noexcept {
+  if (sys::failed(r)) {
+    errno = int(-r);
+    return T(-1);
+  }
+  return T(r);
+}
+
+// Whether a handler that runs during the wait ends it with EINTR: see signal(7), "Interruption of system calls".
+enum class on_signal {
+  restart,  // only handlers without SA_RESTART
+  always,   // poll, sleep, and sockets with a time-out
+};
+
+// The signals that were handled when a call began; tells whether a later one ends it.
+class signal_watch {
+ public:
+  explicit signal_watch(hub& h) noexcept : hub_(h), norestart_(h.signals_norestart.load(std::memory_order_relaxed)) {}
+  bool interrupts(on_signal rule) const noexcept {
+    return rule == on_signal::always || hub_.signals_norestart.load(std::memory_order_relaxed) != norestart_;
+  }
+
+ private:
+  hub& hub_;
+  std::uint32_t norestart_;
+};
+
+// Parks until `fd` may be ready for `events` (EPOLLIN, ...). 0: try again. Otherwise -ETIMEDOUT, -EBADF (closed
+// meanwhile), -ECANCELED (the fiber was killed), -EINTR, or what epoll_ctl says (-EPERM: a file, always ready).
+int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule) noexcept;
+
+// Parks for a reason other than a descriptor; 0 when unparked, else -ETIMEDOUT, -ECANCELED, -EINTR.
+int wait_parked(const core::wait_info& what, deadline until, on_signal rule) noexcept;
+
+// Whether the program left fd blocking. False for descriptors that are not open.
+inline bool blocks(int fd) noexcept {
+  long flags = sys::call(SYS_fcntl, fd, F_GETFL);
+  return flags >= 0 && !(flags & O_NONBLOCK);
+}
+
+// The time-out that SO_RCVTIMEO or SO_SNDTIMEO sets, counted from now.
+deadline socket_deadline(int fd, int option) noexcept;
+
+// Tries until it is not refused (-EAGAIN), waiting in between. `attempt` makes the call without blocking and
+// returns the raw result. -EAGAIN comes back if the program asked for it: by O_NONBLOCK, or by a socket time-out.
+template <class Attempt>
+long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attempt) noexcept {
+  long r = attempt();
+  if (r != -EAGAIN) {
+    my_hub().breathe();
+    return r;
+  }
+  if (!blocks(fd)) return -EAGAIN;
+  deadline until = timeout_option ? socket_deadline(fd, timeout_option) : deadline::never();
+  on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
+  for (;;) {
+    int w = wait_for(fd, events, until, rule);
+    if (w == -ETIMEDOUT) return -EAGAIN;
+    if (w < 0) return w;
+    r = attempt();
+    if (r != -EAGAIN) return r;
+  }
+}
+
+// What kind of file a descriptor stands for, as far as the calls care.
+enum class file_kind : std::uint8_t { unknown, socket, pipe, regular, other };
+file_kind kind_of(int fd) noexcept;
+// The same without trusting what was known before.
+file_kind look_up_kind(int fd) noexcept;
+
+// Whether poll(2) finds `events` (POLLIN, ...) now. Errors count as ready: the call itself will tell them.
+bool ready_now(int fd, short events) noexcept;
+
+// For descriptors whose calls have no non-blocking form: waits until it is ready. 0, or as wait_for; -EAGAIN if
+// the program made it non-blocking.
+int wait_ready(int fd, short events) noexcept;
+
+}  // namespace tendril::posix

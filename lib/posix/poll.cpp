@@ -1,0 +1,206 @@
+// poll(2), select(2): first the real call with no time-out; if nothing is ready, park on all the descriptors and
+// ask again.
+#include <tendril/posix.hpp>
+
+#include <string.h>
+
+#include "offload.hpp"
+#include "waiters.hpp"
+
+namespace tendril::posix {
+
+int wait_set::wait(deadline until) noexcept {
+  if (!in_hubs_process()) return -ENOMEM;
+  hub& h = my_hub();
+  int failed = 0;
+  bool gone = false;
+  for (std::size_t i = 0; i < count_; i++) {
+    int r = h.io.add(w_[i]);
+    // What cannot be watched and was not ready: a file polled for nothing, or a descriptor that has just been
+    // closed, which the next try will tell.
+    if (r < 0 && r != -EPERM && r != -EBADF) failed = r;
+    gone |= r == -EBADF;
+  }
+  int r = failed ? -ENOMEM : 0;
+  if (!failed && !gone) {
+    core::wait_info what;
+    what.kind = count_ == 1 ? core::wait_kind::descriptor : core::wait_kind::descriptors;
+    what.fd = count_ == 1 ? w_[0].fd : -1;
+    what.interruptible = true;
+    what.remote = count_ == 0;
+    r = wait_parked(what, until, on_signal::always);
+    if (r == -EBADF) r = 0;  // closed meanwhile: the next try says POLLNVAL, or EBADF
+  }
+  for (std::size_t i = 0; i < count_; i++) h.io.remove(w_[i]);
+  return r;
+}
+
+namespace {
+
+constexpr std::uint32_t always_told = EPOLLERR | EPOLLHUP;
+
+long poll_now(pollfd* fds, nfds_t n, const sigset_t* mask) noexcept {
+  timespec none{};
+  return sys::call(SYS_ppoll, fds, n, &none, mask, 8);
+}
+
+deadline after_milliseconds(int ms) noexcept {
+  return ms < 0 ? deadline::never() : deadline::after(core::now(), ms * 1'000'000L);
+}
+
+long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noexcept {
+  long r = poll_now(fds, n, mask);
+  if (r != 0) {
+    my_hub().breathe();
+    return r;
+  }
+  mask_while_waiting masked(mask);
+  for (;;) {
+    int w;
+    {
+      wait_set set(n);
+      if (!set.ok()) return -ENOMEM;
+      for (nfds_t i = 0; i < n; i++) {
+        if (fds[i].fd >= 0) set.add(fds[i].fd, std::uint32_t(std::uint16_t(fds[i].events)) | always_told);
+      }
+      w = set.wait(until);
+    }
+    if (w == -ENOMEM) {
+      // Too deep in epoll instances, or no memory for one more watch: a helper waits in the kernel.
+      return offload([&] {
+        timespec t = time_left(until);
+        return sys::call(SYS_ppoll, fds, n, until.is_never() ? nullptr : &t, 0, 8);
+      });
+    }
+    if (w == -EINTR || w == -ECANCELED) return w;
+    r = poll_now(fds, n, nullptr);
+    if (r != 0 || w == -ETIMEDOUT) return r;
+  }
+}
+
+// The bits of the three sets, copied, because select(2) clears what is not ready.
+class select_sets {
+ public:
+  select_sets(int n, fd_set* r, fd_set* w, fd_set* x) noexcept : n_(n), bytes_(std::size_t(n + 63) / 64 * 8) {
+    fd_set* sets[] = {r, w, x};
+    if (bytes_ > sizeof few_[0]) many_ = static_cast<char*>(sys::map(bytes_ * 3));
+    for (int i = 0; i < 3; i++) {
+      theirs_[i] = sets[i];
+      if (sets[i]) memcpy(mine(i), sets[i], bytes_);
+    }
+  }
+  ~select_sets() {
+    if (many_) sys::unmap(many_, bytes_ * 3);
+  }
+  select_sets(const select_sets&) = delete;
+  bool ok() const noexcept { return bytes_ <= sizeof few_[0] || many_; }
+  // Asks the kernel with what the program passed.
+  long now(const sigset_t* mask) noexcept {
+    for (int i = 0; i < 3; i++) {
+      if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
+    }
+    struct {
+      const sigset_t* mask;
+      std::size_t size;
+    } masked{mask, 8};
+    timespec none{};
+    return sys::call(SYS_pselect6, n_, theirs_[0], theirs_[1], theirs_[2], &none, &masked);
+  }
+  int count() noexcept {
+    int c = 0;
+    each([&](int, std::uint32_t) { c++; });
+    return c;
+  }
+  template <class F>
+  void each(F f) noexcept {
+    static constexpr std::uint32_t events[] = {EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR, EPOLLOUT | EPOLLERR, EPOLLPRI};
+    for (std::size_t word = 0; word < bytes_ / 8; word++) {
+      std::uint64_t bits[3] = {};
+      for (int i = 0; i < 3; i++) {
+        if (theirs_[i]) memcpy(&bits[i], mine(i) + word * 8, 8);
+      }
+      for (std::uint64_t any = bits[0] | bits[1] | bits[2]; any; any &= any - 1) {
+        int bit = __builtin_ctzll(any);
+        int fd = int(word * 64) + bit;
+        if (fd >= n_) return;
+        std::uint32_t wanted = 0;
+        for (int i = 0; i < 3; i++) wanted |= bits[i] >> bit & 1 ? events[i] : 0;
+        f(fd, wanted);
+      }
+    }
+  }
+
+ private:
+  char* mine(int i) noexcept { return many_ ? many_ + bytes_ * std::size_t(i) : few_[i]; }
+  int n_;
+  std::size_t bytes_;
+  fd_set* theirs_[3];
+  char few_[3][FD_SETSIZE / 8];
+  char* many_ = nullptr;
+};
+
+long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const sigset_t* mask) noexcept {
+  select_sets sets(n, r, w, x);
+  if (!sets.ok()) return -ENOMEM;
+  long got = sets.now(mask);
+  if (got != 0) {
+    my_hub().breathe();
+    return got;
+  }
+  mask_while_waiting masked(mask);
+  for (;;) {
+    int why;
+    {
+      wait_set set(std::size_t(sets.count()));
+      if (!set.ok()) return -ENOMEM;
+      sets.each([&](int fd, std::uint32_t events) { set.add(fd, events); });
+      why = set.wait(until);
+    }
+    if (why == -EINTR || why == -ECANCELED || why == -ENOMEM) return why;
+    got = sets.now(nullptr);
+    if (got != 0 || why == -ETIMEDOUT) return got;
+  }
+}
+
+}  // namespace
+
+int poll(pollfd* fds, nfds_t n, int timeout) {
+  if (timeout == 0 || !cooperative()) return real.poll(fds, n, timeout);
+  return result<int>(poll_until(fds, n, after_milliseconds(timeout), nullptr));
+}
+
+int ppoll(pollfd* fds, nfds_t n, const timespec* timeout, const sigset_t* mask) {
+  if (!cooperative() || !valid(timeout) || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) {
+    return real.ppoll(fds, n, timeout, mask);
+  }
+  return result<int>(poll_until(fds, n, time_from_now(timeout), mask));
+}
+
+int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout) {
+  if (!cooperative() || n < 0 || n > core::descriptors::limit ||
+      (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0 || (timeout->tv_sec == 0 && timeout->tv_usec == 0)))) {
+    return real.select(n, r, w, x, timeout);
+  }
+  deadline until = deadline::never();
+  if (timeout) {
+    timespec t{.tv_sec = timeout->tv_sec + timeout->tv_usec / 1'000'000, .tv_nsec = timeout->tv_usec % 1'000'000 * 1000};
+    until = time_from_now(&t);
+  }
+  long got = select_until(n, r, w, x, until, nullptr);
+  if (timeout) {
+    // Linux leaves what is left of the time-out there.
+    timespec left = time_left(until);
+    *timeout = {.tv_sec = left.tv_sec, .tv_usec = left.tv_nsec / 1000};
+  }
+  return result<int>(got);
+}
+
+int pselect(int n, fd_set* r, fd_set* w, fd_set* x, const timespec* timeout, const sigset_t* mask) {
+  if (!cooperative() || n < 0 || n > core::descriptors::limit || !valid(timeout) ||
+      (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) {
+    return real.pselect(n, r, w, x, timeout, mask);
+  }
+  return result<int>(select_until(n, r, w, x, time_from_now(timeout), mask));
+}
+
+}  // namespace tendril::posix

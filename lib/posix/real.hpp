@@ -1,0 +1,51 @@
+// The C library's own functions, as they are without us: for calls that need not be cooperative, and for helper
+// threads. Each is looked up when it is first called: behind the shim, if there is one, so that other preloaded
+// libraries keep their turn.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+
+#include "types.hpp"
+
+namespace tendril::posix {
+
+// The address of the next definition of `name`; ends the process if there is none.
+void* next_symbol(const char* name) noexcept;
+
+template <class F>
+class real_call;
+template <class R, class... A>
+class real_call<R(A...)> {
+ public:
+  constexpr explicit real_call(const char* name) noexcept : name_(name) {}
+  R operator()(A... a) noexcept {
+    auto f = function_.load(std::memory_order_relaxed);
+    if (!f) [[unlikely]] {
+      f = reinterpret_cast<R (*)(A...)>(next_symbol(name_));
+      function_.store(f, std::memory_order_relaxed);
+    }
+    return f(a...);
+  }
+
+ private:
+  const char* name_;
+  std::atomic<R (*)(A...)> function_{nullptr};
+};
+
+struct real_calls {
+#define CALL(result, name, parameters, arguments) real_call<result parameters> name{#name};
+#define ALIAS(result, name, target, parameters, arguments)
+#define ODD(result, name, parameters) real_call<result parameters> name{#name};
+#include "calls.def"
+#undef CALL
+#undef ALIAS
+#undef ODD
+  // Not taken over (yet), but not to be called by their names in lib/ either.
+  real_call<int(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)> pthread_create{"pthread_create"};
+};
+
+extern constinit real_calls real;
+
+}  // namespace tendril::posix

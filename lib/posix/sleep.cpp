@@ -1,0 +1,112 @@
+// sleep(3), nanosleep(2), clock_nanosleep(2).
+#include <tendril/posix.hpp>
+
+#include <sys/timerfd.h>
+#include <threads.h>
+
+#include "offload.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+// Reads the program's memory the way the kernel would: false for a bad pointer, which is EFAULT and no crash.
+bool copy_in(timespec& to, const timespec* from) noexcept {
+  iovec mine{&to, sizeof to}, theirs{const_cast<timespec*>(from), sizeof to};
+  long r = sys::call(SYS_process_vm_readv, my_hub().pid, &mine, 1, &theirs, 1, 0);
+  if (r == -EFAULT) return false;
+  if (r != long(sizeof to)) to = *from;  // forbidden here (seccomp): then a bad pointer crashes
+  return true;
+}
+
+// Sleeps until a point of CLOCK_MONOTONIC. 0, -EINTR, -ECANCELED.
+int sleep_until(deadline until) noexcept {
+  core::wait_info what;
+  what.kind = core::wait_kind::sleep;
+  what.interruptible = true;
+  for (;;) {
+    int w = wait_parked(what, until, on_signal::always);
+    if (w == -ETIMEDOUT) return 0;
+    if (w < 0) return w;
+  }
+}
+
+// Other clocks can be set, or stop during suspend: the kernel's own timer follows them.
+int sleep_by_timer(clockid_t clock, int flags, const timespec& t) noexcept {
+  long fd = sys::call(SYS_timerfd_create, clock, TFD_CLOEXEC | TFD_NONBLOCK);
+  if (fd < 0) {
+    // CPU clocks are no timerfd clocks.
+    return int(offload([&] { return sys::call(SYS_clock_nanosleep, clock, flags, &t, 0); }));
+  }
+  itimerspec when{.it_interval = {}, .it_value = t};
+  if (t.tv_sec == 0 && t.tv_nsec == 0) when.it_value.tv_nsec = 1;  // zero would disarm it
+  long r = sys::call(SYS_timerfd_settime, fd, flags & TIMER_ABSTIME ? TFD_TIMER_ABSTIME : 0, &when, 0);
+  std::uint64_t expirations;
+  while (r == 0 && (r = sys::read(int(fd), &expirations, sizeof expirations)) == -EAGAIN) {
+    r = wait_for(int(fd), EPOLLIN, deadline::never(), on_signal::always);
+  }
+  core::forget_descriptor(int(fd));
+  sys::close(int(fd));
+  return r < 0 ? int(r) : 0;
+}
+
+// 0, or an error number, as clock_nanosleep returns it.
+int sleep_any(clockid_t clock, int flags, const timespec* wanted, timespec* left) noexcept {
+  timespec t;
+  if (!copy_in(t, wanted)) return EFAULT;
+  if (!valid(&t)) return EINVAL;
+  bool absolute = flags & TIMER_ABSTIME;
+  int r;
+  deadline until = deadline::never();
+  if (clock == CLOCK_MONOTONIC || (clock == CLOCK_REALTIME && !absolute)) {
+    until = absolute ? deadline{nanoseconds_of(t)} : time_from_now(&t);
+    r = sleep_until(until);
+  } else {
+    timespec start{};
+    sys::call(SYS_clock_gettime, clock, &start);
+    r = sleep_by_timer(clock, flags, t);
+    if (r == -EINTR && !absolute) until = deadline::after(nanoseconds_of(start), nanoseconds_of(t));
+  }
+  if (r == -EINTR && left && !absolute) *left = time_left(until);
+  return -r;
+}
+
+}  // namespace
+
+unsigned sleep(unsigned seconds) {
+  if (!cooperative()) return real.sleep(seconds);
+  timespec t{.tv_sec = seconds, .tv_nsec = 0}, left{};
+  if (seconds == 0) {
+    core::yield();
+    return 0;
+  }
+  int r = sleep_any(CLOCK_REALTIME, 0, &t, &left);
+  return r == EINTR ? unsigned(left.tv_sec + (left.tv_nsec >= 500'000'000)) : r ? seconds : 0;
+}
+
+int usleep(useconds_t us) {
+  if (!cooperative()) return real.usleep(us);
+  timespec t{.tv_sec = us / 1'000'000, .tv_nsec = us % 1'000'000 * 1000L};
+  return result<int>(-sleep_any(CLOCK_REALTIME, 0, &t, nullptr));
+}
+
+int nanosleep(const timespec* wanted, timespec* left) {
+  if (!cooperative()) return real.nanosleep(wanted, left);
+  return result<int>(-sleep_any(CLOCK_REALTIME, 0, wanted, left));
+}
+
+int clock_nanosleep(clockid_t clock, int flags, const timespec* wanted, timespec* left) {
+  // CLOCK_THREAD_CPUTIME_ID, unknown clocks: errors that the C library knows best.
+  bool known = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_TAI ||
+               clock == CLOCK_PROCESS_CPUTIME_ID;
+  if (!cooperative() || !known) return real.clock_nanosleep(clock, flags, wanted, left);
+  return sleep_any(clock, flags, wanted, left);
+}
+
+int thrd_sleep(const timespec* wanted, timespec* left) {
+  if (!cooperative()) return real.thrd_sleep(wanted, left);
+  int r = sleep_any(CLOCK_REALTIME, 0, wanted, left);
+  return r == 0 ? 0 : r == EINTR ? -1 : -2;
+}
+
+}  // namespace tendril::posix
