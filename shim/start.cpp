@@ -7,7 +7,9 @@
 
 // The next definition of a name in the order of loading: the C library's, or that of another preloaded library.
 extern "C" __attribute__((visibility("default"))) void* tendril_shim_next_symbol(const char* name) noexcept {
-  return dlsym(RTLD_NEXT, name);
+  void* p = dlsym(RTLD_NEXT, name);
+  __asm__ volatile("" : "+r"(p));  // no tail call: RTLD_NEXT goes by the address that dlsym returns to
+  return p;
 }
 
 namespace {
