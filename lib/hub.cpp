@@ -196,6 +196,7 @@ void hub::after_fork() noexcept {
   remote_waits = 0;
   for (fiber* f = fibers.front(); f;) {
     fiber* next = fibers.after(*f);
+    f->in_inbox = false;
     if (f->state == fiber_status::parked || f->state == fiber_status::ready) {
       f->lost = true;
       f->state = fiber_status::finished;

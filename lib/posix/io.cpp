@@ -3,6 +3,7 @@
 // The non-blocking form of a read or a write is preadv2/pwritev2 with RWF_NOWAIT: it works on sockets, pipes,
 // eventfds, timerfds and cached files, and changes nothing that anybody else could see. What refuses it
 // (terminals, inotify, writes to eventfds, ...) is polled first. Writes to files are simply made.
+#include <sys/stat.h>
 #include <tendril/posix.hpp>
 
 #include "cooperate.hpp"
@@ -41,6 +42,14 @@ long read_from_disk(int fd, vector_walk& walk, off_t at, int flags) noexcept {
   return long(walk.done()) + r;
 }
 
+// Whether a read of r bytes got to the end of the file (or fd is no file any more).
+bool at_end(int fd, off_t at, long r) noexcept {
+  struct stat s;
+  if (sys::call(SYS_fstat, fd, &s) < 0 || !S_ISREG(s.st_mode)) return true;
+  off_t end = at == here ? sys::call(SYS_lseek, fd, 0, SEEK_CUR) : at + r;
+  return end >= s.st_size;
+}
+
 // All reads end here; `at` is `here` for those that use the file position.
 long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
   long r = until_done(fd, EPOLLIN, SO_RCVTIMEO, [&]() noexcept -> long {
@@ -61,7 +70,7 @@ long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
   if (r > 0 && kind_of(fd) == file_kind::regular) {
     // Cut short where the page cache ends, or is it the end of the file?
     vector_walk walk(v, n);
-    if (std::size_t(r) < walk.total() && look_up_kind(fd) == file_kind::regular && walk.advance(std::size_t(r))) {
+    if (std::size_t(r) < walk.total() && !at_end(fd, at, r) && walk.advance(std::size_t(r))) {
       return read_from_disk(fd, walk, at, flags);
     }
   }
