@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "../futex_lock.hpp"
+#include "imports.hpp"
 #include "offload.hpp"
 
 extern "C" char** environ;
@@ -31,9 +32,17 @@ struct child_wait {
   void undo() noexcept {}
 };
 
+// A pidfd tells of a child's end, but not of the stops that a tracer waits for.
+bool may_trace() noexcept {
+  static std::atomic<int> known{-1};
+  int k = known.load(std::memory_order_relaxed);
+  if (k < 0) known = k = program_imports("ptrace");
+  return k;
+}
+
 // Waits until a child of that kind has something to report. 0: ask again; -errno.
 long wait_for_child(int type, id_t id, int options) noexcept {
-  if (type == P_PID && (options & (WSTOPPED | WCONTINUED)) == 0) {
+  if (type == P_PID && (options & (WSTOPPED | WCONTINUED)) == 0 && !may_trace()) {
     long fd = sys::call(SYS_pidfd_open, id, 0);
     if (fd >= 0) {
       core::wait_info what;
