@@ -15,26 +15,35 @@ struct search {
   bool found;
 };
 
-// The undefined symbols stand before those that DT_GNU_HASH covers.
+// Functions that are called appear in the relocations of the PLT, those whose address is taken in the others.
 int look_into(dl_phdr_info* info, size_t, void* data) {
   search& s = *static_cast<search*>(data);
   const ElfW(Dyn)* d = nullptr;
   for (int i = 0; i < info->dlpi_phnum; i++) {
-    if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) d = reinterpret_cast<const ElfW(Dyn)*>(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+    const ElfW(Phdr)& p = info->dlpi_phdr[i];
+    if (p.p_type == PT_DYNAMIC) d = reinterpret_cast<const ElfW(Dyn)*>(info->dlpi_addr + p.p_vaddr);
   }
   const ElfW(Sym)* symbols = nullptr;
   const char* strings = nullptr;
-  const std::uint32_t* hash = nullptr;
-  // The loader has relocated these addresses, except in the vDSO.
+  const ElfW(Rela) * tables[2] = {};
+  size_t sizes[2] = {};
   for (; d && d->d_tag != DT_NULL; d++) {
-    if (d->d_un.d_ptr < info->dlpi_addr && (d->d_tag == DT_SYMTAB || d->d_tag == DT_STRTAB || d->d_tag == DT_GNU_HASH)) return 0;
-    if (d->d_tag == DT_SYMTAB) symbols = reinterpret_cast<const ElfW(Sym)*>(d->d_un.d_ptr);
-    if (d->d_tag == DT_STRTAB) strings = reinterpret_cast<const char*>(d->d_un.d_ptr);
-    if (d->d_tag == DT_GNU_HASH) hash = reinterpret_cast<const std::uint32_t*>(d->d_un.d_ptr);
+    switch (d->d_tag) {
+      case DT_SYMTAB: symbols = reinterpret_cast<const ElfW(Sym)*>(d->d_un.d_ptr); break;
+      case DT_STRTAB: strings = reinterpret_cast<const char*>(d->d_un.d_ptr); break;
+      case DT_JMPREL: tables[0] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr); break;
+      case DT_PLTRELSZ: sizes[0] = d->d_un.d_val; break;
+      case DT_RELA: tables[1] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr); break;
+      case DT_RELASZ: sizes[1] = d->d_un.d_val; break;
+    }
   }
-  if (!symbols || !strings || !hash) return 0;
-  for (std::uint32_t i = 1; i < hash[1]; i++) {
-    if (symbols[i].st_shndx == SHN_UNDEF && strcmp(strings + symbols[i].st_name, s.name) == 0) return s.found = true;
+  // The loader has made these addresses absolute, but for the vDSO, which has no relocations.
+  if (!symbols || !strings) return 0;
+  for (int t = 0; t < 2; t++) {
+    for (size_t i = 0; tables[t] && i < sizes[t] / sizeof(ElfW(Rela)); i++) {
+      const ElfW(Sym)& symbol = symbols[ELF64_R_SYM(tables[t][i].r_info)];
+      if (symbol.st_shndx == SHN_UNDEF && strcmp(strings + symbol.st_name, s.name) == 0) return s.found = true;
+    }
   }
   return 0;
 }
