@@ -116,12 +116,15 @@ elf_file read_elf(int fd) {
 }
 
 const char* own_loader() {
-  auto base = (const char*)&__ehdr_start;
-  auto p = (const ElfW(Phdr)*)(base + __ehdr_start.e_phoff);
-  for (int i = 0; i < __ehdr_start.e_phnum; i++) {
-    if (p[i].p_type == PT_INTERP) return base + p[i].p_offset;
-  }
-  return "";
+  const char* loader = "";
+  auto look = [](dl_phdr_info* own, std::size_t, void* found) {
+    for (const ElfW(Phdr)* p = own->dlpi_phdr; p != own->dlpi_phdr + own->dlpi_phnum; p++) {
+      if (p->p_type == PT_INTERP) *(const char**)found = (const char*)(own->dlpi_addr + p->p_vaddr);
+    }
+    return 1;  // the program itself comes first, and is all we want
+  };
+  dl_iterate_phdr(look, &loader);
+  return loader;
 }
 
 }  // namespace tendril::launcher
