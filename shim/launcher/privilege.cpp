@@ -11,13 +11,14 @@ namespace tendril::launcher {
 
 namespace {
 
-bool gives_capabilities(int fd) {
+bool raises_capabilities(int fd, bool may_gain) {
   vfs_ns_cap_data caps = {};
   ssize_t size = fgetxattr(fd, "security.capability", &caps, sizeof caps);
   if (size < (ssize_t)XATTR_CAPS_SZ_1) return false;
+  // The kernel takes the effective flag for a raise even where no_new_privs lets nothing be gained.
+  if (le32toh(caps.magic_etc) & VFS_CAP_FLAGS_EFFECTIVE) return true;
   // The layouts differ only in what follows the first permitted word; missing words read as 0.
-  return (le32toh(caps.magic_etc) & VFS_CAP_FLAGS_EFFECTIVE) || caps.data[0].permitted ||
-         caps.data[1].permitted;
+  return may_gain && (caps.data[0].permitted || caps.data[1].permitted);
 }
 
 }  // namespace
@@ -34,7 +35,7 @@ std::string privilege_raised(int fd, const struct stat& st) {
   constexpr mode_t setgid = S_ISGID | S_IXGRP;  // without the latter the bit means mandatory locking
   gid_t gid = honoured && (st.st_mode & setgid) == setgid ? st.st_gid : getegid();
   if (gid != getgid()) return "setgid to group " + std::to_string(gid);
-  if (!nosuid && getuid() != 0 && gives_capabilities(fd)) return "given capabilities by its file";
+  if (!nosuid && getuid() != 0 && raises_capabilities(fd, honoured)) return "given capabilities by its file";
   return {};
 }
 
