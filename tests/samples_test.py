@@ -24,12 +24,6 @@ def run(name, *arguments, **options):
                           **options)
 
 
-def cooperative(name):
-    """Whether the sample is linked against the shim."""
-    libraries = subprocess.run(["readelf", "-d", samples / name], capture_output=True, text=True).stdout
-    return "libtendril-preload.so" in libraries
-
-
 def free_port():
     """A port that refuses connections."""
     with socket.socket() as s:
@@ -119,7 +113,6 @@ class Fetch(unittest.TestCase):
         for option in ("--cacert", "--concurrency", "--timeout", "--compare"):
             self.assertIn(option, done.stdout)
 
-    @unittest.skipUnless(cooperative("fetch"), "not linked against the shim")
     def test_200_urls_take_a_small_part_of_the_sequential_time(self):
         urls = [f"{scheme}/{i}" for i in range(100) for scheme in (http, https)]
         done = run("fetch", "--cacert", cacert, "--compare", *urls)
@@ -130,14 +123,12 @@ class Fetch(unittest.TestCase):
 
 
 class Echo(unittest.TestCase):
-    @unittest.skipUnless(cooperative("echo_server"), "not linked against the shim")
     def test_a_thousand_connections_at_once_get_their_echoes(self):
         with EchoServer() as server:
             done = run("echo_client", server.port, 1000, 5)
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         self.assertIn("1000 connections, 5000 echoes, 0 failures", done.stdout)
 
-    @unittest.skipUnless(cooperative("echo_server"), "not linked against the shim")
     def test_an_idle_client_does_not_hold_up_the_others(self):
         with EchoServer() as server, socket.create_connection(("127.0.0.1", server.port)):
             done = run("echo_client", server.port, 1, 1)
@@ -155,11 +146,8 @@ class Unmodified(unittest.TestCase):
     launcher = build / "shim" / "launcher" / "tendril"
 
     def ways(self):
-        yield []
-        if (build / "shim" / "libtendril-preload.so").exists():
-            yield [self.launcher, "run", "--"]
+        return [], [self.launcher, "run", "--"]
 
-    @unittest.skipUnless(cooperative("echo_server"), "not linked against the shim")
     def test_a_blocking_c_client_gets_its_line_back(self):
         with EchoServer() as server:
             for way in self.ways():
