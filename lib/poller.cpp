@@ -8,7 +8,8 @@ namespace tendril::core {
 
 namespace {
 
-constexpr std::uint32_t interest = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
+constexpr std::uint32_t interest = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM |
+                                   EPOLLWRBAND | EPOLLMSG | EPOLLET;
 constexpr std::uint64_t own_event = ~0ULL;
 
 std::uint64_t tag(int fd, std::uint32_t generation) noexcept {

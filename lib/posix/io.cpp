@@ -3,6 +3,8 @@
 // The non-blocking form of a read or a write is preadv2/pwritev2 with RWF_NOWAIT: it works on sockets, pipes,
 // eventfds, timerfds and cached files, and changes nothing that anybody else could see. What refuses it
 // (terminals, inotify, writes to eventfds, ...) is polled first. Writes to files are simply made.
+#include <limits.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <tendril/posix.hpp>
 
@@ -50,6 +52,29 @@ bool at_end(int fd, off_t at, long r) noexcept {
   return end >= s.st_size;
 }
 
+// Flags that every kind of file takes; with others the kernel alone knows.
+constexpr int plain_flags = 0x1 | 0x2 | 0x4 | 0x10 | 0x20;  // RWF_HIPRI, _DSYNC, _SYNC, _APPEND, _NOAPPEND
+
+bool is_terminal(int fd) noexcept {
+  char settings[64];  // the kernel's struct termios
+  return kind_of(fd) == file_kind::other && sys::call(SYS_ioctl, fd, TCGETS, settings) == 0;
+}
+
+// A read of what has no non-blocking form.
+long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
+  struct stat s;
+  if (kind_of(fd) == file_kind::regular && sys::call(SYS_fstat, fd, &s) == 0 && s.st_size > 0) {
+    vector_walk walk(v, n);
+    return read_from_disk(fd, walk, at, flags);
+  }
+  if (is_terminal(fd)) {
+    // Reading nothing does what happens before any wait: it stops a job in the background.
+    if (long r = sys::call(SYS_read, fd, nullptr, 0); r < 0) return r;
+  }
+  int w = wait_ready(fd, POLLIN);
+  return w < 0 ? w : read_plain(fd, v, n, at, flags);
+}
+
 // All reads end here; `at` is `here` for those that use the file position.
 long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
   long r = until_done(fd, EPOLLIN, SO_RCVTIMEO, [&]() noexcept -> long {
@@ -62,11 +87,7 @@ long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
     vector_walk walk(v, n);
     return read_from_disk(fd, walk, at, flags);
   }
-  if (r == -EOPNOTSUPP && !(flags & RWF_NOWAIT)) {
-    int w = wait_ready(fd, POLLIN);
-    if (w < 0) return w;
-    return read_plain(fd, v, n, at, flags);
-  }
+  if (r == -EOPNOTSUPP) return read_when_ready(fd, v, n, at, flags);
   if (r > 0 && kind_of(fd) == file_kind::regular) {
     // Cut short where the page cache ends, or is it the end of the file?
     vector_walk walk(v, n);
@@ -77,38 +98,54 @@ long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
   return r;
 }
 
-// Writes to what has no non-blocking form, in pieces that fit when poll() says that there is room.
-long write_pieces(int fd, vector_walk& walk, off_t at, int flags) noexcept {
-  // A pipe that polls writable has room for PIPE_BUF bytes; a terminal for some, and 512 never hurt.
-  const std::size_t piece = kind_of(fd) == file_kind::pipe ? 4096 : 512;
-  do {
+// Writes what `walk` has left to something that has no non-blocking form and takes byte streams, in pieces.
+template <class Write>
+long write_pieces(int fd, vector_walk& walk, std::size_t piece, Write write) noexcept {
+  while (walk.left()) {
     int w = wait_ready(fd, POLLOUT);
     if (w < 0) return walk.done() ? long(walk.done()) : w;
     iovec first = *walk.data();
-    if (walk.left() <= piece) {
-      long r = write_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
-      if (r < 0) return walk.done() ? long(walk.done()) : r;
-      return long(walk.done()) + r;
-    }
+    bool last = walk.left() <= piece;
     if (first.iov_len > piece) first.iov_len = piece;
-    long r = write_plain(fd, &first, 1, at == here ? here : at + off_t(walk.done()), flags);
+    long r = last ? write(walk.data(), walk.size()) : write(&first, 1);
     if (r < 0) return walk.done() ? long(walk.done()) : r;
-    if (!walk.advance(std::size_t(r)) || std::size_t(r) < first.iov_len) break;
-  } while (walk.left());
+    if (!walk.advance(std::size_t(r)) || last || std::size_t(r) < first.iov_len) break;
+  }
   return long(walk.done());
+}
+
+long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
+  auto plain = [&](const iovec* part, int parts) noexcept { return write_plain(fd, part, parts, at, flags); };
+  if (kind_of(fd) == file_kind::pipe) {
+    // One that polls writable has room for PIPE_BUF bytes.
+    vector_walk walk(v, n);
+    return write_pieces(fd, walk, 4096, plain);
+  }
+  if (is_terminal(fd)) {
+    // Writing nothing stops a job in the background, if it must. A terminal that polls writable has room for some
+    // bytes; where there are more, a helper waits.
+    if (long r = sys::call(SYS_write, fd, nullptr, 0); r < 0) return r;
+    vector_walk walk(v, n);
+    return write_pieces(fd, walk, 512, [&](const iovec* part, int parts) noexcept {
+      return offload([&] { return plain(part, parts); });
+    });
+  }
+  int w = wait_ready(fd, POLLOUT);
+  return w < 0 ? w : plain(v, n);
 }
 
 // All writes end here. A blocking write returns when everything is written, or with what went through before
 // an error.
 long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
-  if (kind_of(fd) == file_kind::regular) return write_plain(fd, v, n, at, flags);
+  file_kind kind = kind_of(fd);
+  if (kind == file_kind::regular) return write_plain(fd, v, n, at, flags);
   long r = write_nowait(fd, v, n, at, flags);
-  if (r == -EFAULT || r == -EINVAL || r == -EBADF || r == -EPIPE) return r;
+  if (r == -EOPNOTSUPP) return write_when_ready(fd, v, n, at, flags);
+  if (r < 0 && r != -EAGAIN) return r;
   vector_walk walk(v, n);
   deadline until = deadline::never();
   bool timed = false;
   for (;;) {
-    if (r == -EOPNOTSUPP && !(flags & RWF_NOWAIT)) return write_pieces(fd, walk, at, flags);
     if (r >= 0) {
       if (!walk.advance(std::size_t(r)) || walk.left() == 0) break;
     } else if (r != -EAGAIN) {
@@ -122,23 +159,36 @@ long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept 
     if (r == -EAGAIN) {
       int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always);
       if (w < 0 && w != -EPERM) return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
+    } else {
+      my_hub().breathe();
     }
-    r = write_nowait(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
+    if (kind == file_kind::socket && walk.done()) {
+      // No SIGPIPE for a write that has sent something.
+      msghdr m{};
+      m.msg_iov = const_cast<iovec*>(walk.data());
+      m.msg_iovlen = std::size_t(walk.size());
+      r = sys::call(SYS_sendmsg, fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else {
+      r = write_nowait(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
+    }
   }
   my_hub().breathe();
   return long(walk.done());
 }
 
+// What fails at once or never waits: asking for nothing, or for more than there can be.
+bool trivial(int fd, size_t n) noexcept { return n == 0 ? kind_of(fd) == file_kind::other : n > SSIZE_MAX; }
+
 }  // namespace
 
 ssize_t read(int fd, void* buf, size_t n) {
-  if (!cooperative()) return real.read(fd, buf, n);
+  if (!cooperative() || trivial(fd, n)) return real.read(fd, buf, n);
   iovec v{buf, n};
   return result(read_any(fd, &v, 1, here));
 }
 
 ssize_t write(int fd, const void* buf, size_t n) {
-  if (!cooperative()) return real.write(fd, buf, n);
+  if (!cooperative() || trivial(fd, n)) return real.write(fd, buf, n);
   iovec v{const_cast<void*>(buf), n};
   return result(write_any(fd, &v, 1, here));
 }
@@ -154,13 +204,13 @@ ssize_t writev(int fd, const iovec* v, int n) {
 }
 
 ssize_t pread(int fd, void* buf, size_t n, off_t at) {
-  if (!cooperative() || at < 0) return real.pread(fd, buf, n, at);
+  if (!cooperative() || at < 0 || trivial(fd, n)) return real.pread(fd, buf, n, at);
   iovec v{buf, n};
   return result(read_any(fd, &v, 1, at));
 }
 
 ssize_t pwrite(int fd, const void* buf, size_t n, off_t at) {
-  if (!cooperative() || at < 0) return real.pwrite(fd, buf, n, at);
+  if (!cooperative() || at < 0 || trivial(fd, n)) return real.pwrite(fd, buf, n, at);
   iovec v{const_cast<void*>(buf), n};
   return result(write_any(fd, &v, 1, at));
 }
@@ -176,12 +226,12 @@ ssize_t pwritev(int fd, const iovec* v, int n, off_t at) {
 }
 
 ssize_t preadv2(int fd, const iovec* v, int n, off_t at, int flags) {
-  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & RWF_NOWAIT)) return real.preadv2(fd, v, n, at, flags);
+  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags)) return real.preadv2(fd, v, n, at, flags);
   return result(read_any(fd, v, n, at, flags));
 }
 
 ssize_t pwritev2(int fd, const iovec* v, int n, off_t at, int flags) {
-  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & RWF_NOWAIT)) return real.pwritev2(fd, v, n, at, flags);
+  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags)) return real.pwritev2(fd, v, n, at, flags);
   return result(write_any(fd, v, n, at, flags));
 }
 
