@@ -127,9 +127,12 @@ void tell_tracer(fiber* from, fiber* self) noexcept {
   self->in_trace = true;
   void* failure = home->trace(context, from, self, thrown);
   self->in_trace = false;
-  from->refs.fetch_sub(1, std::memory_order_relaxed);
   self->letter = letter;
   home->leftover = leftover;
+  if (from->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    from->orphan = true;
+    left_behind(from);
+  }
   if (!failure) return;
   if (home->trace && home->trace_context == context) set_tracer(nullptr, nullptr, nullptr);
   // Of two failures before anybody can be told, the first is reported.
@@ -152,6 +155,7 @@ message* take_letter(fiber* self) noexcept {
   from->ctx.sp = t.fctx;
   arrived_first(from->ctx);
   fiber* self = current;
+  self->home->inside = 0;
   left_behind(from);
   if (self->home->trace) tell_tracer(from, self);
   message* last = self->what->run(self, take_letter(self));
@@ -303,7 +307,9 @@ message* fiber_switch(fiber* to, message* m, const void* awaits) noexcept {
   self->state = fiber_status::switched;
   self->awaits = awaits;
   to->letter = m;
+  int depth = self->home->inside;
   switch_to(self, to);
+  self->home->inside = depth;
   return take_letter(self);
 }
 

@@ -56,6 +56,11 @@ struct fiber : list_node {  // in fiber_home::fibers
   wake woken = wake::unparked;
   void* pending = nullptr;  // a std::exception_ptr*, see core::interrupt
 
+  // How many signal handlers had run (hub::signals, hub::signals_norestart) when its current call began.
+  std::uint32_t signals_before = 0;
+  std::uint32_t norestart_before = 0;
+  bool masked = false;  // waits with a signal mask of its own
+
   // Another kernel thread's unpark, on its way to the home hub.
   std::atomic<bool> in_inbox{false};
   fiber* next_in_inbox = nullptr;
@@ -85,6 +90,8 @@ struct fiber_home {
   void* signal_stack = nullptr;  // ours, see overflow.hpp
   int tid = 0;
   int pid = 0;
+  // How deep the running fiber is in the runtime: signal handlers are put off meanwhile (see handlers_wait).
+  volatile int inside = 0;
   fiber* leftover = nullptr;            // finished, or suspended and held by nobody: see settle()
   std::atomic<std::size_t> users{1};    // main, which its kernel thread holds, and every fiber made there
   void (*destroy)(fiber_home*) noexcept = nullptr;

@@ -26,31 +26,114 @@ struct pool {
   int threads = 0;
   bool complained = false;
   std::atomic<std::uint32_t> arrivals{0};  // futex: changes with every job
+
+  void push(helper_job& job) noexcept {
+    job.next = nullptr;
+    (last ? last->next : first) = &job;
+    last = &job;
+    queued++;
+  }
+  helper_job* pop() noexcept {
+    helper_job* job = first;
+    if (!job) return nullptr;
+    first = job->next;
+    if (!first) last = nullptr;
+    queued--;
+    return job;
+  }
+  bool take_back(helper_job& job) noexcept {
+    helper_job* before = nullptr;
+    for (helper_job* j = first; j; before = j, j = j->next) {
+      if (j != &job) continue;
+      (before ? before->next : first) = j->next;
+      if (last == j) last = before;
+      queued--;
+      return true;
+    }
+    return false;
+  }
 };
 constinit pool helpers;
 
-void finish(helper_job* job) noexcept {
-  fiber* who = job->who;  // read first: from the exchange on the job may be gone
+// The job is over for its fiber, which may have ended since, as may have its kernel thread.
+void let_go(fiber* who) noexcept {
   fiber_home* home = who->home;
-  auto* abandon = job->abandon;
-  int expected = 0;
-  if (job->state.compare_exchange_strong(expected, 1, std::memory_order_acq_rel)) unpark(who);
-  else abandon(*job);
-  // The references that run_on_helper took: the fiber may have ended since.
   if (who != &home->main) fiber_unref(who);
   leave_home(home);
+}
+
+// --- the signal that interrupts a helper ---
+
+// The last real-time signal, unless the program uses it. It is only ever sent to a helper, and only let
+// through while that makes an interruptible call.
+constinit std::atomic<int> interrupt_signal{0};
+constinit futex_lock interrupt_lock;
+
+void nothing(int, siginfo_t*, void*) noexcept {}
+
+// struct sigaction as the kernel sees it.
+struct kernel_action {
+  void (*handler)(int, siginfo_t*, void*) noexcept = nullptr;
+  unsigned long flags = 0;
+  void (*restorer)() noexcept = nullptr;
+  std::uint64_t mask = 0;
+};
+
+int choose_signal() noexcept {
+  futex_guard guard(interrupt_lock);
+  if (int known = interrupt_signal.load(std::memory_order_relaxed)) {
+    // Taken away meanwhile: chosen anew.
+    kernel_action now;
+    if (sys::call(SYS_rt_sigaction, known, 0, &now, 8) == 0 && now.handler == nothing) return known;
+  }
+  for (int s = 64; s > 40; s--) {
+    kernel_action now, ours;
+    if (sys::call(SYS_rt_sigaction, s, 0, &now, 8) < 0 || (now.handler && now.handler != nothing)) continue;
+    ours.handler = nothing;
+    ours.flags = SA_SIGINFO;  // no SA_RESTART
+    if constexpr (arch::signal_needs_restorer) {
+      ours.flags |= 0x04000000;  // SA_RESTORER
+      ours.restorer = arch::signal_return;
+    }
+    if (sys::call(SYS_rt_sigaction, s, &ours, 0, 8) < 0) continue;
+    interrupt_signal.store(s, std::memory_order_relaxed);
+    return s;
+  }
+  return 0;
+}
+
+void run(helper_job& job) noexcept {
+  int s = job.interruptible ? choose_signal() : 0;
+  if (!s) return job.run(job);
+  std::uint64_t set = 1ULL << (s - 1);
+  job.tid.store(sys::gettid(), std::memory_order_release);
+  sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, 0, 8);
+  job.run(job);
+  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &set, 0, 8);
+}
+
+void work_on(helper_job* job) noexcept {
+  fiber* who = job->who;  // read first: from the last exchange on the job may be gone
+  auto* abandon = job->abandon;
+  int expected = helper_job::queued;
+  if (job->state.compare_exchange_strong(expected, helper_job::running, std::memory_order_acq_rel)) {
+    run(*job);
+    expected = helper_job::running;
+    if (job->state.compare_exchange_strong(expected, helper_job::ended, std::memory_order_acq_rel)) {
+      unpark(who);
+      return let_go(who);
+    }
+  }
+  abandon(*job);
+  let_go(who);
 }
 
 void* helper_thread(void*) {
   helpers.lock.lock();
   for (;;) {
-    if (helper_job* job = helpers.first) {
-      helpers.first = job->next;
-      if (!helpers.first) helpers.last = nullptr;
-      helpers.queued--;
+    if (helper_job* job = helpers.pop()) {
       helpers.lock.unlock();
-      job->run(*job);
-      finish(job);
+      work_on(job);
       helpers.lock.lock();
       continue;
     }
@@ -82,7 +165,10 @@ bool start_thread() noexcept {
   return r == 0;
 }
 
-void child_of_fork() noexcept { new (&helpers) pool; }
+void child_of_fork() noexcept {
+  new (&helpers) pool;
+  new (&interrupt_lock) futex_lock;
+}
 
 void register_fork_handler() noexcept {
   static std::atomic<bool> done{false};
@@ -92,29 +178,29 @@ void register_fork_handler() noexcept {
 // False when there is no helper, and none can be made.
 bool submit(helper_job& job) noexcept {
   register_fork_handler();
-  bool more, say = false;
+  bool more;
   {
+    // In one go: two that come at once must not count on the same idle helper.
     futex_guard guard(helpers.lock);
-    more = helpers.queued >= helpers.idle;
+    helpers.push(job);
+    helpers.arrivals.fetch_add(1, std::memory_order_relaxed);
+    more = helpers.queued > helpers.idle;
     if (more) helpers.threads++;
   }
-  if (more && !start_thread()) {
+  if (!more) {
+    sys::futex_wake(&helpers.arrivals, 1);
+    return true;
+  }
+  if (start_thread()) return true;
+  bool say;
+  {
     futex_guard guard(helpers.lock);
     helpers.threads--;
-    if (helpers.threads == 0) return false;
+    if (helpers.threads == 0 && helpers.take_back(job)) return false;
     say = !helpers.complained;
     helpers.complained = true;
   }
   if (say) sys::say("no more helper threads can be made: calls that need one wait for the others");
-  {
-    futex_guard guard(helpers.lock);
-    job.next = nullptr;
-    (helpers.last ? helpers.last->next : helpers.first) = &job;
-    helpers.last = &job;
-    helpers.queued++;
-    helpers.arrivals.fetch_add(1, std::memory_order_relaxed);
-  }
-  sys::futex_wake(&helpers.arrivals, 1);
   return true;
 }
 
@@ -129,25 +215,35 @@ void start_on_helper(helper_job& job) noexcept {
   fiber_unref(self);
   leave_home(self->home);
   job.run(job);
-  job.state = 1;
+  job.state = helper_job::ended;
 }
 
-wake wait_for_helper(helper_job& job, bool abandonable) noexcept {
-  wait_info what;
-  what.kind = wait_kind::helper;
-  what.remote = true;
-  what.interruptible = abandonable;
-  what.uninterruptible = !abandonable;
-  while (job.state.load(std::memory_order_acquire) == 0) {
-    wake w = park(INT64_MAX, what);
-    if (w != wake::unparked && abandonable) return w;
+void stop_on_helper(helper_job& job) noexcept {
+  bool mine;
+  {
+    futex_guard guard(helpers.lock);
+    mine = helpers.take_back(job);
   }
-  return wake::unparked;
+  if (mine) return let_go(job.who);
+  job.stop.store(true, std::memory_order_relaxed);
+  // Again and again, for the signal may come just before the system call.
+  timespec pause{.tv_sec = 0, .tv_nsec = 20'000};
+  while (!job.done()) {
+    int s = interrupt_signal.load(std::memory_order_relaxed);
+    int tid = job.tid.load(std::memory_order_acquire);
+    if (s && tid) sys::call(SYS_tgkill, sys::getpid(), tid, s);
+    int state = job.state.load(std::memory_order_acquire);
+    if (state != helper_job::ended) sys::futex_wait(&job.state, std::uint32_t(state), &pause);
+    if (pause.tv_nsec < 5'000'000) pause.tv_nsec *= 2;
+  }
 }
 
 bool leave_to_helper(helper_job& job) noexcept {
-  int expected = 0;
-  return job.state.compare_exchange_strong(expected, 2, std::memory_order_acq_rel);
+  int now = helper_job::queued;
+  while (now != helper_job::ended) {
+    if (job.state.compare_exchange_strong(now, helper_job::left, std::memory_order_acq_rel)) return true;
+  }
+  return false;
 }
 
 }  // namespace tendril::core

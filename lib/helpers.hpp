@@ -9,20 +9,28 @@
 namespace tendril::core {
 
 struct helper_job {
+  enum : int { queued, running, ended, left };
+
   void (*run)(helper_job&) noexcept = nullptr;      // on a helper thread
-  void (*abandon)(helper_job&) noexcept = nullptr;  // frees the job; null: it lives in the frame of the waiter
+  void (*abandon)(helper_job&) noexcept = nullptr;  // frees the job when it was left; null: it is never left
+  bool interruptible = false;     // run() makes system calls that stop_on_helper() may interrupt
+  std::atomic<bool> stop{false};  // an interrupted system call is not to be made again
   fiber* who = nullptr;
-  std::atomic<int> state{0};  // 0: to be done, 1: done, 2: nobody waits for it any more
+  std::atomic<int> state{queued};
+  std::atomic<int> tid{0};  // the helper's
   helper_job* next = nullptr;
+
+  bool done() const noexcept { return state.load(std::memory_order_acquire) == ended; }
 };
 
 // Gives the job to a helper thread, of which there are as many as are needed at once (idle ones end after ten
-// seconds). Where no thread can be made, the job is done here and now.
+// seconds). Its end unparks the running fiber. Where no thread can be made, the job is done here and now.
 void start_on_helper(helper_job& job) noexcept;
-// Parks until the job is done (`unparked`), or, if `abandonable`, until the fiber is interrupted or a signal
-// handler ran.
-wake wait_for_helper(helper_job& job, bool abandonable) noexcept;
-// Gives the job up: its abandon() is called when it is done. False if it was done already, and stays the caller's.
+// Takes the job back if it has not begun, or interrupts its system calls: when this returns it has ended, or
+// never will begin.
+void stop_on_helper(helper_job& job) noexcept;
+// Gives the job up: its abandon() is called when it has run. False if it has ended already, and stays the
+// caller's.
 bool leave_to_helper(helper_job& job) noexcept;
 
 }  // namespace tendril::core

@@ -105,6 +105,8 @@ void hub::look_if_due() noexcept {
 
 void hub::out_of_breath() noexcept {
   breath_ = full_breath;
+  if (pid != sys::getpid()) return;  // a vfork child, which must not run our fibers
+  handlers_wait quiet(*this);
   look_if_due();
   if (!ready.empty()) yield();
 }
@@ -112,11 +114,13 @@ void hub::out_of_breath() noexcept {
 void hub::look(bool block) noexcept {
   if (block) {
     if (timers.empty() && !io.has_waiters() && remote_waits == 0 && mail.empty() &&
-        signals.load(std::memory_order_relaxed) == signals_seen_) {
+        signals.load(std::memory_order_relaxed) == signals_seen_ && !handlers_put_off()) {
       return deadlock();
     }
     sleeping_.store(true, std::memory_order_seq_cst);
-    if (!mail.empty() || closed_elsewhere_.load() || signals.load() != signals_seen_) block = false;
+    if (!mail.empty() || closed_elsewhere_.load() || signals.load() != signals_seen_ || handlers_put_off()) {
+      block = false;
+    }
   }
   nanoseconds t = block || !timers.empty() ? now() : 0;
   if (block) {
@@ -142,10 +146,15 @@ void hub::look(bool block) noexcept {
   if (!timers.empty()) timers.run(t);
   if (!mail.empty()) mail.drain([](fiber* f) { wake(f, wake::unparked); });
   if (closed_elsewhere_.load(std::memory_order_relaxed) && closed_elsewhere_.exchange(false)) io.wake_all_closed();
-  if (signals.load(std::memory_order_relaxed) != signals_seen_) deliver_signals();
+  if (signals.load(std::memory_order_relaxed) != signals_seen_ || handlers_put_off()) deliver_signals();
 }
 
 void hub::deliver_signals() noexcept {
+  // The main fiber runs the handlers, where it waits: it is the thread that a program without fibers would have,
+  // and a handler may leave by siglongjmp. If it cannot, the handlers run on the stack that we stand on.
+  bool main_can = main.state == fiber_status::ready ||
+                  (main.state == fiber_status::parked && (main.waiting->interruptible || main.waiting->uninterruptible));
+  if (handlers_put_off() && !main_can) run_handlers();
   signals_seen_ = signals.load(std::memory_order_relaxed);
   if (main.state == fiber_status::parked && main.waiting->interruptible) wake(&main, wake::signal);
   for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
@@ -157,6 +166,31 @@ void hub::note_signal(bool restart) noexcept {
   if (!restart) signals_norestart.fetch_add(1, std::memory_order_relaxed);
   signals.fetch_add(1, std::memory_order_seq_cst);
   ring();
+}
+
+void hub::put_off(int signal) noexcept {
+  put_off_ = put_off_ | 1ULL << (signal - 1);
+  ring();
+}
+
+void hub::run_handlers() noexcept {
+  int depth = inside;
+  inside = 0;  // from here on handlers run at once, and put_off_ is ours
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  std::uint64_t due = put_off_;
+  put_off_ = 0;
+  sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &due, 0, 8);
+  inside = depth;
+}
+
+void hub::run_handlers_due() noexcept {
+  if (current != &main) {
+    inside = 1;
+    if (main.state == fiber_status::parked && main.waiting->interruptible) wake(&main, wake::signal);
+    inside = 0;
+    if (main.state == fiber_status::ready && main.woken == wake::signal) return;  // it will
+  }
+  run_handlers();
 }
 
 void hub::ring() noexcept {
@@ -194,6 +228,10 @@ void hub::after_fork() noexcept {
   ready.clear();
   mail.clear();
   remote_waits = 0;
+  inside = 0;
+  if (handlers_put_off()) run_handlers();  // just unblocks: a child has no pending signals
+  masked = 0;
+  child_signal_blocks = 0;
   for (fiber* f = fibers.front(); f;) {
     fiber* next = fibers.after(*f);
     f->in_inbox = false;

@@ -4,6 +4,8 @@
 // when there is none does it poll, right where it stands.
 #pragma once
 
+#include <signal.h>
+
 #include <atomic>
 
 #include "fiber.hpp"
@@ -37,6 +39,13 @@ struct hub : fiber_home {
   void look(bool block) noexcept;
   // A signal handler ran on this kernel thread. Async-signal-safe.
   void note_signal(bool restart) noexcept;
+  // A signal came whose handler has to wait: it is blocked and pending again until run_handlers(). Async-signal-safe.
+  void put_off(int signal) noexcept;
+  // Lets the handlers that were put off run, here. They may never return (siglongjmp).
+  void run_handlers() noexcept;
+  // The same as the running fiber leaves the runtime, if it is the one to do it.
+  void run_handlers_due() noexcept;
+  bool handlers_put_off() const noexcept { return put_off_ != 0; }
   // Some descriptor on which a fiber of this hub may be parked was closed by another kernel thread. Any thread.
   void note_closed() noexcept;
   void ring() noexcept;  // ends a blocking look(); any thread, async-signal-safe
@@ -52,8 +61,22 @@ struct hub : fiber_home {
   // Signal handlers that ran on this thread, and those among them without SA_RESTART.
   std::atomic<std::uint32_t> signals{0};
   std::atomic<std::uint32_t> signals_norestart{0};
-  // The frame of the innermost running signal handler, or null.
-  const void* volatile handler_frame = nullptr;
+  // The signal handlers that run, outermost first, as far as we know: a handler may leave by siglongjmp, which shows
+  // only by its mark being gone (see posix/signal.cpp).
+  struct running_handler {
+    const std::uint64_t* mark;  // in its frame
+    std::uint64_t serial;       // what is to be read there
+  };
+  static constexpr int most_handlers = 32;
+  running_handler handlers[most_handlers] = {};
+  volatile int handler_depth = 0;
+  std::uint64_t handlers_begun = 0;
+  // The fibers that wait with a signal mask of their own, and the mask that was there before the first of them.
+  unsigned masked = 0;
+  std::uint64_t mask_before = 0;
+  // The fibers that are in system(3), and whether SIGCHLD was blocked before the first of them blocked it.
+  unsigned child_signal_blocks = 0;
+  bool child_signal_blocked_before = false;
   std::size_t remote_waits = 0;  // parked fibers that something outside this hub may wake
 
   hub* next_hub = nullptr;
@@ -72,17 +95,57 @@ struct hub : fiber_home {
   unsigned turns_ = 0;
   std::uint64_t looked_ = 0;  // arch::ticks() at the last look
   std::uint32_t signals_seen_ = 0;
+  volatile std::uint64_t put_off_ = 0;  // a bit per signal
   nanoseconds trimmed_ = 0;
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> closed_elsewhere_{false};
 };
 
+// While one lives, no signal handler runs: it might find the runtime half changed, and leave it so by siglongjmp.
+// Handlers run as soon as the fiber has left the outermost.
+class handlers_wait {
+ public:
+  explicit handlers_wait(hub& h) noexcept : hub_(h) {
+    h.inside = h.inside + 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  ~handlers_wait() {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    hub_.inside = hub_.inside - 1;
+    if (hub_.inside == 0 && hub_.handlers_put_off()) [[unlikely]] hub_.run_handlers_due();
+  }
+  handlers_wait(const handlers_wait&) = delete;
+
+ private:
+  hub& hub_;
+};
+
 class registry_guard {
  public:
   registry_guard() noexcept {
+    // A handler that closes a descriptor would wait for ever for the lock that it has interrupted.
+    if (mine_) {
+      mine_->inside = mine_->inside + 1;
+    } else {
+      std::uint64_t all = ~0ULL;
+      sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &all, &mask_, 8);
+    }
     while (hub::registry_lock.exchange(1, std::memory_order_acquire)) sys::call(SYS_sched_yield);
   }
-  ~registry_guard() { hub::registry_lock.store(0, std::memory_order_release); }
+  ~registry_guard() {
+    hub::registry_lock.store(0, std::memory_order_release);
+    if (!mine_) {
+      sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, 0, 8);
+      return;
+    }
+    mine_->inside = mine_->inside - 1;
+    if (mine_->inside == 0 && mine_->handlers_put_off()) mine_->run_handlers_due();
+  }
+  registry_guard(const registry_guard&) = delete;
+
+ private:
+  hub* mine_ = current ? hub::of(current) : nullptr;
+  std::uint64_t mask_ = 0;
 };
 
 template <class F>

@@ -14,16 +14,21 @@ void wake_by_timer(timer& t) noexcept { hub::wake(static_cast<park_timer&>(t).wh
 
 // Leaves the processor to the next fiber; returns when `self`, whose state says where it waits, runs again.
 void switch_away(hub& h, fiber* self) noexcept {
+  int depth = h.inside;
   fiber* to = h.next();
   if (to == self) {
     self->state = fiber_status::running;
     return;
   }
   switch_to(self, to);
+  h.inside = depth;
   settle();
 }
 
-fiber* after_task(fiber* self) noexcept { return hub::of(self)->next(); }
+fiber* after_task(fiber* self) noexcept {
+  self->home->inside = 1;  // whoever runs next sets it to its own
+  return hub::of(self)->next();
+}
 
 }  // namespace
 
@@ -31,6 +36,7 @@ wake park(std::int64_t when, const wait_info& what) noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
   if (self->pending && !what.uninterruptible) return wake::interrupted;
+  handlers_wait quiet(h);
   park_timer t;
   if (when != INT64_MAX) {
     t.when = {when};
@@ -53,6 +59,7 @@ wake yield() noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
   if (self->pending) return wake::interrupted;
+  handlers_wait quiet(h);
   self->state = fiber_status::ready;
   self->woken = wake::unparked;
   h.ready.push(self);
@@ -69,6 +76,7 @@ void unpark(fiber* f) noexcept {
 
 bool start(fiber* task) noexcept {
   hub* h = hub::of(task);
+  handlers_wait quiet(*h);
   if (!prepare(task)) return false;
   fiber_ref(task);
   task->successor = after_task;

@@ -118,7 +118,7 @@ TENDRIL_API int fclose(FILE* f);
 TENDRIL_API FILE* freopen(const char* path, const char* mode, FILE* f);
 
 // --- files: open(2) of a FIFO, flock(2), lockf(3), F_SETLKW, fsync(2) and their kin ---
-// On helper threads when they have to wait. A killed task gives a lock back that it got too late.
+// On helper threads when they have to wait. A killed task, or one that a handler interrupts, stops asking for a lock.
 TENDRIL_API int open(const char* path, int flags, mode_t mode = 0);
 TENDRIL_API int openat(int dir, const char* path, int flags, mode_t mode = 0);
 TENDRIL_API int fcntl(int fd, int command, void* argument = nullptr);
@@ -148,9 +148,13 @@ TENDRIL_API int sigsuspend(const sigset_t* mask);
 TENDRIL_API int sigwait(const sigset_t* set, int* signal);
 TENDRIL_API int sigwaitinfo(const sigset_t* set, siginfo_t* info);
 TENDRIL_API int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout);
-// Without the shim, handlers must be installed by these two for waits to end with EINTR.
+// Without the shim, handlers must be installed by these for waits to end with EINTR. A handler never runs while the
+// runtime works on its own data; one that comes while the main fiber waits runs on the main fiber's stack.
 TENDRIL_API int sigaction(int signal, const struct sigaction* action, struct sigaction* old);
 TENDRIL_API sighandler_t signal(int signal, sighandler_t handler);
+TENDRIL_API sighandler_t sysv_signal(int signal, sighandler_t handler);
+TENDRIL_API sighandler_t sigset(int signal, sighandler_t handler);
+TENDRIL_API int siginterrupt(int signal, int interrupts);
 
 // Takes the cooperative path even on kernel threads that have no other fiber: for testing.
 TENDRIL_API void cooperate_always() noexcept;

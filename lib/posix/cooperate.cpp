@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "../helpers.hpp"
+#include "waiters.hpp"
 
 namespace tendril::posix {
 
@@ -11,19 +12,16 @@ namespace {
 
 constinit std::atomic<bool> always{false};
 
-// Still inside the signal handler that was entered at this frame? A handler that was left by longjmp is
-// noticed by the stack having shrunk past it, or by being another stack altogether.
-bool in_handler(hub& h, fiber* self) noexcept {
-  const void* frame = h.handler_frame;
-  if (!frame) return false;
-  const void* here = arch::stack_pointer();
-  bool deeper = here <= frame && static_cast<const char*>(frame) - static_cast<const char*>(here) < (8 << 20);
-  if (deeper) return true;
-  bool here_on_fiber = self->stk.size && here >= self->stk.base && here < self->stk.base + self->stk.size;
-  bool frame_on_fiber = self->stk.size && frame >= self->stk.base && frame < self->stk.base + self->stk.size;
-  if (here_on_fiber != frame_on_fiber && !here_on_fiber) return true;  // a handler's alternate stack
-  h.handler_frame = nullptr;
-  return false;
+// Whether a handler with that mark still runs, asked from a frame at `here`. One that was left by siglongjmp is noticed
+// by the stack having shrunk past it, by its mark having been overwritten since, or by our being on another stack.
+__attribute__((no_sanitize("address"))) bool still_runs(const hub::running_handler& h, const char* here) noexcept {
+  constexpr std::ptrdiff_t one_stack = 8 << 20;
+  std::ptrdiff_t deeper = reinterpret_cast<const char*>(h.mark) - here;
+  if (deeper >= 0 && deeper < one_stack) return *static_cast<const volatile std::uint64_t*>(h.mark) == h.serial;
+  if (deeper < 0 && deeper > -one_stack) return false;
+  // Only a handler on the alternate signal stack has another stack beneath it.
+  stack_t alternate{};
+  return sys::call(SYS_sigaltstack, 0, &alternate) == 0 && (alternate.ss_flags & SS_ONSTACK);
 }
 
 // The wait of a process that only borrows our memory (a vfork child): plainly blocking.
@@ -40,39 +38,68 @@ int wait_in_kernel(int fd, std::uint32_t events, deadline until) noexcept {
 
 }  // namespace
 
+__attribute__((no_sanitize("address"))) bool in_handler(hub& h) noexcept {
+  const char* here = static_cast<const char*>(arch::stack_pointer());
+  int depth = h.handler_depth;
+  while (depth > 0 && !still_runs(h.handlers[depth - 1], here)) depth--;
+  if (depth != h.handler_depth) h.handler_depth = depth;
+  return depth > 0;
+}
+
 void cooperate_always() noexcept { always = true; }
 
 bool cooperative_here(fiber* self) noexcept {
   hub& h = *hub::of(self);
   if (h.unfinished == 0 && !always.load(std::memory_order_relaxed)) return false;
-  return !(h.handler_frame && in_handler(h, self));
+  if (h.handler_depth && in_handler(h)) return false;
+  self->signals_before = h.signals.load(std::memory_order_relaxed);
+  self->norestart_before = h.signals_norestart.load(std::memory_order_relaxed);
+  if (self->masked) [[unlikely]] {
+    // Its last wait was left by siglongjmp.
+    self->masked = false;
+    h.masked--;
+  }
+  return true;
 }
+
+namespace {
+
+// Parks, unless a signal handler has ended the wait already. The caller holds a core::handlers_wait.
+core::wake park_unless_interrupted(const core::wait_info& what, deadline until, on_signal rule) noexcept {
+  if (interrupted(rule, what.for_signal)) return core::wake::signal;
+  return core::park(until.at, what);
+}
+
+// What the end of a wait means, once the handlers have run.
+int outcome(core::wake why, const core::wait_info& what, on_signal rule) noexcept {
+  switch (why) {
+    case core::wake::timeout:
+      return -ETIMEDOUT;
+    case core::wake::interrupted:
+      return -ECANCELED;
+    case core::wake::closed:
+      return -EBADF;
+    case core::wake::signal:
+      return interrupted(rule, what.for_signal) ? -EINTR : 0;
+    default:
+      return 0;
+  }
+}
+
+}  // namespace
 
 bool in_hubs_process() noexcept { return my_hub().pid == sys::getpid(); }
 
 int wait_parked(const core::wait_info& what, deadline until, on_signal rule) noexcept {
   if (!in_hubs_process()) return wait_in_kernel(-1, 0, until);
   int saved = errno;  // other fibers run meanwhile, and a call that succeeds leaves errno alone
-  signal_watch watch(my_hub());
-  int r = 0;
-  switch (core::park(until.at, what)) {
-    case core::wake::timeout:
-      r = -ETIMEDOUT;
-      break;
-    case core::wake::interrupted:
-      r = -ECANCELED;
-      break;
-    case core::wake::closed:
-      r = -EBADF;
-      break;
-    case core::wake::signal:
-      if (watch.interrupts(rule)) r = -EINTR;
-      break;
-    default:
-      break;
+  core::wake why;
+  {
+    core::handlers_wait quiet(my_hub());
+    why = park_unless_interrupted(what, until, rule);
   }
   errno = saved;
-  return r;
+  return outcome(why, what, rule);
 }
 
 int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule) noexcept {
@@ -81,16 +108,51 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule) noexc
   w.who = core::current;
   w.fd = fd;
   w.events = events;
-  hub& h = my_hub();
-  int r = h.io.add(w);
-  if (r < 0) return r;
   core::wait_info what;
   what.kind = core::wait_kind::descriptor;
   what.fd = fd;
   what.interruptible = true;
-  r = wait_parked(what, until, rule);
-  h.io.remove(w);
-  return r;
+  hub& h = my_hub();
+  int saved = errno;
+  core::wake why;
+  {
+    core::handlers_wait quiet(h);
+    int r = h.io.add(w);
+    if (r < 0) return r;
+    why = park_unless_interrupted(what, until, rule);
+    h.io.remove(w);
+  }
+  errno = saved;
+  return outcome(why, what, rule);
+}
+
+int wait_set::wait(deadline until) noexcept {
+  if (!in_hubs_process()) return -ENOMEM;
+  hub& h = my_hub();
+  int saved = errno;
+  core::wait_info what;
+  what.kind = count_ == 1 ? core::wait_kind::descriptor : core::wait_kind::descriptors;
+  what.fd = count_ == 1 ? w_[0].fd : -1;
+  what.interruptible = true;
+  what.remote = count_ == 0;
+  core::wake why = core::wake::unparked;
+  bool failed = false, gone = false;
+  {
+    core::handlers_wait quiet(h);
+    for (std::size_t i = 0; i < count_; i++) {
+      int r = h.io.add(w_[i]);
+      // What cannot be watched and was not ready: a file polled for nothing, or a descriptor that has just been
+      // closed, which the next try will tell.
+      failed |= r < 0 && r != -EPERM && r != -EBADF;
+      gone |= r == -EBADF;
+    }
+    if (!failed && !gone) why = park_unless_interrupted(what, until, on_signal::always);
+    for (std::size_t i = 0; i < count_; i++) h.io.remove(w_[i]);
+  }
+  errno = saved;
+  if (failed) return -ENOMEM;
+  int r = outcome(why, what, on_signal::always);
+  return r == -EBADF ? 0 : r;  // closed meanwhile: the next try says POLLNVAL, or EBADF
 }
 
 deadline socket_deadline(int fd, int option) noexcept {
@@ -127,8 +189,12 @@ file_kind kind_of(int fd) noexcept {
 
 bool ready_now(int fd, short events) noexcept {
   pollfd p{.fd = fd, .events = events, .revents = 0};
-  timespec none{};
-  return sys::call(SYS_ppoll, &p, 1, &none, 0, 8) != 0;
+  long r;
+  do {
+    timespec none{};
+    r = sys::call(SYS_ppoll, &p, 1, &none, 0, 8);
+  } while (r == -EINTR);  // even without waiting, when a signal has just come
+  return r != 0;
 }
 
 int wait_ready(int fd, short events) noexcept {

@@ -36,6 +36,9 @@ inline bool cooperative() noexcept {
 // False in a vfork child, or one made by a bare clone(): it shares our memory, but must not touch our hub.
 bool in_hubs_process() noexcept;
 
+// Whether a signal handler runs on this kernel thread; forgets those that have been left.
+bool in_handler(hub& h) noexcept;
+
 inline hub& my_hub() noexcept { return *hub::of(core::current); }
 
 // What a time-out argument may be: null, or a time not below zero.
@@ -70,18 +73,15 @@ enum class on_signal {
   always,   // poll, sleep, and sockets with a time-out
 };
 
-// The signals that were handled when a call began; tells whether a later one ends it.
-class signal_watch {
- public:
-  explicit signal_watch(hub& h) noexcept : hub_(h), norestart_(h.signals_norestart.load(std::memory_order_relaxed)) {}
-  bool interrupts(on_signal rule) const noexcept {
-    return rule == on_signal::always || hub_.signals_norestart.load(std::memory_order_relaxed) != norestart_;
-  }
-
- private:
-  hub& hub_;
-  std::uint32_t norestart_;
-};
+// Whether a handler that has run since the running fiber's call began ends that call with EINTR. Handlers that come
+// while the fiber is inside a core::handlers_wait run, and count, when it has left that.
+inline bool interrupted(on_signal rule, bool for_signal = false) noexcept {
+  fiber* self = core::current;
+  hub& h = *hub::of(self);
+  if (self != &h.main && !for_signal) return false;
+  return rule == on_signal::always ? h.signals.load(std::memory_order_relaxed) != self->signals_before
+                                   : h.signals_norestart.load(std::memory_order_relaxed) != self->norestart_before;
+}
 
 // Parks until `fd` may be ready for `events` (EPOLLIN, ...). 0: try again. Otherwise -ETIMEDOUT, -EBADF (closed
 // meanwhile), -ECANCELED (the fiber was killed), -EINTR, or what epoll_ctl says (-EPERM: a file, always ready).

@@ -25,10 +25,10 @@ long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* 
     int w = wait_for(ep, EPOLLIN, until, on_signal::always);
     if (w == -ELOOP || w == -EINVAL || w == -ENOMEM || w == -ENOSPC) {
       // Nested too deep for one more instance around it.
-      return offload([&] {
+      return offload_interruptible([&] {
         core::nanoseconds left = until.is_never() ? -1 : (until.at - core::now() + 999'999) / 1'000'000;
         return sys::call(SYS_epoll_pwait, ep, e, n, left > 0x7fffffff ? 0x7fffffff : left, 0, 8);
-      });
+      }, on_signal::always);
     }
     if (w < 0 && w != -ETIMEDOUT) return w;
     r = fetch(ep, e, n, nullptr);

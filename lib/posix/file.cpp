@@ -1,5 +1,5 @@
 // Calls on files that may block: locks (which may take for ever) and flushing to the disk (which takes a while).
-// Both go to helper threads, but for a lock that is free.
+// Both go to helper threads, but for a lock that is free, and so does the opening of a FIFO.
 #include <tendril/posix.hpp>
 
 #include <string.h>
@@ -13,37 +13,11 @@ namespace tendril::posix {
 
 namespace {
 
-struct blocking_flock {
-  int fd = -1, operation = 0;
-  long r = 0;
-  void run() noexcept { r = sys::call(SYS_flock, fd, operation); }
-  void undo() noexcept {
-    if (r == 0) sys::call(SYS_flock, fd, LOCK_UN);
-  }
-};
-
-struct blocking_record_lock {
-  int fd = -1, command = 0;
-  struct flock lock {};
-  long r = 0;
-  void run() noexcept { r = sys::call(SYS_fcntl, fd, command, &lock); }
-  void undo() noexcept {
-    if (r != 0) return;
-    lock.l_type = F_UNLCK;
-    sys::call(SYS_fcntl, fd, command == F_SETLKW ? F_SETLK : F_OFD_SETLK, &lock);
-  }
-};
-
 // F_SETLKW and F_OFD_SETLKW.
 long record_lock(int fd, int command, const struct flock* lock) noexcept {
   long r = sys::call(SYS_fcntl, fd, command == F_SETLKW ? F_SETLK : F_OFD_SETLK, lock);
   if (r != -EAGAIN && r != -EACCES) return r;
-  blocking_record_lock b;
-  b.fd = fd;
-  b.command = command;
-  b.lock = *lock;
-  int e = offload_abandonable(b);
-  return e < 0 ? e : b.r;
+  return offload_interruptible([&] { return sys::call(SYS_fcntl, fd, command, lock); });
 }
 
 template <class Call>
@@ -64,11 +38,7 @@ int flock(int fd, int operation) {
   if (!cooperative() || (operation & (LOCK_NB | LOCK_UN))) return real.flock(fd, operation);
   long r = sys::call(SYS_flock, fd, operation | LOCK_NB);
   if (r != -EAGAIN) return result<int>(r);
-  blocking_flock b;
-  b.fd = fd;
-  b.operation = operation;
-  int e = offload_abandonable(b);
-  return result<int>(e < 0 ? e : b.r);
+  return result<int>(offload_interruptible([&] { return sys::call(SYS_flock, fd, operation); }));
 }
 
 int lockf(int fd, int command, off_t len) {
@@ -120,19 +90,6 @@ void sync() {
 
 namespace {
 
-struct blocking_open {
-  int dir = -1, flags = 0;
-  char* path = nullptr;
-  long r = -1;
-  void run() noexcept {
-    r = sys::call(SYS_openat, dir, path, flags, 0);
-    free(path);
-  }
-  void undo() noexcept {
-    if (r >= 0) sys::close(int(r));
-  }
-};
-
 // Opening a FIFO waits for the other end. Nothing else of open(2) is worth a helper thread.
 bool waits_for_peer(int dir, const char* path, int flags) noexcept {
   if ((flags & (O_NONBLOCK | O_CREAT | O_PATH | O_DIRECTORY)) || (flags & O_ACCMODE) == O_RDWR || !cooperative()) return false;
@@ -141,13 +98,7 @@ bool waits_for_peer(int dir, const char* path, int flags) noexcept {
 }
 
 int open_on_helper(int dir, const char* path, int flags) noexcept {
-  blocking_open o;
-  o.dir = dir;
-  o.flags = flags;
-  o.path = strdup(path);
-  if (!o.path) return result<int>(-ENOMEM);
-  int e = offload_abandonable(o);
-  return result<int>(e < 0 ? e : o.r);
+  return result<int>(offload_interruptible([&] { return sys::call(SYS_openat, dir, path, flags, 0); }));
 }
 
 }  // namespace

@@ -12,10 +12,15 @@
 
 namespace tendril::posix {
 
+// Whether signal handlers run before the call has ended.
+enum class handlers { later, meanwhile };
+
 // Calls f() on a helper thread and waits for it, whatever happens: for calls that end soon and work on the
-// caller's memory (disk). Returns f's result; f leaves errno where it is wanted itself.
+// caller's memory. As in the kernel's own uninterruptible waits (for a disk), handlers run later; those of
+// calls that wait in user space (names) run meanwhile. Returns f's result; f leaves errno where it is wanted
+// itself.
 template <class F>
-auto offload(F f) noexcept {
+auto offload(F f, handlers when = handlers::later) noexcept {
   if (!in_hubs_process()) return f();
   struct job : core::helper_job {
     F* call;
@@ -26,18 +31,66 @@ auto offload(F f) noexcept {
     job& self = static_cast<job&>(base);
     self.value = (*self.call)();
   };
+  core::wait_info what;
+  what.kind = core::wait_kind::helper;
+  what.remote = what.uninterruptible = true;
+  what.interruptible = when == handlers::meanwhile;
   int saved = errno;
-  core::start_on_helper(j);
-  core::wait_for_helper(j, false);
+  {
+    core::handlers_wait quiet(my_hub());
+    core::start_on_helper(j);
+    while (!j.done()) {
+      if (core::park(INT64_MAX, what) == core::wake::signal) my_hub().run_handlers();
+    }
+  }
   errno = saved;
   return j.value;
 }
 
-// For calls that may take for ever: `Call` (movable, owns what it works on) has run(), on a helper thread. When
-// the fiber is killed, or a signal handler ran, it is left behind and destroyed when run() returns, after its
-// undo() was called. Returns -ECANCELED or -EINTR then, 0 otherwise; -ENOMEM. `out` gets the call back.
+// For system calls that may take for ever. f() makes the call (raw, interruptible) on a helper thread. When a
+// signal handler is to run, or the fiber is killed, that system call is interrupted, so that nothing of it is
+// left: neither a thread, nor a lock that comes too late. Returns f's result, or -EINTR by `rule`, or
+// -ECANCELED.
+template <class F>
+long offload_interruptible(F f, on_signal rule = on_signal::restart) noexcept {
+  if (!in_hubs_process()) return f();
+  struct job : core::helper_job {
+    F* call = nullptr;
+    long value = -EINTR;
+  };
+  core::wait_info what;
+  what.kind = core::wait_kind::helper;
+  what.remote = what.interruptible = true;
+  int saved = errno;
+  for (;;) {
+    job j;
+    j.call = &f;
+    j.interruptible = true;
+    j.run = [](core::helper_job& base) noexcept {
+      job& self = static_cast<job&>(base);
+      do self.value = (*self.call)();
+      while (self.value == -EINTR && !self.stop.load(std::memory_order_relaxed));
+    };
+    core::wake why = core::wake::signal;
+    {
+      core::handlers_wait quiet(my_hub());
+      if (interrupted(rule)) return -EINTR;
+      core::start_on_helper(j);
+      do why = core::park(INT64_MAX, what);
+      while (!j.done() && why == core::wake::unparked);
+      if (!j.done()) core::stop_on_helper(j);
+    }
+    errno = saved;
+    if (j.value != -EINTR) return j.value;
+    if (why == core::wake::interrupted) return -ECANCELED;
+  }
+}
+
+// For calls that may take long and cannot be interrupted. `Call` (movable, owns what it works on) has run(),
+// on a helper thread. When the fiber is killed, it is left behind, and destroyed when run() has returned,
+// after its undo() was called. Returns -ECANCELED then, 0 otherwise; -ENOMEM. `out` gets the call back.
 template <class Call>
-int offload_abandonable(Call& out, on_signal rule = on_signal::restart) noexcept {
+int offload_abandonable(Call& out) noexcept {
   if (!in_hubs_process()) return out.run(), 0;
   struct job : core::helper_job {
     Call call;
@@ -53,16 +106,29 @@ int offload_abandonable(Call& out, on_signal rule = on_signal::restart) noexcept
     self.~job();
     free(&self);
   };
+  core::wait_info what;
+  what.kind = core::wait_kind::helper;
+  what.remote = what.interruptible = true;
   int saved = errno;
-  signal_watch watch(my_hub());
-  core::start_on_helper(*j);
-  core::wake w;
-  do w = core::wait_for_helper(*j, true);
-  while (w == core::wake::signal && !watch.interrupts(rule));
-  if (w != core::wake::unparked && !core::leave_to_helper(*j)) w = core::wake::unparked;
+  bool left = false;
+  {
+    core::handlers_wait quiet(my_hub());
+    core::start_on_helper(*j);
+    while (!j->done() && !left) {
+      switch (core::park(INT64_MAX, what)) {
+        case core::wake::signal:
+          my_hub().run_handlers();
+          break;
+        case core::wake::interrupted:
+          left = core::leave_to_helper(*j);
+          break;
+        default:
+          break;
+      }
+    }
+  }
   errno = saved;
-  if (w == core::wake::interrupted) return -ECANCELED;
-  if (w == core::wake::signal) return -EINTR;
+  if (left) return -ECANCELED;
   out = std::move(j->call);
   j->~job();
   free(j);

@@ -9,32 +9,6 @@
 
 namespace tendril::posix {
 
-int wait_set::wait(deadline until) noexcept {
-  if (!in_hubs_process()) return -ENOMEM;
-  hub& h = my_hub();
-  int failed = 0;
-  bool gone = false;
-  for (std::size_t i = 0; i < count_; i++) {
-    int r = h.io.add(w_[i]);
-    // What cannot be watched and was not ready: a file polled for nothing, or a descriptor that has just been
-    // closed, which the next try will tell.
-    if (r < 0 && r != -EPERM && r != -EBADF) failed = r;
-    gone |= r == -EBADF;
-  }
-  int r = failed ? -ENOMEM : 0;
-  if (!failed && !gone) {
-    core::wait_info what;
-    what.kind = count_ == 1 ? core::wait_kind::descriptor : core::wait_kind::descriptors;
-    what.fd = count_ == 1 ? w_[0].fd : -1;
-    what.interruptible = true;
-    what.remote = count_ == 0;
-    r = wait_parked(what, until, on_signal::always);
-    if (r == -EBADF) r = 0;  // closed meanwhile: the next try says POLLNVAL, or EBADF
-  }
-  for (std::size_t i = 0; i < count_; i++) h.io.remove(w_[i]);
-  return r;
-}
-
 namespace {
 
 constexpr std::uint32_t always_told = EPOLLERR | EPOLLHUP;
@@ -67,10 +41,10 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
     }
     if (w == -ENOMEM) {
       // Too deep in epoll instances, or no memory for one more watch: a helper waits in the kernel.
-      return offload([&] {
+      return offload_interruptible([&] {
         timespec t = time_left(until);
         return sys::call(SYS_ppoll, fds, n, until.is_never() ? nullptr : &t, 0, 8);
-      });
+      }, on_signal::always);
     }
     if (w == -EINTR || w == -ECANCELED) return w;
     r = poll_now(fds, n, nullptr);

@@ -20,18 +20,6 @@ namespace {
 
 constexpr unsigned p_pidfd = 3;
 
-struct child_wait {
-  int type = 0;
-  id_t id = 0;
-  int options = 0;
-  long r = 0;
-  void run() noexcept {
-    siginfo_t info;
-    r = sys::call(SYS_waitid, type, id, &info, (options & ~WNOHANG) | WNOWAIT, 0);
-  }
-  void undo() noexcept {}
-};
-
 // A pidfd tells of a child's end, but not of the stops that a tracer waits for.
 bool may_trace() noexcept {
   static std::atomic<int> known{-1};
@@ -42,22 +30,21 @@ bool may_trace() noexcept {
 
 // Waits until a child of that kind has something to report. 0: ask again; -errno.
 long wait_for_child(int type, id_t id, int options) noexcept {
-  if (type == P_PID && (options & (WSTOPPED | WCONTINUED)) == 0 && !may_trace()) {
+  bool only_its_end = (options & (WSTOPPED | WCONTINUED)) == 0 && !may_trace();
+  if (unsigned(type) == p_pidfd && only_its_end) return wait_for(int(id), EPOLLIN, deadline::never(), on_signal::restart);
+  if (type == P_PID && only_its_end) {
     long fd = sys::call(SYS_pidfd_open, id, 0);
     if (fd >= 0) {
-      core::wait_info what;
       int r = wait_for(int(fd), EPOLLIN, deadline::never(), on_signal::restart);
       core::forget_descriptor(int(fd));
       sys::close(int(fd));
       return r;
     }
   }
-  child_wait w;
-  w.type = type;
-  w.id = id;
-  w.options = options;
-  int e = offload_abandonable(w);
-  return e < 0 ? e : w.r == -EINTR ? 0 : w.r;
+  return offload_interruptible([&] {
+    siginfo_t info;
+    return sys::call(SYS_waitid, type, id, &info, (options & ~WNOHANG) | WNOWAIT, 0);
+  });
 }
 
 struct which {
@@ -86,9 +73,10 @@ long until_reported(int type, id_t id, int options, Attempt attempt) noexcept {
 }  // namespace
 
 pid_t wait4(pid_t pid, int* status, int options, rusage* usage) {
-  if (!cooperative() || (options & WNOHANG)) return real.wait4(pid, status, options, usage);
+  // __WNOTHREAD asks for this very thread's children, of which a helper has none.
+  if (!cooperative() || (options & (WNOHANG | __WNOTHREAD))) return real.wait4(pid, status, options, usage);
   which w = children(pid);
-  int wanted = WEXITED | (options & WUNTRACED ? WSTOPPED : 0) | (options & (WCONTINUED | __WALL | __WCLONE | __WNOTHREAD));
+  int wanted = WEXITED | (options & WUNTRACED ? WSTOPPED : 0) | (options & (WCONTINUED | __WALL | __WCLONE));
   return result<pid_t>(until_reported(w.type, w.id, wanted, [&]() noexcept {
     return sys::call(SYS_wait4, pid, status, options | WNOHANG, usage);
   }));
@@ -110,31 +98,42 @@ pid_t wait3(int* status, int options, rusage* usage) {
 }
 
 int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
-  if (!cooperative() || (options & WNOHANG)) return real.waitid(type, id, info, options);
-  if (unsigned(type) == p_pidfd) {
-    siginfo_t found{};
-    long r = sys::call(SYS_waitid, type, id, &found, options | WNOHANG, 0);
-    while (r == 0 && found.si_pid == 0) {
-      r = wait_for(int(id), EPOLLIN, deadline::never(), on_signal::restart);
-      if (r == 0) r = sys::call(SYS_waitid, type, id, &found, options | WNOHANG, 0);
-    }
-    if (r == 0 && info) *info = found;
-    return result<int>(r);
-  }
-  siginfo_t found{};
-  long r = until_reported(type, id, options & ~WNOWAIT, [&]() noexcept -> long {
-    found.si_pid = 0;
-    long e = sys::call(SYS_waitid, type, id, &found, options | WNOHANG, 0);
-    return e ? e : found.si_pid ? 1 : 0;
+  if (!cooperative() || (options & (WNOHANG | __WNOTHREAD))) return real.waitid(type, id, info, options);
+  // A non-blocking pidfd never waits.
+  if (unsigned(type) == p_pidfd && !blocks(int(id))) return real.waitid(type, id, info, options);
+  siginfo_t own;
+  siginfo_t* found = info ? info : &own;
+  long r = until_reported(int(type), id, options & ~WNOWAIT, [&]() noexcept -> long {
+    long e = sys::call(SYS_waitid, type, id, found, options | WNOHANG, 0);
+    return e ? e : found->si_pid ? 1 : 0;
   });
-  if (r == 1) {
-    if (info) *info = found;
-    r = 0;
-  }
-  return result<int>(r);
+  return result<int>(r == 1 ? 0 : r);
 }
 
 namespace {
+
+// While it lives SIGCHLD is blocked on this kernel thread; the last of several fibers unblocks it.
+class child_signal_blocked {
+ public:
+  child_signal_blocked() noexcept {
+    hub& h = my_hub();
+    sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &child, &mask_, 8);
+    if (h.child_signal_blocks++ == 0) h.child_signal_blocked_before = mask_ & child;
+    if (!h.child_signal_blocked_before) mask_ &= ~child;
+  }
+  ~child_signal_blocked() {
+    hub& h = my_hub();
+    if (--h.child_signal_blocks == 0 && !h.child_signal_blocked_before) {
+      sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &child, 0, 8);
+    }
+  }
+  child_signal_blocked(const child_signal_blocked&) = delete;
+  std::uint64_t mask_before() const noexcept { return mask_; }
+
+ private:
+  static constexpr std::uint64_t child = 1ULL << (SIGCHLD - 1);
+  std::uint64_t mask_ = 0;
+};
 
 // system(3) ignores SIGINT and SIGQUIT while any call of it is running.
 struct system_calls {
@@ -179,8 +178,8 @@ int start_shell(const char* command, posix_spawn_file_actions_t* files, const si
 int system(const char* command) {
   if (!command || !cooperative()) return real.system(command);
   systems.begin();
-  std::uint64_t block = 1ULL << (SIGCHLD - 1), old;
-  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &block, &old, 8);
+  child_signal_blocked blocked;
+  std::uint64_t old = blocked.mask_before();
   sigset_t mask, reset;
   sigemptyset(&mask);
   memcpy(&mask, &old, sizeof old);
@@ -204,100 +203,41 @@ int system(const char* command) {
       status = -1;
     }
   }
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
-  systems.end();
+  systems.end();  // before SIGCHLD is let through again
   return status;
 }
 
 namespace {
 
-// The streams that popen() below has opened.
-struct piped_stream {
-  FILE* stream;
-  pid_t pid;
-  piped_stream* next;
+struct blocking_pclose {
+  FILE* stream = nullptr;
+  int status = -1, error = 0;
+  void run() noexcept {
+    errno = 0;
+    status = real.pclose(stream);
+    error = errno;
+  }
+  void undo() noexcept {}
 };
-struct piped_streams {
-  core::futex_lock lock;
-  piped_stream* first = nullptr;
-};
-constinit piped_streams piped;
 
 }  // namespace
 
-// Always ours, so that pclose() knows the child whenever it is called.
-FILE* popen(const char* command, const char* mode) {
-  bool reads = false, writes = false, cloexec = false;
-  for (const char* m = mode; *m; m++) {
-    if (*m == 'r') reads = true;
-    else if (*m == 'w') writes = true;
-    else if (*m == 'e') cloexec = true;
-    else reads = writes = true;
-  }
-  if (reads == writes) {
-    errno = EINVAL;
-    return nullptr;
-  }
-  piped_stream* p = static_cast<piped_stream*>(malloc(sizeof *p));
-  if (!p) return nullptr;
-  int ends[2];
-  if (long r = sys::call(SYS_pipe2, ends, O_CLOEXEC); r < 0) {
-    free(p);
-    errno = int(-r);
-    return nullptr;
-  }
-  int ours = reads ? ends[0] : ends[1], theirs = reads ? ends[1] : ends[0], target = reads ? 1 : 0;
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_adddup2(&files, theirs, target);
-  {
-    // POSIX: the child does not get the streams of earlier popen() calls.
-    core::futex_guard guard(piped.lock);
-    for (piped_stream* q = piped.first; q; q = q->next) {
-      int fd = fileno(q->stream);
-      if (fd >= 0 && fd != target) posix_spawn_file_actions_addclose(&files, fd);
-    }
-  }
-  int error = start_shell(command, &files, nullptr, nullptr, &p->pid);
-  posix_spawn_file_actions_destroy(&files);
-  sys::close(theirs);
-  if (error == 0) {
-    p->stream = fdopen(ours, reads ? "r" : "w");
-    if (!p->stream) error = errno;
-  }
-  if (error) {
-    sys::close(ours);
-    free(p);
-    errno = error;
-    return nullptr;
-  }
-  if (!cloexec) sys::call(SYS_fcntl, ours, F_SETFD, 0);
-  core::futex_guard guard(piped.lock);
-  p->next = piped.first;
-  piped.first = p;
-  return p->stream;
-}
+// Opening does not wait; the C library knows which of its streams have children.
+FILE* popen(const char* command, const char* mode) { return real.popen(command, mode); }
 
 int pclose(FILE* f) {
-  piped_stream* mine = nullptr;
-  {
-    core::futex_guard guard(piped.lock);
-    for (piped_stream** q = &piped.first; *q; q = &(*q)->next) {
-      if ((*q)->stream != f) continue;
-      mine = *q;
-      *q = mine->next;
-      break;
-    }
-  }
-  if (!mine) return real.pclose(f);  // opened before the shim was there
-  pid_t pid = mine->pid;
-  free(mine);
-  posix::fclose(f);
-  int status;
-  pid_t r;
-  do r = posix::waitpid(pid, &status, 0);
-  while (r < 0 && errno == EINTR);
-  return r < 0 ? -1 : status;
+  if (!cooperative() || !in_hubs_process()) return real.pclose(f);
+  int fd = fileno(f);
+  core::forget_descriptor(fd);
+  blocking_pclose c;
+  c.stream = f;
+  int e = offload_abandonable(c);
+  int saved = errno;
+  core::wake_closed_waiters(fd);
+  errno = saved;
+  if (e < 0) return result<int>(e);
+  if (c.error) errno = c.error;
+  return c.status;
 }
 
 }  // namespace tendril::posix

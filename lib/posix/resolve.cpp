@@ -58,7 +58,7 @@ auto look_up(F f) noexcept {
     error = errno;
     h_error = h_errno;
     return value;
-  });
+  }, handlers::meanwhile);
   if (error) errno = error;
   h_errno = h_error;
   return r;

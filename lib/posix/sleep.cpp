@@ -19,6 +19,15 @@ bool copy_in(timespec& to, const timespec* from) noexcept {
   return true;
 }
 
+// The same the other way round.
+bool copy_out(timespec* to, timespec from) noexcept {
+  iovec mine{&from, sizeof from}, theirs{to, sizeof from};
+  long r = sys::call(SYS_process_vm_writev, my_hub().pid, &mine, 1, &theirs, 1, 0);
+  if (r == -EFAULT) return false;
+  if (r != long(sizeof from)) *to = from;
+  return true;
+}
+
 // Sleeps until a point of CLOCK_MONOTONIC. 0, -EINTR, -ECANCELED.
 int sleep_until(deadline until) noexcept {
   core::wait_info what;
@@ -36,7 +45,8 @@ int sleep_by_timer(clockid_t clock, int flags, const timespec& t) noexcept {
   long fd = sys::call(SYS_timerfd_create, clock, TFD_CLOEXEC | TFD_NONBLOCK);
   if (fd < 0) {
     // CPU clocks are no timerfd clocks.
-    return int(offload([&] { return sys::call(SYS_clock_nanosleep, clock, flags, &t, 0); }));
+    return int(offload_interruptible([&] { return sys::call(SYS_clock_nanosleep, clock, flags, &t, 0); },
+                                     on_signal::always));
   }
   itimerspec when{.it_interval = {}, .it_value = t};
   if (t.tv_sec == 0 && t.tv_nsec == 0) when.it_value.tv_nsec = 1;  // zero would disarm it
@@ -57,17 +67,20 @@ int sleep_any(clockid_t clock, int flags, const timespec* wanted, timespec* left
   if (!valid(&t)) return EINVAL;
   bool absolute = flags & TIMER_ABSTIME;
   int r;
-  deadline until = deadline::never();
+  timespec rest{};
   if (clock == CLOCK_MONOTONIC || (clock == CLOCK_REALTIME && !absolute)) {
-    until = absolute ? deadline{nanoseconds_of(t)} : time_from_now(&t);
+    deadline until = absolute ? deadline{nanoseconds_of(t)} : time_from_now(&t);
     r = sleep_until(until);
+    if (r == -EINTR) rest = time_left(until);
   } else {
-    timespec start{};
+    timespec start{}, end{};
     sys::call(SYS_clock_gettime, clock, &start);
     r = sleep_by_timer(clock, flags, t);
-    if (r == -EINTR && !absolute) until = deadline::after(nanoseconds_of(start), nanoseconds_of(t));
+    sys::call(SYS_clock_gettime, clock, &end);
+    core::nanoseconds n = deadline::after(nanoseconds_of(start), nanoseconds_of(t)).at - nanoseconds_of(end);
+    if (n > 0) rest = {.tv_sec = n / 1'000'000'000, .tv_nsec = n % 1'000'000'000};
   }
-  if (r == -EINTR && left && !absolute) *left = time_left(until);
+  if (r == -EINTR && left && !absolute && !copy_out(left, rest)) return EFAULT;
   return -r;
 }
 
@@ -77,11 +90,13 @@ unsigned sleep(unsigned seconds) {
   if (!cooperative()) return real.sleep(seconds);
   timespec t{.tv_sec = seconds, .tv_nsec = 0}, left{};
   if (seconds == 0) {
-    core::yield();
+    if (in_hubs_process()) core::yield();
     return 0;
   }
   int r = sleep_any(CLOCK_REALTIME, 0, &t, &left);
-  return r == EINTR ? unsigned(left.tv_sec + (left.tv_nsec >= 500'000'000)) : r ? seconds : 0;
+  if (r == 0) return 0;
+  errno = r;
+  return r == EINTR ? unsigned(left.tv_sec) : seconds;  // whole seconds, as the C library has it
 }
 
 int usleep(useconds_t us) {

@@ -34,23 +34,31 @@ class wait_set {
   core::io_waiter few_[8];
 };
 
-// While it lives, the kernel thread has another signal mask (ppoll, pselect, epoll_pwait, sigsuspend).
+// While it lives, the kernel thread has another signal mask (ppoll, pselect, epoll_pwait, sigsuspend). The last of
+// several fibers that do this at once restores what was there before the first. A pending signal that the mask lets
+// through is handled at once, and interrupted() knows.
 class mask_while_waiting {
  public:
-  explicit mask_while_waiting(const sigset_t* mask) noexcept : set_(mask), signals_(my_hub().signals) {
-    if (mask) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, mask, &old_, 8);
+  explicit mask_while_waiting(const sigset_t* mask) noexcept {
+    if (!mask) return;
+    hub& h = my_hub();
+    // Counted first: a handler may run before the next line, and never come back.
+    set_ = core::current->masked = true;
+    if (h.masked++ == 0) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, 0, &h.mask_before, 8);
+    error_ = int(sys::call(SYS_rt_sigprocmask, SIG_SETMASK, mask, 0, 8));
   }
   ~mask_while_waiting() {
-    if (set_) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &old_, 0, 8);
+    if (!set_) return;
+    hub& h = my_hub();
+    core::current->masked = false;
+    if (--h.masked == 0) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &h.mask_before, 0, 8);
   }
   mask_while_waiting(const mask_while_waiting&) = delete;
-  // Whether a handler has run since: a signal that was pending is handled when the mask is set.
-  bool handled() const noexcept { return my_hub().signals.load() != signals_; }
+  int error() const noexcept { return error_; }  // -EFAULT
 
  private:
-  bool set_;
-  std::uint32_t signals_;
-  std::uint64_t old_ = 0;
+  bool set_ = false;
+  int error_ = 0;
 };
 
 }  // namespace tendril::posix
