@@ -119,7 +119,7 @@ class Fetch(unittest.TestCase):
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         self.assertEqual(done.stdout.count(" bytes received from "), 400)
         ratio = float(re.search(r"^ratio: (.*)$", done.stdout, re.M)[1])
-        self.assertGreater(ratio, 5, "far above this even on a busy machine")
+        self.assertGreater(ratio, 2, "1 is sequential; 20 and more on an idle machine, 9 seen on a busy one")
 
 
 class Echo(unittest.TestCase):
