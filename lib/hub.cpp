@@ -117,6 +117,8 @@ void hub::look(bool block) noexcept {
         signals.load(std::memory_order_relaxed) == signals_seen_ && !handlers_put_off()) {
       return deadlock();
     }
+    // From here on another thread that leaves mail rings, which takes an open poller.
+    if (!io.open()) sys::die("no descriptors left for the hub's epoll instance");
     sleeping_.store(true, std::memory_order_seq_cst);
     if (!mail.empty() || closed_elsewhere_.load() || signals.load() != signals_seen_ || handlers_put_off()) {
       block = false;

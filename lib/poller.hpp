@@ -31,6 +31,8 @@ class poller {
   int add(io_waiter& w) noexcept;
   void remove(io_waiter& w) noexcept;
   bool has_waiters() const noexcept { return waiting_ > 0; }
+  // Makes the epoll instance, if there is none yet; false: no descriptors left. interrupt() works from here on.
+  bool open() noexcept;
   // Waits for events (null: for ever), and calls wake() for the fibers concerned. Returns false when a signal
   // ended the wait.
   bool poll(const timespec* timeout) noexcept;
@@ -60,7 +62,6 @@ class poller {
   };
   static constexpr int per_chunk = 1024;
   slot* at(int fd, bool make) noexcept;
-  bool open() noexcept;
   bool watch_own_event() noexcept;
   // The program closed our epoll instance behind our back: makes a new one and registers all waiters again.
   void rebuild() noexcept;
