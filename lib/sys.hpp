@@ -65,6 +65,13 @@ inline int futex_wake(const void* word, int n) noexcept {
   return (int)call(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, 0, 0, 0);
 }
 
+// Whether the program may read the n >= 8 bytes at p, few enough to lie on two pages at most. The call fails for an
+// invalid `how`, after it has read the mask.
+inline bool readable(const void* p, std::size_t n) noexcept {
+  auto fits = [](const char* at) noexcept { return call(SYS_rt_sigprocmask, -1, at, 0, 8) != -14 /* EFAULT */; };
+  return fits(static_cast<const char*>(p)) && fits(static_cast<const char*>(p) + n - 8);
+}
+
 // Writes the pieces as one line on standard error, then (die) ends the process with SIGABRT.
 struct text {
   const char* p;

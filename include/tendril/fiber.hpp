@@ -14,9 +14,10 @@
 //
 // All fibers of a kernel thread stay on it. Unless said otherwise, a function here must be called on the
 // kernel thread where the fiber was made, and throws fiber_error elsewhere. Copies of a fiber<T> are handles of
-// the same fiber. When the last handle of a suspended fiber goes away, the fiber is unwound by fiber_exit: so a
-// fiber should not keep a handle of itself on its own stack. A child holds its parent. What is still suspended when
-// the kernel thread ends is unwound then, whoever holds it.
+// the same fiber. When the last handle of a suspended fiber goes away, the fiber is unwound by fiber_exit. A child
+// holds its parent: so a fiber is not unwound while a child of its own lives on its stack, nor while it keeps a
+// handle of itself there. An owner that cannot rule that out calls throw_() in its destructor. What is still
+// suspended when the kernel thread ends is unwound then, whoever holds it.
 #pragma once
 
 #include <concepts>

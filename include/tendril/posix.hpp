@@ -59,6 +59,8 @@ TENDRIL_API ssize_t send(int fd, const void* buf, size_t n, int flags);
 TENDRIL_API ssize_t sendto(int fd, const void* buf, size_t n, int flags, const sockaddr* to, socklen_t len);
 TENDRIL_API ssize_t sendmsg(int fd, const msghdr* m, int flags);
 TENDRIL_API int sendmmsg(int fd, mmsghdr* m, unsigned n, int flags);
+// Not a call that waits, but SO_RCVLOWAT makes others wait longer.
+TENDRIL_API int setsockopt(int fd, int level, int name, const void* value, socklen_t n);
 
 // --- socket(2), connect(2), accept(2) ---
 TENDRIL_API int socket(int domain, int type, int protocol);

@@ -41,6 +41,9 @@ bool in_handler(hub& h) noexcept;
 
 inline hub& my_hub() noexcept { return *hub::of(core::current); }
 
+// Reads the program's memory the way the kernel would: false for a bad pointer, which is EFAULT and no crash.
+bool copy_in(timespec& to, const timespec* from) noexcept;
+
 // What a time-out argument may be: null, or a time not below zero.
 inline bool valid(const timespec* t) noexcept {
   return !t || (t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < 1'000'000'000);
@@ -128,6 +131,12 @@ file_kind look_up_kind(int fd) noexcept;
 
 // Whether poll(2) finds `events` (POLLIN, ...) now. Errors count as ready: the call itself will tell them.
 bool ready_now(int fd, short events) noexcept;
+
+// Whether a read of fd may have to wait for SO_RCVLOWAT bytes, as only recvmsg() does.
+bool receives_by_mark(int fd) noexcept;
+
+// Whether poll(2) tells a hang-up: nothing more can be sent.
+bool hung_up(int fd) noexcept;
 
 // For descriptors whose calls have no non-blocking form: waits until it is ready. 0, or as wait_for; -EAGAIN if
 // the program made it non-blocking.

@@ -77,6 +77,17 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
 
 // All reads end here; `at` is `here` for those that use the file position.
 long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+  if (at == here && receives_by_mark(fd)) [[unlikely]] {
+    msghdr m{};
+    m.msg_iov = const_cast<iovec*>(v);
+    m.msg_iovlen = std::size_t(n);
+    int saved = errno;
+    long r = posix::recvmsg(fd, &m, 0);
+    if (r >= 0) return r;
+    r = -errno;
+    errno = saved;
+    return r;
+  }
   long r = until_done(fd, EPOLLIN, SO_RCVTIMEO, [&]() noexcept -> long {
     long got = read_nowait(fd, v, n, at, flags);
     // A cold file never becomes "ready": epoll does not even take it.
@@ -127,7 +138,7 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
     if (long r = sys::call(SYS_write, fd, nullptr, 0); r < 0) return r;
     vector_walk walk(v, n);
     return write_pieces(fd, walk, 512, [&](const iovec* part, int parts) noexcept {
-      return offload([&] { return plain(part, parts); });
+      return offload_interruptible([&] { return plain(part, parts); });
     });
   }
   int w = wait_ready(fd, POLLOUT);
@@ -159,6 +170,7 @@ long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept 
     if (r == -EAGAIN) {
       int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always);
       if (w < 0 && w != -EPERM) return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
+      if (kind == file_kind::socket && walk.done() && hung_up(fd)) break;  // the next call is told why
     } else {
       my_hub().breathe();
     }

@@ -2,6 +2,8 @@
 // polled first.
 #include <tendril/posix.hpp>
 
+#include <sys/ioctl.h>
+
 #include "cooperate.hpp"
 #include "vector.hpp"
 
@@ -9,58 +11,136 @@ namespace tendril::posix {
 
 namespace {
 
-// recvmsg(2) as the base of all receiving. MSG_WAITALL waits, on stream sockets, until everything has come, the
-// peer has closed, or an error.
-long receive(int fd, msghdr* m, int flags) noexcept {
-  auto attempt = [&]() noexcept { return sys::call(SYS_recvmsg, fd, m, flags | MSG_DONTWAIT); };
-  if (!(flags & MSG_WAITALL)) return until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
+int option(int fd, int name) noexcept {
+  int value = 0;
+  socklen_t n = sizeof value;
+  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &n) < 0 ? -1 : value;
+}
 
-  int type = 0;
-  socklen_t n = sizeof type;
-  sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &n);
-  long r = attempt();
-  if (type != SOCK_STREAM || (r <= 0 && r != -EAGAIN) || (flags & (MSG_OOB | MSG_ERRQUEUE))) {
-    return r == -EAGAIN ? until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt) : r;
+// Urgent bytes of a stream and error queues (but where the flag means nothing) are told at once, or not at all.
+bool never_waits(int fd, int flags) noexcept {
+  if ((flags & MSG_OOB) && option(fd, SO_TYPE) == SOCK_STREAM) return true;
+  if (!(flags & MSG_ERRQUEUE)) return false;
+  int domain = option(fd, SO_DOMAIN);
+  return domain != AF_UNIX && domain != AF_NETLINK;
+}
+
+// Whether any socket was ever told to wait for more than one byte. (One that came so through exec is not known of.)
+std::atomic<bool> low_marks{false};
+
+// How many bytes a receive from a stream waits for.
+std::size_t bytes_to_wait_for(int fd, int flags) noexcept {
+  if (flags & MSG_WAITALL) return SIZE_MAX;
+  int lowest = option(fd, SO_RCVLOWAT);
+  return lowest > 1 ? std::size_t(lowest) : 1;
+}
+bool waits_for_more(int fd, int flags) noexcept {
+  return ((flags & MSG_WAITALL) || low_marks.load(std::memory_order_relaxed)) && option(fd, SO_TYPE) == SOCK_STREAM;
+}
+
+// Whether the next byte of a stream is the one behind urgent data: a receive does not go past it.
+bool at_mark(int fd) noexcept {
+  int at = 0;
+  return sys::call(SYS_ioctl, fd, SIOCATMARK, &at) == 0 && at;
+}
+
+struct control_found {
+  bool descriptors = false, sender = false;
+};
+control_found look_at_control(const msghdr& m) noexcept {
+  control_found found;
+  std::size_t at = 0;
+  while (m.msg_control && m.msg_controllen - at >= sizeof(cmsghdr) && at <= m.msg_controllen) {
+    cmsghdr c;
+    __builtin_memcpy(&c, static_cast<const char*>(m.msg_control) + at, sizeof c);
+    if (c.cmsg_level == SOL_SOCKET && c.cmsg_type == SCM_RIGHTS) found.descriptors = true;
+    if (c.cmsg_level == SOL_SOCKET && c.cmsg_type == SCM_CREDENTIALS) found.sender = true;
+    if (c.cmsg_len < sizeof c) break;
+    at += CMSG_ALIGN(c.cmsg_len);
   }
-  vector_walk walk(m->msg_iov, int(m->msg_iovlen));
-  if (!blocks(fd) || (r >= 0 && std::size_t(r) == walk.total())) return r;
+  return found;
+}
+
+// Receives from a stream until `enough` has come, the peer has closed, or an error; ends, as in the kernel, where
+// urgent data, descriptors or another sender begin. `m` is readable.
+long receive_stream(int fd, msghdr* m, int flags, std::size_t enough) noexcept {
+  const msghdr whole = *m;
+  long r = sys::call(SYS_recvmsg, fd, m, flags | MSG_DONTWAIT);
+  if (r == 0 || (r < 0 && r != -EAGAIN)) return r;
+  vector_walk walk(whole.msg_iov, int(whole.msg_iovlen));
+  if (enough > walk.total()) enough = walk.total();
+  if (!blocks(fd) || r >= long(enough)) return r;
+  bool unix_domain = option(fd, SO_DOMAIN) == AF_UNIX;
+  if ((flags & MSG_PEEK) && unix_domain && r > 0) return r;
   deadline until = socket_deadline(fd, SO_RCVTIMEO);
   on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
-  msghdr rest = *m;
+  msghdr last = *m;
+  long peeked = 0;
+  auto so_far = [&](long otherwise) noexcept {
+    long have = flags & MSG_PEEK ? peeked : long(walk.done());
+    return have ? have : otherwise;
+  };
   for (;;) {
-    if (r > 0) {
-      if (flags & MSG_PEEK) {
-        // Peeking begins at the front each time; what is there is told only when all of it is.
-        if (std::size_t(r) == walk.total() || ready_now(fd, POLLRDHUP)) return r;
-      } else {
-        // Control messages and a boundary (MSG_EOR, an urgent byte) end the wait, as they do in the kernel.
-        if (!walk.advance(std::size_t(r)) || walk.left() == 0 || (m->msg_controllen && r > 0 && rest.msg_controllen)) break;
-        rest.msg_iov = const_cast<iovec*>(walk.data());
-        rest.msg_iovlen = std::size_t(walk.size());
-        rest.msg_control = nullptr;
-        rest.msg_controllen = 0;
-      }
-    } else if (r == 0 || r != -EAGAIN) {
-      return walk.done() ? long(walk.done()) : r;
+    if (r > 0 && (flags & MSG_PEEK)) {
+      // Peeking begins at the front each time; what is there is told when it is enough.
+      peeked = r;
+      if (r >= long(enough) || unix_domain || at_mark(fd) || ready_now(fd, POLLRDHUP)) break;
+    } else if (r > 0) {
+      if (!walk.advance(std::size_t(r)) || walk.done() >= enough || at_mark(fd)) break;
+      control_found found = look_at_control(last);
+      // With the senders told apart, what is there and did not come along is somebody else's.
+      if (found.descriptors || (found.sender && ready_now(fd, POLLIN))) break;
+    } else if (r != -EAGAIN) {
+      return so_far(r);
     }
     if (r == -EAGAIN || (flags & MSG_PEEK)) {
       int w = wait_for(fd, EPOLLIN | EPOLLRDHUP, until, rule);
-      if (w < 0) {
-        if (flags & MSG_PEEK) return r > 0 ? r : w == -ETIMEDOUT ? -EAGAIN : w;
-        return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
-      }
+      if (w < 0) return so_far(w == -ETIMEDOUT ? -EAGAIN : w);
     }
-    r = sys::call(SYS_recvmsg, fd, &rest, flags | MSG_DONTWAIT);
-    if (flags & MSG_PEEK) m->msg_flags = rest.msg_flags;
+    last = whole;
+    if (walk.done()) {
+      last.msg_iov = const_cast<iovec*>(walk.data());
+      last.msg_iovlen = std::size_t(walk.size());
+    }
+    r = sys::call(SYS_recvmsg, fd, &last, flags | MSG_DONTWAIT);
+    if (r > 0) {
+      m->msg_namelen = last.msg_namelen;
+      m->msg_controllen = last.msg_controllen;
+      m->msg_flags = last.msg_flags;
+    }
   }
-  m->msg_flags = rest.msg_flags;
-  return long(walk.done());
+  return so_far(r);
 }
 
-// sendmsg(2) as the base of all sending. On a stream a blocking send returns when everything is in the buffer.
-long send_all(int fd, const msghdr* m, int flags) noexcept {
-  if (m->msg_controllen) core::descriptors::shared();  // SCM_RIGHTS, perhaps
-  long r = sys::call(SYS_sendmsg, fd, m, flags | MSG_DONTWAIT);
+// recvmsg(2) as the base of all receiving.
+long receive(int fd, msghdr* m, int flags) noexcept {
+  auto attempt = [&]() noexcept { return sys::call(SYS_recvmsg, fd, m, flags | MSG_DONTWAIT); };
+  if ((flags & (MSG_OOB | MSG_ERRQUEUE)) && never_waits(fd, flags)) return attempt();
+  if (waits_for_more(fd, flags) && sys::readable(m, sizeof *m)) {
+    return receive_stream(fd, m, flags, bytes_to_wait_for(fd, flags));
+  }
+  return until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
+}
+
+// Waits for room to send `m`.
+int wait_for_room(int fd, const msghdr& m, deadline until, on_signal rule) noexcept {
+  bool elsewhere = m.msg_name && m.msg_namelen && option(fd, SO_DOMAIN) == AF_UNIX && option(fd, SO_TYPE) == SOCK_DGRAM;
+  if (!elsewhere || !ready_now(fd, POLLOUT)) return wait_for(fd, EPOLLOUT, until, rule);
+  // It is the receiver's queue that is full, of which only sockets that are connected to it are told.
+  long probe = sys::call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (probe < 0) return int(probe);
+  long w = sys::call(SYS_connect, probe, m.msg_name, m.msg_namelen);
+  if (w == 0) w = wait_for(int(probe), EPOLLOUT, until, rule);
+  core::forget_descriptor(int(probe));
+  sys::close(int(probe));
+  return int(w);
+}
+
+// What all sending does: `first` is the first attempt, which does not wait. On a stream a blocking send returns when
+// everything is in the buffer. When `first` was not refused, or only for lack of room, `m` is readable.
+template <class First>
+long send_all(int fd, const msghdr* m, int flags, First first) noexcept {
+  long r = first();
   if (r < 0 && r != -EAGAIN) return r;
   vector_walk walk(m->msg_iov, int(m->msg_iovlen));
   if (r >= 0 && std::size_t(r) >= walk.total()) {
@@ -78,24 +158,34 @@ long send_all(int fd, const msghdr* m, int flags) noexcept {
       rest.msg_iovlen = std::size_t(walk.size());
       rest.msg_control = nullptr;  // went with the first bytes
       rest.msg_controllen = 0;
+      flags |= MSG_NOSIGNAL;  // no SIGPIPE for a call that has sent something
+      my_hub().breathe();
     } else if (r < 0 && r != -EAGAIN) {
       return walk.done() ? long(walk.done()) : r;
     } else {
-      int w = wait_for(fd, EPOLLOUT, until, rule);
+      int w = wait_for_room(fd, rest, until, rule);
       if (w < 0) return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
+      if (walk.done() && hung_up(fd)) break;  // the next call is told why
     }
     r = sys::call(SYS_sendmsg, fd, &rest, flags | MSG_DONTWAIT);
+    if (r == 0) break;
   }
-  return long(walk.done());
+  return walk.done() ? long(walk.done()) : r;
+}
+
+long send_message(int fd, const msghdr* m, int flags) noexcept {
+  return send_all(fd, m, flags, [&]() noexcept {
+    long r = sys::call(SYS_sendmsg, fd, m, flags | MSG_DONTWAIT);
+    if ((r >= 0 || r == -EAGAIN) && m->msg_controllen) core::descriptors::shared();  // SCM_RIGHTS, perhaps
+    return r;
+  });
 }
 
 // Connections wait in a listening socket; any other is told apart by accept(2) itself, at once.
 long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
   auto attempt = [&]() noexcept -> long {
-    if (!ready_now(fd, POLLIN)) {
-      int listening = 0;
-      socklen_t n = sizeof listening;
-      if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 && listening) return -EAGAIN;
+    if (!(flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) && !ready_now(fd, POLLIN) && option(fd, SO_ACCEPTCONN) > 0) {
+      return -EAGAIN;
     }
     return sys::call(SYS_accept4, fd, from, len, flags);
   };
@@ -113,6 +203,13 @@ msghdr message_of(iovec& v, void* name, socklen_t len) noexcept {
 
 }  // namespace
 
+bool receives_by_mark(int fd) noexcept { return low_marks.load(std::memory_order_relaxed) && kind_of(fd) == file_kind::socket; }
+
+int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
+  if (level == SOL_SOCKET && name == SO_RCVLOWAT) low_marks.store(true, std::memory_order_relaxed);
+  return real.setsockopt(fd, level, name, value, n);
+}
+
 ssize_t recv(int fd, void* buf, size_t n, int flags) {
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recv(fd, buf, n, flags);
   return posix::recvfrom(fd, buf, n, flags, nullptr, nullptr);
@@ -120,15 +217,15 @@ ssize_t recv(int fd, void* buf, size_t n, int flags) {
 
 ssize_t recvfrom(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) {
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recvfrom(fd, buf, n, flags, from, len);
-  if (!(flags & MSG_WAITALL)) {
-    return result(until_done(fd, EPOLLIN, SO_RCVTIMEO, [&]() noexcept {
-      return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len);
-    }));
+  auto attempt = [&]() noexcept { return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len); };
+  if ((flags & (MSG_OOB | MSG_ERRQUEUE)) && never_waits(fd, flags)) return result(attempt());
+  if (!waits_for_more(fd, flags) || (from && !len)) {
+    return result(until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt));
   }
   iovec v{buf, n};
-  msghdr m = message_of(v, from, from && len ? *len : 0);
-  long r = receive(fd, &m, flags);
-  if (r >= 0 && from && len) *len = m.msg_namelen;
+  msghdr m = message_of(v, from, from ? *len : 0);
+  long r = receive_stream(fd, &m, flags, bytes_to_wait_for(fd, flags));
+  if (r >= 0 && from) *len = m.msg_namelen;
   return result(r);
 }
 
@@ -140,7 +237,7 @@ ssize_t recvmsg(int fd, msghdr* m, int flags) {
 int recvmmsg(int fd, mmsghdr* m, unsigned n, int flags, timespec* timeout) {
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recvmmsg(fd, m, n, flags, timeout);
   // As in the kernel, the time-out is looked at only after each datagram.
-  if (!valid(timeout)) return real.recvmmsg(fd, m, n, flags, timeout);
+  if ((timeout && !sys::readable(timeout, sizeof *timeout)) || !valid(timeout)) return real.recvmmsg(fd, m, n, flags, timeout);
   deadline until = time_from_now(timeout);
   bool one = flags & MSG_WAITFORONE;
   unsigned got = 0;
@@ -161,28 +258,33 @@ int recvmmsg(int fd, mmsghdr* m, unsigned n, int flags, timespec* timeout) {
 
 ssize_t send(int fd, const void* buf, size_t n, int flags) {
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.send(fd, buf, n, flags);
-  iovec v{const_cast<void*>(buf), n};
-  msghdr m = message_of(v, nullptr, 0);
-  return result(send_all(fd, &m, flags));
+  return posix::sendto(fd, buf, n, flags, nullptr, 0);
 }
 
 ssize_t sendto(int fd, const void* buf, size_t n, int flags, const sockaddr* to, socklen_t len) {
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.sendto(fd, buf, n, flags, to, len);
   iovec v{const_cast<void*>(buf), n};
   msghdr m = message_of(v, const_cast<sockaddr*>(to), to ? len : 0);
-  return result(send_all(fd, &m, flags));
+  return result(send_all(fd, &m, flags, [&]() noexcept {
+    return sys::call(SYS_sendto, fd, buf, n, flags | MSG_DONTWAIT, to, len);
+  }));
 }
 
 ssize_t sendmsg(int fd, const msghdr* m, int flags) {
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.sendmsg(fd, m, flags);
-  return result(send_all(fd, m, flags));
+  return result(send_message(fd, m, flags));
 }
 
 int sendmmsg(int fd, mmsghdr* m, unsigned n, int flags) {
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.sendmmsg(fd, m, n, flags);
   if (n > 1024) n = 1024;  // UIO_MAXIOV, as the kernel
   for (unsigned i = 0; i < n; i++) {
-    long r = send_all(fd, &m[i].msg_hdr, flags);
+    // The first time through the kernel, which knows a bad array when it sees one.
+    long r = send_all(fd, &m[i].msg_hdr, flags, [&]() noexcept -> long {
+      long sent = sys::call(SYS_sendmmsg, fd, m + i, 1, flags | MSG_DONTWAIT);
+      if ((sent >= 0 || sent == -EAGAIN) && m[i].msg_hdr.msg_controllen) core::descriptors::shared();
+      return sent < 0 ? sent : long(m[i].msg_len);
+    });
     if (r < 0) return i ? int(i) : result<int>(r);
     m[i].msg_len = unsigned(r);
   }
