@@ -2,6 +2,7 @@
 // mDNS, ... mean what they mean without us.
 #include <tendril/posix.hpp>
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "offload.hpp"
@@ -64,11 +65,17 @@ auto look_up(F f) noexcept {
   return r;
 }
 
+// An address written out needs no look-up, and so no helper.
+bool is_numeric(const char* node) noexcept {
+  unsigned char address[sizeof(in6_addr)];
+  return inet_pton(AF_INET, node, address) == 1 || inet_pton(AF_INET6, node, address) == 1;
+}
+
 }  // namespace
 
 int getaddrinfo(const char* node, const char* service, const addrinfo* hints, addrinfo** found) {
   // Without a name to look up nothing is waited for.
-  if (!cooperative() || !node || (hints && (hints->ai_flags & AI_NUMERICHOST))) {
+  if (!cooperative() || !node || (hints && (hints->ai_flags & AI_NUMERICHOST)) || is_numeric(node)) {
     return real.getaddrinfo(node, service, hints, found);
   }
   addrinfo_lookup l;
