@@ -21,6 +21,7 @@ using handler = void (*)(int, siginfo_t*, void*);
 struct installed {
   std::atomic<handler> function{nullptr};
   std::atomic<int> flags{0};
+  std::atomic<bool> wrapped{false};  // it is a handler; else what stands above is the last one, which may yet be called
 };
 constinit installed handlers[_NSIG];
 
@@ -89,9 +90,9 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
 bool is_handler(const struct sigaction& a) noexcept { return a.sa_handler != SIG_DFL && a.sa_handler != SIG_IGN; }
 
 // What the program installed, given what the kernel has.
-void as_installed(struct sigaction& a, handler function, int flags) noexcept {
+void as_installed(struct sigaction& a, handler function, int flags, bool wrapped) noexcept {
   if (a.sa_sigaction == note_and_call) a.sa_sigaction = function;
-  else if (a.sa_handler != SIG_DFL || !function || !(a.sa_flags & SA_RESETHAND)) return;
+  else if (a.sa_handler != SIG_DFL || !wrapped) return;
   // Ours, or reset to SIG_DFL by SA_RESETHAND, which leaves the flags.
   if (!(flags & SA_SIGINFO)) a.sa_flags &= ~SA_SIGINFO;
 }
@@ -104,13 +105,14 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
   if (signal <= 0 || signal >= _NSIG || (h && h->pid != sys::getpid())) {
     int r = real.sigaction(signal, action, old);
     if (r == 0 && old && signal > 0 && signal < _NSIG) {
-      as_installed(*old, handlers[signal].function.load(), handlers[signal].flags.load());
+      as_installed(*old, handlers[signal].function.load(), handlers[signal].flags.load(), handlers[signal].wrapped.load());
     }
     return r;
   }
   installed& entry = handlers[signal];
   handler f_before = entry.function.load();
   int flags_before = entry.flags.load();
+  bool wrapped_before = entry.wrapped.load();
   struct sigaction wanted, before;
   bool wraps = action && is_handler(*action);
   if (action) wanted = *action;
@@ -129,8 +131,8 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
     }
     return r;
   }
-  // (The entry of a signal that goes to SIG_DFL stays: a handler may just be on its way.)
-  as_installed(before, f_before, flags_before);
+  if (action) entry.wrapped = wraps;
+  as_installed(before, f_before, flags_before, wrapped_before);
   if (old) *old = before;
   return r;
 }
@@ -214,8 +216,11 @@ int sigsuspend(const sigset_t* mask) {
 }
 
 int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout) {
-  if (!cooperative() || !valid(timeout)) return real.sigtimedwait(set, info, timeout);
-  timespec none{};
+  timespec t, none{};
+  if (!cooperative() || (timeout && !copy_in(t, timeout))) return real.sigtimedwait(set, info, timeout);
+  if (timeout) timeout = &t;
+  if (!valid(timeout)) return real.sigtimedwait(set, info, timeout);
+  int before = errno;
   int r = real.sigtimedwait(set, info, &none);
   if (r >= 0 || errno != EAGAIN || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) return r;
   deadline until = time_from_now(timeout);
@@ -230,7 +235,7 @@ int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout) 
     r = real.sigtimedwait(set, info, &none);
     if (r >= 0 || errno != EAGAIN || w == -ETIMEDOUT) break;
   }
-  int saved = errno;
+  int saved = r < 0 ? errno : before;
   core::forget_descriptor(int(fd));
   sys::close(int(fd));
   errno = saved;

@@ -10,16 +10,7 @@ namespace tendril::posix {
 
 namespace {
 
-// Reads the program's memory the way the kernel would: false for a bad pointer, which is EFAULT and no crash.
-bool copy_in(timespec& to, const timespec* from) noexcept {
-  iovec mine{&to, sizeof to}, theirs{const_cast<timespec*>(from), sizeof to};
-  long r = sys::call(SYS_process_vm_readv, my_hub().pid, &mine, 1, &theirs, 1, 0);
-  if (r == -EFAULT) return false;
-  if (r != long(sizeof to)) to = *from;  // forbidden here (seccomp): then a bad pointer crashes
-  return true;
-}
-
-// The same the other way round.
+// Writes to the program's memory as copy_in() reads it.
 bool copy_out(timespec* to, timespec from) noexcept {
   iovec mine{&from, sizeof from}, theirs{to, sizeof from};
   long r = sys::call(SYS_process_vm_writev, my_hub().pid, &mine, 1, &theirs, 1, 0);
