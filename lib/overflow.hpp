@@ -5,9 +5,9 @@
 
 namespace tendril::core {
 
-// Called when a kernel thread makes its first fiber. If nobody handles SIGSEGV, it is handled from now on, and the
-// kernel thread gets an alternate signal stack unless it has one: a fault in the running fiber's guard page
-// prints one line. Then that fault, and any other, has its default action.
+// Called when a kernel thread makes its first fiber. If nobody handles SIGSEGV, it is handled from now on,
+// and the kernel thread gets an alternate signal stack unless it has one: a fault in the running fiber's
+// guard page prints one line. Then that fault, and any other, has its default action.
 void watch_overflow(fiber_home& home) noexcept;
 // The kernel thread ends.
 void drop_signal_stack(fiber_home& home) noexcept;

@@ -86,7 +86,8 @@ TEST_CASE("`throw;` after switches rethrows the fiber's own exception") {
     });
     fibers.back().switch_to();
   }
-  for (int i : {3, 0, 4, 1, 2}) CHECK_THROWS_WITH(fibers[std::size_t(i)].switch_to(), std::to_string(i).c_str());
+  for (int i : {3, 0, 4, 1, 2})
+    CHECK_THROWS_WITH(fibers[std::size_t(i)].switch_to(), std::to_string(i).c_str());
 }
 
 TEST_CASE("catch blocks of several fibers may be left in any order") {

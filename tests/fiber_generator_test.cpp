@@ -128,7 +128,7 @@ TEST_CASE("a generator may yield past the one that asked it, to the one above") 
   generator<int> outer([] {
     generator<int> inner([] {
       for (int i = 1; i < 5; i++) {
-        generator<int>::yield(i);            // to outer, which hands it on
+        generator<int>::yield(i);           // to outer, which hands it on
         generator<int>::yield(i * 100, 2);  // straight to whoever asked outer
       }
     });

@@ -95,15 +95,15 @@ TEST_CASE("while a fiber is unwound its parent is the fiber that let it go") {
   CHECK_FALSE(original.started());
 }
 
-TEST_CASE("a fiber that is let go and catches fiber_exit may make itself reachable, and has its parent back") {
+TEST_CASE(
+    "a fiber that is let go and catches fiber_exit may make itself reachable, and has its parent back") {
   fiber<> original([] {}), again;
   {
     fiber<> f(
         [&, main = current_fiber()] {
           try {
             fiber<>(main).switch_to();
-          } catch (const fiber_exit&) {
-          }
+          } catch (const fiber_exit&) {}
           again = fiber<>::current();
           to_parent();  // goes on living
         },
@@ -236,7 +236,9 @@ TEST_CASE("a fiber may be let go inside another fiber, and in the destructor of 
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("a fiber that waits in the hub when its last handle goes away runs on, and is unwound at its next switch") {
+TEST_CASE(
+    "a fiber that waits in the hub when its last handle goes away runs on, and is unwound at its next "
+    "switch") {
   bool woke = false, unwound = false;
   auto t = spawn([&] {
     fiber<> f;
@@ -464,8 +466,7 @@ TEST_CASE("a fiber that catches fiber_exit again and again does not hold up the 
       for (;;) {
         try {
           to_parent();
-        } catch (const fiber_exit&) {
-        }
+        } catch (const fiber_exit&) {}
       }
     });
     f.switch_to();

@@ -201,7 +201,8 @@ TEST_CASE("a child's result of another family arrives as an error in its parent"
   });
   CHECK(parent.switch_to("") == "ready");
   child.parent(parent);
-  // The child ends, `parent` is told, and what that returns is not for the int that is waited for here either.
+  // The child ends, `parent` is told, and what that returns is not for the int that is waited for here
+  // either.
   CHECK_THROWS_AS(child.switch_to(3), fiber_error);
   CHECK(told);
   CHECK(child.dead());
@@ -505,7 +506,8 @@ TEST_CASE("throw_ into a suspended fiber goes to its parent when it is not caugh
     }
     return "normal";
   });
-  fiber<std::string> child([&](std::string) { return fiber<std::string>(main).switch_to("from child"); }, parent);
+  fiber<std::string> child([&](std::string) { return fiber<std::string>(main).switch_to("from child"); },
+                           parent);
   CHECK(parent.switch_to("") == "ready");
   CHECK(child.switch_to("") == "from child");
   CHECK(child.throw_(oops()) == "caught");

@@ -419,7 +419,8 @@ TEST_CASE("a wait that can never end throws loop_exit, which says who waits for 
   auto line = [&](const std::string& s) { return report.find(s + "\n") != std::string::npos; };
   auto id = [](auto& t) { return std::to_string(t.id()); };
   INFO(report);
-  CHECK(line("fiber " + std::to_string(current_fiber().id()) + " 'main' waits for task " + id(a) + " 'alice'"));
+  CHECK(
+      line("fiber " + std::to_string(current_fiber().id()) + " 'main' waits for task " + id(a) + " 'alice'"));
   CHECK(line("fiber " + id(a) + " 'alice' waits for task " + id(b) + " 'bob'"));
   CHECK(line("fiber " + id(b) + " 'bob' waits for task " + id(a) + " 'alice'"));
   // The program goes on.

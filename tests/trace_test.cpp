@@ -48,8 +48,8 @@ TEST_CASE("an exception that travels is told as thrown, and so is throw_") {
   recorder r;
   CHECK_THROWS_AS(f.switch_to(), int);
   CHECK_THROWS_AS(g.throw_(2), int);
-  CHECK(r.events ==
-        std::vector{make(switched, main, f), make(thrown, f, main), make(thrown, main, g), make(thrown, g, main)});
+  CHECK(r.events == std::vector{make(switched, main, f), make(thrown, f, main), make(thrown, main, g),
+                                make(thrown, g, main)});
 }
 
 TEST_CASE("a fiber that ends by fiber_exit is told as a switch to its parent") {
@@ -211,8 +211,9 @@ TEST_CASE("the hub's switches are told too") {
   auto a = spawn([] { yield(); }), b = spawn([] {});
   recorder r;
   joinall(std::vector{a});
-  CHECK(r.events == std::vector{make(switched, main, a.as_fiber()), make(switched, a.as_fiber(), b.as_fiber()),
-                                make(switched, b.as_fiber(), a.as_fiber()), make(switched, a.as_fiber(), main)});
+  CHECK(r.events ==
+        std::vector{make(switched, main, a.as_fiber()), make(switched, a.as_fiber(), b.as_fiber()),
+                    make(switched, b.as_fiber(), a.as_fiber()), make(switched, a.as_fiber(), main)});
 }
 
 TEST_CASE("each kernel thread traces for itself, and what it set is let go at its end") {

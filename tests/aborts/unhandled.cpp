@@ -1,0 +1,14 @@
+// An exception that neither a fiber nor its main fiber catches ends the process as it would without fibers.
+#include <tendril/fiber.hpp>
+
+#include <cstdio>
+#include <exception>
+
+int main() {
+  std::set_terminate([] {
+    std::fputs("terminated\n", stderr);
+    std::abort();
+  });
+  tendril::fiber<> f([] { throw 1; });
+  f.switch_to();
+}
