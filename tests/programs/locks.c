@@ -141,6 +141,23 @@ static void records(int setlk, int setlkw, const char* name) {
   locked(fd, setlk, F_UNLCK, 0, 0);
 }
 
+// Waits until that process waits for a record lock.
+static void await_lock_wait(pid_t who) {
+  char wanted[50], line[300];
+  snprintf(wanted, sizeof wanted, " %d ", (int)who);
+  for (;;) {
+    FILE* f = fopen("/proc/locks", "r");
+    while (f && fgets(line, sizeof line, f)) {
+      if (strstr(line, "-> POSIX") && strstr(line, wanted)) {
+        fclose(f);
+        return;
+      }
+    }
+    if (f) fclose(f);
+    sched_yield();
+  }
+}
+
 static void deadlock(void) {
   // We hold byte 0 and want byte 1; the child holds byte 1 and, when we wait, wants byte 0.
   locked(fd, F_SETLK, F_WRLCK, 0, 1);
@@ -151,12 +168,7 @@ static void deadlock(void) {
     int own = open("file", O_RDWR);
     locked(own, F_SETLK, F_WRLCK, 1, 1);
     write(told[1], "x", 1);
-    await_blocked();
-    // The parent may still be on its way into the kernel's wait.
-    for (int i = 0; i < 1000; i++) {
-      if (locked(own, F_SETLK, F_WRLCK, 0, 1) == 0) _exit(1);
-      sched_yield();
-    }
+    await_lock_wait(getppid());
     errno = 0;
     int r = locked(own, F_SETLKW, F_WRLCK, 0, 1);
     _exit(r == -1 && errno == EDEADLK ? 0 : 2);
@@ -179,7 +191,7 @@ static void deadlock(void) {
     _exit(locked(own, F_SETLKW, F_WRLCK, 0, 1) ? 3 : 0);
   }
   read(told[0], &byte, 1);
-  await_blocked_pid(c);
+  await_lock_wait(c);
   SAY("EDEADLK for us", locked(fd, F_SETLKW, F_WRLCK, 1, 1));
   locked(fd, F_SETLK, F_UNLCK, 0, 0);
   waitpid(c, &s, 0);

@@ -25,8 +25,10 @@ static void say_disposition(const char* sentence, int signal, void (*ours)(int))
 static void look_inside(const char* what) {
   char command[300];
   snprintf(command, sizeof command,
-           "grep -E '^(SigBlk|SigIgn)' /proc/$PPID/status | sed 's/.*\\(....\\)$/  %s: the caller \\1/'; "
-           "grep -E '^(SigBlk|SigIgn)' /proc/$$/status | sed 's/.*\\(....\\)$/  %s: the shell \\1/'",
+           // posix_spawn blocks all signals until the shell is there.
+           "until grep -q '^State:.S' /proc/$PPID/status; do :; done; "
+           "grep -E '^(SigBlk|SigIgn)' /proc/$PPID/status | sed 's/.*\\(.....\\)$/  %s: the caller \\1/'; "
+           "grep -E '^(SigBlk|SigIgn)' /proc/$$/status | sed 's/.*\\(.....\\)$/  %s: the shell \\1/'",
            what, what);
   say_status(what, system(command));
 }

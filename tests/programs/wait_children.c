@@ -33,6 +33,14 @@ static pid_t idle(void) {
   }
   return p;
 }
+// The parent tells its peer, which sends the next signal only then, that it has seen the last one.
+static int steps[2];
+static void next_step(void) { write(steps[1], "n", 1); }
+static void await_step(void) {
+  char b;
+  read(steps[0], &b, 1);
+  await_blocked();
+}
 static void say_status(int s) {
   printf("  exited %d %d signaled %d %d core %d stopped %d %d continued %d\n", !!WIFEXITED(s),
          WIFEXITED(s) ? WEXITSTATUS(s) : 0, !!WIFSIGNALED(s), WIFSIGNALED(s) ? WTERMSIG(s) : 0,
@@ -113,20 +121,23 @@ static void waits(void) {
   if (peer()) {
     await_blocked();
     kill(c, SIGSTOP);
-    await_blocked();
+    await_step();
     kill(c, SIGCONT);
-    await_blocked();
+    await_step();
     kill(c, SIGSTOP);
-    await_blocked();
+    await_step();
     kill(c, SIGKILL);
     leave();
   }
   SAY_IS("WUNTRACED", c, waitpid(c, &s, WUNTRACED));
   say_status(s);
+  next_step();
   SAY_IS("WCONTINUED", c, waitpid(c, &s, WCONTINUED));
   say_status(s);
+  next_step();
   SAY_IS("WUNTRACED, again", c, waitpid(c, &s, WUNTRACED | WCONTINUED));
   say_status(s);
+  next_step();
   SAY_IS("and without it", c, waitpid(c, &s, 0));
   say_status(s);
   peer_ends();
@@ -198,24 +209,28 @@ static void waitids(void) {
   if (peer()) {
     await_blocked();
     kill(c, SIGSTOP);
-    await_blocked();
+    await_step();
     kill(c, SIGCONT);
-    await_blocked();
+    await_step();
     kill(c, SIGSTOP);
-    await_blocked();
+    await_step();
     kill(c, SIGCONT);
-    await_blocked();
+    await_step();
     kill(c, SIGKILL);
     leave();
   }
   SAY("WSTOPPED", waitid(P_PID, (id_t)c, &i, WSTOPPED));
   say_info(&i, c);
+  next_step();
   SAY("WCONTINUED", waitid(P_PID, (id_t)c, &i, WCONTINUED));
   say_info(&i, c);
+  next_step();
   SAY("WSTOPPED by pidfd", waitid((idtype_t)P_PIDFD, (id_t)fd, &i, WSTOPPED | WEXITED));
   say_info(&i, c);
+  next_step();
   SAY("WCONTINUED by pidfd", waitid((idtype_t)P_PIDFD, (id_t)fd, &i, WCONTINUED | WEXITED));
   say_info(&i, c);
+  next_step();
   SAY("WEXITED by pidfd", waitid((idtype_t)P_PIDFD, (id_t)fd, &i, WEXITED));
   say_info(&i, c);
   peer_ends();
@@ -275,6 +290,7 @@ static void ignored(void) {
 }
 
 int main(void) {
+  MUST(pipe(steps));
   waits();
   waitids();
   grandchildren();
