@@ -156,8 +156,7 @@ message* take_letter(fiber* self) noexcept {
   arrived_first(from->ctx);
   fiber* self = current;
   self->home->inside = 0;
-  left_behind(from);
-  if (self->home->trace) tell_tracer(from, self);
+  look_back(from, self);
   message* last = self->what->run(self, take_letter(self));
   self->home->unfinished--;
   fiber* to = self->successor(self);
@@ -207,19 +206,9 @@ bool prepare(fiber* f) noexcept {
   return true;
 }
 
-void switch_to(fiber* self, fiber* to, bool ending) noexcept {
-  fiber_home* home = self->home;
-  if (eh_state* eh = home->eh_globals) {
-    self->eh = *eh;
-    *eh = to->eh;
-  }
-  to->state = fiber_status::running;
-  current = to;
-  auto arrived = jump(self->ctx, to->ctx, self, ending);
-  fiber* from = static_cast<fiber*>(arrived.data);
-  from->ctx.sp = arrived.fctx;
-  if (from->state == fiber_status::finished || from->orphan) [[unlikely]] left_behind(from);
-  if (home->trace) [[unlikely]] tell_tracer(from, self);
+void look_back(fiber* from, fiber* self) noexcept {
+  left_behind(from);
+  if (self->home->trace) tell_tracer(from, self);
 }
 
 // --- the seam to the public headers ---

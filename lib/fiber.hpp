@@ -118,9 +118,28 @@ inline fiber* ensure_current() noexcept {
 
 // Gives a fresh fiber its stack; false: no memory.
 bool prepare(fiber* f) noexcept;
+// What a switch finds out afterwards, and rarely: the fiber that it came from has ended or is held by nobody, or
+// somebody traces.
+void look_back(fiber* from, fiber* self) noexcept;
+
 // The bare switch from `self`, which is running and was given its new state, to `to`. When it returns, settle()
 // is due (at once, unless there is a message of the other fiber to read first).
-void switch_to(fiber* self, fiber* to, bool ending = false) noexcept;
+//
+// Inlined into the few functions that switch, which return straight to the headers: each return after a switch is
+// one that the processor had predicted for another fiber, and costs more than the switch.
+[[gnu::always_inline]] inline void switch_to(fiber* self, fiber* to, bool ending = false) noexcept {
+  fiber_home* home = self->home;
+  if (eh_state* eh = home->eh_globals) {
+    self->eh = *eh;
+    *eh = to->eh;
+  }
+  to->state = fiber_status::running;
+  current = to;
+  auto arrived = jump(self->ctx, to->ctx, self, ending);
+  fiber* from = static_cast<fiber*>(arrived.data);
+  from->ctx.sp = arrived.fctx;
+  if (from->state == fiber_status::finished || from->orphan || home->trace) [[unlikely]] look_back(from, self);
+}
 // Unwinds a fiber suspended in an explicit switch although somebody still holds it; one that does not end is
 // marked an orphan, so that it is not tried twice.
 void unwind_held(fiber* f) noexcept;

@@ -13,7 +13,7 @@ struct park_timer : timer {
 void wake_by_timer(timer& t) noexcept { hub::wake(static_cast<park_timer&>(t).who, wake::timeout); }
 
 // Leaves the processor to the next fiber; returns when `self`, whose state says where it waits, runs again.
-void switch_away(hub& h, fiber* self) noexcept {
+[[gnu::always_inline]] inline void switch_away(hub& h, fiber* self) noexcept {
   int depth = h.inside;
   fiber* to = h.next();
   if (to == self) {
@@ -22,7 +22,7 @@ void switch_away(hub& h, fiber* self) noexcept {
   }
   switch_to(self, to);
   h.inside = depth;
-  settle();
+  if (h.leftover) settle();
 }
 
 fiber* after_task(fiber* self) noexcept {
