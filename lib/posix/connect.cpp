@@ -5,8 +5,6 @@
 // cannot be observed. Otherwise a helper thread makes the blocking call.
 #include <tendril/posix.hpp>
 
-#include <string.h>
-
 #include "cooperate.hpp"
 #include "offload.hpp"
 
@@ -14,35 +12,25 @@ namespace tendril::posix {
 
 namespace {
 
-struct blocking_connect {
-  int fd = -1;
-  sockaddr_storage to{};
-  socklen_t len = 0;
-  long r = 0;
-  void run() noexcept { r = sys::call(SYS_connect, fd, &to, len); }
-  void undo() noexcept {}  // as after EINTR, the connection is made in the background
-};
-
 long connect_on_helper(int fd, const sockaddr* to, socklen_t len) noexcept {
-  blocking_connect c;
-  c.fd = fd;
-  c.len = len;
-  if (len > sizeof c.to) return -EINVAL;
-  memcpy(&c.to, to, len);
-  int e = offload_abandonable(c);
-  return e < 0 ? e : c.r;
+  return offload_interruptible([&]() noexcept { return sys::call(SYS_connect, fd, to, len); },
+                               socket_deadline(fd, SO_SNDTIMEO).is_never() ? on_signal::restart : on_signal::always);
 }
 
 // The end of a connection attempt that the kernel makes in the background.
-long wait_connected(int fd) noexcept {
+long wait_connected(int fd, const sockaddr* to, socklen_t len) noexcept {
   deadline until = socket_deadline(fd, SO_SNDTIMEO);
   do {
     int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always);
     if (w == -ETIMEDOUT) return -EINPROGRESS;
     if (w < 0) return w;
   } while (!ready_now(fd, POLLOUT));
-  int error = 0;
-  socklen_t n = sizeof error;
+  int domain = 0, error = 0;
+  socklen_t n = sizeof domain;
+  sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &n);
+  // Where asking again ends the attempt: it tells how, and makes the socket fit for another.
+  if (domain == AF_INET || domain == AF_INET6) return sys::call(SYS_connect, fd, to, len);
+  n = sizeof error;
   long r = sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &n);
   return r < 0 ? r : -error;
 }
@@ -60,14 +48,16 @@ int connect(int fd, const sockaddr* to, socklen_t len) {
 
   long flags = sys::call(SYS_fcntl, fd, F_GETFL);
   sys::call(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK);
+  int saved = errno;
   int r = real.connect(fd, to, len);
   int error = errno;
+  errno = saved;
   sys::call(SYS_fcntl, fd, F_SETFL, flags);
   if (r == 0) {
     my_hub().breathe();
     return 0;
   }
-  if (error == EINPROGRESS) return result<int>(wait_connected(fd));
+  if (error == EINPROGRESS) return result<int>(wait_connected(fd, to, len));
   // A unix socket whose listener's backlog is full, or an attempt under way: only the blocking call waits.
   if (error == EAGAIN || error == EALREADY) return result<int>(connect_on_helper(fd, to, len));
   errno = error;
