@@ -142,19 +142,20 @@ int wait_set::wait(deadline until) noexcept {
   what.kind = count_ == 1 ? core::wait_kind::descriptor : core::wait_kind::descriptors;
   what.fd = count_ == 1 ? w_[0].fd : -1;
   what.interruptible = true;
-  what.remote = count_ == 0;
   core::wake why = core::wake::unparked;
-  bool failed = false, gone = false;
+  bool failed = false;
+  std::size_t watched = 0;
   {
     core::handlers_wait quiet(h);
     for (std::size_t i = 0; i < count_; i++) {
       int r = h.io.add(w_[i]);
-      // What cannot be watched and was not ready: a file polled for nothing, or a descriptor that has just been
-      // closed, which the next try will tell.
+      // What cannot be watched and was not ready: a file polled for nothing, or a number that select(2) looks past,
+      // beyond all that the process ever opened.
       failed |= r < 0 && r != -EPERM && r != -EBADF;
-      gone |= r == -EBADF;
+      watched += r == 0;
     }
-    if (!failed && !gone) why = park_unless_interrupted(what, until, on_signal::always);
+    what.remote = watched == 0;  // then only a signal may end this, if anything
+    if (!failed) why = park_unless_interrupted(what, until, on_signal::always);
     for (std::size_t i = 0; i < count_; i++) h.io.remove(w_[i]);
   }
   errno = saved;

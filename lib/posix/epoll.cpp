@@ -50,7 +50,7 @@ int epoll_pwait(int ep, epoll_event* e, int n, int timeout, const sigset_t* mask
 }
 
 int epoll_pwait2(int ep, epoll_event* e, int n, const timespec* timeout, const sigset_t* mask) {
-  if (!cooperative() || !valid(timeout) || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) {
+  if (!cooperative() || (timeout && !sys::readable(timeout, sizeof *timeout)) || !valid(timeout) || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) {
     return real.epoll_pwait2(ep, e, n, timeout, mask);
   }
   return result<int>(epoll_until(ep, e, n, time_from_now(timeout), mask));

@@ -58,9 +58,15 @@ class select_sets {
   select_sets(int n, fd_set* r, fd_set* w, fd_set* x) noexcept : n_(n), bytes_(std::size_t(n + 63) / 64 * 8) {
     fd_set* sets[] = {r, w, x};
     if (bytes_ > sizeof few_[0]) many_ = static_cast<char*>(sys::map(bytes_ * 3));
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; ok() && i < 3; i++) {
       theirs_[i] = sets[i];
-      if (sets[i]) memcpy(mine(i), sets[i], bytes_);
+      if (!sets[i]) continue;
+      for (std::size_t at = 0; at < bytes_; at += 4096) {
+        if (sys::readable(reinterpret_cast<char*>(sets[i]) + at, bytes_ - at < 4096 ? bytes_ - at : 4096)) continue;
+        bad_ = true;
+        return;
+      }
+      memcpy(mine(i), sets[i], bytes_);
     }
   }
   ~select_sets() {
@@ -68,6 +74,7 @@ class select_sets {
   }
   select_sets(const select_sets&) = delete;
   bool ok() const noexcept { return bytes_ <= sizeof few_[0] || many_; }
+  bool bad() const noexcept { return bad_; }
   // Asks the kernel with what the program passed.
   long now(const sigset_t* mask) noexcept {
     for (int i = 0; i < 3; i++) {
@@ -79,6 +86,13 @@ class select_sets {
     } masked{mask, 8};
     timespec none{};
     return sys::call(SYS_pselect6, n_, theirs_[0], theirs_[1], theirs_[2], &none, &masked);
+  }
+  // What the program passed, as a call that fails leaves it.
+  long fail(int error) noexcept {
+    for (int i = 0; i < 3; i++) {
+      if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
+    }
+    return error;
   }
   int count() noexcept {
     int c = 0;
@@ -108,7 +122,8 @@ class select_sets {
   char* mine(int i) noexcept { return many_ ? many_ + bytes_ * std::size_t(i) : few_[i]; }
   int n_;
   std::size_t bytes_;
-  fd_set* theirs_[3];
+  bool bad_ = false;
+  fd_set* theirs_[3] = {};
   char few_[3][FD_SETSIZE / 8];
   char* many_ = nullptr;
 };
@@ -116,6 +131,7 @@ class select_sets {
 long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const sigset_t* mask) noexcept {
   select_sets sets(n, r, w, x);
   if (!sets.ok()) return -ENOMEM;
+  if (sets.bad()) return -EFAULT;
   long got = sets.now(mask);
   if (got != 0) {
     my_hub().breathe();
@@ -126,11 +142,11 @@ long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const 
     int why;
     {
       wait_set set(std::size_t(sets.count()));
-      if (!set.ok()) return -ENOMEM;
+      if (!set.ok()) return sets.fail(-ENOMEM);
       sets.each([&](int fd, std::uint32_t events) { set.add(fd, events); });
       why = set.wait(until);
     }
-    if (why == -EINTR || why == -ECANCELED || why == -ENOMEM) return why;
+    if (why == -EINTR || why == -ECANCELED || why == -ENOMEM) return sets.fail(why);
     got = sets.now(nullptr);
     if (got != 0 || why == -ETIMEDOUT) return got;
   }
