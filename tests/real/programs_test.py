@@ -15,6 +15,7 @@ import sys
 import tempfile
 import unittest
 
+sys.dont_write_bytecode = True  # beside the sources
 from local_servers import Server, Socks, Web, free_port
 
 launcher = os.path.abspath(sys.argv.pop(1))

@@ -46,8 +46,9 @@ class server {
     if (!mkdtemp(name)) std::perror("redis_test: mkdtemp"), std::exit(1);
     directory_ = name;
     socket_ = directory_ + "/socket";
-    const char* argv[] = {"redis-server", "--port",  "0",  "--unixsocket", socket_.c_str(), "--save", "",
-                          "--dir",        name,      "--appendonly", "no", "--logfile", "/dev/null", nullptr};
+    const char* argv[] = {"redis-server", "--port",    "0",         "--unixsocket", socket_.c_str(),
+                          "--save",       "",          "--dir",     name,           "--appendonly",
+                          "no",           "--logfile", "/dev/null", nullptr};
     found_ = posix_spawnp(&pid_, argv[0], nullptr, nullptr, const_cast<char**>(argv), environ) == 0;
   }
   ~server() {
