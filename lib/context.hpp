@@ -8,6 +8,8 @@
 #include <boost/context/detail/fcontext.hpp>
 #include <cstddef>
 
+#include "sys.hpp"
+
 #if defined(__SANITIZE_ADDRESS__)
 #define TENDRIL_ASAN 1
 #elif defined(__has_feature)
@@ -25,6 +27,7 @@
 
 #ifdef TENDRIL_ASAN
 #include <sanitizer/common_interface_defs.h>
+#include <sanitizer/lsan_interface.h>
 #endif
 #ifdef TENDRIL_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -94,6 +97,8 @@ inline void arrived_first([[maybe_unused]] context& from) noexcept {
   if (!from.stack_bottom) {
     from.stack_bottom = bottom;
     from.stack_size = size;
+    // What the main thread's stack holds is no leak, even if a fiber calls exit().
+    if (sys::gettid() == sys::getpid()) __lsan_register_root_region(bottom, size);
   }
 #endif
 }
