@@ -1,8 +1,6 @@
 // sendfile(2), splice(2) and their kin.
 #include <tendril/posix.hpp>
 
-#include <sys/stat.h>
-
 #include "offload.hpp"
 
 namespace tendril::posix {
@@ -37,22 +35,42 @@ long send_file(int out, int in, off_t at, bool at_position, size_t n) noexcept {
   return done ? long(done) : r;
 }
 
-// Parks until both ends are ready, as far as they can be watched.
-int wait_both(int in, int out) noexcept {
-  for (;;) {
-    int w = wait_ready(in, POLLIN);
-    if (w < 0) return w;
-    w = wait_ready(out, POLLOUT);
-    if (w < 0) return w;
-    if (ready_now(in, POLLIN)) return 0;
+constexpr unsigned nonblock = 2;  // SPLICE_F_NONBLOCK
+
+// Makes the raw call on a helper thread. Those have no signals: SIGPIPE is sent again, here.
+template <class Call>
+long on_helper(Call call) noexcept {
+  long r = offload_interruptible(call);
+  if (r == -EPIPE) sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), SIGPIPE);
+  return r;
+}
+
+// Between two pipes: `call(flags)` waits for nothing if told so.
+template <class Call>
+long between_pipes(int in, int out, unsigned flags, Call call) noexcept {
+  long r = call(flags | nonblock);
+  if (r != -EAGAIN || (flags & nonblock) || !blocks(in) || !blocks(out)) {
+    my_hub().breathe();
+    return r;
   }
+  do {
+    int w = wait_ready(in, POLLIN);
+    if (w == 0) w = wait_ready(out, POLLOUT);
+    if (w < 0) return w;
+  } while (!ready_now(in, POLLIN));
+  return call(flags);
 }
 
 }  // namespace
 
 ssize_t sendfile(int out, int in, off_t* at, size_t n) {
-  if (!cooperative() || kind_of(out) != file_kind::socket || !blocks(out) || look_up_kind(in) != file_kind::regular) {
-    return real.sendfile(out, in, at, n);
+  if (!cooperative() || !blocks(out)) return real.sendfile(out, in, at, n);
+  file_kind from = look_up_kind(in), to = look_up_kind(out);
+  if (to != file_kind::socket || from != file_kind::regular) {
+    // A pipe takes what fits when there is any room at all.
+    bool waits = to == file_kind::pipe ? !ready_now(out, POLLOUT) : to != file_kind::regular;
+    if (from != file_kind::pipe && from != file_kind::socket && !waits) return real.sendfile(out, in, at, n);
+    return result<ssize_t>(on_helper([&]() noexcept { return sys::call(SYS_sendfile, out, in, at, n); }));
   }
   // The kernel's own checks first (access modes, a bad pointer, a shut-down socket, ...).
   off_t start = 0;
@@ -72,52 +90,30 @@ ssize_t sendfile(int out, int in, off_t* at, size_t n) {
 }
 
 ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags) {
-  constexpr unsigned nonblock = 2;  // SPLICE_F_NONBLOCK
   if (!cooperative() || n == 0) return real.splice(in, in_at, out, out_at, n, flags);
-  // Without a pipe at one end it is an error; the kernel knows which.
   file_kind from = look_up_kind(in), to = look_up_kind(out);
+  auto call = [&](unsigned how) noexcept { return sys::call(SYS_splice, in, in_at, out, out_at, n, how); };
+  if (from == file_kind::pipe && to == file_kind::pipe) return result<ssize_t>(between_pipes(in, out, flags, call));
+  // Without a pipe at one end it is an error; the kernel knows which.
   if (from != file_kind::pipe && to != file_kind::pipe) return real.splice(in, in_at, out, out_at, n, flags);
-  if (flags & nonblock) {
-    if (to != file_kind::socket || !blocks(out)) return real.splice(in, in_at, out, out_at, n, flags);
+  // Data that is there goes into a pipe that has room without a wait.
+  if (from == file_kind::socket && ready_now(in, POLLIN)) {
+    long r = call(flags | nonblock);
+    if (r != -EAGAIN) return result<ssize_t>(r);
   }
-  int w = flags & nonblock ? 0 : wait_both(in, out);
-  if (w < 0 && w != -EAGAIN) return result<ssize_t>(w);
-  int error = 0;
-  // A socket with too little room would still block, and only a helper may.
-  if (to == file_kind::socket || from == file_kind::socket || from == file_kind::regular) {
-    ssize_t r = offload([&] {
-      ssize_t got = real.splice(in, in_at, out, out_at, n, flags);
-      error = errno;
-      return got;
-    });
-    if (r < 0) errno = error;
-    return r;
-  }
-  return real.splice(in, in_at, out, out_at, n, flags);
+  return result<ssize_t>(on_helper([&]() noexcept { return call(flags); }));
 }
 
 ssize_t tee(int in, int out, size_t n, unsigned flags) {
-  if (!cooperative() || (flags & 2) || n == 0) return real.tee(in, out, n, flags);
-  if (look_up_kind(in) != file_kind::pipe || look_up_kind(out) != file_kind::pipe) return real.tee(in, out, n, flags);
-  int w = wait_both(in, out);
-  if (w < 0 && w != -EAGAIN) return result<ssize_t>(w);
-  return real.tee(in, out, n, flags);
+  if (!cooperative() || n == 0) return real.tee(in, out, n, flags);
+  return result<ssize_t>(between_pipes(in, out, flags, [&](unsigned how) noexcept { return sys::call(SYS_tee, in, out, n, how); }));
 }
 
 ssize_t vmsplice(int fd, const iovec* v, size_t n, unsigned flags) {
-  if (!cooperative() || (flags & 2) || look_up_kind(fd) != file_kind::pipe) return real.vmsplice(fd, v, n, flags);
-  // Either end: the pages go in when there is room, and come out when there are some.
-  long access = sys::call(SYS_fcntl, fd, F_GETFL);
-  int w = wait_ready(fd, (access & O_ACCMODE) == O_RDONLY ? POLLIN : POLLOUT);
-  if (w < 0 && w != -EAGAIN) return result<ssize_t>(w);
-  int error = 0;
-  ssize_t r = offload([&] {
-    ssize_t put = real.vmsplice(fd, v, n, flags);
-    error = errno;
-    return put;
-  });
-  if (r < 0) errno = error;
-  return r;
+  if (!cooperative() || (flags & nonblock) || look_up_kind(fd) != file_kind::pipe || !blocks(fd)) {
+    return real.vmsplice(fd, v, n, flags);
+  }
+  return result<ssize_t>(on_helper([&]() noexcept { return sys::call(SYS_vmsplice, fd, v, n, flags); }));
 }
 
 ssize_t copy_file_range(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags) {
