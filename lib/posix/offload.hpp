@@ -114,7 +114,7 @@ int offload_abandonable(Call& out) noexcept {
   {
     core::handlers_wait quiet(my_hub());
     core::start_on_helper(*j);
-    while (!j->done() && !left) {
+    while (!left && !j->done()) {  // left: it may be gone
       switch (core::park(INT64_MAX, what)) {
         case core::wake::signal:
           my_hub().run_handlers();

@@ -55,7 +55,7 @@ struct which {
 which children(pid_t pid) noexcept {
   if (pid > 0) return {P_PID, id_t(pid)};
   if (pid == -1) return {P_ALL, 0};
-  return {P_PGID, pid == 0 ? 0 : id_t(-pid)};
+  return {P_PGID, pid == 0 ? 0 : 0 - id_t(pid)};
 }
 
 // `attempt` is a wait call with WNOHANG, which gives 0 (`none`) if there is nothing to report yet.
@@ -97,7 +97,8 @@ pid_t wait3(int* status, int options, rusage* usage) {
   return posix::wait4(-1, status, options, usage);
 }
 
-int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
+// (The program may pass any number, which the kernel judges.)
+__attribute__((no_sanitize("enum"))) int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
   if (!cooperative() || (options & (WNOHANG | __WNOTHREAD))) return real.waitid(type, id, info, options);
   // A non-blocking pidfd never waits.
   if (unsigned(type) == p_pidfd && !blocks(int(id))) return real.waitid(type, id, info, options);

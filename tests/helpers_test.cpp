@@ -1,0 +1,152 @@
+// Helper threads: as many as are needed at once, interrupted when nobody waits any more, gone when idle. Without the
+// shim, so that it runs under ThreadSanitizer too.
+#include <doctest/doctest.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <string>
+#include <tendril/posix.hpp>
+#include <tendril/tendril.hpp>
+#include <thread>
+#include <vector>
+
+namespace posix = tendril::posix;
+using namespace std::chrono_literals;
+
+namespace {
+
+int threads() {
+  FILE* f = fopen("/proc/self/status", "r");
+  char line[200];
+  int n = 0;
+  while (fgets(line, sizeof line, f)) {
+    if (sscanf(line, "Threads: %d", &n) == 1) break;
+  }
+  fclose(f);
+  return n;
+}
+
+int look_up() {
+  addrinfo hints{}, *found = nullptr;
+  hints.ai_family = AF_INET;
+  hints.ai_socktype = SOCK_STREAM;
+  int r = posix::getaddrinfo("localhost", "80", &hints, &found);
+  if (r == 0) freeaddrinfo(found);
+  return r;
+}
+
+// A file that `holder` has locked.
+struct locked_file {
+  char path[32] = "/tmp/tendril-XXXXXX";
+  int holder = mkstemp(path);
+  locked_file() { REQUIRE(flock(holder, LOCK_EX) == 0); }
+  ~locked_file() {
+    close(holder);
+    unlink(path);
+  }
+  int open() const { return ::open(path, O_RDWR | O_CLOEXEC); }
+};
+
+}  // namespace
+
+TEST_CASE("a hundred waits go on at once, each on a helper of its own") {
+  locked_file file;
+  std::vector<tendril::task<int>> all;
+  for (int i = 0; i < 100; i++) {
+    all.push_back(tendril::spawn([&] {
+      int fd = file.open();
+      int r = posix::flock(fd, LOCK_SH);
+      close(fd);
+      return r;
+    }));
+  }
+  while (threads() < 101) tendril::sleep(1ms);
+  // A look-up is not behind them in a queue.
+  CHECK(tendril::spawn(look_up).get() == 0);
+  flock(file.holder, LOCK_UN);
+  for (auto& t : all) CHECK(t.get() == 0);
+}
+
+TEST_CASE("killed waits for a lock take their helpers back") {
+  locked_file file;
+  std::vector<tendril::task<int>> all;
+  for (int i = 0; i < 50; i++) {
+    all.push_back(tendril::spawn([&] {
+      int fd = file.open();
+      int r = posix::flock(fd, LOCK_EX) ? errno : 0;
+      close(fd);
+      return r;
+    }));
+  }
+  tendril::yield();
+  for (size_t i = 0; i < all.size(); i += 2) all[i].request_kill();
+  flock(file.holder, LOCK_UN);
+  int canceled = 0, had = 0;
+  for (auto& t : all) {
+    int r = t.get();
+    canceled += r == ECANCELED;
+    had += r == 0;
+  }
+  CHECK(canceled + had == 50);
+  CHECK(had >= 25);
+  CHECK(flock(file.holder, LOCK_EX | LOCK_NB) == 0);
+}
+
+TEST_CASE("kills and ends of look-ups at any moment") {
+  for (int round = 0; round < 20; round++) {
+    std::vector<tendril::task<int>> all;
+    for (int i = 0; i < 10; i++) all.push_back(tendril::spawn(look_up));
+    tendril::sleep(std::chrono::microseconds(round * 50));
+    for (size_t i = 0; i < all.size(); i += 2) all[i].request_kill();
+    for (size_t i = 0; i < all.size(); i++) {
+      int r = all[i].get();
+      CHECK((r == 0 || (i % 2 == 0 && r == EAI_SYSTEM)));
+    }
+  }
+}
+
+TEST_CASE("several kernel threads share the helpers") {
+  std::vector<std::thread> all;
+  std::atomic<int> good{0};
+  for (int i = 0; i < 4; i++) {
+    all.emplace_back([&] {
+      std::vector<tendril::task<int>> tasks;
+      for (int k = 0; k < 25; k++) tasks.push_back(tendril::spawn(look_up));
+      for (auto& t : tasks) good += t.get() == 0;
+    });
+  }
+  for (auto& t : all) t.join();
+  CHECK(good == 100);
+}
+
+TEST_CASE("a kernel thread ends while its fibers wait on helpers") {
+  locked_file file;
+  std::thread([&] {
+    for (int i = 0; i < 5; i++) {
+      tendril::spawn([&] {
+        int fd = file.open();
+        posix::flock(fd, LOCK_EX);
+        close(fd);
+      });
+      tendril::spawn(look_up);
+    }
+    tendril::yield();
+  }).join();
+  flock(file.holder, LOCK_UN);
+  CHECK(flock(file.holder, LOCK_EX | LOCK_NB) == 0);
+}
+
+TEST_CASE("idle helpers end") {
+  CHECK(tendril::spawn(look_up).get() == 0);
+  int least = threads();
+  auto end = tendril::clock::now() + 30s;
+  while (tendril::clock::now() < end && least > 2) {
+    tendril::sleep(100ms);
+    least = std::min(least, threads());
+  }
+  CHECK(least <= 2);  // ThreadSanitizer has a thread of its own
+}
