@@ -188,7 +188,7 @@ TEST_CASE("values of eight megabytes pass whole, while others run") {
   bool done = false;
   long turns = 0;
   auto runs = tendril::spawn([&] {
-    for (; !done; turns++) tendril::yield();
+    while (!done) tendril::yield(), turns++;
   });
   std::vector<tendril::task<bool>> all;
   for (int i = 0; i < 4; i++) {
