@@ -60,7 +60,8 @@ int dup3(int from, int to, int flags) {
 }
 
 int close_range(unsigned first, unsigned last, int flags) {
-  if (!hubs_concerned() || first > last || (flags & CLOSE_RANGE_CLOEXEC)) return real.close_range(first, last, flags);
+  // What closes nothing, or is refused.
+  if (!hubs_concerned() || first > last || (flags & ~CLOSE_RANGE_UNSHARE)) return real.close_range(first, last, flags);
   // Everything that is or was open in the range, with the hubs' own descriptors left out.
   int own[64];
   int count = 0;
