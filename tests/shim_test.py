@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""shim_test.py SHIM TABLE MALLOC: the shim exports what the table says, needs no C++ run-time library, and
+does the real thing before its constructors, inside malloc, and in destructors."""
+
+import os
+import re
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+shim, table, malloc_library = map(os.path.abspath, sys.argv[1:4])
+commands = [
+    ["/bin/true"],
+    ["ls", "/"],
+    ["/bin/sh", "-c", "echo $(echo inner) | cat"],
+    ["python3", "-S", "-c", "import os, time, socket; time.sleep(0.001); print(os.popen('echo x').read(), os.wait3, "
+     "socket.getaddrinfo('127.0.0.1', 80)[0][4], socket.gethostbyname('localhost'))"],
+]
+
+
+def text_of(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def taken_over():
+    return set(re.findall(r"^(?:CALL|ALIAS|ODD)\([^,]+,\s*(\w+)", Path(table).read_text(), re.M))
+
+
+class Shim(unittest.TestCase):
+    def test_exports_everything_in_the_table(self):
+        exported = {line.split()[-1].split("@")[0] for line in text_of("nm", "-D", "--defined-only", shim).splitlines()}
+        self.assertGreater(len(taken_over()), 100)
+        self.assertEqual(sorted(taken_over() - exported), [])
+
+    def test_exports_nothing_but_libc_names(self):
+        libc = {line.split()[-1].split("@")[0] for line in text_of("nm", "-D", "--defined-only", libc_path()).splitlines()}
+        exported = {line.split()[-1].split("@")[0] for line in text_of("nm", "-D", "--defined-only", shim).splitlines()}
+        self.assertEqual(sorted(n for n in exported - libc if not n.startswith("tendril_")), [])
+
+    def test_needs_no_cpp_runtime(self):
+        for library in (shim, os.path.join(os.path.dirname(shim), "../lib/libtendril.so.0")):
+            self.assertNotIn("stdc++", text_of("readelf", "-d", library))
+
+    def test_calls_before_constructors_and_inside_malloc(self):
+        # Ours first, and the other one first.
+        for preload in ((shim, malloc_library), (malloc_library, shim)):
+            for cooperate in ({}, {"TENDRIL_COOPERATE": "always"}):
+                for command in commands:
+                    with self.subTest(preload=preload, cooperate=cooperate, command=command):
+                        environment = {**os.environ, **cooperate, "LD_PRELOAD": " ".join(preload)}
+                        native = subprocess.run(command, capture_output=True, text=True, timeout=60)
+                        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+                        self.assertEqual(done.returncode, native.returncode, done.stderr)
+                        self.assertEqual(done.stdout, native.stdout)
+                        if command == ["/bin/true"]:
+                            self.assertEqual(done.stderr, "calls were made\n")
+
+
+def libc_path():
+    maps = Path("/proc/self/maps").read_text()
+    return re.search(r"(/\S*/libc\.so\.6)", maps).group(1)
+
+
+unittest.main(argv=sys.argv[:1], verbosity=1)
