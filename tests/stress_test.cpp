@@ -20,6 +20,7 @@
 #include <random>
 #include <tendril/posix.hpp>
 #include <tendril/task.hpp>
+#include <thread>
 #include <vector>
 
 #include "../lib/hub.hpp"
@@ -394,5 +395,16 @@ TEST_CASE("thousands of connections at once, cut in every way: nothing is lost, 
     }
     heap = heap_now;
     pages = pages_now;
+  }
+}
+
+TEST_CASE("crowds on several kernel threads, which pass descriptor numbers on to each other") {
+  std::size_t count = connections_allowed() / 8;
+  std::size_t descriptors = open_descriptors();
+  for (unsigned number = 100; number < 102; number++) {
+    std::vector<std::thread> threads;
+    for (unsigned t = 0; t < 4; t++) threads.emplace_back([=] { crowd(number * 10 + t, count).run(); });
+    for (std::thread& t : threads) t.join();
+    CHECK(open_descriptors() == descriptors);
   }
 }
