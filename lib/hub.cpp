@@ -255,6 +255,7 @@ void hub::shut_down() noexcept {
   if (reaper reap = end_of_thread) {
     for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
       if (f == &main || f->state == fiber_status::finished) continue;
+      if (f->state == fiber_status::switched && f->kind != fiber_kind::task) continue;
       // A fiber that is parked inside an explicit switch has no parent that could take its result now.
       if (f->state != fiber_status::switched) f->successor = [](fiber* self) noexcept { return of(self)->next(); };
       reap(f);

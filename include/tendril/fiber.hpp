@@ -50,8 +50,10 @@ class any_fiber {
     if (core_) core::fiber_ref(core_);
   }
   any_fiber(any_fiber&& o) noexcept : core_(std::exchange(o.core_, nullptr)) {}
-  any_fiber& operator=(any_fiber o) noexcept {
-    std::swap(core_, o.core_);
+  any_fiber& operator=(const any_fiber& o) noexcept { return *this = any_fiber(o); }
+  any_fiber& operator=(any_fiber&& o) noexcept {
+    // Not by a parameter that is swapped with: for `f = {}` in a template, clang 14 forgets to destroy that.
+    any_fiber gone(std::exchange(core_, std::exchange(o.core_, nullptr)));
     return *this;
   }
   // May switch: the last handle of a suspended fiber unwinds it, here and now, with the running fiber as its

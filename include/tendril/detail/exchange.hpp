@@ -133,6 +133,7 @@ struct explicit_payload {
     }
     if (p.result) p.last.value = &*p.result;
     p.run.reset();  // what the callable holds is let go as soon as it has ended
+    if (void* late = core::fiber_take_pending(self)) delete static_cast<std::exception_ptr*>(late);
     return &p.last;
   }
   static void destroy(void* payload) noexcept { static_cast<explicit_payload*>(payload)->~explicit_payload(); }
