@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 // Somewhere that is not mapped, in a way that the compiler does not see.
-static void* volatile nowhere = (void*)1;
+static void* volatile nowhere = (void*)64;
 #define NOWHERE nowhere
 
 static inline void say(const char* sentence, long result, int error) {

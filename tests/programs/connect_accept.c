@@ -94,7 +94,8 @@ static void connecting(void) {
   close(s);
   s = tcp();
   MUST(connect(s, HERE));
-  SAY("accept with a bad length", accept(l, (struct sockaddr*)&from, NOWHERE));
+  // AddressSanitizer's own accept() would follow the pointer.
+  if (!getenv("SANITIZED")) SAY("accept with a bad length", accept(l, (struct sockaddr*)&from, NOWHERE));
   close(s);
   s = tcp();
   MUST(connect(s, HERE));
