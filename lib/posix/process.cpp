@@ -104,8 +104,9 @@ __attribute__((no_sanitize("enum"))) int waitid(idtype_t type, id_t id, siginfo_
   if (unsigned(type) == p_pidfd && !blocks(int(id))) return real.waitid(type, id, info, options);
   siginfo_t own;
   siginfo_t* found = info ? info : &own;
-  long r = until_reported(int(type), id, options & ~WNOWAIT, [&]() noexcept -> long {
-    long e = sys::call(SYS_waitid, type, id, found, options | WNOHANG, 0);
+  const int kind = int(type);
+  long r = until_reported(kind, id, options & ~WNOWAIT, [&]() noexcept -> long {
+    long e = sys::call(SYS_waitid, kind, id, found, options | WNOHANG, 0);
     return e ? e : found->si_pid ? 1 : 0;
   });
   return result<int>(r == 1 ? 0 : r);
