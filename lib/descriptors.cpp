@@ -1,9 +1,14 @@
 #include "descriptors.hpp"
 
+// Defined by the shim.
+extern "C" __attribute__((weak)) void* tendril_shim_next_symbol(const char* name) noexcept;
+
 namespace tendril::core {
 
 constinit std::atomic<descriptor*> descriptors::chunks_[limit / per_chunk] = {};
 constinit std::atomic<std::uint32_t> descriptors::sharing_{0};
+
+bool descriptors::sees_all_closes() noexcept { return tendril_shim_next_symbol; }
 
 descriptor* descriptors::add_chunk(int i) noexcept {
   void* p = sys::map(per_chunk * sizeof(descriptor));

@@ -14,6 +14,7 @@ namespace tendril::core {
 
 struct descriptor {
   std::atomic<std::uint32_t> generation{0};
+  std::atomic<bool> closing{false};       // the new generation has been told, but the old file may still be there
   std::atomic<std::uint32_t> kind{0};  // posix::file_kind in the low three bits, the generation it holds for above
   // Made by a call of this process that we saw, and since then neither inherited by a child nor sent to anybody.
   std::atomic<std::uint32_t> private_since{0};  // the value of descriptors::sharing, plus one
@@ -33,6 +34,17 @@ class descriptors {
     descriptor* d = at(fd);
     return d ? d->generation.load(std::memory_order_acquire) : 0;
   }
+  // The generation of the file that fd stands for, for one who is about to watch it: not that of a successor while
+  // another kernel thread is between telling and closing. (That takes a moment; who died there is not waited for.)
+  static std::uint32_t settled_generation(int fd) noexcept {
+    descriptor* d = at(fd);
+    if (!d) return 0;
+    for (int tries = 0;; tries++) {
+      std::uint32_t g = d->generation.load(std::memory_order_acquire);
+      if (!d->closing.load(std::memory_order_acquire) || tries == 1000) return g;
+      sys::call(SYS_sched_yield);
+    }
+  }
   // fd was made just now, by a call that gives nobody else access to its description.
   static void made_private(int fd) noexcept {
     if (descriptor* d = at(fd)) d->private_since.store(sharing_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -41,6 +53,9 @@ class descriptors {
     descriptor* d = at(fd);
     return d && d->private_since.load(std::memory_order_relaxed) == sharing_.load(std::memory_order_relaxed) + 1;
   }
+  // Whether the program closes descriptors by our calls only, as all do under the shim. If not, a generation may be
+  // that of a file which is gone.
+  static bool sees_all_closes() noexcept;
   // Calls f(fd) for every descriptor in [first, last] that at() was ever asked for.
   template <class F>
   static void each_known(unsigned first, unsigned last, F f) noexcept {

@@ -118,7 +118,7 @@ void hub::look(bool block) noexcept {
       return deadlock();
     }
     // From here on another thread that leaves mail rings, which takes an open poller.
-    if (!io.open()) sys::die("no descriptors left for the hub's epoll instance");
+    io.open();
     sleeping_.store(true, std::memory_order_seq_cst);
     if (!mail.empty() || closed_elsewhere_.load() || signals.load() != signals_seen_ || handlers_put_off()) {
       block = false;
@@ -147,7 +147,9 @@ void hub::look(bool block) noexcept {
   sleeping_.store(false, std::memory_order_relaxed);
   if (!timers.empty()) timers.run(t);
   if (!mail.empty()) mail.drain([](fiber* f) { wake(f, wake::unparked); });
-  if (closed_elsewhere_.load(std::memory_order_relaxed) && closed_elsewhere_.exchange(false)) io.wake_all_closed();
+  if (closed_elsewhere_.load(std::memory_order_relaxed) && closed_elsewhere_.exchange(false) && io.has_waiters()) {
+    io.wake_all_closed();
+  }
   if (signals.load(std::memory_order_relaxed) != signals_seen_ || handlers_put_off()) deliver_signals();
 }
 
@@ -299,8 +301,9 @@ void wake_closed_waiters(int fd) noexcept {
   hub* mine = current ? hub::of(current) : nullptr;
   if (mine) mine->io.wake_closed(fd);
   if (mine && !mine->next_hub && hub::registry == mine) return;
+  // Also those without waiters: one may be about to list its first.
   hub::for_each([&](hub& h) {
-    if (&h != mine && h.io.has_waiters()) h.note_closed();
+    if (&h != mine) h.note_closed();
   });
 }
 

@@ -1,7 +1,7 @@
 // The poller of one hub: which fibers wait for which descriptors, on one epoll instance.
 //
 // A descriptor is registered once, edge-triggered and for everything, when a fiber first waits for it, and
-// stays registered until it is closed: waiting costs no system call after that. Edge-triggering is safe
+// stays registered until it is closed: under the shim, waiting costs no system call after that. Edge-triggering is safe
 // because whoever waits has tried first and was refused: what happens after the try is an edge that is still
 // to be reported. An edge wakes every fiber that waits for it; all but one may try in vain and wait again.
 #pragma once
@@ -34,7 +34,7 @@ class poller {
   // Makes the epoll instance, if there is none yet; false: no descriptors left. interrupt() works from here on.
   bool open() noexcept;
   // Waits for events (null: for ever), and calls wake() for the fibers concerned. Returns false when a signal
-  // ended the wait.
+  // ended the wait. May return early; without an epoll instance it just sleeps for a short while.
   bool poll(const timespec* timeout) noexcept;
   // fd is about to be closed: it is taken out of the epoll instance. Any thread.
   void forget(int fd, std::uint32_t generation) noexcept;

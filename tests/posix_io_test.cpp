@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <mqueue.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -24,6 +25,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <functional>
 #include <string>
 #include <thread>
@@ -391,6 +393,52 @@ TEST_CASE("dup2 over a descriptor wakes its reader with EBADF") {
   }
   close_both(e);
   close_both(other);
+}
+
+TEST_CASE("a message queue that was polled leaves its number to others") {
+  std::string name = "/tendril_test_" + std::to_string(getpid());
+  mqd_t queue = mq_open(name.c_str(), O_RDWR | O_CREAT, 0600, nullptr);
+  if (queue < 0) return;  // no message queues here
+  mq_unlink(name.c_str());
+  pollfd p{queue, POLLIN, 0};
+  CHECK(while_waiting([&] { return poll(&p, 1, -1); }, [&] { CHECK(mq_send(queue, "x", 1, 0) == 0); }) == worked(1));
+  CHECK(mq_close(queue) == 0);
+  ends e = make_pipe();
+  CHECK(e.out == queue);
+  CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] { CHECK(write(e.in, "x", 1) == 1); }) == worked(1));
+  close_both(e);
+}
+
+TEST_CASE("another kernel thread may close a descriptor just as fibers begin to wait for it") {
+  for (int round = 0; round < 500; round++) {
+    ends e = make_pipe();
+    std::atomic<int> begun{0};
+    int read_error = 0;
+    short polled = 0;
+    bool all = false;
+    std::thread other([&] {
+      std::vector<tendril::task<void>> tasks;
+      tasks.push_back(tendril::spawn([&] {
+        begun++;
+        read_error = read(e.out, &byte, 1) < 0 ? errno : 0;
+      }));
+      tasks.push_back(tendril::spawn([&] {
+        pollfd p{e.out, POLLIN, 0};
+        begun++;
+        if (poll(&p, 1, -1) == 1) polled = p.revents;
+      }));
+      all = tendril::joinall(tasks, 10s);
+    });
+    while (begun < 2) {
+    }
+    for (volatile int i = 0; i < round % 50 * 20;) i = i + 1;
+    close(e.out);
+    other.join();
+    REQUIRE(all);
+    REQUIRE(read_error == EBADF);
+    REQUIRE(polled == POLLNVAL);
+    close(e.in);
+  }
 }
 
 TEST_CASE("an event of a closed descriptor does not wake the reader of its successor") {

@@ -1,7 +1,9 @@
 // Tasks: what the hub runs, in which order, how they end, and who is told.
 #include <doctest/doctest.h>
+#include <tendril/posix.hpp>
 #include <tendril/task.hpp>
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -541,6 +543,41 @@ TEST_CASE("tasks and fibers that wait inside an explicit switch are unwound at t
     back = {};
   }).join();
   CHECK(counted::alive == 0);
+}
+
+TEST_CASE("a descriptor's number that was closed without us, and opened again, is waited for like any other") {
+  for (int round = 0; round < 3; round++) {
+    int p[2];
+    REQUIRE(pipe(p) == 0);
+    auto writer = spawn([&] {
+      sleep(1ms);
+      return write(p[1], "x", 1);
+    });
+    auto reader = spawn([&] {
+      char c;
+      return posix::read(p[0], &c, 1);
+    });
+    CHECK(reader.join(20s));
+    CHECK(reader.get() == 1);
+    writer.join();
+    close(p[0]);  // the C library's
+    close(p[1]);
+  }
+}
+
+TEST_CASE("a process that has no descriptors left can still sleep") {
+  std::cout << std::flush;
+  pid_t child = fork();
+  if (child == 0) {
+    rlimit none{0, 0};
+    setrlimit(RLIMIT_NOFILE, &none);
+    spawn([] { sleep(1ms); }).join();
+    _exit(dup(1) < 0 ? 7 : 1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 7);
 }
 
 TEST_CASE("the process's exit abandons its tasks, and runs none") {

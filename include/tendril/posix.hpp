@@ -117,6 +117,7 @@ TENDRIL_API int dup3(int from, int to, int flags);
 TENDRIL_API int close_range(unsigned first, unsigned last, int flags);
 TENDRIL_API void closefrom(int first);
 TENDRIL_API int fclose(FILE* f);
+TENDRIL_API int mq_close(int queue);
 TENDRIL_API FILE* freopen(const char* path, const char* mode, FILE* f);
 
 // --- files: open(2) of a FIFO, flock(2), lockf(3), F_SETLKW, fsync(2) and their kin ---

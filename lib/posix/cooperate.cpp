@@ -134,7 +134,7 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule) noexc
   return outcome(why, what, rule);
 }
 
-int wait_set::wait(deadline until) noexcept {
+int wait_set::wait(deadline until, std::size_t& bad_before) noexcept {
   if (!in_hubs_process()) return -ENOMEM;
   hub& h = my_hub();
   int saved = errno;
@@ -144,7 +144,7 @@ int wait_set::wait(deadline until) noexcept {
   what.interruptible = true;
   core::wake why = core::wake::unparked;
   bool failed = false;
-  std::size_t watched = 0;
+  std::size_t watched = 0, bad = 0;
   {
     core::handlers_wait quiet(h);
     for (std::size_t i = 0; i < count_; i++) {
@@ -152,10 +152,14 @@ int wait_set::wait(deadline until) noexcept {
       // What cannot be watched and was not ready: a file polled for nothing, or a number that select(2) looks past,
       // beyond all that the process ever opened.
       failed |= r < 0 && r != -EPERM && r != -EBADF;
+      bad += r == -EBADF;
       watched += r == 0;
     }
     what.remote = watched == 0;  // then only a signal may end this, if anything
-    if (!failed) why = park_unless_interrupted(what, until, on_signal::always);
+    // One that was closed since the program's call looked at it: the next try says so.
+    bool newly_bad = bad > bad_before;
+    bad_before = bad;
+    if (!failed && !newly_bad) why = park_unless_interrupted(what, until, on_signal::always);
     for (std::size_t i = 0; i < count_; i++) h.io.remove(w_[i]);
   }
   errno = saved;

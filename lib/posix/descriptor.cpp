@@ -29,9 +29,12 @@ hub* owner_of(int fd) noexcept {
 // Does `call`, which ends what fd stands for.
 template <class Call>
 auto replacing(int fd, Call call) noexcept {
+  core::descriptor* d = core::descriptors::at(fd);
+  if (d) d->closing.store(true, std::memory_order_relaxed);
   core::forget_descriptor(fd);
   auto r = call();
   int saved = errno;
+  if (d) d->closing.store(false, std::memory_order_release);
   core::wake_closed_waiters(fd);
   errno = saved;
   return r;
@@ -100,6 +103,9 @@ int fclose(FILE* f) {
   if (fd < 0) return real.fclose(f);
   return replacing(fd, [&] { return real.fclose(f); });
 }
+
+// (A queue's descriptor is one like any other, on Linux.)
+int mq_close(int queue) { return hubs_concerned() ? posix::close(queue) : real.mq_close(queue); }
 
 FILE* freopen(const char* path, const char* mode, FILE* f) {
   int fd = hubs_concerned() ? fileno(f) : -1;

@@ -29,6 +29,7 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
     return r;
   }
   mask_while_waiting masked(mask);
+  std::size_t bad = 0;
   for (;;) {
     int w;
     {
@@ -37,7 +38,7 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
       for (nfds_t i = 0; i < n; i++) {
         if (fds[i].fd >= 0) set.add(fds[i].fd, std::uint32_t(std::uint16_t(fds[i].events)) | always_told);
       }
-      w = set.wait(until);
+      w = set.wait(until, bad);
     }
     if (w == -ENOMEM) {
       // Too deep in epoll instances, or no memory for one more watch: a helper waits in the kernel.
@@ -138,13 +139,14 @@ long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const 
     return got;
   }
   mask_while_waiting masked(mask);
+  std::size_t bad = 0;
   for (;;) {
     int why;
     {
       wait_set set(std::size_t(sets.count()));
       if (!set.ok()) return sets.fail(-ENOMEM);
       sets.each([&](int fd, std::uint32_t events) { set.add(fd, events); });
-      why = set.wait(until);
+      why = set.wait(until, bad);
     }
     if (why == -EINTR || why == -ECANCELED || why == -ENOMEM) return sets.fail(why);
     got = sets.now(nullptr);

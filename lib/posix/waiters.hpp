@@ -24,8 +24,9 @@ class wait_set {
     w.events = events;
   }
   // Parks until one of them may be ready. 0, -ETIMEDOUT, -ECANCELED, -EINTR (any handler), or -ENOMEM: some
-  // descriptor could not be watched.
-  int wait(deadline until) noexcept;
+  // descriptor could not be watched. `bad_before` counts those that were not open at the last try; when there are
+  // more, it does not park. Zero at first.
+  int wait(deadline until, std::size_t& bad_before) noexcept;
 
  private:
   core::io_waiter* w_;
