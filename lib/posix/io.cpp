@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <tendril/posix.hpp>
 
 #include "cooperate.hpp"
@@ -60,6 +61,13 @@ bool is_terminal(int fd) noexcept {
   return kind_of(fd) == file_kind::other && sys::call(SYS_ioctl, fd, TCGETS, settings) == 0;
 }
 
+// /dev/zero and /dev/full.
+bool is_memory(int fd) noexcept {
+  struct stat s;
+  return sys::call(SYS_fstat, fd, &s) == 0 && S_ISCHR(s.st_mode) &&
+         (s.st_rdev == makedev(1, 5) || s.st_rdev == makedev(1, 7));
+}
+
 // A read of what has no non-blocking form.
 long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
   struct stat s;
@@ -99,6 +107,13 @@ long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
     return read_from_disk(fd, walk, at, flags);
   }
   if (r == -EOPNOTSUPP) return read_when_ready(fd, v, n, at, flags);
+  if (r == -EPERM || (r > 0 && kind_of(fd) == file_kind::other)) {
+    // Told not to wait, /dev/zero stops as soon as the processor is wanted elsewhere.
+    vector_walk walk(v, n);
+    if (r > 0 && (std::size_t(r) == walk.total() || !is_memory(fd) || !walk.advance(std::size_t(r)))) return r;
+    long more = read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
+    return r > 0 ? r + (more > 0 ? more : 0) : more;
+  }
   if (r > 0 && kind_of(fd) == file_kind::regular) {
     // Cut short where the page cache ends, or is it the end of the file?
     vector_walk walk(v, n);

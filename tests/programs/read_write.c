@@ -11,6 +11,14 @@
 
 static char buf[1 << 17];
 
+static void take(int fd, long n) {
+  while (n > 0) {
+    ssize_t r = read(fd, buf, n < (long)sizeof buf ? (size_t)n : sizeof buf);
+    if (r <= 0) return;
+    n -= r;
+  }
+}
+
 static void pipes(void) {
   int p[2];
   MUST(pipe(p));
@@ -101,7 +109,7 @@ static void sigpipe_ends(void) {
 static void interrupted_writes(void) {
   int p[2];
   MUST(pipe(p));
-  SAY_INTERRUPTED("a large write", write(p[1], buf, 70000), read(p[0], buf, 65536); read(p[0], buf, 65536));
+  SAY_INTERRUPTED("a large write", write(p[1], buf, 70000), take(p[0], 73728));
   close(p[0]);
   close(p[1]);
   MUST(pipe(p));
@@ -306,7 +314,7 @@ static void fifos(void) {
   SAY("no bytes", read(r, buf, 0));
   SAY("a bad address", write(w, NOWHERE, 8));
   SAY_INTERRUPTED("a read of a FIFO", read(r, buf, 100), write(w, "abc", 3));
-  SAY_INTERRUPTED("a large write to a FIFO", write(w, buf, 70000), read(r, buf, 65536); read(r, buf, 65536));
+  SAY_INTERRUPTED("a large write to a FIFO", write(w, buf, 70000), take(r, 73728));
   SAY("what is left", read(r, buf, sizeof buf) > 0);
   set_nonblocking(r, 1);
   set_nonblocking(w, 1);
