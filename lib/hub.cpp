@@ -7,10 +7,6 @@
 
 #include "overflow.hpp"
 
-#ifdef TENDRIL_ASAN
-#include <sanitizer/lsan_interface.h>
-#endif
-
 extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
 extern "C" void* __dso_handle;
 

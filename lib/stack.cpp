@@ -3,12 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "context.hpp"
-
-#ifdef TENDRIL_ASAN
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/lsan_interface.h>
-#endif
+#include "sanitize.hpp"
 
 namespace tendril::core {
 
@@ -127,6 +122,14 @@ bool stack_pool::trim() noexcept {
 }
 
 stack_pool::~stack_pool() {
+#ifdef TENDRIL_ASAN
+  for (size_class& c : classes_) {
+    for (std::size_t i = 0; i < c.count; i++) {
+      const stack& s = c.free[i];
+      __lsan_unregister_root_region(s.bottom(), std::size_t(s.base + s.size - s.bottom()));
+    }
+  }
+#endif
   for (std::size_t i = 0; i < region_count_; i++) sys::unmap(regions_[i].start, regions_[i].size);
 }
 

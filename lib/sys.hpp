@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "arch/arch.hpp"
+#include "sanitize.hpp"
 
 namespace tendril::sys {
 
@@ -29,13 +30,29 @@ inline bool failed(long r) noexcept { return (unsigned long)r > -4096UL; }
 inline int gettid() noexcept { return (int)call(SYS_gettid); }
 inline int getpid() noexcept { return (int)call(SYS_getpid); }
 
+#ifdef TENDRIL_TSAN
+// Pages that one thread gave back and another got are not shared by them: the kernel came in between.
+inline char pages;
+inline void given_back() noexcept { __tsan_release(&pages); }
+inline void got() noexcept { __tsan_acquire(&pages); }
+#else
+inline void given_back() noexcept {}
+inline void got() noexcept {}
+#endif
+
 inline void* map(std::size_t size, int extra_flags = 0) noexcept {
   long p = call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1, 0);
+  got();
   return failed(p) ? nullptr : (void*)p;
 }
-inline void unmap(void* p, std::size_t size) noexcept { call(SYS_munmap, p, size); }
+inline void unmap(void* p, std::size_t size) noexcept {
+  given_back();
+  call(SYS_munmap, p, size);
+}
 inline void* remap(void* p, std::size_t old_size, std::size_t new_size) noexcept {
+  given_back();
   long q = call(SYS_mremap, p, old_size, new_size, MREMAP_MAYMOVE);
+  got();
   return failed(q) ? nullptr : (void*)q;
 }
 inline int advise(void* p, std::size_t size, int advice) noexcept {

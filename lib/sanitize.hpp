@@ -1,0 +1,26 @@
+// Which sanitizers this build has. They see what lib/ does through libc; what it does without has to be told.
+#pragma once
+
+#if defined(__SANITIZE_ADDRESS__)
+#define TENDRIL_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TENDRIL_ASAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define TENDRIL_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TENDRIL_TSAN 1
+#endif
+#endif
+
+#ifdef TENDRIL_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#include <sanitizer/lsan_interface.h>
+#endif
+#ifdef TENDRIL_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
