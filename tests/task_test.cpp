@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <iostream>
@@ -166,6 +167,18 @@ TEST_CASE("a waiter that gives up leaves the others waiting") {
   CHECK_FALSE(waits.ready());
   t.kill();
   waits.get();
+}
+
+TEST_CASE("thousands wait for one task and give up in any order, without looking at each other") {
+  auto t = spawn([] { sleep(1h); });
+  std::vector<task<void>> waiting;
+  for (int i = 0; i < 20'000; i++) waiting.push_back(spawn([&] { t.join(); }));
+  yield();
+  for (std::size_t i = 0; i < waiting.size(); i += 3) waiting[waiting.size() - 1 - i].request_kill();
+  yield();
+  CHECK(std::ranges::count_if(waiting, [](auto& w) { return w.ready(); }) == 6667);
+  t.kill();
+  joinall(waiting);
 }
 
 TEST_CASE("joinall waits for all, also with a time-out") {

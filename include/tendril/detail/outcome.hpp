@@ -82,7 +82,8 @@ inline void sleep_until(std::chrono::steady_clock::time_point t) {
 // A fiber that waits for the end of a task; lives in its frame.
 struct joiner {
   core::fiber* who;
-  joiner* next;
+  joiner* before = nullptr;
+  joiner* next = nullptr;
 };
 
 // What all tasks keep, whatever their result.
@@ -91,17 +92,13 @@ class outcome_base {
   bool failed() const noexcept { return error_ && !exited_; }
   std::exception_ptr failure() const noexcept { return failed() ? error_ : nullptr; }
   void add(joiner& j) noexcept {
-    joiner** end = &joiners_;
-    while (*end) end = &(*end)->next;
-    *end = &j;
+    j.before = last_joiner_;
+    (last_joiner_ ? last_joiner_->next : joiners_) = &j;
+    last_joiner_ = &j;
   }
   void remove(joiner& j) noexcept {
-    for (joiner** p = &joiners_; *p; p = &(*p)->next) {
-      if (*p == &j) {
-        *p = j.next;
-        return;
-      }
-    }
+    (j.before ? j.before->next : joiners_) = j.next;
+    (j.next ? j.next->before : last_joiner_) = j.before;
   }
 
  protected:
@@ -113,6 +110,7 @@ class outcome_base {
 
  private:
   joiner* joiners_ = nullptr;
+  joiner* last_joiner_ = nullptr;
 };
 
 template <class R>
@@ -198,7 +196,7 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
 inline bool join(core::fiber* f, outcome_base& o, std::chrono::steady_clock::time_point deadline) {
   auto ended = [f] { return core::fiber_state(f) == core::fiber_status::finished; };
   if (ended()) return true;
-  joiner j{core::fiber_current(), nullptr};
+  joiner j{core::fiber_current()};
   o.add(j);
   struct leave {
     outcome_base& o;
