@@ -1,7 +1,7 @@
 // Fibers with an explicit switch, in the manner of greenlet: nothing runs until somebody switches to it.
 //
-//   tendril::fiber<int> doubler([](int x) {
-//     for (;;) x = doubler_parent.switch_to(2 * x);   // hands 2x out, and waits for the next x
+//   tendril::fiber<int> doubler([](int x) -> int {
+//     for (;;) x = tendril::fiber<int>::current().parent().switch_to(2 * x);  // hands 2x out, waits for the next x
 //   });
 //   int four = doubler.switch_to(2);
 //
@@ -11,6 +11,10 @@
 // the waiting switch_to can return, and a type per pair of fibers could not be checked. For several kinds of
 // message use a std::variant; for none, fiber<> (T = void). Fibers of different families may be parents and
 // children of each other; a value that reaches the wrong family is a fiber_error, never a wrong value.
+//
+// A fiber that ends hands over to its parent, which must be waiting in a switch_to: if the parent is parked in the
+// hub instead (it sleeps, reads, joins), the process aborts with a line that says so. So a fiber that a task is to
+// run is best made in that task.
 //
 // All fibers of a kernel thread stay on it. Unless said otherwise, a function here must be called on the
 // kernel thread where the fiber was made, and throws fiber_error elsewhere. Copies of a fiber<T> are handles of

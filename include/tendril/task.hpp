@@ -68,7 +68,8 @@ class task {
   }
 
   // Throws fiber_exit in the task where it waits, and waits until it has ended. A task that has not begun never
-  // begins; one that has ended stays as it is. A task may catch fiber_exit and go on: then this waits on.
+  // begins; one that has ended stays as it is; one that is suspended in a switch_to of its own gets it at its next
+  // wait. A task may catch fiber_exit and go on: then this waits on.
   void kill() const { kill(fiber_exit{}); }
   // The same with another exception; the task then has failed with it, unless it caught it.
   template <class E>
