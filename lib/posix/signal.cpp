@@ -137,27 +137,30 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
   return r;
 }
 
-sighandler_t signal(int signal, sighandler_t handler) {
+namespace {
+
+// What signal(2) in its two traditions does.
+sighandler_t install(int signal, sighandler_t handler, int flags, bool blocks_itself) noexcept {
   if (handler == SIG_ERR || signal <= 0 || signal >= _NSIG) {
     errno = EINVAL;
     return SIG_ERR;
   }
   struct sigaction a {}, old;
   a.sa_handler = handler;
-  sigaddset(&a.sa_mask, signal);
-  a.sa_flags = interrupting.load() >> (signal - 1) & 1 ? 0 : SA_RESTART;
+  if (blocks_itself) sigaddset(&a.sa_mask, signal);
+  a.sa_flags = flags;
   return posix::sigaction(signal, &a, &old) < 0 ? SIG_ERR : old.sa_handler;
 }
 
+}  // namespace
+
+sighandler_t signal(int signal, sighandler_t handler) {
+  bool interrupts = signal > 0 && signal < _NSIG && (interrupting.load() >> (signal - 1) & 1);
+  return install(signal, handler, interrupts ? 0 : SA_RESTART, true);
+}
+
 sighandler_t sysv_signal(int signal, sighandler_t handler) {
-  if (handler == SIG_ERR || signal <= 0 || signal >= _NSIG) {
-    errno = EINVAL;
-    return SIG_ERR;
-  }
-  struct sigaction a {}, old;
-  a.sa_handler = handler;
-  a.sa_flags = int(SA_RESETHAND | SA_NODEFER) | 0x20000000 /* SA_INTERRUPT */;
-  return posix::sigaction(signal, &a, &old) < 0 ? SIG_ERR : old.sa_handler;
+  return install(signal, handler, int(SA_RESETHAND | SA_NODEFER) | 0x20000000 /* SA_INTERRUPT */, false);
 }
 
 int siginterrupt(int signal, int interrupts) {
