@@ -14,8 +14,8 @@
 
 namespace tendril::core {
 
+// What the sanitizers want to know of it. (Where it stands is fiber_head::sp.)
 struct context {
-  boost::context::detail::fcontext_t sp = nullptr;  // the saved stack pointer
 #ifdef TENDRIL_ASAN
   void* fake_stack = nullptr;
   const void* stack_bottom = nullptr;
@@ -28,10 +28,9 @@ struct context {
 
 using context_entry = void (*)(boost::context::detail::transfer_t);
 
-// A context that, at the first jump to it, calls `entry` on the stack [bottom, top).
-inline void make_context(context& c, void* bottom, void* top, context_entry entry) noexcept {
+// A context that, at the first jump to it, calls `entry` on the stack [bottom, top). Returns where it stands.
+inline void* make_context([[maybe_unused]] context& c, void* bottom, void* top, context_entry entry) noexcept {
   std::size_t size = std::size_t(static_cast<char*>(top) - static_cast<char*>(bottom));
-  c.sp = boost::context::detail::make_fcontext(top, size, entry);
 #ifdef TENDRIL_ASAN
   c.stack_bottom = bottom;
   c.stack_size = size;
@@ -39,6 +38,7 @@ inline void make_context(context& c, void* bottom, void* top, context_entry entr
 #ifdef TENDRIL_TSAN
   c.tsan = __tsan_create_fiber(0);
 #endif
+  return boost::context::detail::make_fcontext(top, size, entry);
 }
 
 inline void destroy_context([[maybe_unused]] context& c) noexcept {
@@ -48,10 +48,10 @@ inline void destroy_context([[maybe_unused]] context& c) noexcept {
 #endif
 }
 
-// Leaves `from`, which will never run again if `ending`, and continues `to`, which receives `cargo`.
+// Leaves `from`, which will never run again if `ending`, and continues `to`, which stands at `sp` and receives `cargo`.
 // Returns when somebody jumps back, with their cargo and where they stand.
-inline boost::context::detail::transfer_t jump([[maybe_unused]] context& from, context& to, void* cargo,
-                                               [[maybe_unused]] bool ending) noexcept {
+inline boost::context::detail::transfer_t jump([[maybe_unused]] context& from, [[maybe_unused]] context& to,
+                                               void* sp, void* cargo, [[maybe_unused]] bool ending) noexcept {
 #ifdef TENDRIL_ASAN
   __sanitizer_start_switch_fiber(ending ? nullptr : &from.fake_stack, to.stack_bottom, to.stack_size);
 #endif
@@ -59,7 +59,7 @@ inline boost::context::detail::transfer_t jump([[maybe_unused]] context& from, c
   if (!from.tsan) from.tsan = __tsan_get_current_fiber();
   __tsan_switch_to_fiber(to.tsan, 0);
 #endif
-  auto arrived = boost::context::detail::jump_fcontext(to.sp, cargo);
+  auto arrived = boost::context::detail::jump_fcontext(sp, cargo);
 #ifdef TENDRIL_ASAN
   __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #endif

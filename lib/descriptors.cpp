@@ -7,6 +7,7 @@ namespace tendril::core {
 
 constinit std::atomic<descriptor*> descriptors::chunks_[limit / per_chunk] = {};
 constinit std::atomic<std::uint32_t> descriptors::sharing_{0};
+constinit std::atomic<std::uint32_t> descriptors::modes_{0};
 
 bool descriptors::sees_all_closes() noexcept { return tendril_shim_next_symbol; }
 

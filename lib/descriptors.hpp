@@ -16,8 +16,12 @@ struct descriptor {
   std::atomic<std::uint32_t> generation{0};
   std::atomic<bool> closing{false};       // the new generation has been told, but the old file may still be there
   std::atomic<std::uint32_t> kind{0};  // posix::file_kind in the low three bits, the generation it holds for above
-  // Made by a call of this process that we saw, and since then neither inherited by a child nor sent to anybody.
-  std::atomic<std::uint32_t> private_since{0};  // the value of descriptors::sharing, plus one
+  // Made by a call of this process that we saw, and since then neither inherited by a child nor sent to anybody: the
+  // descriptors::stamp() of that time.
+  std::atomic<std::uint64_t> private_since{0};
+  // Calls on it wait without end, for it is private, and the program made it neither non-blocking nor gave it a time-out
+  // for receiving, or for sending: the descriptors::mode_stamp() for which that was found.
+  std::atomic<std::uint64_t> receives_blocking{0}, sends_blocking{0};
 };
 
 class descriptors {
@@ -47,11 +51,11 @@ class descriptors {
   }
   // fd was made just now, by a call that gives nobody else access to its description.
   static void made_private(int fd) noexcept {
-    if (descriptor* d = at(fd)) d->private_since.store(sharing_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    if (descriptor* d = at(fd)) d->private_since.store(stamp(*d, sharing_), std::memory_order_relaxed);
   }
   static bool is_private(int fd) noexcept {
     descriptor* d = at(fd);
-    return d && d->private_since.load(std::memory_order_relaxed) == sharing_.load(std::memory_order_relaxed) + 1;
+    return d && d->private_since.load(std::memory_order_relaxed) == stamp(*d, sharing_);
   }
   // Whether the program closes descriptors by our calls only, as all do under the shim. If not, a generation may be
   // that of a file which is gone.
@@ -69,13 +73,24 @@ class descriptors {
     }
   }
   // Descriptions were shared (fork, SCM_RIGHTS): none that exists now counts as private any more.
-  static void shared() noexcept { sharing_.fetch_add(1, std::memory_order_relaxed); }
+  static void shared() noexcept {
+    sharing_.fetch_add(1, std::memory_order_relaxed);
+    modes_changed();
+  }
+  // What is known of how calls on descriptors wait holds no more (O_NONBLOCK, a socket's time-outs): for all, since
+  // several numbers may stand for one description.
+  static void modes_changed() noexcept { modes_.fetch_add(1, std::memory_order_relaxed); }
+  static std::uint64_t mode_stamp(const descriptor& d) noexcept { return stamp(d, modes_); }
 
  private:
   static constexpr int per_chunk = 4096;
   static descriptor* add_chunk(int i) noexcept;
   static std::atomic<descriptor*> chunks_[limit / per_chunk];
-  static std::atomic<std::uint32_t> sharing_;
+  static std::atomic<std::uint32_t> sharing_, modes_;
+  // Of the file that the number stands for now, and an age of what is known of all; never zero.
+  static std::uint64_t stamp(const descriptor& d, const std::atomic<std::uint32_t>& age) noexcept {
+    return (std::uint64_t(d.generation.load(std::memory_order_relaxed)) << 32 | age.load(std::memory_order_relaxed)) + 1;
+  }
 };
 
 }  // namespace tendril::core

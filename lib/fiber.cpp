@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 #include <new>
 
@@ -10,12 +11,26 @@
 namespace tendril::core {
 
 __thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
+static_assert(sizeof(arrival) == sizeof(boost::context::detail::transfer_t));
+static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, jump) == 0);  // head() relies on it
+std::atomic<bool> thread_pointer_by_instruction{false};
+constinit std::atomic<bool> alternate_stacks_matter{false};
 
 namespace {
 
-std::atomic<std::uint64_t> last_id{0};
+// Of those whose storage knows no C++ run-time, or is all their own.
+eh_state no_exceptions;
+
+// Numbers are handed out to kernel threads in blocks: what all share costs more than the rest of making a fiber.
+constexpr std::uint64_t ids_per_block = 1024;
+std::atomic<std::uint64_t> next_block{0};
+std::uint64_t next_id(fiber_home& home) noexcept {
+  if (home.last_id % ids_per_block == 0) home.last_id = next_block.fetch_add(1, std::memory_order_relaxed) * ids_per_block;
+  return ++home.last_id;
+}
 
 fiber* living_ancestor(fiber* self) noexcept;
+message* take_letter(fiber* self) noexcept;
 
 // Whether this code runs on f's kernel thread, in a fiber that may switch: not in the hub.
 bool at_home(const fiber_home* home) noexcept {
@@ -27,9 +42,18 @@ void destroy(fiber* f) noexcept {
   for (;;) {
     fiber* parent = f->parent;
     fiber_home* home = f->home;
+    if (f->extra.locals) f->extra.drop_locals(f->extra.locals);
     if (f->what) f->what->destroy(f->payload());
-    f->~fiber();
-    free(f);
+    if (!f->on_stack) {
+      f->~fiber();
+      free(f);
+    } else if (f->stack_size != 0 || sanitized) {
+      if (!home->closed) home->stacks.give_back(stack(f->stk));
+    } else if (!home->closed) {
+      // Not to the pool at once: what is about to be written again is still in the cache.
+      f->next_doomed = home->idle;
+      home->idle = f;
+    }  // else the stack goes with the home
     if (parent) {
       bool plain = at_home(home) && parent != &home->main && parent->state == fiber_status::finished &&
                    parent != home->leftover;
@@ -40,10 +64,21 @@ void destroy(fiber* f) noexcept {
         parent = nullptr;
       }
     }
-    leave_home(home);
+    if (home->closed) leave_home(home);
+    else home->living--;
     if (!parent) return;
     f = parent;
   }
+}
+
+// Gives a message to a suspended fiber, and waits for whatever comes back.
+message* switch_and_wait(fiber* to, message* m) noexcept {
+  fiber* self = current;
+  self->state = fiber_status::switched;
+  self->awaits = nullptr;
+  to->letter = m;
+  switch_to(self, to);
+  return take_letter(self);
 }
 
 // Throws fiber_exit into a suspended fiber, with the running fiber as its parent meanwhile.
@@ -58,7 +93,7 @@ void unwind(fiber* f) noexcept {
   fiber_ref(f);
   message m;
   m.exit = true;
-  message* last = fiber_switch(f, &m, nullptr);
+  message* last = switch_and_wait(f, &m);
   if (last && last->instead) self->home->trace_failure = last->instead;  // not ours to report
   if (last && last->error) sys::say("an exception left fiber '", f->name, "' while it was unwound; ignored");
   settle();
@@ -69,13 +104,14 @@ void unwind(fiber* f) noexcept {
   }
   if (parent) fiber_unref(parent);
   // One that caught fiber_exit and switched away stays suspended: it lives on, and perhaps nobody can reach it.
-  if (f->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (f->refs.fetch_sub(1, std::memory_order_acq_rel) != 1 || f->started) return;
   if (f->state == fiber_status::finished) destroy(f);
   else f->orphan = f->state != fiber_status::switched;
 }
 
 // The last reference is gone, at home.
 void release(fiber* f) noexcept {
+  if (f->started) return;  // settle() will
   switch (f->state) {
     case fiber_status::fresh:
       return destroy(f);
@@ -129,7 +165,7 @@ void tell_tracer(fiber* from, fiber* self) noexcept {
   self->in_trace = false;
   self->letter = letter;
   home->leftover = leftover;
-  if (from->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+  if (from->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && !from->started) {
     from->orphan = true;
     left_behind(from);
   }
@@ -143,20 +179,25 @@ void tell_tracer(fiber* from, fiber* self) noexcept {
 message* take_letter(fiber* self) noexcept {
   message* m = self->letter;
   self->letter = nullptr;
-  if (self->home->trace_failure && m) [[unlikely]] {
-    m->instead = self->home->trace_failure;
-    self->home->trace_failure = nullptr;
+  if (!m) return m;
+  fiber_home* home = self->home;
+  m->unsettled = home->leftover;
+  if (home->trace_failure) [[unlikely]] {
+    m->family = nullptr;
+    m->instead = home->trace_failure;
+    home->trace_failure = nullptr;
   }
   return m;
 }
 
 [[noreturn]] void entry(boost::context::detail::transfer_t t) {
-  fiber* from = static_cast<fiber*>(t.data);
-  from->ctx.sp = t.fctx;
+  fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(t.data) & ~look_back_bit);
+  from->sp = t.fctx;
   arrived_first(from->ctx);
   fiber* self = current;
   self->home->inside = 0;
-  look_back(from, self);
+  if (self->home->handlers_are_due) [[unlikely]] run_handlers_due();
+  if (!is_plain(t.data)) look_back(from, self);
   message* last = self->what->run(self, take_letter(self));
   self->home->unfinished--;
   fiber* to = self->successor(self);
@@ -172,38 +213,74 @@ void leave_home(fiber_home* home) noexcept {
   if (home->users.fetch_sub(1, std::memory_order_acq_rel) == 1) home->destroy(home);
 }
 
+void give_back_idle(fiber_home* home) noexcept {
+  while (fiber* f = home->idle) {
+    home->idle = f->next_doomed;
+    home->stacks.give_back(f->stk);
+  }
+}
+
 void unwind_held(fiber* f) noexcept {
   fiber_ref(f);
   unwind(f);
   bool ended = f->state == fiber_status::finished;
   f->orphan = !ended;
-  if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && ended) destroy(f);
+  if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && ended && !f->started) destroy(f);
 }
 
 void adopt_doomed(fiber_home* home) noexcept { unref_all(home->doomed.exchange(nullptr, std::memory_order_acquire)); }
 
 void close_home(fiber_home* home) noexcept {
+  home->closed = true;
+  home->users.fetch_add(home->living, std::memory_order_relaxed);
   unref_all(home->doomed.exchange(&home->main, std::memory_order_acq_rel));
 }
 
 fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
+  jump = jump_last;
+  unusual = sanitized;
   main.home = this;
+  main.exceptions = &no_exceptions;
+  thread_pointer_by_instruction.store(arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2)), std::memory_order_relaxed);
+  storage.pointer = arch::thread_pointer();
+  storage.current = &current;
+  main.storage = &storage;
+  storage.signals.owner = &main;
+  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &storage.signals.mask, 8);
   main.state = fiber_status::running;
-  main.id = ++last_id;
+  main.id = next_id(*this);
   strcpy(main.name, "main");
   fibers.push_back(main);
 }
 
 bool prepare(fiber* f) noexcept {
   fiber_home* home = f->home;
-  if (!home->make_room(home)) return false;
+  if (home->unfinished + 2 > home->room && !home->make_room(home)) return false;  // one more, and main
   if (!home->watches_overflow) watch_overflow(*home);
-  f->stk = home->stacks.take(f->stack_size);
-  if (!f->stk.size) return false;
-  make_context(f->ctx, f->stk.bottom(), f->stk.top, entry);
+  if (!f->left_stack && !f->on_stack) f->stk = home->stacks.take(f->stack_size);
+  if (!f->stk.top) return false;
+  f->sp = make_context(f->ctx, f->stk.bottom(), f->on_stack ? static_cast<void*>(f) : f->stk.top, entry);
   home->fibers.push_back(*f);
   home->unfinished++;
   return true;
+}
+
+void carry_signals(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
+  signal_state& a = from->signals;
+  signal_state& b = to->signals;
+  if (a.unsure) {
+    std::uint64_t now = 0;
+    sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8);
+    if (home->several_threads && !a.gone) home->masks.change(a.mask, now);
+    a.mask = now;
+    a.unsure = a.depth > 0;
+  }
+  if (alternate_stacks_matter.load(std::memory_order_relaxed) && home->stack_of != to && (b.alternate || home->stack_of)) {
+    stack_t usual = usual_signal_stack(*home);
+    // While a handler runs on it, the other one cannot be set, and need not be.
+    if (sys::call(SYS_sigaltstack, b.alternate ? &b.stack : &usual, 0) == 0) home->stack_of = b.alternate ? to : nullptr;
+  }
+  if (a.mask != b.mask) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &b.mask, 0, 8);
 }
 
 void look_back(fiber* from, fiber* self) noexcept {
@@ -213,20 +290,34 @@ void look_back(fiber* from, fiber* self) noexcept {
 
 // --- the seam to the public headers ---
 
+namespace {
+
+// A new fiber in that memory, behind which there is room for its payload.
+fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o) noexcept {
+  fiber* f = new (memory) fiber;
+  fiber_home* home = creator->home;
+  f->home = home;
+  home->living++;
+  f->storage = creator->storage;
+  if (o.eh_globals) creator->exceptions = static_cast<eh_state*>(o.eh_globals);
+  f->exceptions = o.eh_globals ? creator->exceptions : &no_exceptions;
+  f->payload_at = reinterpret_cast<char*>(f) + fiber::payload_offset();
+  f->kind = o.kind;
+  f->what = &b;
+  f->family = o.family;
+  f->stack_size = o.stack_size;
+  f->id = next_id(*home);
+  if (o.name && *o.name) fiber_set_name(f, o.name);
+  return f;
+}
+
+}  // namespace
+
 fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
   fiber* creator = ensure_current();
   void* memory = malloc(fiber::payload_offset() + payload_size);
   if (!memory) return nullptr;
-  fiber* f = new (memory) fiber;
-  f->home = creator->home;
-  f->home->users.fetch_add(1, std::memory_order_relaxed);
-  if (o.eh_globals) f->home->eh_globals = static_cast<eh_state*>(o.eh_globals);
-  f->kind = o.kind;
-  f->what = &b;
-  f->awaits = o.family;
-  f->stack_size = o.stack_size;
-  f->id = last_id.fetch_add(1, std::memory_order_relaxed) + 1;
-  if (o.name) fiber_set_name(f, o.name);
+  fiber* f = make(memory, creator, b, o);
   if (o.kind == fiber_kind::explicit_switch) {
     f->successor = living_ancestor;
     f->parent = creator;
@@ -236,13 +327,45 @@ fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o
   return f;
 }
 
-void* fiber_payload(fiber* f) noexcept { return f->payload(); }
+fiber* task_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
+  fiber* creator = ensure_current();
+  fiber_home* home = creator->home;
+  if (home->doomed.load(std::memory_order_relaxed) && at_home(home)) adopt_doomed(home);
+  std::size_t room = fiber::payload_offset() + payload_size;
+  // A payload that would not leave much of its stack lies beside it.
+  if (room > stack_pool::smallest / 4) return fiber_new(payload_size, b, o);
+  stack stk;
+  if (fiber* last = home->idle; last && o.stack_size == 0) {
+    home->idle = last->next_doomed;
+    stk = last->stk;
+    // Whoever spawns one task often spawns another.
+    if (const char* next = reinterpret_cast<const char*>(home->idle)) {
+      for (std::size_t at = 0; at < sizeof(fiber) + 64; at += 64) __builtin_prefetch(next + at, 1);
+      __builtin_prefetch(next - 64, 1);  // its stack
+    }
+  } else {
+    stk = home->stacks.take(o.stack_size);
+    if (!stk.size) return nullptr;
+  }
+  auto at = (reinterpret_cast<std::uintptr_t>(stk.top) - room) & ~std::uintptr_t(63);
+  fiber* f = make(reinterpret_cast<void*>(at), creator, b, o);
+  f->stk = stk;
+  f->on_stack = true;
+  return f;
+}
+
 void fiber_ref(fiber* f) noexcept { f->refs.fetch_add(1, std::memory_order_relaxed); }
 
 void fiber_unref(fiber* f) noexcept {
   fiber_home* home = f->home;
   if (at_home(home)) [[likely]] {
-    if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) release(f);
+    if (f->refs.load(std::memory_order_acquire) == 1 && !f->started) {
+      // The only one left, so nobody can be about to make another: spares a locked instruction.
+      f->refs.store(0, std::memory_order_relaxed);
+      release(f);
+    } else if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      release(f);
+    }
     return;
   }
   // Elsewhere nobody may look at the fiber's state, so the last reference itself goes home.
@@ -261,10 +384,7 @@ void fiber_unref(fiber* f) noexcept {
   else if (f->state == fiber_status::fresh || f->state == fiber_status::finished) destroy(f);
 }
 
-fiber* fiber_current() noexcept { return ensure_current(); }
-bool fiber_on_this_thread(const fiber* f) noexcept { return f->home == ensure_current()->home; }
-fiber_status fiber_state(const fiber* f) noexcept { return f->state; }
-const void* fiber_awaits(const fiber* f) noexcept { return f->awaits; }
+fiber* make_current() noexcept { return ensure_current(); }
 bool fiber_is_main(const fiber* f) noexcept { return f == &f->home->main; }
 fiber* fiber_parent(const fiber* f) noexcept { return f->parent; }
 
@@ -289,17 +409,44 @@ void fiber_set_name(fiber* f, const char* name) noexcept {
 }
 std::uint64_t fiber_id(const fiber* f) noexcept { return f->id; }
 
-message* fiber_switch(fiber* to, message* m, const void* awaits) noexcept {
-  fiber* self = current;
-  if (to == self) return m;
-  if (to->state == fiber_status::fresh && !prepare(to)) return nullptr;
+arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept {
+  fiber* self = ensure_current();
+  if (to->home != self->home) [[unlikely]] return no_switch(std::uintptr_t(refusal::other_thread));
+  if (to->state != fiber_status::switched) [[unlikely]] {
+    to = fiber_living(to);
+    if (to == self) {
+      self->letter = m;
+      return no_switch(0, self);
+    }
+    if (to->state == fiber_status::parked || to->state == fiber_status::ready) {
+      return no_switch(std::uintptr_t(refusal::in_hub));
+    }
+  }
+  // One that waits for nothing in particular unwinds another fiber, and lets go of whatever arrives.
+  const void* wanted = to->state == fiber_status::fresh ? to->family : to->awaits;
+  if (wanted != family && wanted && !m->error) [[unlikely]] {
+    return no_switch(std::uintptr_t(refusal::other_family));
+  }
+  if (to->state == fiber_status::fresh && !prepare(to)) [[unlikely]] {
+    return no_switch(std::uintptr_t(refusal::no_memory));
+  }
   self->state = fiber_status::switched;
-  self->awaits = awaits;
+  self->awaits = self->family = family;
   to->letter = m;
-  int depth = self->home->inside;
-  switch_to(self, to);
-  self->home->inside = depth;
-  return take_letter(self);
+  depart(self, to);
+  return jump_last(to->sp, with_look_back(self));
+}
+
+message* fiber_arrived(void* context, void* from, message* plain) noexcept {
+  fiber* self = current;
+  if (from != self) arrive(self, context, from);
+  self->awaits = nullptr;
+  if (!is_plain(from) || from == self) return take_letter(self);
+  *plain = {};
+  plain->family = self->family;
+  plain->value = self->value;
+  if (self->home->inside == 0 && self->home->handlers_are_due) [[unlikely]] run_handlers_due();
+  return plain;
 }
 
 void settle() noexcept {
@@ -314,11 +461,14 @@ void settle() noexcept {
   }
   f->unlink();
   destroy_context(f->ctx);
-  home->stacks.give_back(f->stk);
-  f->stk = {};
-  // A task holds a reference to itself from start() to here; any other lives on its handles.
-  if (f->kind == fiber_kind::task) fiber_unref(f);
-  else if (f->refs.load(std::memory_order_acquire) == 0) destroy(f);
+  if (!f->on_stack) {
+    core::stack stk = f->stk;
+    f->stk = {};
+    if (f->left_stack) f->left_stack(f);
+    else home->stacks.give_back(stk);
+  }
+  f->started = false;
+  if (f->refs.load(std::memory_order_acquire) == 0) destroy(f);
 }
 
 void set_tracer(tracer t, void* context, void (*drop)(void*) noexcept) noexcept {
@@ -326,6 +476,7 @@ void set_tracer(tracer t, void* context, void (*drop)(void*) noexcept) noexcept 
   void* old = home->trace ? home->trace_context : nullptr;
   auto* drop_old = home->drop_trace_context;
   home->trace = t;
+  home->unusual = sanitized || t;
   home->trace_context = context;
   home->drop_trace_context = drop;
   if (old) drop_old(old);

@@ -11,55 +11,37 @@
 #include "context.hpp"
 #include "list.hpp"
 #include "stack.hpp"
+#include "tls.hpp"
 
 namespace tendril::core {
 
 struct fiber_home;
 
-// The C++ run-time's per-thread exception state (Itanium C++ ABI 2.2.2): which exceptions are being handled,
-// and how many thrown ones are not caught yet. Swapped at a switch, so that each fiber has its own.
-struct eh_state {
-  void* caught = nullptr;
-  unsigned int uncaught = 0;
-};
-
-// A fiber's state. Its own kernel thread writes it; any may ask whether a fiber has ended, and then read what it
-// left behind.
-class status_cell {
- public:
-  operator fiber_status() const noexcept { return value_.load(std::memory_order_acquire); }
-  void operator=(fiber_status s) noexcept { value_.store(s, std::memory_order_release); }
-
- private:
-  std::atomic<fiber_status> value_{fiber_status::fresh};
-};
-
-struct fiber : list_node {  // in fiber_home::fibers
-  context ctx;
-  fiber_home* home = nullptr;
-  status_cell state;
+struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   fiber_kind kind = fiber_kind::explicit_switch;
-  bool orphan = false;     // lost its last handle while it ran: unwound as soon as it is suspended
-  bool in_trace = false;   // runs the trace callback, whose own switches are not traced
-  bool lost = false;       // belongs to the parent process of a fork
-  eh_state eh;
+  bool in_trace = false;    // runs the trace callback, whose own switches are not traced
+  bool lost = false;        // belongs to the parent process of a fork
+  bool on_stack = false;    // lies on its stack, at the top
+  bool started = false;     // a task: lives, with or without handles, from start() until it was settled
+  bool masked = false;      // waits with a signal mask of its own
+  bool has_eh = false;      // `eh` is to be given back to the run-time when it runs again
+  int inside = 0;           // fiber_home::inside, while it is suspended
+  [[no_unique_address]] context ctx;
   message* letter = nullptr;      // what it finds when it runs again; null unless it is about to
-  const void* awaits = nullptr;   // the family of the value it waits for in an explicit switch
   fiber* parent = nullptr;        // holds a reference
   const body* what = nullptr;
-  stack stk;
+  // The stack is somebody else's, who learns by this that it was left for good. The fiber itself may be held longer.
+  void (*left_stack)(fiber*) noexcept = nullptr;
   // Where to go when it has finished: the living ancestor, or the hub's next fiber.
   fiber* (*successor)(fiber* self) noexcept = nullptr;
 
   // What it waits for while it is parked, and how that ended.
   const wait_info* waiting = nullptr;
-  wake woken = wake::unparked;
-  void* pending = nullptr;  // a std::exception_ptr*, see core::interrupt
 
-  // How many signal handlers had run (hub::signals, hub::signals_norestart) when its current call began.
+  // How many signal handlers had run for its thread (signal_state::handled) when its current call began.
   std::uint32_t signals_before = 0;
   std::uint32_t norestart_before = 0;
-  bool masked = false;  // waits with a signal mask of its own
+  const void* stream = nullptr;  // the FILE that its program's stdio call is about, see posix/stdio.cpp
 
   // Another kernel thread's unpark, on its way to the home hub.
   std::atomic<bool> in_inbox{false};
@@ -68,20 +50,28 @@ struct fiber : list_node {  // in fiber_home::fibers
 
   std::atomic<std::uint32_t> refs{1};
   std::size_t stack_size = 0;
+  const void* family = nullptr;  // of the first value that it is given
+  eh_state eh;
+  stack stk;
   std::uint64_t id = 0;
   char name[24] = {};
 
-  void* payload() noexcept { return reinterpret_cast<char*>(this) + payload_offset(); }
+  void* payload() noexcept { return payload_at; }
   static constexpr std::size_t payload_offset() noexcept { return (sizeof(fiber) + 15) & ~std::size_t(15); }
 };
 
 // What the fibers of one kernel thread share; the hub derives from it.
-struct fiber_home {
+struct fiber_home : home_head {
   fiber main;
   list<fiber> fibers;         // every fiber that has a stack, and main
   std::size_t unfinished = 0; // fibers that were started and have not finished, main not counted
   stack_pool stacks;
-  eh_state* eh_globals = nullptr;  // this kernel thread's; null until a C++ program tells
+  // Ended tasks' stacks of the default size, with what is left of the task on each: the next task takes the last one.
+  fiber* idle = nullptr;
+  thread_storage storage;  // the kernel thread's own
+  signal_masks masks;      // of its threads, once there are several
+  bool several_threads = false;
+  const thread_storage* stack_of = nullptr;  // whose alternate stack the kernel knows
   tracer trace = nullptr;
   void* trace_context = nullptr;
   void (*drop_trace_context)(void*) noexcept = nullptr;
@@ -90,13 +80,14 @@ struct fiber_home {
   void* signal_stack = nullptr;  // ours, see overflow.hpp
   int tid = 0;
   int pid = 0;
-  // How deep the running fiber is in the runtime: signal handlers are put off meanwhile (see handlers_wait).
-  volatile int inside = 0;
-  fiber* leftover = nullptr;            // finished, or suspended and held by nobody: see settle()
-  std::atomic<std::size_t> users{1};    // main, which its kernel thread holds, and every fiber made there
+  std::uint64_t last_id = 0;  // of the fibers made here
+  std::size_t living = 0;               // fibers made here and not destroyed yet, until it is closed
+  bool closed = false;                  // see close_home()
+  std::atomic<std::size_t> users{1};    // main, which its kernel thread holds; then every fiber made there, too
   void (*destroy)(fiber_home*) noexcept = nullptr;
   // Makes room in the ready queue for one more fiber; false: no memory.
   bool (*make_room)(fiber_home*) noexcept = nullptr;
+  std::size_t room = 0;  // how many it has room for
   // Fibers whose last handle went away where they could not be unwound (on another kernel thread, inside the
   // hub), each with that last reference. &main: the kernel thread has ended, nobody will look any more.
   std::atomic<fiber*> doomed{nullptr};
@@ -105,8 +96,8 @@ struct fiber_home {
   ~fiber_home() = default;
 };
 
-// The one variable with per-thread meaning: who is running. Null on kernel threads without fibers.
-extern __thread fiber* current __attribute__((tls_model("initial-exec")));
+// Whether programs may write the thread pointer themselves here.
+extern std::atomic<bool> thread_pointer_by_instruction;
 
 // Makes this kernel thread's home (the hub layer provides it).
 fiber_home* make_home() noexcept;
@@ -122,27 +113,83 @@ bool prepare(fiber* f) noexcept;
 // somebody traces.
 void look_back(fiber* from, fiber* self) noexcept;
 
-// The bare switch from `self`, which is running and was given its new state, to `to`. When it returns, settle()
-// is due (at once, unless there is a message of the other fiber to read first).
+// What else travels with a switch to another thread, and is rarely different: the signal mask, the alternate stack.
+void carry_signals(thread_storage* from, thread_storage* to, fiber_home* home) noexcept;
+
+// The bare switch, in three parts. The processor predicts a return by who called last, which after a jump was another
+// fiber: each return costs more than the switch. So the jump is the last thing that a function of the seam does
+// (see core::arrival), or else all is inlined into one that returns straight to the headers.
 //
-// Inlined into the few functions that switch, which return straight to the headers: each return after a switch is
-// one that the processor had predicted for another fiber, and costs more than the switch.
-[[gnu::always_inline]] inline void switch_to(fiber* self, fiber* to, bool ending = false) noexcept {
-  fiber_home* home = self->home;
-  if (eh_state* eh = home->eh_globals) {
-    self->eh = *eh;
-    *eh = to->eh;
+// First: `self`, which is running and was given its new state, leaves the kernel thread to `to`.
+[[gnu::always_inline]] inline void enter(fiber* self, fiber* to) noexcept {
+  thread_storage* there = to->storage;
+  thread_storage* here = self->storage;
+  if (there != here) {
+    arch::set_thread_pointer(there->pointer, thread_pointer_by_instruction.load(std::memory_order_relaxed));
+    const signal_state& a = here->signals;
+    const signal_state& b = there->signals;
+    if (a.mask != b.mask || a.unsure || a.alternate || b.alternate) [[unlikely]] carry_signals(here, there, self->home);
   }
   to->state = fiber_status::running;
-  current = to;
-  auto arrived = jump(self->ctx, to->ctx, self, ending);
-  fiber* from = static_cast<fiber*>(arrived.data);
-  from->ctx.sp = arrived.fctx;
-  if (from->state == fiber_status::finished || from->orphan || home->trace) [[unlikely]] look_back(from, self);
+  *there->current = to;
+}
+[[gnu::always_inline]] inline void depart(fiber* self, fiber* to) noexcept {
+  if (!self->exceptions->none()) [[unlikely]] {
+    self->eh = *self->exceptions;
+    self->has_eh = true;
+    *self->exceptions = {};
+  }
+  self->inside = self->home->inside;
+  enter(self, to);
+}
+// Who left by that wants it looked after.
+inline void* with_look_back(fiber* self) noexcept {
+  return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(self) | look_back_bit);
+}
+// Third, after the jump: what became of the fiber that control came from. Afterwards settle() is due (at once, unless
+// there is a message of that fiber to read first).
+[[gnu::always_inline]] inline void arrive(fiber* self, void* context, void* cargo) noexcept {
+  fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~look_back_bit);
+  from->sp = context;
+  if (self->has_eh) [[unlikely]] {
+    *self->exceptions = self->eh;
+    self->has_eh = false;
+  }
+  if (!is_plain(cargo)) look_back(from, self);
+  self->home->inside = self->inside;
+  self->inside = 0;
+}
+[[gnu::always_inline]] inline void switch_to(fiber* self, fiber* to, bool ending = false) noexcept {
+  depart(self, to);
+  auto arrived = jump(self->ctx, to->ctx, to->sp, with_look_back(self), ending);
+  arrive(self, arrived.fctx, arrived.data);
+}
+// Second, where it is a function's last act: jump_fcontext itself, returning what the seam returns. (The compiler makes
+// a tail call only if nothing stands between.) Sanitizers want to hear of it before the function returns.
+#if !defined(TENDRIL_ASAN) && !defined(TENDRIL_TSAN)
+arrival jump_last(void* to, void* self) noexcept __asm__("jump_fcontext");
+inline constexpr bool sanitized = false;
+#else
+[[gnu::noinline]] inline arrival jump_last(void* to, void* cargo) noexcept {  // not inline: `current` is another thread's now
+  fiber* self = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~look_back_bit);
+  auto arrived = jump(self->ctx, current->ctx, to, cargo, false);
+  return {arrived.fctx, arrived.data};
+}
+inline constexpr bool sanitized = true;
+#endif
+// Whether `self` may leave by a plain arrival's way: see core::switches_plainly.
+[[gnu::always_inline]] inline bool leaves_plainly(const fiber* self, const fiber_home* home) noexcept {
+  return home->inside == 0 && home->unusual == 0 && !self->orphan && self->exceptions->none();
+}
+// What a function that would have switched says instead.
+[[gnu::noinline, gnu::cold]] inline arrival no_switch(std::uintptr_t why, fiber* self = nullptr) noexcept {
+  return {reinterpret_cast<void*>(why), self};
 }
 // Unwinds a fiber suspended in an explicit switch although somebody still holds it; one that does not end is
 // marked an orphan, so that it is not tried twice.
 void unwind_held(fiber* f) noexcept;
+// Gives the stacks that wait for the next task back to the pool.
+void give_back_idle(fiber_home* home) noexcept;
 // Drops the references of the doomed list.
 void adopt_doomed(fiber_home* home) noexcept;
 // The home's kernel thread ends: from now on a last handle may go away anywhere.

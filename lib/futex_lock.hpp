@@ -33,4 +33,30 @@ class futex_guard {
   futex_lock& lock_;
 };
 
+// The same for sections of a few instructions, which another kernel thread hardly ever meets: letting go is a plain
+// store.
+class spin_lock {
+ public:
+  void lock() noexcept {
+    for (unsigned tries = 0; held_.exchange(true, std::memory_order_acquire); tries++) {
+      if (tries < 100) arch::relax();
+      else sys::call(SYS_sched_yield);
+    }
+  }
+  void unlock() noexcept { held_.store(false, std::memory_order_release); }
+
+ private:
+  std::atomic<bool> held_{false};
+};
+
+class spin_guard {
+ public:
+  explicit spin_guard(spin_lock& l) noexcept : lock_(l) { lock_.lock(); }
+  ~spin_guard() { lock_.unlock(); }
+  spin_guard(const spin_guard&) = delete;
+
+ private:
+  spin_lock& lock_;
+};
+
 }  // namespace tendril::core

@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 
 #include <new>
 
 #include "futex_lock.hpp"
 #include "hub.hpp"
+#include "own_signal.hpp"
 #include "posix/real.hpp"
 
 namespace tendril::core {
@@ -23,7 +23,6 @@ struct pool {
   helper_job* last = nullptr;
   int queued = 0;
   int idle = 0;
-  int threads = 0;
   bool complained = false;
   std::atomic<std::uint32_t> arrivals{0};  // futex: changes with every job
 
@@ -64,46 +63,11 @@ void let_go(fiber* who) noexcept {
 
 // --- the signal that interrupts a helper ---
 
-// The last real-time signal, unless the program uses it. It is only ever sent to a helper, and only let
-// through while that makes an interruptible call.
-constinit std::atomic<int> interrupt_signal{0};
-constinit futex_lock interrupt_lock;
-
-void nothing(int, siginfo_t*, void*) noexcept {}
-
-// struct sigaction as the kernel sees it.
-struct kernel_action {
-  void (*handler)(int, siginfo_t*, void*) noexcept = nullptr;
-  unsigned long flags = 0;
-  void (*restorer)() noexcept = nullptr;
-  std::uint64_t mask = 0;
-};
-
-int choose_signal() noexcept {
-  futex_guard guard(interrupt_lock);
-  if (int known = interrupt_signal.load(std::memory_order_relaxed)) {
-    // Taken away meanwhile: chosen anew.
-    kernel_action now;
-    if (sys::call(SYS_rt_sigaction, known, 0, &now, 8) == 0 && now.handler == nothing) return known;
-  }
-  for (int s = 64; s > 40; s--) {
-    kernel_action now, ours;
-    if (sys::call(SYS_rt_sigaction, s, 0, &now, 8) < 0 || (now.handler && now.handler != nothing)) continue;
-    ours.handler = nothing;
-    ours.flags = SA_SIGINFO;  // no SA_RESTART
-    if constexpr (arch::signal_needs_restorer) {
-      ours.flags |= 0x04000000;  // SA_RESTORER
-      ours.restorer = arch::signal_return;
-    }
-    if (sys::call(SYS_rt_sigaction, s, &ours, 0, 8) < 0) continue;
-    interrupt_signal.store(s, std::memory_order_relaxed);
-    return s;
-  }
-  return 0;
-}
+// Only ever sent to a helper, and only let through while that makes an interruptible call, which it ends.
+constinit own_signal stop_signal{[](int, siginfo_t*, void*) noexcept {}, 0};
 
 void run(helper_job& job) noexcept {
-  int s = job.interruptible ? choose_signal() : 0;
+  int s = job.interruptible ? stop_signal.choose() : 0;
   if (!s) return job.run(job);
   std::uint64_t set = 1ULL << (s - 1);
   job.tid.store(sys::gettid(), std::memory_order_release);
@@ -146,7 +110,7 @@ void* helper_thread(void*) {
     helpers.idle--;
     if (r == -ETIMEDOUT && !helpers.first) break;
   }
-  helpers.threads--;
+  hub::helper_threads--;
   helpers.lock.unlock();
   return nullptr;
 }
@@ -167,7 +131,7 @@ bool start_thread() noexcept {
 
 void child_of_fork() noexcept {
   new (&helpers) pool;
-  new (&interrupt_lock) futex_lock;
+  hub::helper_threads = 0;
 }
 
 void register_fork_handler() noexcept {
@@ -185,7 +149,7 @@ bool submit(helper_job& job) noexcept {
     helpers.push(job);
     helpers.arrivals.fetch_add(1, std::memory_order_relaxed);
     more = helpers.queued > helpers.idle;
-    if (more) helpers.threads++;
+    if (more) hub::helper_threads++;
   }
   if (!more) {
     sys::futex_wake(&helpers.arrivals, 1);
@@ -195,8 +159,8 @@ bool submit(helper_job& job) noexcept {
   bool say;
   {
     futex_guard guard(helpers.lock);
-    helpers.threads--;
-    if (helpers.threads == 0 && helpers.take_back(job)) return false;
+    hub::helper_threads--;
+    if (hub::helper_threads == 0 && helpers.take_back(job)) return false;
     say = !helpers.complained;
     helpers.complained = true;
   }
@@ -229,7 +193,7 @@ void stop_on_helper(helper_job& job) noexcept {
   // Again and again, for the signal may come just before the system call.
   timespec pause{.tv_sec = 0, .tv_nsec = 20'000};
   while (!job.done()) {
-    int s = interrupt_signal.load(std::memory_order_relaxed);
+    int s = stop_signal.number();
     int tid = job.tid.load(std::memory_order_acquire);
     if (s && tid) sys::call(SYS_tgkill, sys::getpid(), tid, s);
     int state = job.state.load(std::memory_order_acquire);

@@ -1,7 +1,9 @@
 #include "hub.hpp"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <new>
 
@@ -14,6 +16,8 @@ namespace tendril::core {
 
 constinit std::atomic<hub*> hub::registry{nullptr};
 constinit std::atomic<std::uint32_t> hub::registry_lock{0};
+constinit std::atomic<int> hub::helper_threads{0};
+constinit std::atomic<int> hub::count{0};
 
 namespace {
 
@@ -25,6 +29,7 @@ void child_of_fork() noexcept {
   hub* mine = current ? hub::of(current) : nullptr;
   // The hubs of the other kernel threads stayed in the parent process.
   hub::registry = mine;
+  hub::count = mine ? 1 : 0;
   if (!mine) return;
   mine->next_hub = nullptr;
   mine->after_fork();
@@ -59,7 +64,10 @@ fiber_home* make_home() noexcept {
     sys::unmap(gone, sizeof(hub));
   };
   h->make_room = [](fiber_home* home) noexcept {
-    return static_cast<hub*>(home)->ready.reserve(home->unfinished + 2);  // and main
+    hub* h = static_cast<hub*>(home);
+    if (!h->ready.reserve(h->unfinished + 2)) return false;  // and main
+    h->room = h->ready.room();
+    return true;
   };
   if (!h->make_room(h)) sys::die("no memory for a hub");
 #ifdef TENDRIL_ASAN
@@ -71,25 +79,32 @@ fiber_home* make_home() noexcept {
     h->next_hub = hub::registry;
     hub::registry = h;
   }
+  hub::count++;
   __cxa_thread_atexit_impl(thread_ends, h, &__dso_handle);
   return h;
 }
 
-void set_reaper(reaper r) noexcept { end_of_thread = r; }
+void set_reaper(reaper r) noexcept {
+  // Asked for with every task: a store that all kernel threads see is dear.
+  if (end_of_thread.load(std::memory_order_relaxed) != r) end_of_thread = r;
+}
 
 void hub::wake(fiber* f, core::wake why) noexcept {
   if (f->state != fiber_status::parked) return;
+  hub& h = *of(f);
+  h.remote_waits -= f->waiting->remote;
+  h.shared_waits -= f->waiting->shared;
+  f->waiting = nullptr;
   f->woken = why;
   f->state = fiber_status::ready;
-  of(f)->ready.push(f);
+  h.ready.push(f);
 }
 
-fiber* hub::next() noexcept {
-  breath_ = full_breath;
-  if ((++turns_ & 31) == 0) look_if_due();
+// Ends with a fiber that can run.
+void hub::look_around(unsigned turns) noexcept {
+  if ((turns & 31) == 0) look_if_due();
   if (!mail.empty()) [[unlikely]] mail.drain([](fiber* f) { wake(f, wake::unparked); });
   while (ready.empty()) look(true);
-  return ready.pop();
 }
 
 void hub::look_if_due() noexcept {
@@ -97,11 +112,12 @@ void hub::look_if_due() noexcept {
   if (t - looked_ < arch::ticks_per_tenth_ms()) return;
   looked_ = t;
   look(false);
+  if (masks.differ()) [[unlikely]] let_masked_signals_in();
 }
 
 void hub::out_of_breath() noexcept {
   breath_ = full_breath;
-  if (pid != sys::getpid()) return;  // a vfork child, which must not run our fibers
+  if (!in_own_process()) return;  // a vfork child, which must not run our fibers
   handlers_wait quiet(*this);
   look_if_due();
   if (!ready.empty()) yield();
@@ -109,16 +125,11 @@ void hub::out_of_breath() noexcept {
 
 void hub::look(bool block) noexcept {
   if (block) {
-    if (timers.empty() && !io.has_waiters() && remote_waits == 0 && mail.empty() &&
-        signals.load(std::memory_order_relaxed) == signals_seen_ && !handlers_put_off()) {
-      return deadlock();
-    }
+    if (hopeless()) return deadlock();
     // From here on another thread that leaves mail rings, which takes an open poller.
     io.open();
     sleeping_.store(true, std::memory_order_seq_cst);
-    if (!mail.empty() || closed_elsewhere_.load() || signals.load() != signals_seen_ || handlers_put_off()) {
-      block = false;
-    }
+    if (!mail.empty() || closed_elsewhere_.load() || arrived_.load()) block = false;
   }
   nanoseconds t = block || !timers.empty() ? now() : 0;
   if (block) {
@@ -126,6 +137,7 @@ void hub::look(bool block) noexcept {
     // A thread that has nothing to do gives the memory of stacks that it does not use back, once a second.
     if (until.at - t > trim_interval && t - trimmed_ >= trim_interval) {
       trimmed_ = t;
+      give_back_idle(this);
       if (stacks.trim()) until = deadline::after(t, trim_interval);
     }
     timespec wait{}, *timeout = nullptr;
@@ -134,7 +146,9 @@ void hub::look(bool block) noexcept {
       wait = {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
       timeout = &wait;
     }
-    io.poll(timeout);
+    const signal_state& mine = current->storage->signals;
+    std::uint64_t asleep = masks.intersection();
+    io.poll(timeout, several_threads && (asleep != mine.mask || mine.unsure) ? &asleep : nullptr);
     t = now();
   } else if (io.has_waiters()) {
     timespec none{};
@@ -146,52 +160,20 @@ void hub::look(bool block) noexcept {
   if (closed_elsewhere_.load(std::memory_order_relaxed) && closed_elsewhere_.exchange(false) && io.has_waiters()) {
     io.wake_all_closed();
   }
-  if (signals.load(std::memory_order_relaxed) != signals_seen_ || handlers_put_off()) deliver_signals();
-}
-
-void hub::deliver_signals() noexcept {
-  // The main fiber runs the handlers, where it waits: it is the thread that a program without fibers would have,
-  // and a handler may leave by siglongjmp. If it cannot, the handlers run on the stack that we stand on.
-  bool main_can = main.state == fiber_status::ready ||
-                  (main.state == fiber_status::parked && (main.waiting->interruptible || main.waiting->uninterruptible));
-  if (handlers_put_off() && !main_can) run_handlers();
-  signals_seen_ = signals.load(std::memory_order_relaxed);
-  if (main.state == fiber_status::parked && main.waiting->interruptible) wake(&main, wake::signal);
-  for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
-    if (f->state == fiber_status::parked && f->waiting->for_signal) wake(f, wake::signal);
+  if (arrived_.load(std::memory_order_relaxed)) {
+    sort_arrivals();
+    // The main fiber runs the handlers, where it waits: a handler may leave by siglongjmp. If it cannot, they run on
+    // the stack that we stand on.
+    thread_storage& mains = *first->storage;
+    if (mains.signals.due && first->state != fiber_status::running && !runs_its_own(mains)) {
+      int depth = inside;
+      deliver(mains);
+      inside = depth;
+    }
   }
 }
 
-void hub::note_signal(bool restart) noexcept {
-  if (!restart) signals_norestart.fetch_add(1, std::memory_order_relaxed);
-  signals.fetch_add(1, std::memory_order_seq_cst);
-  ring();
-}
-
-void hub::put_off(int signal) noexcept {
-  put_off_ = put_off_ | 1ULL << (signal - 1);
-  ring();
-}
-
-void hub::run_handlers() noexcept {
-  int depth = inside;
-  inside = 0;  // from here on handlers run at once, and put_off_ is ours
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  std::uint64_t due = put_off_;
-  put_off_ = 0;
-  sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &due, 0, 8);
-  inside = depth;
-}
-
-void hub::run_handlers_due() noexcept {
-  if (current != &main) {
-    inside = 1;
-    if (main.state == fiber_status::parked && main.waiting->interruptible) wake(&main, wake::signal);
-    inside = 0;
-    if (main.state == fiber_status::ready && main.woken == wake::signal) return;  // it will
-  }
-  run_handlers();
-}
+void run_handlers_due() noexcept { hub::of(current)->run_handlers_due(); }
 
 void hub::ring() noexcept {
   if (sleeping_.exchange(false, std::memory_order_seq_cst)) io.interrupt();
@@ -200,6 +182,20 @@ void hub::ring() noexcept {
 void hub::note_closed() noexcept {
   closed_elsewhere_ = true;
   ring();
+}
+
+// Whether the process has no kernel threads but this one and idle helpers.
+static bool alone() noexcept {
+  if (hub::count.load(std::memory_order_relaxed) > 1) return false;
+  struct stat tasks;
+  if (sys::call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0) < 0) return false;
+  return long(tasks.st_nlink) - 2 - hub::helper_threads.load(std::memory_order_relaxed) <= 1;
+}
+
+// Whether nothing at all can make a fiber of this hub runnable any more.
+bool hub::hopeless() const noexcept {
+  return timers.empty() && !io.has_waiters() && remote_waits == 0 && mail.empty() &&
+         !arrived_.load(std::memory_order_relaxed) && (shared_waits == 0 || alone());
 }
 
 // Nobody can run, and nothing that this hub knows of can change that.
@@ -228,10 +224,9 @@ void hub::after_fork() noexcept {
   ready.clear();
   mail.clear();
   remote_waits = 0;
+  shared_waits = 0;
   inside = 0;
-  if (handlers_put_off()) run_handlers();  // just unblocks: a child has no pending signals
-  masked = 0;
-  child_signal_blocks = 0;
+  after_fork_signals();
   for (fiber* f = fibers.front(); f;) {
     fiber* next = fibers.after(*f);
     f->in_inbox = false;
@@ -260,6 +255,11 @@ void hub::shut_down() noexcept {
     }
     for (int turn = 0; turn < 100 && !ready.empty(); turn++) yield();
   }
+  while (main.extra.locals) {
+    void* values = main.extra.locals;
+    main.extra.locals = nullptr;
+    main.extra.drop_locals(values);
+  }
   // Fibers suspended by a switch of their own are unwound too, whoever holds them.
   for (int round = 0; round < 1'000'000; round++) {
     adopt_doomed(this);
@@ -278,6 +278,7 @@ void hub::shut_down() noexcept {
     }
     if (registry == this) registry = next_hub;
   }
+  count--;
   main.state = fiber_status::finished;
   current = nullptr;
   fiber_unref(&main);

@@ -12,6 +12,7 @@
 #include "inbox.hpp"
 #include "poller.hpp"
 #include "ready.hpp"
+#include "signals.hpp"
 #include "timers.hpp"
 
 namespace tendril::core {
@@ -29,7 +30,13 @@ struct hub : fiber_home {
   // Makes a parked fiber of this thread's hub runnable; does nothing if it is not parked.
   static void wake(fiber* f, core::wake why) noexcept;
   // The next fiber to run; polls until there is one.
-  fiber* next() noexcept;
+  [[gnu::always_inline]] fiber* next() noexcept {
+    breath_ = full_breath;
+    unsigned turns = turns_ + 1;
+    std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);  // watched by another thread
+    if ((turns & 31) == 0 || !mail.empty() || ready.empty()) [[unlikely]] look_around(turns);
+    return ready.pop();
+  }
   // Called by cooperative calls that did not need to wait: a fiber whose descriptor is never empty has to let
   // others run now and then.
   void breathe() noexcept {
@@ -37,65 +44,101 @@ struct hub : fiber_home {
   }
   // Looks at events, timers and the inbox; waits for one of them if `block`.
   void look(bool block) noexcept;
-  // A signal handler ran on this kernel thread. Async-signal-safe.
-  void note_signal(bool restart) noexcept;
-  // A signal came whose handler has to wait: it is blocked and pending again until run_handlers(). Async-signal-safe.
-  void put_off(int signal) noexcept;
-  // Lets the handlers that were put off run, here. They may never return (siglongjmp).
+
+  // --- signals (signals.cpp) ---
+  // A signal has come whose handler cannot run here and now. False: no memory. Any thread, async-signal-safe.
+  bool put_off(int signal, const siginfo_t& info, thread_storage* target) noexcept;
+  // The thread whose handler runs for a signal that came for the process; null: none lets it through.
+  thread_storage* taker(int signal) noexcept;
+  // Whether that thread's own fiber will run its handlers by itself.
+  bool runs_its_own(const thread_storage& t) const noexcept;
+  // A handler of that thread has run, on any of its fibers.
+  void note_handled(thread_storage& t, bool restart) noexcept;
+  // Sends a signal to a thread of this hub. -EAGAIN. Own kernel thread, inside the runtime.
+  int post(thread_storage& t, int signal, const siginfo_t& info) noexcept;
+  // Takes the first signal that is pending for that thread alone and in the set; false: none.
+  bool take_pending(thread_storage& t, std::uint64_t set, siginfo_t& info) noexcept;
+  // The thread's mask is another now, or is to be. The second sets the running thread's in the kernel too.
+  void mask_is(thread_storage& t, std::uint64_t mask) noexcept;
+  void set_mask(std::uint64_t mask) noexcept;
+  std::uint64_t own_mask() noexcept;  // the running thread's
+  // There are several threads from now on; one more, which the running one has made; one less.
+  void begin_threads() noexcept;
+  void thread_begins(thread_storage& t, fiber* owner, std::uint64_t mask) noexcept;
+  void thread_ends(thread_storage& t) noexcept;
+  // Lets the handlers run that are due for the running fiber, here. They may never return (siglongjmp).
   void run_handlers() noexcept;
   // The same as the running fiber leaves the runtime, if it is the one to do it.
   void run_handlers_due() noexcept;
-  bool handlers_put_off() const noexcept { return put_off_ != 0; }
+  bool handlers_due() const noexcept { return handlers_are_due; }
+  void look_for_handlers() noexcept { handlers_are_due = true; }
+  // The running fiber is interrupted by a handler of another thread, which runs at once and comes back here.
+  void step_aside_for(fiber* f) noexcept;
+  volatile int sending_to_self = 0;  // what the running thread sends to itself by raise() or pthread_kill()
+  // What run_handlers() has sent to itself.
+  struct {
+    volatile int signal = 0;
+    thread_storage* target = nullptr;
+    std::uint64_t mask = 0;  // the thread's own
+  } delivery;
+  // The main thread; in a child of fork the one that forked.
+  fiber* first = &main;
+  unsigned sharing_waits = 0;  // fibers without a thread of their own that wait for any handler
+
   // Some descriptor on which a fiber of this hub may be parked was closed by another kernel thread. Any thread.
   void note_closed() noexcept;
+  // For who watches from another thread: how often a fiber gave way, and whether the hub sleeps.
+  unsigned turns() const noexcept { return std::atomic_ref(const_cast<unsigned&>(turns_)).load(std::memory_order_relaxed); }
+  bool sleeps() const noexcept { return sleeping_.load(std::memory_order_relaxed); }
   void ring() noexcept;  // ends a blocking look(); any thread, async-signal-safe
   void after_fork() noexcept;
   // The kernel thread ends: unwinds what is unfinished.
   void shut_down() noexcept;
+
+  // Whether this code runs in the hub's process, not in a child that borrows our memory (vfork), whose calls are not to
+  // touch the hub. Only while there may be such a child the kernel is asked.
+  bool in_own_process() const noexcept { return borrowers == 0 || pid == sys::getpid(); }
 
   // All hubs of the process, for close() and fork(). Calls f(hub&) under a lock.
   template <class F>
   static void for_each(F f) noexcept;
   static bool any() noexcept { return registry.load(std::memory_order_relaxed) != nullptr; }
 
-  // Signal handlers that ran on this thread, and those among them without SA_RESTART.
-  std::atomic<std::uint32_t> signals{0};
-  std::atomic<std::uint32_t> signals_norestart{0};
-  // The signal handlers that run, outermost first, as far as we know: a handler may leave by siglongjmp, which shows
-  // only by its mark being gone (see posix/signal.cpp).
-  struct running_handler {
-    const std::uint64_t* mark;  // in its frame
-    std::uint64_t serial;       // what is to be read there
-  };
-  static constexpr int most_handlers = 32;
-  running_handler handlers[most_handlers] = {};
-  volatile int handler_depth = 0;
   std::uint64_t handlers_begun = 0;
-  // The fibers that wait with a signal mask of their own, and the mask that was there before the first of them.
-  unsigned masked = 0;
-  std::uint64_t mask_before = 0;
-  // The fibers that are in system(3), and whether SIGCHLD was blocked before the first of them blocked it.
-  unsigned child_signal_blocks = 0;
-  bool child_signal_blocked_before = false;
   std::size_t remote_waits = 0;  // parked fibers that something outside this hub may wake
+  std::size_t shared_waits = 0;  // parked fibers that other kernel threads may wake, if there are any
+
+  // The children that borrow the memory now, as far as we saw them begin (shim/vfork.cpp); a clone() that shares memory
+  // counts for ever.
+  volatile int borrowers = 0;
 
   hub* next_hub = nullptr;
   static std::atomic<hub*> registry;
   static std::atomic<std::uint32_t> registry_lock;
+  static std::atomic<int> helper_threads;
+  static std::atomic<int> count;  // of all hubs
 
  private:
   friend core::wake park(std::int64_t, const wait_info&) noexcept;
   void out_of_breath() noexcept;
   void look_if_due() noexcept;
-  void deliver_signals() noexcept;
+  void sort_arrivals() noexcept;
+  void add_pending(thread_storage& t, pending_signal* p) noexcept;
+  void deliver(thread_storage& t) noexcept;
+  void let_masked_signals_in() noexcept;
+  void come_back() noexcept;
+  void stand_behind(fiber* f) noexcept;
+  void after_fork_signals() noexcept;
+  void look_around(unsigned turns) noexcept;
   void deadlock() noexcept;
+  bool hopeless() const noexcept;
 
   static constexpr unsigned full_breath = 64;
   unsigned breath_ = full_breath;
   unsigned turns_ = 0;
   std::uint64_t looked_ = 0;  // arch::ticks() at the last look
-  std::uint32_t signals_seen_ = 0;
-  volatile std::uint64_t put_off_ = 0;  // a bit per signal
+  std::atomic<pending_signal*> arrived_{nullptr};  // last first
+  fiber* aside_ = nullptr;     // has stepped aside for a handler
   nanoseconds trimmed_ = 0;
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> closed_elsewhere_{false};
@@ -112,7 +155,7 @@ class handlers_wait {
   ~handlers_wait() {
     std::atomic_signal_fence(std::memory_order_seq_cst);
     hub_.inside = hub_.inside - 1;
-    if (hub_.inside == 0 && hub_.handlers_put_off()) [[unlikely]] hub_.run_handlers_due();
+    if (hub_.inside == 0 && hub_.handlers_due()) [[unlikely]] hub_.run_handlers_due();
   }
   handlers_wait(const handlers_wait&) = delete;
 
@@ -120,32 +163,44 @@ class handlers_wait {
   hub& hub_;
 };
 
-class registry_guard {
+// The same for any kernel thread, with fibers or without.
+class undisturbed {
  public:
-  registry_guard() noexcept {
-    // A handler that closes a descriptor would wait for ever for the lock that it has interrupted.
+  undisturbed() noexcept {
     if (mine_) {
       mine_->inside = mine_->inside + 1;
+      std::atomic_signal_fence(std::memory_order_seq_cst);
     } else {
       std::uint64_t all = ~0ULL;
       sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &all, &mask_, 8);
     }
-    while (hub::registry_lock.exchange(1, std::memory_order_acquire)) sys::call(SYS_sched_yield);
   }
-  ~registry_guard() {
-    hub::registry_lock.store(0, std::memory_order_release);
+  ~undisturbed() {
     if (!mine_) {
       sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, 0, 8);
       return;
     }
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     mine_->inside = mine_->inside - 1;
-    if (mine_->inside == 0 && mine_->handlers_put_off()) mine_->run_handlers_due();
+    if (mine_->inside == 0 && mine_->handlers_due()) [[unlikely]] mine_->run_handlers_due();
   }
-  registry_guard(const registry_guard&) = delete;
+  undisturbed(const undisturbed&) = delete;
 
  private:
   hub* mine_ = current ? hub::of(current) : nullptr;
   std::uint64_t mask_ = 0;
+};
+
+class registry_guard {
+ public:
+  registry_guard() noexcept {
+    while (hub::registry_lock.exchange(1, std::memory_order_acquire)) sys::call(SYS_sched_yield);
+  }
+  ~registry_guard() { hub::registry_lock.store(0, std::memory_order_release); }
+  registry_guard(const registry_guard&) = delete;
+
+ private:
+  undisturbed quiet_;  // a handler that closes a descriptor would wait for ever for the lock that it has interrupted
 };
 
 template <class F>

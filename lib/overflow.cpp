@@ -62,6 +62,7 @@ void watch_overflow(fiber_home& home) noexcept {
       return;
     }
   }
+  if (alternate_stacks_matter.load(std::memory_order_relaxed)) return;
   stack_t has{};
   if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !(has.ss_flags & SS_DISABLE)) return;
   stack_t gets{};
@@ -70,6 +71,11 @@ void watch_overflow(fiber_home& home) noexcept {
   if (!gets.ss_sp) return;
   if (sys::call(SYS_sigaltstack, &gets, 0) < 0) return sys::unmap(gets.ss_sp, gets.ss_size);
   home.signal_stack = gets.ss_sp;
+}
+
+stack_t usual_signal_stack(const fiber_home& home) noexcept {
+  if (!home.signal_stack || alternate_stacks_matter.load(std::memory_order_relaxed)) return {nullptr, SS_DISABLE, 0};
+  return {home.signal_stack, 0, signal_stack_size()};
 }
 
 void drop_signal_stack(fiber_home& home) noexcept {

@@ -1,6 +1,8 @@
 // Saying which fiber overflowed its stack, before the fault ends the process.
 #pragma once
 
+#include <signal.h>
+
 #include "fiber.hpp"
 
 namespace tendril::core {
@@ -9,6 +11,8 @@ namespace tendril::core {
 // and the kernel thread gets an alternate signal stack unless it has one: a fault in the running fiber's
 // guard page prints one line. Then that fault, and any other, has its default action.
 void watch_overflow(fiber_home& home) noexcept;
+// The alternate stack of threads that have not asked for one.
+stack_t usual_signal_stack(const fiber_home& home) noexcept;
 // The kernel thread ends.
 void drop_signal_stack(fiber_home& home) noexcept;
 

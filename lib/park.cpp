@@ -12,21 +12,57 @@ struct park_timer : timer {
 
 void wake_by_timer(timer& t) noexcept { hub::wake(static_cast<park_timer&>(t).who, wake::timeout); }
 
+bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
+  return f->extra.forbidden || (!what.uninterruptible && !f->extra.shields);
+}
+
+// Whether a kill or a time-out is to end its wait.
+[[gnu::always_inline]] inline bool is_due(const fiber* f) noexcept {
+  if (!f->pending && f->extra.limit == INT64_MAX) [[likely]] return false;
+  return !f->extra.shields && (f->pending || f->extra.limit <= now());
+}
+
 // Leaves the processor to the next fiber; returns when `self`, whose state says where it waits, runs again.
 [[gnu::always_inline]] inline void switch_away(hub& h, fiber* self) noexcept {
-  int depth = h.inside;
   fiber* to = h.next();
   if (to == self) {
     self->state = fiber_status::running;
     return;
   }
   switch_to(self, to);
-  h.inside = depth;
+  if (self->storage->signals.due) [[unlikely]] h.look_for_handlers();
   if (h.leftover) settle();
+}
+
+// What is left of that when it was done in halves, of which the first left plainly.
+[[gnu::always_inline]] inline void come_back(void* context, void* from, hub& h, fiber* self) noexcept {
+  self->inside = 1;
+  arrive(self, context, from);
+  if (self->storage->signals.due) [[unlikely]] h.look_for_handlers();
+  if (h.leftover) settle();
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  h.inside = 0;
+  if (h.handlers_due()) [[unlikely]] h.run_handlers_due();
+}
+
+// The end of a first half: as switch_away.
+[[gnu::always_inline]] inline arrival leave(hub& h, fiber* self) noexcept {
+  fiber* to = h.next();
+  if (to == self) [[unlikely]] {
+    self->state = fiber_status::running;
+    if (self->storage->signals.due) h.look_for_handlers();
+    return no_switch(0, self);
+  }
+  if (to->storage->signals.due) [[unlikely]] h.look_for_handlers();
+  enter(self, to);
+  return jump_last(to->sp, self);
 }
 
 fiber* after_task(fiber* self) noexcept {
   self->home->inside = 1;  // whoever runs next sets it to its own
+  hub& h = *hub::of(self);
+  // Somebody may wait for this stack to be left: who polls when there is nothing else to do is not to stand on it.
+  if (self->left_stack && h.ready.empty()) hub::wake(&h.main, wake::unparked);
   return hub::of(self)->next();
 }
 
@@ -35,7 +71,9 @@ fiber* after_task(fiber* self) noexcept {
 wake park(std::int64_t when, const wait_info& what) noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
-  if (self->pending && !what.uninterruptible) return wake::interrupted;
+  if ((self->pending || self->extra.forbidden) && may_interrupt(self, what)) return wake::interrupted;
+  bool limited = self->extra.limit < when && may_interrupt(self, what);
+  if (limited) when = self->extra.limit;
   handlers_wait quiet(h);
   park_timer t;
   if (when != INT64_MAX) {
@@ -48,23 +86,76 @@ wake park(std::int64_t when, const wait_info& what) noexcept {
   self->woken = wake::unparked;
   self->state = fiber_status::parked;
   h.remote_waits += what.remote;
+  h.shared_waits += what.shared;
   switch_away(h, self);
-  h.remote_waits -= what.remote;
-  self->waiting = nullptr;
   h.timers.cancel(t);
+  return limited && self->woken == wake::timeout ? wake::interrupted : self->woken;
+}
+
+arrival park_until_unparked(const wait_info& what) noexcept {
+  fiber* self = ensure_current();
+  hub& h = *hub::of(self);
+  if (self->pending || self->extra.forbidden || self->extra.limit != INT64_MAX || !leaves_plainly(self, &h)) [[unlikely]] {
+    return no_switch(std::uintptr_t(park(INT64_MAX, what)));
+  }
+  h.inside = 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  self->waiting = &what;
+  self->woken = wake::unparked;
+  self->state = fiber_status::parked;
+  h.remote_waits += what.remote;
+  h.shared_waits += what.shared;
+  return leave(h, self);
+}
+
+wake parked_slowly(void* context, void* from) noexcept {
+  if (!from) return wake(reinterpret_cast<std::uintptr_t>(context));
+  fiber* self = current;
+  come_back(context, from, *hub::of(self), self);
   return self->woken;
+}
+
+arrival give_way() noexcept {
+  fiber* self = ensure_current();
+  hub& h = *hub::of(self);
+  if (self->pending || self->extra.forbidden || self->extra.limit != INT64_MAX || !leaves_plainly(self, &h)) [[unlikely]] {
+    return no_switch(std::uintptr_t(yield()));
+  }
+  h.inside = 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  self->state = fiber_status::ready;
+  self->woken = wake::unparked;
+  h.ready.push(self);
+  return leave(h, self);
+}
+
+wake gave_way_slowly(void* context, void* from) noexcept {
+  if (!from) return wake(reinterpret_cast<std::uintptr_t>(context));
+  fiber* self = current;
+  come_back(context, from, *hub::of(self), self);
+  return is_due(self) ? wake::interrupted : wake::unparked;
 }
 
 wake yield() noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
-  if (self->pending) return wake::interrupted;
+  if (is_due(self) || self->extra.forbidden) return wake::interrupted;
   handlers_wait quiet(h);
   self->state = fiber_status::ready;
   self->woken = wake::unparked;
   h.ready.push(self);
   switch_away(h, self);
-  return self->pending ? wake::interrupted : wake::unparked;
+  return is_due(self) ? wake::interrupted : wake::unparked;
+}
+
+void hub::stand_behind(fiber* f) noexcept {
+  fiber* self = current;
+  self->state = fiber_status::ready;
+  self->woken = wake::unparked;
+  ready.push(self);
+  ready.promote(self);
+  ready.promote(f);
+  switch_away(*this, self);
 }
 
 void unpark(fiber* f) noexcept {
@@ -78,7 +169,7 @@ bool start(fiber* task) noexcept {
   hub* h = hub::of(task);
   handlers_wait quiet(*h);
   if (!prepare(task)) return false;
-  fiber_ref(task);
+  task->started = true;
   task->successor = after_task;
   task->state = fiber_status::ready;
   h->ready.push(task);
@@ -88,16 +179,9 @@ bool start(fiber* task) noexcept {
 void* interrupt(fiber* f, void* error) noexcept {
   void* old = f->pending;
   f->pending = error;
-  if (f->state == fiber_status::parked && !f->waiting->uninterruptible) hub::wake(f, wake::interrupted);
+  if (f->state == fiber_status::parked && may_interrupt(f, *f->waiting)) hub::wake(f, wake::interrupted);
   return old;
 }
-
-void* fiber_take_pending(fiber* f) noexcept {
-  void* p = f->pending;
-  f->pending = nullptr;
-  return p;
-}
-bool fiber_has_pending(const fiber* f) noexcept { return f->pending; }
 
 std::int64_t now_ns() noexcept { return now(); }
 

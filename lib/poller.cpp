@@ -128,14 +128,14 @@ void poller::remove(io_waiter& w) noexcept {
   waiting_--;
 }
 
-bool poller::poll(const timespec* timeout) noexcept {
+bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
   if (!open()) {
     // No descriptors left, so nobody waits for one; and nobody can ring, so naps are short.
     timespec nap{.tv_sec = 0, .tv_nsec = 5'000'000};
     if (timeout && timeout->tv_sec == 0 && timeout->tv_nsec < nap.tv_nsec) nap = *timeout;
-    return sys::call(SYS_ppoll, nullptr, 0, &nap, nullptr, 8) == 0;
+    return sys::call(SYS_ppoll, nullptr, 0, &nap, mask, 8) == 0;
   }
-  int n = sys::epoll_wait(epoll_, events_, sizeof events_ / sizeof *events_, timeout);
+  int n = sys::epoll_wait(epoll_, events_, sizeof events_ / sizeof *events_, timeout, mask);
   if (n == -EINTR) return false;
   if (n < 0) rebuild();
   for (int i = 0; i < n; i++) {

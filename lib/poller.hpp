@@ -34,8 +34,8 @@ class poller {
   // Makes the epoll instance, if there is none yet; false: no descriptors left. interrupt() works from here on.
   bool open() noexcept;
   // Waits for events (null: for ever), and calls wake() for the fibers concerned. Returns false when a signal
-  // ended the wait. May return early; without an epoll instance it just sleeps for a short while.
-  bool poll(const timespec* timeout) noexcept;
+  // ended the wait, with that signal mask if it is not null. May return early; without an epoll instance it just sleeps for a short while.
+  bool poll(const timespec* timeout, const std::uint64_t* mask = nullptr) noexcept;
   // fd is about to be closed: it is taken out of the epoll instance. Any thread.
   void forget(int fd, std::uint32_t generation) noexcept;
   // Wakes everybody whose descriptor has been closed since. Own thread.

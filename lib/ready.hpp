@@ -24,10 +24,11 @@ class ready_queue {
     head_ = start;
     return true;
   }
+  std::size_t room() const noexcept { return ring_.capacity(); }
   bool empty() const noexcept { return count_ == 0; }
   std::size_t size() const noexcept { return count_; }
   void push(fiber* f) noexcept {
-    ring_[(head_ + count_) & mask()] = {f, f->ctx.sp};
+    ring_[(head_ + count_) & mask()] = {f, f->sp};
     count_++;
   }
   fiber* pop() noexcept {
@@ -40,6 +41,15 @@ class ready_queue {
     head_++;
     count_--;
     return f;
+  }
+  // One of those in the queue comes first.
+  void promote(fiber* f) noexcept {
+    std::size_t i = 0;
+    while (i < count_ && ring_[(head_ + i) & mask()].who != f) i++;
+    if (i == count_) return;
+    entry e = ring_[(head_ + i) & mask()];
+    for (; i > 0; i--) ring_[(head_ + i) & mask()] = ring_[(head_ + i - 1) & mask()];
+    ring_[head_ & mask()] = e;
   }
   void clear() noexcept { count_ = 0; }
 

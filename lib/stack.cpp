@@ -18,13 +18,20 @@ int class_of(std::size_t size) noexcept {
   return c;
 }
 
+// What one page of a page table maps. A stack's first pages lie right below the next one's guard page, which takes an
+// entry there as well. Where stacks are so large that each needs a page of the table for itself, their borders are kept
+// away from the borders between those pages, so that both are in the same one.
+constexpr std::size_t table_span = 2 << 20;
+
 // Page-aligned tops would put every fiber's hottest frames into the same cache sets.
 std::size_t colour(std::uint32_t n) noexcept { return (n % 16) * 64; }
 
 }  // namespace
 
 std::size_t stack_pool::default_size() noexcept {
-  static const std::size_t size = [] {
+  static constinit std::atomic<std::size_t> size{0};  // 0: not read yet; by several threads at once is all the same
+  if (std::size_t known = size.load(std::memory_order_relaxed)) return known;
+  auto read = [] {
     const char* s = getenv("TENDRIL_STACK_SIZE");
     if (!s || !*s) return std::size_t(64 * 1024);
     char* end;
@@ -36,8 +43,10 @@ std::size_t stack_pool::default_size() noexcept {
       return std::size_t(64 * 1024);
     }
     return std::size_t(v);
-  }();
-  return size;
+  };
+  std::size_t known = read();
+  size.store(known, std::memory_order_relaxed);
+  return known;
 }
 
 bool stack_pool::guard(std::byte* page) noexcept {
@@ -59,10 +68,12 @@ bool stack_pool::add_region(size_class& c, std::size_t stack_size) noexcept {
   // Where address space is short (ulimit -v, vm.overcommit_memory=2), smaller regions still work.
   for (std::size_t size = region_bytes > stack_size ? region_bytes : stack_size;; size /= 4) {
     if (size < stack_size) size = stack_size;
-    if (void* p = sys::map(size, MAP_NORESERVE | MAP_STACK)) {
-      sys::advise(p, size, MADV_NOHUGEPAGE);  // a touched page must not bring 2 MB
-      regions_[region_count_++] = {p, size};
+    std::size_t slack = stack_size >= table_span ? table_span : 0;
+    if (void* p = sys::map(size + slack, MAP_NORESERVE | MAP_STACK)) {
+      sys::advise(p, size + slack, MADV_NOHUGEPAGE);  // a touched page must not bring 2 MB
+      regions_[region_count_++] = {p, size + slack};
       c.next = static_cast<std::byte*>(p);
+      if (slack) c.next += (table_span / 2 - reinterpret_cast<std::uintptr_t>(p)) % table_span;
       c.end = c.next + size / stack_size * stack_size;
       return true;
     }
@@ -103,7 +114,9 @@ void stack_pool::give_back(const stack& s) noexcept {
   __asan_unpoison_memory_region(s.bottom(), std::size_t(s.top - s.bottom()));
 #endif
   size_class& c = classes_[class_of(s.size)];
-  c.free[c.count++] = s;
+  stack free = s;
+  free.used = true;
+  c.free[c.count++] = free;
 }
 
 bool stack_pool::trim() noexcept {

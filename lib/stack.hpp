@@ -13,6 +13,7 @@ struct stack {
   std::byte* top = nullptr;   // where the first frame goes: a little below the end, see `colour`
   std::uint32_t size = 0;     // from base to the end, a power of two; 0: not one of ours
   bool guarded = false;
+  bool used = false;          // was somebody's before: not all zero
 
   std::byte* bottom() const noexcept { return base + guard_size; }
   bool guards(const void* p) const noexcept {

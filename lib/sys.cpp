@@ -5,10 +5,10 @@
 
 namespace tendril::sys {
 
-int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout) noexcept {
+int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout, const std::uint64_t* mask) noexcept {
   static std::atomic<bool> lacks_pwait2{false};
   if (!lacks_pwait2.load(std::memory_order_relaxed)) {
-    int r = (int)call(SYS_epoll_pwait2, ep, e, n, timeout, 0, 8);
+    int r = (int)call(SYS_epoll_pwait2, ep, e, n, timeout, mask, 8);
     if (r != -ENOSYS && r != -EPERM) return r;  // EPERM: a seccomp filter older than the call
     lacks_pwait2.store(true, std::memory_order_relaxed);
   }
@@ -16,7 +16,7 @@ int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout) noexcept 
   if (timeout) {
     ms = timeout->tv_sec > 2'000'000 ? 2'000'000'000 : timeout->tv_sec * 1000 + (timeout->tv_nsec + 999'999) / 1'000'000;
   }
-  return (int)call(SYS_epoll_pwait, ep, e, n, ms, 0, 8);
+  return (int)call(SYS_epoll_pwait, ep, e, n, ms, mask, 8);
 }
 
 void say_line(const text* pieces, int count) noexcept {

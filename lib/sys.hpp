@@ -70,9 +70,9 @@ inline int epoll_create() noexcept { return (int)call(SYS_epoll_create1, EPOLL_C
 inline int epoll_ctl(int ep, int op, int fd, epoll_event* e) noexcept {
   return (int)call(SYS_epoll_ctl, ep, op, fd, e);
 }
-// Waits at most `timeout` (null: for ever). Kernels before 5.11 lack epoll_pwait2: then in whole
+// Waits at most `timeout` (null: for ever), with that signal mask (null: as it is). Kernels before 5.11 lack epoll_pwait2: then in whole
 // milliseconds, rounded up.
-int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout) noexcept;
+int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout, const std::uint64_t* mask = nullptr) noexcept;
 inline int eventfd() noexcept { return (int)call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
 inline int futex_wait(const void* word, std::uint32_t expected, const timespec* timeout = nullptr) noexcept {

@@ -4,8 +4,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <tendril/posix.hpp>
+#include <tendril/pthread.hpp>
 
-#include "../lib/posix/types.hpp"
+#include "../lib/posix/stdio.hpp"
 
 // The functions have C++ names of their own and get the libc name as their symbol, so that the C library's
 // headers, which declare the same names with attributes of their own, have no say in it.
@@ -35,6 +36,15 @@ VARIADIC_FCNTL(fcntl)
 VARIADIC_FCNTL(fcntl64)
 VARIADIC_FCNTL(__fcntl)
 
+EXPORT int export_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
+EXPORT int export_ioctl(int fd, unsigned long request, ...) {
+  va_list rest;
+  va_start(rest, request);
+  void* argument = va_arg(rest, void*);
+  va_end(rest);
+  return tendril::posix::ioctl(fd, request, argument);
+}
+
 #define VARIADIC_OPEN(name)                                              \
   EXPORT int export_##name(const char* path, int flags, ...) __asm__(#name); \
   EXPORT int export_##name(const char* path, int flags, ...) {             \
@@ -60,6 +70,79 @@ VARIADIC_OPEN(__open64)
   }
 VARIADIC_OPENAT(openat)
 VARIADIC_OPENAT(openat64)
+
+#define VARIADIC_CLONE(name)                                                                               \
+  EXPORT int export_##name(int (*run)(void*), void* stack, int flags, void* argument, ...) __asm__(#name); \
+  EXPORT int export_##name(int (*run)(void*), void* stack, int flags, void* argument, ...) {               \
+    va_list rest;                                                                                          \
+    va_start(rest, argument);                                                                              \
+    pid_t* parent_tid = va_arg(rest, pid_t*);                                                              \
+    void* tls = va_arg(rest, void*);                                                                       \
+    pid_t* child_tid = va_arg(rest, pid_t*);                                                               \
+    va_end(rest);                                                                                          \
+    return tendril::posix::clone(run, stack, flags, argument, parent_tid, tls, child_tid);                 \
+  }
+VARIADIC_CLONE(clone)
+VARIADIC_CLONE(__clone)
+
+// --- what depends on who calls ---
+
+EXPORT int export_pthread_create(pthread_t* id, const pthread_attr_t* attributes, void* (*start)(void*), void* argument)
+    __asm__("pthread_create");
+EXPORT int export_pthread_create(pthread_t* id, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {
+  return tendril::posix::pthread_create(id, attributes, start, argument, __builtin_return_address(0));
+}
+
+// Six arguments, passed on whether they are there or not.
+EXPORT long export_syscall(long number, ...) __asm__("syscall");
+EXPORT long export_syscall(long number, ...) {
+  va_list rest;
+  va_start(rest, number);
+  long a[6];
+  for (long& each : a) each = va_arg(rest, long);
+  va_end(rest);
+  return tendril::posix::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+// --- printf and scanf ---
+
+#define VARIADIC_STREAM(name, parameters, last, call)         \
+  EXPORT int export_##name parameters __asm__(#name);         \
+  EXPORT int export_##name parameters {                       \
+    va_list rest;                                             \
+    va_start(rest, last);                                     \
+    int r = tendril::posix::call;                             \
+    va_end(rest);                                             \
+    return r;                                                 \
+  }
+VARIADIC_STREAM(printf, (const char* format, ...), format, vprintf(format, rest))
+VARIADIC_STREAM(__printf_chk, (int flag, const char* format, ...), format, __vprintf_chk(flag, format, rest))
+VARIADIC_STREAM(fprintf, (FILE * f, const char* format, ...), format, vfprintf(f, format, rest))
+VARIADIC_STREAM(__fprintf_chk, (FILE * f, int flag, const char* format, ...), format, __vfprintf_chk(f, flag, format, rest))
+VARIADIC_STREAM(dprintf, (int fd, const char* format, ...), format, vdprintf(fd, format, rest))
+VARIADIC_STREAM(__dprintf_chk, (int fd, int flag, const char* format, ...), format, __vdprintf_chk(fd, flag, format, rest))
+VARIADIC_STREAM(wprintf, (const wchar_t* format, ...), format, vwprintf(format, rest))
+VARIADIC_STREAM(__wprintf_chk, (int flag, const wchar_t* format, ...), format, __vwprintf_chk(flag, format, rest))
+VARIADIC_STREAM(fwprintf, (FILE * f, const wchar_t* format, ...), format, vfwprintf(f, format, rest))
+VARIADIC_STREAM(__fwprintf_chk, (FILE * f, int flag, const wchar_t* format, ...), format, __vfwprintf_chk(f, flag, format, rest))
+VARIADIC_STREAM(scanf, (const char* format, ...), format, vscanf(format, rest))
+VARIADIC_STREAM(__isoc99_scanf, (const char* format, ...), format, __isoc99_vscanf(format, rest))
+VARIADIC_STREAM(fscanf, (FILE * f, const char* format, ...), format, vfscanf(f, format, rest))
+VARIADIC_STREAM(__isoc99_fscanf, (FILE * f, const char* format, ...), format, __isoc99_vfscanf(f, format, rest))
+VARIADIC_STREAM(wscanf, (const wchar_t* format, ...), format, vwscanf(format, rest))
+VARIADIC_STREAM(__isoc99_wscanf, (const wchar_t* format, ...), format, __isoc99_vwscanf(format, rest))
+VARIADIC_STREAM(fwscanf, (FILE * f, const wchar_t* format, ...), format, vfwscanf(f, format, rest))
+VARIADIC_STREAM(__isoc99_fwscanf, (FILE * f, const wchar_t* format, ...), format, __isoc99_vfwscanf(f, format, rest))
+
+EXPORT int export_prctl(int what, ...) __asm__("prctl");
+EXPORT int export_prctl(int what, ...) {
+  va_list rest;
+  va_start(rest, what);
+  unsigned long a[4];
+  for (unsigned long& each : a) each = va_arg(rest, unsigned long);
+  va_end(rest);
+  return tendril::posix::prctl(what, a[0], a[1], a[2], a[3]);
+}
 
 // --- what _FORTIFY_SOURCE compiles calls into: the size of the buffer comes along, and too little of it ends the
 // process as the C library would ---

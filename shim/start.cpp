@@ -4,6 +4,7 @@
 #include <string.h>
 #include <tendril/detail/core.hpp>
 #include <tendril/posix.hpp>
+#include <tendril/pthread.hpp>
 
 // The next definition of a name in the order of loading: the C library's, or that of another preloaded library.
 extern "C" __attribute__((visibility("default"))) void* tendril_shim_next_symbol(const char* name) noexcept {
@@ -12,9 +13,33 @@ extern "C" __attribute__((visibility("default"))) void* tendril_shim_next_symbol
   return p;
 }
 
+// For `tendril doctor`: why threads cannot become fibers with this C library; null: they can.
+extern "C" __attribute__((visibility("default"))) const char* tendril_shim_obstacle() noexcept {
+  return tendril::posix::threads_obstacle();
+}
+
 namespace {
 
-__attribute__((constructor)) void start() {
+using main_function = int (*)(int, char**, char**);
+main_function program_main;
+
+// The value of a variable in the environment that constructors are given; null: it has none.
+const char* value_of(const char* name, char** environment) {
+  std::size_t n = strlen(name);
+  for (char** e = environment; e && *e; e++) {
+    if (strncmp(*e, name, n) == 0 && (*e)[n] == '=') return *e + n + 1;
+  }
+  return nullptr;
+}
+
+// Runs before all other constructors (-z initfirst), the C library's included, so that getenv() does not work yet: no
+// lock must be taken in the C library's way and let go in ours.
+__attribute__((constructor)) void start(int, char**, char** environment) {
+  const char* threads = value_of("TENDRIL_THREADS", environment);
+  if (!threads || strcmp(threads, "kernel") != 0) tendril::posix::threads_become_fibers();
+}
+
+void cooperate_if_asked() {
   const char* cooperate = getenv("TENDRIL_COOPERATE");
   if (cooperate && strcmp(cooperate, "always") == 0) {
     tendril::core::fiber_current();  // the main thread gets its hub
@@ -22,4 +47,20 @@ __attribute__((constructor)) void start() {
   }
 }
 
+int wrapped_main(int argc, char** argv, char** envp) {
+  cooperate_if_asked();
+  return tendril::posix::run_main(program_main, argc, argv, envp);
+}
+
 }  // namespace
+
+// The program's main is called by us, so that pthread_exit() has a frame of ours to end in.
+extern "C" __attribute__((visibility("default"))) int __libc_start_main(main_function main, int argc, char** argv,
+                                                                        void (*init)(), void (*fini)(),
+                                                                        void (*loader_fini)(), void* stack_end) {
+  program_main = main;
+  using start_function = int (*)(main_function, int, char**, void (*)(), void (*)(), void (*)(), void*);
+  auto next = reinterpret_cast<start_function>(tendril_shim_next_symbol("__libc_start_main"));
+  if (!next) abort();
+  return next(wrapped_main, argc, argv, init, fini, loader_fini, stack_end);
+}

@@ -1,7 +1,9 @@
 // The exceptions that Tendril throws.
 #pragma once
 
+#include <cstdint>
 #include <stdexcept>
+#include <system_error>
 
 namespace tendril {
 
@@ -23,6 +25,21 @@ class fiber_error : public error {
 class loop_exit : public error {
  public:
   using error::error;
+};
+
+// Something was waited for too long: thrown by waits with a time-out that have a result to return, and by the scope
+// `timeout`, whose id it then bears. Its code() is std::errc::timed_out. (gevent.Timeout, asyncio.TimeoutError)
+class timeout_error : public std::system_error {
+ public:
+  explicit timeout_error(const char* what = "timed out", std::uint64_t id = 0)
+      : std::system_error(std::make_error_code(std::errc::timed_out)), what_(what), id_(id) {}
+  const char* what() const noexcept override { return what_; }
+  // The timeout that threw it (timeout.hpp); 0: a wait with a time-out of its own.
+  std::uint64_t id() const noexcept { return id_; }
+
+ private:
+  const char* what_;  // a literal
+  std::uint64_t id_;
 };
 
 // Unwinds a fiber; leaving the fiber by it is no error. Deliberately not a std::exception, so that a handler

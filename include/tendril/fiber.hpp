@@ -175,12 +175,9 @@ class fiber : public any_fiber {
   template <class... V>
     requires((std::is_void_v<T> && sizeof...(V) == 0) ||
              (!std::is_void_v<T> && sizeof...(V) <= 1 && std::constructible_from<detail::slot<T>, V...>))
-  T switch_to(V&&... value) const {
+  [[gnu::always_inline]] T switch_to(V&&... value) const {
     detail::slot<T> s(std::forward<V>(value)...);
-    core::message m;
-    m.family = detail::family<T>();
-    m.value = &s;
-    return detail::receive<T>(detail::exchange(core_, m, detail::family<T>()));
+    return detail::exchange<T>(core_, s);
   }
 
   // Raises an exception in this fiber: a suspended one gets it from its switch_to; an unstarted one ends
@@ -190,7 +187,6 @@ class fiber : public any_fiber {
   T throw_(std::exception_ptr e) const {
     if (dead() && detail::is_exit(e)) return switch_to();
     core::message m;
-    m.family = detail::family<T>();
     m.error = &e;
     return detail::receive<T>(detail::exchange(core_, m, detail::family<T>()));
   }

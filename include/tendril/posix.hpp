@@ -8,19 +8,24 @@
 //  - The descriptor's flags are never changed. One that the program made non-blocking gives EAGAIN, as it asked.
 //  - A descriptor that is closed while a fiber waits for it ends the wait with EBADF.
 //  - In a task that was killed, a call that would have to wait fails with ECANCELED; nothing is thrown.
-//  - A signal handler ends a wait of the main fiber with EINTR, by the rules of SA_RESTART (signal(7)); waits of
-//    other fibers go on, but for pause and sigsuspend.
+//  - A signal handler ends a wait of its thread's own fiber (the main one, or one that stands for a thread) with EINTR,
+//    by the rules of SA_RESTART (signal(7)); waits of other fibers go on, but for pause and sigsuspend.
 //  - A call that does not wait may still let others run, once in a while, so that nobody starves.
 //  - Any kernel thread may call them; the fibers that run meanwhile are those of that kernel thread.
 #pragma once
 
+#include <mqueue.h>
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -125,6 +130,8 @@ TENDRIL_API FILE* freopen(const char* path, const char* mode, FILE* f);
 TENDRIL_API int open(const char* path, int flags, mode_t mode = 0);
 TENDRIL_API int openat(int dir, const char* path, int flags, mode_t mode = 0);
 TENDRIL_API int fcntl(int fd, int command, void* argument = nullptr);
+// FIONBIO makes calls on fd non-blocking; the rest is the device's.
+TENDRIL_API int ioctl(int fd, unsigned long request, void* argument = nullptr);
 TENDRIL_API int flock(int fd, int operation);
 TENDRIL_API int lockf(int fd, int command, off_t len);
 TENDRIL_API int fsync(int fd);
@@ -144,6 +151,16 @@ TENDRIL_API int waitid(idtype_t type, id_t id, siginfo_t* info, int options);
 TENDRIL_API int system(const char* command);
 TENDRIL_API FILE* popen(const char* command, const char* mode);
 TENDRIL_API int pclose(FILE* f);
+TENDRIL_API int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
+                            const posix_spawnattr_t* attributes, char* const* argv, char* const* env);
+TENDRIL_API int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
+                             const posix_spawnattr_t* attributes, char* const* argv, char* const* env);
+// A child that shares our memory does not touch our fibers: its calls are the C library's.
+TENDRIL_API int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* parent_tid = nullptr,
+                      void* tls = nullptr, pid_t* child_tid = nullptr);
+// Tells of more (or, below zero, less) children that borrow the calling thread's memory. Not for programs: the shim's
+// vfork() tells it.
+TENDRIL_API void memory_borrowed(int children) noexcept;
 
 // --- pause(2), sigsuspend(2), sigwait(3), sigaction(2) ---
 TENDRIL_API int pause();
@@ -158,6 +175,37 @@ TENDRIL_API sighandler_t signal(int signal, sighandler_t handler);
 TENDRIL_API sighandler_t sysv_signal(int signal, sighandler_t handler);
 TENDRIL_API sighandler_t sigset(int signal, sighandler_t handler);
 TENDRIL_API int siginterrupt(int signal, int interrupts);
+
+// --- pthread_sigmask(3), pthread_kill(3), sigpending(2), sigaltstack(2) ---
+// Each thread has its own mask, pending signals and alternate stack. A signal for the process goes to the main thread,
+// if that lets it through, else to any that does.
+TENDRIL_API int sigprocmask(int how, const sigset_t* set, sigset_t* old);
+TENDRIL_API int pthread_sigmask(int how, const sigset_t* set, sigset_t* old);
+TENDRIL_API int sigpending(sigset_t* set);
+TENDRIL_API int sigaltstack(const stack_t* stack, stack_t* old);
+TENDRIL_API int raise(int signal);
+TENDRIL_API int pthread_kill(pthread_t id, int signal);
+TENDRIL_API int pthread_sigqueue(pthread_t id, int signal, sigval value);
+TENDRIL_API int tgkill(pid_t process, pid_t thread, int signal);
+// SIGEV_THREAD_ID with the gettid() of a thread that is a fiber.
+TENDRIL_API int timer_create(clockid_t clock, sigevent* event, timer_t* timer);
+TENDRIL_API int timer_delete(timer_t timer);
+TENDRIL_API int sighold(int signal);
+TENDRIL_API int sigrelse(int signal);
+TENDRIL_API int sigblock(int mask);
+TENDRIL_API int sigsetmask(int mask);
+TENDRIL_API int siggetmask();
+
+// --- mq_overview(7), msgrcv(2), semop(2) ---
+// Queues of POSIX are polled; those of System V, and their semaphores, wait on helper threads.
+TENDRIL_API int mq_send(mqd_t queue, const char* text, size_t n, unsigned priority);
+TENDRIL_API int mq_timedsend(mqd_t queue, const char* text, size_t n, unsigned priority, const timespec* until);
+TENDRIL_API ssize_t mq_receive(mqd_t queue, char* text, size_t n, unsigned* priority);
+TENDRIL_API ssize_t mq_timedreceive(mqd_t queue, char* text, size_t n, unsigned* priority, const timespec* until);
+TENDRIL_API int msgsnd(int queue, const void* message, size_t n, int flags);
+TENDRIL_API ssize_t msgrcv(int queue, void* message, size_t n, long type, int flags);
+TENDRIL_API int semop(int set, sembuf* operations, size_t n);
+TENDRIL_API int semtimedop(int set, sembuf* operations, size_t n, const timespec* timeout);
 
 // Takes the cooperative path even on kernel threads that have no other fiber: for testing.
 TENDRIL_API void cooperate_always() noexcept;

@@ -10,57 +10,43 @@
 // Every wait in this API is a cancellation point: kill() ends it by throwing fiber_exit (or what kill was
 // given) there. The cooperative POSIX calls (posix.hpp, and those of libc under the shim) never throw, since C
 // code may be waiting in them: in a killed task a call that would have to wait fails with ECANCELED instead,
-// until the next wait of this API throws.
+// until the next wait of this API throws. A destructor may wait while an exception unwinds the task; what would
+// interrupt that wait comes at the next one after.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <functional>
+#include <limits>
 #include <optional>
 #include <ranges>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "detail/outcome.hpp"
 #include "fiber.hpp"
 
 namespace tendril {
 
-using clock = std::chrono::steady_clock;
-
-// A handle of a spawned task with a result of type R. Copies are handles of the same task.
-template <class R>
-class task {
+// A handle of a spawned task, whatever its result. Copies are handles of the same task.
+class any_task {
  public:
-  using result_type = R;
-
   // No task.
-  task() noexcept = default;
+  any_task() noexcept = default;
 
   // Whether this is a handle of some task.
   bool valid() const noexcept { return fiber_.valid(); }
   // Whether the task has ended. Any thread may ask.
-  bool ready() const noexcept { return fiber_.dead(); }
+  bool ready() const noexcept { return valid() && (base()->ended() || fiber_.dead()); }
   // Whether it has ended by returning, or was killed; not by an exception.
-  bool successful() const noexcept { return ready() && !state()->failed(); }
+  bool successful() const noexcept { return ready() && !base()->failed(); }
   // The exception by which it ended, or null.
-  std::exception_ptr exception() const noexcept { return ready() ? state()->failure() : nullptr; }
+  std::exception_ptr exception() const noexcept { return ready() ? base()->failure() : nullptr; }
 
-  // Waits until the task has ended, and returns its result (a reference that lives as long as the task has
-  // handles; void for void). Throws what the task threw; fiber_exit if it was killed; loop_exit if nothing can
-  // ever end it. The result stays there: get() may be called again.
-  // fiber_error: no task, another kernel thread's, or the task itself.
-  std::add_lvalue_reference_t<R> get() const& {
-    wait_for_end(clock::time_point::max());
-    return state()->get();
-  }
-  // On a temporary (spawn(...).get()), the result itself is moved out.
-  R get() && {
-    wait_for_end(clock::time_point::max());
-    if constexpr (std::is_void_v<R>) state()->get();
-    else return std::move(state()->get());
-  }
-
-  // Waits until the task has ended; does not throw what it threw.
-  void join() const { wait_for_end(clock::time_point::max()); }
+  // Waits until the task has ended; does not throw what it threw. loop_exit if nothing can ever end it; fiber_error:
+  // no task, another kernel thread's, or the task itself.
+  [[gnu::always_inline]] void join() const { wait_for_end(detail::never); }
   // The same, for at most `timeout`; returns whether the task has ended.
   template <class Rep, class Period>
   bool join(std::chrono::duration<Rep, Period> timeout) const {
@@ -85,38 +71,146 @@ class task {
     request_kill();
     return is_current() ? (detail::throw_if_interrupted(), false) : join(timeout);
   }
-  // Only asks: the exception is thrown when the task next runs.
+  // Only asks: the exception is thrown when the task next runs. (gevent: kill(block=False))
   void request_kill() const { request_kill(fiber_exit{}); }
   template <class E>
   void request_kill(E&& exception) const {
     check();
-    if (!ready()) detail::interrupt(fiber_.handle(), std::make_exception_ptr(std::forward<E>(exception)));
+    if (ready()) return;
+    if constexpr (std::same_as<std::remove_cvref_t<E>, std::exception_ptr>) {
+      detail::interrupt(fiber_.handle(), std::forward<E>(exception));
+    } else {
+      detail::interrupt(fiber_.handle(), std::make_exception_ptr(std::forward<E>(exception)));
+    }
+  }
+
+  // Has f(task) called, or f(), once the task has ended: on the task's own stack, after everybody who waits for it
+  // was made runnable, in the order of the calls of link; at once if it has ended already. f must not wait (it gets
+  // an error that says so) nor throw (that is reported on stderr). Returns a number for unlink. (gevent: link)
+  template <class F>
+  std::size_t link(F f) const {
+    return add_link(*this, std::move(f), [](const any_task&) { return true; });
+  }
+  // The same, but only if the task ends successfully, as successful() says.
+  template <class F>
+  std::size_t link_value(F f) const {
+    return add_link(*this, std::move(f), [](const any_task& t) { return t.successful(); });
+  }
+  // The same, but only if it ends by an exception.
+  template <class F>
+  std::size_t link_exception(F f) const {
+    return add_link(*this, std::move(f), [](const any_task& t) { return !t.successful(); });
+  }
+  // Takes back a link; returns whether it was still to be called.
+  bool unlink(std::size_t link) const {
+    check();
+    return base()->remove_link(link);
   }
 
   std::string_view name() const noexcept { return fiber_.name(); }
+  void name(const char* n) noexcept { fiber_.name(n); }
   std::uint64_t id() const noexcept { return fiber_.id(); }
   const any_fiber& as_fiber() const noexcept { return fiber_; }
 
-  friend bool operator==(const task& a, const task& b) noexcept { return a.fiber_ == b.fiber_; }
+  friend bool operator==(const any_task& a, const any_task& b) noexcept { return a.fiber_ == b.fiber_; }
 
-  explicit task(any_fiber f) noexcept : fiber_(std::move(f)) {}
+  explicit any_task(any_fiber f) noexcept : fiber_(std::move(f)) {}
 
- private:
-  detail::outcome<R>* state() const noexcept {
-    return static_cast<detail::outcome<R>*>(core::fiber_payload(fiber_.handle()));
+  // For wait() and its kin.
+  bool watch_ready(detail::waiter& w) const {
+    check();
+    return !ready() && base()->watch_ready(w);
+  }
+  void unwatch_ready(detail::waiter& w) const noexcept { base()->unwatch_ready(w); }
+
+ protected:
+  detail::outcome_base* base() const noexcept {
+    return static_cast<detail::outcome_base*>(core::fiber_payload(fiber_.handle()));
   }
   bool is_current() const noexcept { return fiber_.handle() == core::fiber_current(); }
   void check() const {
     if (!fiber_.valid()) throw fiber_error("no task");
     if (!core::fiber_on_this_thread(fiber_.handle())) throw fiber_error("task of another kernel thread");
   }
-  bool wait_for_end(clock::time_point deadline) const {
+  [[gnu::always_inline]] bool wait_for_end(clock::time_point deadline) const {
     check();
-    if (is_current() && !ready()) throw fiber_error("a task cannot wait for its own end");
-    return detail::join(fiber_.handle(), *state(), deadline);
+    if (ready()) return true;
+    if (is_current()) throw fiber_error("a task cannot wait for its own end");
+    return detail::join(fiber_.handle(), *base(), deadline);
+  }
+  template <class Task, class F, class When>
+  static std::size_t add_link(const Task& t, F f, When when) {
+    t.check();
+    detail::outcome_base::callback call = [f = std::move(f), when](core::fiber* self) mutable {
+      Task task(any_fiber::adopt_ref(self));
+      if (!when(task)) return;
+      if constexpr (std::is_invocable_v<F&, const Task&>) f(task);
+      else f();
+    };
+    if (!t.ready()) return t.base()->add_link(std::move(call));
+    t.base()->call_link(call, t.fiber_.handle());
+    return 0;
   }
 
   any_fiber fiber_;
+};
+
+// A handle of a spawned task with a result of type R.
+template <class R>
+class task : public any_task {
+ public:
+  using result_type = R;
+
+  // No task.
+  task() noexcept = default;
+  explicit task(any_fiber f) noexcept : any_task(std::move(f)) {}
+
+  // Waits until the task has ended, and returns its result (a reference that lives as long as the task has
+  // handles; void for void). Throws what the task threw; fiber_exit if it was killed; loop_exit if nothing can
+  // ever end it. The result stays there: get() may be called again.
+  // fiber_error: no task, another kernel thread's, or the task itself.
+  [[gnu::always_inline]] std::add_lvalue_reference_t<R> get() const& {
+    wait_for_end(detail::never);
+    return state()->get();
+  }
+  // On a temporary (spawn(...).get()), the result itself is moved out.
+  [[gnu::always_inline]] R get() && {
+    wait_for_end(detail::never);
+    return take();
+  }
+  // The same, for at most `timeout`; then throws timeout_error, and the task runs on.
+  template <class Rep, class Period>
+  std::add_lvalue_reference_t<R> get(std::chrono::duration<Rep, Period> timeout) const& {
+    if (!wait_for_end(detail::later(timeout))) throw timeout_error("get() of a task timed out");
+    return state()->get();
+  }
+  template <class Rep, class Period>
+  R get(std::chrono::duration<Rep, Period> timeout) && {
+    if (!wait_for_end(detail::later(timeout))) throw timeout_error("get() of a task timed out");
+    return take();
+  }
+
+  // As any_task's; f is given this type of handle.
+  template <class F>
+  std::size_t link(F f) const {
+    return add_link(*this, std::move(f), [](const any_task&) { return true; });
+  }
+  template <class F>
+  std::size_t link_value(F f) const {
+    return add_link(*this, std::move(f), [](const any_task& t) { return t.successful(); });
+  }
+  template <class F>
+  std::size_t link_exception(F f) const {
+    return add_link(*this, std::move(f), [](const any_task& t) { return !t.successful(); });
+  }
+
+ private:
+  friend class any_task;
+  detail::outcome<R>* state() const noexcept { return static_cast<detail::outcome<R>*>(base()); }
+  R take() const {
+    if constexpr (std::is_void_v<R>) state()->get();
+    else return std::move(state()->get());
+  }
 };
 
 // Runs f(args...) in a new task; f and args are moved or copied into it. std::bad_alloc if there is no memory.
@@ -138,20 +232,6 @@ auto spawn(F&& f, A&&... args) {
   return spawn(fiber_options{}, std::forward<F>(f), std::forward<A>(args)...);
 }
 
-// Waits until all tasks of the range have ended; does not throw what they threw.
-template <std::ranges::input_range Tasks>
-void joinall(Tasks&& tasks) {
-  for (auto&& t : tasks) t.join();
-}
-// The same, for at most `timeout`; returns whether all have ended.
-template <std::ranges::input_range Tasks, class Rep, class Period>
-bool joinall(Tasks&& tasks, std::chrono::duration<Rep, Period> timeout) {
-  clock::time_point end = detail::later(timeout);
-  bool all = true;
-  for (auto&& t : tasks) all &= t.join(std::max(end - clock::now(), clock::duration::zero()));
-  return all;
-}
-
 // Suspends the running fiber for at least `d`; 0 or less: yield(). A cancellation point.
 template <class Rep, class Period>
 void sleep(std::chrono::duration<Rep, Period> d) {
@@ -160,6 +240,52 @@ void sleep(std::chrono::duration<Rep, Period> d) {
 // Suspends the running fiber until `t`.
 inline void sleep_until(clock::time_point t) { detail::sleep_until(t); }
 // Lets every other fiber that can run do so once. A cancellation point. (gevent.sleep(0))
-inline void yield() { detail::sleep_until(clock::time_point::min()); }
+[[gnu::always_inline]] inline void yield() { detail::yield(); }
+
+// Runs f(args...) in a new task that begins after `delay`; one that is killed before then never calls f.
+// (gevent.spawn_later)
+template <class Rep, class Period, class F, class... A>
+  requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
+auto spawn_later(std::chrono::duration<Rep, Period> delay, F&& f, A&&... args) {
+  return spawn(
+      [begin = detail::later(delay), call = std::decay_t<F>(std::forward<F>(f))](std::decay_t<A>... bound) mutable {
+        detail::sleep_until(begin);
+        return std::invoke(std::move(call), std::move(bound)...);
+      },
+      std::forward<A>(args)...);
+}
+
+// Waits until all tasks of the range have ended; does not throw what they threw.
+template <std::ranges::input_range Tasks>
+void joinall(Tasks&& tasks) {
+  for (auto&& t : tasks) t.join();
+}
+// The same, for at most `timeout`; returns whether all have ended. (wait.hpp has a joinall with more choices.)
+template <std::ranges::input_range Tasks, class Rep, class Period>
+bool joinall(Tasks&& tasks, std::chrono::duration<Rep, Period> timeout) {
+  clock::time_point end = detail::later(timeout);
+  bool all = true;
+  for (auto&& t : tasks) all &= t.join(std::max(end - clock::now(), clock::duration::zero()));
+  return all;
+}
+
+// Kills all tasks of the range, then waits until all have ended: each gets the exception before the first of them
+// unwinds. The running task, if it is among them, is not waited for: it gets the exception at the end of this call.
+// (gevent.killall)
+template <std::ranges::forward_range Tasks, class E = fiber_exit>
+  requires(!detail::is_duration<E>)
+void killall(Tasks&& tasks, const E& exception = {}) {
+  for (auto&& t : tasks) t.request_kill(exception);
+  for (auto&& t : tasks) {
+    if (t.as_fiber() != current_fiber()) t.join();
+  }
+  detail::throw_if_interrupted();
+}
+// The same with fiber_exit, waiting for at most `timeout`; returns whether all have ended.
+template <std::ranges::forward_range Tasks, class Rep, class Period>
+bool killall(Tasks&& tasks, std::chrono::duration<Rep, Period> timeout) {
+  for (auto&& t : tasks) t.request_kill();
+  return joinall(tasks, timeout);
+}
 
 }  // namespace tendril

@@ -38,6 +38,41 @@ inline void relax() noexcept { __asm__ volatile("yield"); }
 inline constexpr bool signal_needs_restorer = false;
 inline constexpr void (*signal_return)() noexcept = nullptr;
 
+// The thread pointer: where thread-local storage is found.
+inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
+[[gnu::always_inline]] inline void set_thread_pointer(void* p, bool) noexcept {
+  __asm__ volatile("msr tpidr_el0, %0" : : "r"(p) : "memory");
+}
+inline bool thread_pointer_by_instruction(unsigned long) noexcept { return true; }
+
+// How the C library lays a thread out around its thread pointer (TLS variant I): the thread's descriptor before it,
+// the storage above it. The stack and pointer guards are the process's.
+inline constexpr bool descriptor_before_tls = true;
+struct thread_header {
+  int multiple_threads;
+  int in_global_scope;
+};
+inline void fill_thread_header(thread_header& h, const thread_header&) noexcept { h.multiple_threads = 1; }
+inline bool known_thread_header(const thread_header&) noexcept { return true; }
+
+// Whether the code loads a system call's number into x8, and a system call instruction follows soon.
+inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t number) noexcept {
+  const std::uint32_t* words = reinterpret_cast<const std::uint32_t*>(code);
+  for (std::size_t i = 0; i + 16 < size / 4; i++) {
+    if (words[i] != (0xd2800008 | number << 5) && words[i] != (0x52800008 | number << 5)) continue;  // mov x8 or w8
+    for (std::size_t k = 1; k < 12; k++) {
+      if (words[i + k] == 0xd4000001 /* svc #0 */) return true;
+    }
+  }
+  return false;
+}
+
+// Where the code stands that a signal has interrupted.
+template <class Context>
+const void* program_counter(const Context& c) noexcept {
+  return (const void*)c.uc_mcontext.pc;
+}
+
 // The stack pointer of the caller, near enough to compare with a frame address.
 inline const void* stack_pointer() noexcept { return __builtin_frame_address(0); }
 

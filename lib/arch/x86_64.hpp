@@ -32,6 +32,66 @@ __attribute__((naked, noinline)) inline void signal_return() noexcept {
   __asm__ volatile("mov $15, %rax\n\tsyscall");
 }
 
+// The thread pointer: where thread-local storage is found.
+inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
+// `by_instruction`: the kernel lets programs write the register themselves (AT_HWCAP2, bit 1).
+[[gnu::always_inline]] inline void set_thread_pointer(void* p, bool by_instruction) noexcept {
+  if (by_instruction) [[likely]] {
+    __asm__ volatile("wrfsbase %0" : : "r"(p) : "memory");
+    return;
+  }
+  system_call(158 /* arch_prctl */, 0x1002 /* ARCH_SET_FS */, (long)p);
+}
+inline bool thread_pointer_by_instruction(unsigned long hwcap2) noexcept { return hwcap2 & 2; }
+
+// How the C library lays a thread out around its thread pointer (TLS variant II): the storage below it, the thread's
+// descriptor, which begins with what the ABI knows, at it.
+inline constexpr bool descriptor_before_tls = false;
+struct thread_header {
+  void* self;
+  void* dtv;
+  void* descriptor;
+  int multiple_threads;
+  int in_global_scope;
+  std::uintptr_t sysinfo;
+  std::uintptr_t stack_guard;
+  std::uintptr_t pointer_guard;
+  unsigned long unused[2];
+  unsigned int features;
+};
+// Makes the header of a new thread; `mine` is the running thread's.
+inline void fill_thread_header(thread_header& h, const thread_header& mine) noexcept {
+  h.self = h.descriptor = &h;
+  h.multiple_threads = 1;
+  h.sysinfo = mine.sysinfo;
+  h.stack_guard = mine.stack_guard;
+  h.pointer_guard = mine.pointer_guard;
+  h.features = mine.features;
+}
+inline bool known_thread_header(const thread_header& h) noexcept { return h.self == &h && h.descriptor == &h; }
+
+// Whether the code loads a system call's number into a register, and a system call instruction follows soon.
+inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t number) noexcept {
+  const char* end = code + size;
+  for (const char* p = code; (p = static_cast<const char*>(__builtin_memchr(p, int(number & 0xff), std::size_t(end - p))));
+       p++) {
+    std::uint32_t found;
+    if (end - p < 64 || p == code) return false;
+    __builtin_memcpy(&found, p, 4);
+    if (found != number || (static_cast<unsigned char>(p[-1]) & 0xf8) != 0xb8 /* mov imm32, register */) continue;
+    for (int i = 4; i < 48; i++) {
+      if (p[i] == 0x0f && p[i + 1] == 0x05 /* syscall */) return true;
+    }
+  }
+  return false;
+}
+
+// Where the code stands that a signal has interrupted.
+template <class Context>
+const void* program_counter(const Context& c) noexcept {
+  return (const void*)c.uc_mcontext.gregs[16 /* REG_RIP */];
+}
+
 // The stack pointer of the caller, near enough to compare with a frame address.
 inline const void* stack_pointer() noexcept { return __builtin_frame_address(0); }
 

@@ -10,11 +10,9 @@ namespace tendril::posix {
 
 namespace {
 
-constinit std::atomic<bool> always{false};
-
 // Whether a handler with that mark still runs, asked from a frame at `here`. One that was left by siglongjmp is noticed
 // by the stack having shrunk past it, by its mark having been overwritten since, or by our being on another stack.
-__attribute__((no_sanitize("address"))) bool still_runs(const hub::running_handler& h, const char* here) noexcept {
+__attribute__((no_sanitize("address"))) bool still_runs(const core::running_handler& h, const char* here) noexcept {
   constexpr std::ptrdiff_t one_stack = 8 << 20;
   std::ptrdiff_t deeper = reinterpret_cast<const char*>(h.mark) - here;
   if (deeper >= 0 && deeper < one_stack) return *static_cast<const volatile std::uint64_t*>(h.mark) == h.serial;
@@ -38,27 +36,50 @@ int wait_in_kernel(int fd, std::uint32_t events, deadline until) noexcept {
 
 }  // namespace
 
-__attribute__((no_sanitize("address"))) bool in_handler(hub& h) noexcept {
+__attribute__((no_sanitize("address"))) bool in_handler(core::signal_state& s) noexcept {
   const char* here = static_cast<const char*>(arch::stack_pointer());
-  int depth = h.handler_depth;
-  while (depth > 0 && !still_runs(h.handlers[depth - 1], here)) depth--;
-  if (depth != h.handler_depth) h.handler_depth = depth;
+  int depth = s.depth;
+  while (depth > 0 && !still_runs(s.handlers[depth - 1], here)) depth--;
+  if (depth != s.depth) s.depth = depth;
   return depth > 0;
 }
 
+constinit std::atomic<bool> always{false};
+
 void cooperate_always() noexcept { always = true; }
 
+namespace {
+
+bool may_wait_here(fiber* self) noexcept {
+  if (!others_here(self) && self->extra.limit == INT64_MAX) return false;
+  core::signal_state& s = self->storage->signals;
+  return !s.depth || !in_handler(s);
+}
+
+}  // namespace
+
+bool may_wait() noexcept {
+  fiber* self = core::current;
+  return self && may_wait_here(self) && in_hubs_process();
+}
+
+void let_others_run() noexcept {
+  if (!may_wait()) return;
+  int saved = errno;
+  core::yield();
+  errno = saved;
+}
+
 bool cooperative_here(fiber* self) noexcept {
-  hub& h = *hub::of(self);
-  if (h.unfinished == 0 && !always.load(std::memory_order_relaxed)) return false;
-  if (h.handler_depth && in_handler(h)) return false;
-  self->signals_before = h.signals.load(std::memory_order_relaxed);
-  self->norestart_before = h.signals_norestart.load(std::memory_order_relaxed);
+  if (!may_wait_here(self)) return false;
+  forget_signals();
+  core::signal_state& s = self->storage->signals;
   if (self->masked) [[unlikely]] {
     // Its last wait was left by siglongjmp.
     self->masked = false;
-    h.masked--;
+    s.masked--;
   }
+  if (cancel_due()) [[unlikely]] act_on_cancel();
   return true;
 }
 
@@ -67,6 +88,7 @@ namespace {
 // Parks, unless a signal handler has ended the wait already. The caller holds a core::handlers_wait.
 core::wake park_unless_interrupted(const core::wait_info& what, deadline until, on_signal rule) noexcept {
   if (interrupted(rule, what.for_signal)) return core::wake::signal;
+  if (!what.uninterruptible && cancel_due()) return core::wake::interrupted;
   return core::park(until.at, what);
 }
 
@@ -90,13 +112,12 @@ int outcome(core::wake why, const core::wait_info& what, on_signal rule) noexcep
 
 bool copy_in(timespec& to, const timespec* from) noexcept {
   iovec mine{&to, sizeof to}, theirs{const_cast<timespec*>(from), sizeof to};
-  long r = sys::call(SYS_process_vm_readv, my_hub().pid, &mine, 1, &theirs, 1, 0);
+  long r = sys::call(SYS_process_vm_readv, core::current ? my_hub().pid : sys::getpid(), &mine, 1, &theirs, 1, 0);
   if (r == -EFAULT) return false;
   if (r != long(sizeof to)) to = *from;  // forbidden here (seccomp): then a bad pointer crashes
   return true;
 }
 
-bool in_hubs_process() noexcept { return my_hub().pid == sys::getpid(); }
 
 int wait_parked(const core::wait_info& what, deadline until, on_signal rule) noexcept {
   if (!in_hubs_process()) return wait_in_kernel(-1, 0, until);
@@ -175,6 +196,21 @@ deadline socket_deadline(int fd, int option) noexcept {
     return deadline::never();
   }
   return deadline::after(core::now(), t.tv_sec * 1'000'000'000L + t.tv_usec * 1000L);
+}
+
+bool waits_until(int fd, int timeout_option, deadline& until) noexcept {
+  core::descriptor* d = core::descriptors::sees_all_closes() ? core::descriptors::at(fd) : nullptr;
+  std::atomic<std::uint64_t>* known = !d                              ? nullptr
+                                      : timeout_option == SO_SNDTIMEO ? &d->sends_blocking
+                                                                      : &d->receives_blocking;
+  std::uint64_t stamp = d ? core::descriptors::mode_stamp(*d) : 0;
+  if (known && known->load(std::memory_order_relaxed) == stamp) return true;
+  if (!blocks(fd)) return false;
+  if (timeout_option) until = socket_deadline(fd, timeout_option);
+  if (known && timeout_option && until.is_never() && core::descriptors::is_private(fd)) {
+    known->store(stamp, std::memory_order_relaxed);
+  }
+  return true;
 }
 
 file_kind look_up_kind(int fd) noexcept {

@@ -25,21 +25,33 @@ using core::fiber;
 using core::hub;
 
 // Whether the calling fiber should let others run while it waits. False on kernel threads without other
-// fibers, in signal handlers, and in a vfork child: there a call is the C library's.
+// fibers (unless a time-out may end the wait), in signal handlers, and in a vfork child: there a call is the C library's.
 bool cooperative_here(fiber* self) noexcept;
+// Whether there are other fibers that could run.
+extern std::atomic<bool> always;  // or we act as if there were: cooperate_always()
+inline bool others_here(fiber* self) noexcept {
+  return hub::of(self)->unfinished != 0 || always.load(std::memory_order_relaxed);
+}
 inline bool cooperative() noexcept {
   fiber* self = core::current;
   if (!self) [[likely]] return false;
   return cooperative_here(self);
 }
 
-// False in a vfork child, or one made by a bare clone(): it shares our memory, but must not touch our hub.
-bool in_hubs_process() noexcept;
+// The same for calls that are no cancellation points, and that no handler ends.
+bool may_wait() noexcept;
 
-// Whether a signal handler runs on this kernel thread; forgets those that have been left.
-bool in_handler(hub& h) noexcept;
+// Lets other fibers run, for who asks again and again for something that one of them has to do.
+void let_others_run() noexcept;
+
+
+// Whether a signal handler of that thread runs; forgets those that have been left.
+bool in_handler(core::signal_state& s) noexcept;
 
 inline hub& my_hub() noexcept { return *hub::of(core::current); }
+
+// False in a vfork child, or one made by a bare clone(): it shares our memory, but must not touch our hub.
+inline bool in_hubs_process() noexcept { return my_hub().in_own_process(); }
 
 // Reads the program's memory the way the kernel would: false for a bad pointer, which is EFAULT and no crash.
 bool copy_in(timespec& to, const timespec* from) noexcept;
@@ -60,10 +72,21 @@ inline timespec time_left(deadline until) noexcept {
   return {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
 }
 
+// pthread_cancel reached the running thread, in a cancellation point or before: ends it, if it lets that happen, and
+// does not return then. Nothing may be left to do in the frames below the program's. For a killed task (ECANCELED in
+// all else), and where nothing is to be cancelled, does nothing.
+void act_on_cancel() noexcept;
+// Whether it would.
+bool cancel_due() noexcept;
+// Whether the running thread's cancellation is PTHREAD_CANCEL_ASYNCHRONOUS, so that it ends waits that are no
+// cancellation points.
+bool cancels_at_once() noexcept;
+
 // A raw result as libc reports it.
 template <class T = long>
 inline T result(long r) noexcept {
   if (sys::failed(r)) {
+    if (r == -ECANCELED) act_on_cancel();
     errno = int(-r);
     return T(-1);
   }
@@ -80,10 +103,18 @@ enum class on_signal {
 // while the fiber is inside a core::handlers_wait run, and count, when it has left that.
 inline bool interrupted(on_signal rule, bool for_signal = false) noexcept {
   fiber* self = core::current;
-  hub& h = *hub::of(self);
-  if (self != &h.main && !for_signal) return false;
-  return rule == on_signal::always ? h.signals.load(std::memory_order_relaxed) != self->signals_before
-                                   : h.signals_norestart.load(std::memory_order_relaxed) != self->norestart_before;
+  core::signal_state& s = self->storage->signals;
+  if (self != s.owner && !for_signal) return false;
+  return rule == on_signal::always ? s.handled.load(std::memory_order_relaxed) != self->signals_before
+                                   : s.handled_norestart.load(std::memory_order_relaxed) != self->norestart_before;
+}
+
+// A call begins, or a wait that no handler ends: those that have run so far mean nothing to it.
+inline void forget_signals() noexcept {
+  fiber* self = core::current;
+  const core::signal_state& s = self->storage->signals;
+  self->signals_before = s.handled.load(std::memory_order_relaxed);
+  self->norestart_before = s.handled_norestart.load(std::memory_order_relaxed);
 }
 
 // Parks until `fd` may be ready for `events` (EPOLLIN, ...). 0: try again. Otherwise -ETIMEDOUT, -EBADF (closed
@@ -102,6 +133,10 @@ inline bool blocks(int fd) noexcept {
 // The time-out that SO_RCVTIMEO or SO_SNDTIMEO sets, counted from now.
 deadline socket_deadline(int fd, int option) noexcept;
 
+// How long a call on fd may wait, SO_RCVTIMEO or SO_SNDTIMEO (0: neither) considered; false: the program wants none to
+// wait. Mostly known from the last time.
+bool waits_until(int fd, int timeout_option, deadline& until) noexcept;
+
 // Tries until it is not refused (-EAGAIN), waiting in between. `attempt` makes the call without blocking and
 // returns the raw result. -EAGAIN comes back if the program asked for it: by O_NONBLOCK, or by a socket time-out.
 template <class Attempt>
@@ -111,8 +146,8 @@ long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attemp
     my_hub().breathe();
     return r;
   }
-  if (!blocks(fd)) return -EAGAIN;
-  deadline until = timeout_option ? socket_deadline(fd, timeout_option) : deadline::never();
+  deadline until = deadline::never();
+  if (!waits_until(fd, timeout_option, until)) return -EAGAIN;
   on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
   for (;;) {
     int w = wait_for(fd, events, until, rule);

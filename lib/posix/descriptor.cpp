@@ -5,6 +5,7 @@
 #include <linux/close_range.h>
 
 #include "cooperate.hpp"
+#include "stdio.hpp"
 
 namespace tendril::posix {
 
@@ -14,7 +15,7 @@ namespace {
 // whose descriptors are its own).
 bool hubs_concerned() noexcept {
   hub* h = hub::registry.load(std::memory_order_acquire);
-  return h && h->pid == sys::getpid();
+  return h && (core::current ? in_hubs_process() : h->pid == sys::getpid());
 }
 
 // The hub that uses fd for itself, or null: such numbers do not exist for the program.
@@ -101,7 +102,12 @@ void closefrom(int first) {
 int fclose(FILE* f) {
   int fd = hubs_concerned() ? fileno(f) : -1;
   if (fd < 0) return real.fclose(f);
-  return replacing(fd, [&] { return real.fclose(f); });
+  bool written = ready_to_close(f);
+  int error = errno;
+  int r = replacing(fd, [&] { return real.fclose(f); });
+  if (written) return r;
+  errno = error;
+  return EOF;
 }
 
 // (A queue's descriptor is one like any other, on Linux.)
@@ -110,6 +116,7 @@ int mq_close(int queue) { return hubs_concerned() ? posix::close(queue) : real.m
 FILE* freopen(const char* path, const char* mode, FILE* f) {
   int fd = hubs_concerned() ? fileno(f) : -1;
   if (fd < 0) return real.freopen(path, mode, f);
+  ready_to_close(f);
   return replacing(fd, [&] { return real.freopen(path, mode, f); });
 }
 

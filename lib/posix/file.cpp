@@ -2,12 +2,15 @@
 // Both go to helper threads, but for a lock that is free, and so does the opening of a FIFO.
 #include <tendril/posix.hpp>
 
+#include <sys/ioctl.h>
+
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "offload.hpp"
+#include "thread.hpp"
 
 namespace tendril::posix {
 
@@ -35,6 +38,7 @@ int flush(Call call) noexcept {
 }  // namespace
 
 int flock(int fd, int operation) {
+  no_cancellation_point guard;
   if (!cooperative() || (operation & (LOCK_NB | LOCK_UN))) return real.flock(fd, operation);
   long r = sys::call(SYS_flock, fd, operation | LOCK_NB);
   if (r != -EAGAIN) return result<int>(r);
@@ -51,11 +55,20 @@ int lockf(int fd, int command, off_t len) {
 }
 
 int fcntl(int fd, int command, void* argument) {
-  if (command == F_SETFL || !cooperative()) return real.fcntl(fd, command, argument);
-  if (command == F_SETLKW || command == F_OFD_SETLKW) {
-    return result<int>(record_lock(fd, command, static_cast<struct flock*>(argument)));
+  if (command == F_SETFL) {
+    int r = real.fcntl(fd, command, argument);
+    core::descriptors::modes_changed();
+    return r;
   }
-  return real.fcntl(fd, command, argument);
+  bool waits = command == F_SETLKW || command == F_OFD_SETLKW;
+  if (!waits || !cooperative()) return real.fcntl(fd, command, argument);
+  return result<int>(record_lock(fd, command, static_cast<struct flock*>(argument)));
+}
+
+int ioctl(int fd, unsigned long request, void* argument) {
+  int r = real.ioctl(fd, request, argument);
+  if (request == FIONBIO) core::descriptors::modes_changed();
+  return r;
 }
 
 int fsync(int fd) {

@@ -4,7 +4,10 @@
 #include <link.h>
 #include <string.h>
 
+#include <atomic>
 #include <cstdint>
+
+#include "../sys.hpp"
 
 namespace tendril::posix {
 
@@ -48,7 +51,45 @@ int look_into(dl_phdr_info* info, size_t, void* data) {
   return 0;
 }
 
+struct module {
+  const char* address;  // some code of it
+  std::uintptr_t base = 0;
+  const char* code = nullptr;
+  std::size_t size = 0;
+};
+
+int find_module(dl_phdr_info* info, size_t, void* data) {
+  module& m = *static_cast<module*>(data);
+  for (int i = 0; i < info->dlpi_phnum; i++) {
+    const ElfW(Phdr)& p = info->dlpi_phdr[i];
+    const char* start = reinterpret_cast<const char*>(info->dlpi_addr + p.p_vaddr);
+    if (p.p_type != PT_LOAD || !(p.p_flags & PF_X) || m.address < start || m.address >= start + p.p_filesz) continue;
+    m.base = info->dlpi_addr;
+    m.code = start;
+    m.size = p.p_filesz;
+    return 1;
+  }
+  return 0;
+}
+
 }  // namespace
+
+bool waits_inline(const void* address) noexcept {
+  // A few modules make threads; what was found of them stays true while they are loaded.
+  struct known {
+    std::atomic<const char*> code{nullptr};
+    std::atomic<bool> does{false};
+  };
+  static constinit known cache[16];
+  module m{static_cast<const char*>(address)};
+  if (!dl_iterate_phdr(find_module, &m)) return false;
+  known& k = cache[reinterpret_cast<std::uintptr_t>(m.code) / 4096 % 16];
+  if (k.code.load(std::memory_order_acquire) == m.code) return k.does.load(std::memory_order_relaxed);
+  bool does = arch::makes_system_call(m.code, m.size, SYS_futex);
+  k.does.store(does, std::memory_order_relaxed);
+  k.code.store(m.code, std::memory_order_release);
+  return does;
+}
 
 bool program_imports(const char* name) noexcept {
   search s{name, false};

@@ -1,9 +1,13 @@
-// What the program's code calls by name, read from the symbol tables of what is loaded.
+// What the program's code calls: by name, read from the symbol tables of what is loaded, or by itself.
 #pragma once
 
 namespace tendril::posix {
 
 // Whether the program, or a library it has loaded (the C library and we aside), refers to the function `name`.
 bool program_imports(const char* name) noexcept;
+
+// Whether the module (program or library) with the code at `address` makes futex system calls by instructions of its own
+// (libgomp, Go's runtime), which nobody can take over: what its threads wait for, only kernel threads can.
+bool waits_inline(const void* address) noexcept;
 
 }  // namespace tendril::posix

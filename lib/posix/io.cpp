@@ -166,7 +166,8 @@ long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept 
   file_kind kind = kind_of(fd);
   if (kind == file_kind::regular) return write_plain(fd, v, n, at, flags);
   long r = write_nowait(fd, v, n, at, flags);
-  if (r == -EOPNOTSUPP) return write_when_ready(fd, v, n, at, flags);
+  // EPERM: a seccomp filter without pwritev2. (That of a sealed memfd comes the plain way, above.)
+  if (r == -EOPNOTSUPP || r == -EPERM) return write_when_ready(fd, v, n, at, flags);
   if (r < 0 && r != -EAGAIN) return r;
   vector_walk walk(v, n);
   deadline until = deadline::never();

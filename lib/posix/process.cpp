@@ -114,20 +114,23 @@ __attribute__((no_sanitize("enum"))) int waitid(idtype_t type, id_t id, siginfo_
 
 namespace {
 
-// While it lives SIGCHLD is blocked on this kernel thread; the last of several fibers unblocks it.
+// While it lives the thread blocks SIGCHLD; the last of several fibers of one thread unblocks it.
 class child_signal_blocked {
  public:
   child_signal_blocked() noexcept {
     hub& h = my_hub();
-    sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &child, &mask_, 8);
-    if (h.child_signal_blocks++ == 0) h.child_signal_blocked_before = mask_ & child;
-    if (!h.child_signal_blocked_before) mask_ &= ~child;
+    core::signal_state& s = core::current->storage->signals;
+    core::handlers_wait quiet(h);
+    mask_ = h.own_mask();
+    h.set_mask(mask_ | child);
+    if (s.child_signal_blocks++ == 0) s.child_signal_blocked_before = mask_ & child;
+    if (!s.child_signal_blocked_before) mask_ &= ~child;
   }
   ~child_signal_blocked() {
     hub& h = my_hub();
-    if (--h.child_signal_blocks == 0 && !h.child_signal_blocked_before) {
-      sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &child, 0, 8);
-    }
+    core::signal_state& s = core::current->storage->signals;
+    core::handlers_wait quiet(h);
+    if (--s.child_signal_blocks == 0 && !s.child_signal_blocked_before) h.set_mask(h.own_mask() & ~child);
   }
   child_signal_blocked(const child_signal_blocked&) = delete;
   std::uint64_t mask_before() const noexcept { return mask_; }
@@ -170,7 +173,7 @@ int start_shell(const char* command, posix_spawn_file_actions_t* files, const si
   if (reset) posix_spawnattr_setsigdefault(&attributes, reset), flags |= POSIX_SPAWN_SETSIGDEF;
   posix_spawnattr_setflags(&attributes, flags);
   char* const arguments[] = {const_cast<char*>("sh"), const_cast<char*>("-c"), const_cast<char*>(command), nullptr};
-  int r = posix_spawn(pid, "/bin/sh", files, &attributes, arguments, environ);
+  int r = real.posix_spawn(pid, "/bin/sh", files, &attributes, arguments, environ);
   posix_spawnattr_destroy(&attributes);
   return r;
 }
@@ -240,6 +243,29 @@ int pclose(FILE* f) {
   if (e < 0) return result<int>(e);
   if (c.error) errno = c.error;
   return c.status;
+}
+
+// Making a child does not wait, but what it inherits is not private any more.
+int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
+                const posix_spawnattr_t* attributes, char* const* argv, char* const* env) {
+  core::descriptors::shared();
+  return real.posix_spawn(pid, path, actions, attributes, argv, env);
+}
+
+int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
+                 const posix_spawnattr_t* attributes, char* const* argv, char* const* env) {
+  core::descriptors::shared();
+  return real.posix_spawnp(pid, file, actions, attributes, argv, env);
+}
+
+void memory_borrowed(int children) noexcept {
+  core::descriptors::shared();
+  if (core::current) my_hub().borrowers = my_hub().borrowers + children;
+}
+
+int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* parent_tid, void* tls, pid_t* child_tid) {
+  if ((flags & CLONE_VM) && !(flags & CLONE_THREAD)) memory_borrowed(1);
+  return real.clone(run, stack, flags, argument, parent_tid, tls, child_tid);
 }
 
 }  // namespace tendril::posix

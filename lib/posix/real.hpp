@@ -42,8 +42,6 @@ struct real_calls {
 #undef CALL
 #undef ALIAS
 #undef ODD
-  // Not taken over (yet), but not to be called by their names in lib/ either.
-  real_call<int(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)> pthread_create{"pthread_create"};
 };
 
 extern constinit real_calls real;

@@ -5,10 +5,12 @@
 // What sigaction(2) tells the program about its handlers is unchanged.
 #include <tendril/posix.hpp>
 
+#include <string.h>
 #include <sys/signalfd.h>
 #include <ucontext.h>
 
 #include "cooperate.hpp"
+#include "thread.hpp"
 #include "waiters.hpp"
 
 namespace tendril::posix {
@@ -21,6 +23,7 @@ using handler = void (*)(int, siginfo_t*, void*);
 struct installed {
   std::atomic<handler> function{nullptr};
   std::atomic<int> flags{0};
+  std::atomic<std::uint64_t> mask{0};
   std::atomic<bool> wrapped{false};  // it is a handler; else what stands above is the last one, which may yet be called
 };
 constinit installed handlers[_NSIG];
@@ -29,6 +32,27 @@ constinit installed handlers[_NSIG];
 constinit std::atomic<std::uint64_t> interrupting{0};
 
 void note_and_call(int signal, siginfo_t* info, void* where);
+
+std::uint64_t mask_of(const sigset_t& s) noexcept {
+  std::uint64_t m;
+  memcpy(&m, &s, sizeof m);
+  return m;
+}
+
+bool only_faults(int signal) noexcept { return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE; }
+
+// Whether the program has set an alternate stack. Until then its handlers run on none: the one that the kernel may have
+// is ours, for faults, and one for all threads.
+constinit std::atomic<bool> stacks_set{false};
+
+void alternate_stacks_matter_now() noexcept {
+  if (core::alternate_stacks_matter.exchange(true) || !core::current) return;
+  hub& h = my_hub();
+  stack_t has{};
+  if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !h.signal_stack || has.ss_sp != h.signal_stack) return;
+  has.ss_flags = SS_DISABLE;
+  sys::call(SYS_sigaltstack, &has, 0);
+}
 
 // The instruction that was interrupted did it, and would do it again.
 bool is_fault(int signal, const siginfo_t* info) noexcept {
@@ -40,15 +64,34 @@ bool is_fault(int signal, const siginfo_t* info) noexcept {
   }
 }
 
-// The handler has to wait until the fiber has left the runtime: the signal is blocked and sent once more, as it was,
-// so that later it comes with the same information, mask and stack. False: that does not work here.
-bool put_off(hub& h, int signal, siginfo_t* info, void* where) noexcept {
-  std::uint64_t bit = 1ULL << (signal - 1), mask;
-  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &bit, &mask, 8);  // for SA_NODEFER
-  if (sys::call(SYS_rt_tgsigqueueinfo, h.pid, h.tid, signal, info) < 0) {
-    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
-    return false;
+// A signal that this kernel thread's running fiber has caused itself, or that its clock has: it is for that thread.
+bool is_for_running(hub& h, int signal, const siginfo_t* info) noexcept {
+  switch (signal) {
+    case SIGPIPE: case SIGXFSZ:
+      return info->si_pid == h.pid;
+    case SIGPROF: case SIGVTALRM: case SIGABRT:
+      return true;
+    default:
+      if (h.sending_to_self != signal || info->si_pid != h.pid) return false;
+      h.sending_to_self = 0;
+      return true;
   }
+}
+
+// Where the handler of a signal that has come is to run: null: here. `running` blocks what it blocked before.
+core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signal, const siginfo_t* info) noexcept {
+  if (!h.several_threads || is_for_running(h, signal, info)) return nullptr;
+  if (core::thread_storage* directed = wants_timer(*info)) return directed == running ? nullptr : directed;
+  core::thread_storage* main = h.first->storage;
+  core::signal_state& s = main->signals;
+  if (main == running || s.gone || (s.mask & core::signal_bit(signal)) || !h.runs_its_own(*main)) return nullptr;
+  return main;
+}
+
+// The handler has to wait until its thread has left the runtime, or is another thread's. The kernel's one-time handler
+// has been spent by it, and is needed once more.
+bool put_off(hub& h, int signal, const siginfo_t* info, core::thread_storage* target) noexcept {
+  if (!h.put_off(signal, *info, target)) return false;
   if (handlers[signal].flags.load(std::memory_order_relaxed) & SA_RESETHAND) {
     struct sigaction a;
     if (real.sigaction(signal, nullptr, &a) == 0 && a.sa_handler == SIG_DFL) {
@@ -56,35 +99,83 @@ bool put_off(hub& h, int signal, siginfo_t* info, void* where) noexcept {
       real.sigaction(signal, &a, nullptr);
     }
   }
-  sigaddset(&static_cast<ucontext_t*>(where)->uc_sigmask, signal);
-  h.put_off(signal);
   return true;
 }
 
-void note_and_call(int signal, siginfo_t* info, void* where) {
-  installed& h = handlers[signal];
-  handler f = h.function.load(std::memory_order_acquire);
-  fiber* self = core::current;
-  if (!self || !in_hubs_process()) return f(signal, info, where);
-  hub& mine = *hub::of(self);
-  if (mine.inside && !is_fault(signal, info)) {
-    int saved = errno;
-    bool later = put_off(mine, signal, info, where);
-    errno = saved;
-    if (later) return;
+// Runs the program's handler for thread t, on the running stack. `before`: the thread's mask.
+void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, siginfo_t* info, void* where) noexcept {
+  core::signal_state& s = t.signals;
+  in_handler(s);
+  int depth = s.depth;
+  volatile std::uint64_t mark = ++h.handlers_begun * 0x9e3779b97f4a7c15;  // no value that is there by chance
+  if (depth < core::signal_state::most_handlers) {
+    s.handlers[depth] = {const_cast<const std::uint64_t*>(&mark), mark};
+    s.depth = depth + 1;
   }
-  bool restart = h.flags.load(std::memory_order_relaxed) & SA_RESTART;
-  in_handler(mine);
-  int depth = mine.handler_depth;
-  volatile std::uint64_t mark = ++mine.handlers_begun * 0x9e3779b97f4a7c15;  // no value that is there by chance
-  if (depth < hub::most_handlers) {
-    mine.handlers[depth] = {const_cast<const std::uint64_t*>(&mark), mark};
-    mine.handler_depth = depth + 1;
-  }
+  s.unsure = true;
   f(signal, info, where);
   mark = 0;
-  mine.handler_depth = depth;
-  mine.note_signal(restart);
+  s.depth = depth;
+  s.unsure = depth > 0;
+  h.note_handled(t, restart);
+}
+
+void note_and_call(int signal, siginfo_t* info, void* where) {
+  installed& entry = handlers[signal];
+  handler f = entry.function.load(std::memory_order_acquire);
+  int flags = entry.flags.load(std::memory_order_relaxed);
+  fiber* self = core::current;
+  if (!self || !in_hubs_process()) return f(signal, info, where);
+  hub& h = *hub::of(self);
+  int saved = errno;
+  sigset_t& mask_after = static_cast<ucontext_t*>(where)->uc_sigmask;
+  core::thread_storage* t = self->storage;
+  if (h.delivery.signal == signal && !is_fault(signal, info)) {
+    // Sent by run_handlers(), with all else blocked.
+    t = h.delivery.target;
+    h.delivery.signal = 0;
+    memcpy(&mask_after, &h.delivery.mask, sizeof h.delivery.mask);
+    std::uint64_t during = h.delivery.mask | entry.mask.load(std::memory_order_relaxed);
+    if (!(flags & SA_NODEFER)) during |= core::signal_bit(signal);
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &during, 0, 8);
+  } else if (!is_fault(signal, info)) {
+    if (h.inside) {
+      core::thread_storage* target = nullptr;
+      if (h.several_threads) target = is_for_running(h, signal, info) ? t : wants_timer(*info);
+      if (put_off(h, signal, info, target)) return void(errno = saved);
+    } else if (core::thread_storage* other = elsewhere(h, t, signal, info)) {
+      bool later = put_off(h, signal, info, other);
+      if (later) {
+        // At once, before the running thread goes on; which blocks here what it blocked before.
+        std::uint64_t mask = mask_of(mask_after);
+        sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+        h.run_handlers_due();
+        if (other->signals.due) h.step_aside_for(other->signals.owner);
+        return void(errno = saved);
+      }
+    }
+  }
+  core::signal_state& s = t->signals;
+  bool outside = h.inside == 0;
+  if (outside && h.several_threads) {
+    h.inside = 1;
+    h.mask_is(*t, mask_of(mask_after) | entry.mask.load(std::memory_order_relaxed) |
+                      (flags & SA_NODEFER ? 0 : core::signal_bit(signal)));
+    h.inside = 0;
+  }
+  run(h, *t, f, flags & SA_RESTART, signal, info, where);
+  if (!outside || !h.several_threads) return;
+  // What else has come for the thread meanwhile.
+  saved = errno;
+  h.inside = 1;
+  h.mask_is(*t, mask_of(mask_after));
+  h.inside = 0;
+  if (s.due) {
+    std::uint64_t after = mask_of(mask_after);
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &after, 0, 8);
+    if (t == self->storage) h.run_handlers();
+  }
+  errno = saved;
 }
 
 bool is_handler(const struct sigaction& a) noexcept { return a.sa_handler != SIG_DFL && a.sa_handler != SIG_IGN; }
@@ -95,6 +186,7 @@ void as_installed(struct sigaction& a, handler function, int flags, bool wrapped
   else if (a.sa_handler != SIG_DFL || !wrapped) return;
   // Ours, or reset to SIG_DFL by SA_RESETHAND, which leaves the flags.
   if (!(flags & SA_SIGINFO)) a.sa_flags &= ~SA_SIGINFO;
+  a.sa_flags |= flags & SA_ONSTACK;
 }
 
 }  // namespace
@@ -119,8 +211,10 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
   if (wraps) {
     wanted.sa_sigaction = note_and_call;
     wanted.sa_flags |= SA_SIGINFO;
+    if (!only_faults(signal) && !stacks_set.load()) wanted.sa_flags &= ~SA_ONSTACK;
     // First the table: from the system call on the handler may run.
     entry.flags = action->sa_flags;
+    entry.mask = mask_of(action->sa_mask);
     entry.function = action->sa_sigaction;
   }
   int r = real.sigaction(signal, action ? &wanted : nullptr, &before);
@@ -132,9 +226,22 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
     return r;
   }
   if (action) entry.wrapped = wraps;
+  if (wraps && (wanted.sa_flags & SA_ONSTACK) && !only_faults(signal)) alternate_stacks_matter_now();
   as_installed(before, f_before, flags_before, wrapped_before);
   if (old) *old = before;
   return r;
+}
+
+void program_sets_stacks() noexcept {
+  if (stacks_set.exchange(true)) return;
+  for (int s = 1; s < _NSIG; s++) {
+    struct sigaction a;
+    if (only_faults(s) || !(handlers[s].flags.load() & SA_ONSTACK) || real.sigaction(s, nullptr, &a) < 0) continue;
+    if (a.sa_sigaction != note_and_call) continue;
+    a.sa_flags |= SA_ONSTACK;
+    real.sigaction(s, &a, nullptr);
+    alternate_stacks_matter_now();
+  }
 }
 
 namespace {
@@ -182,40 +289,58 @@ sighandler_t sigset(int signal, sighandler_t handler) {
   sigemptyset(&set);
   if (sigaddset(&set, signal) < 0) return SIG_ERR;
   if (handler == SIG_HOLD) {
-    if (sigprocmask(SIG_BLOCK, &set, &before) < 0) return SIG_ERR;
+    if (posix::sigprocmask(SIG_BLOCK, &set, &before) < 0) return SIG_ERR;
     struct sigaction is;
     if (sigismember(&before, signal)) return SIG_HOLD;
     return posix::sigaction(signal, nullptr, &is) < 0 ? SIG_ERR : is.sa_handler;
   }
   struct sigaction a {}, old;
   a.sa_handler = handler;
-  if (posix::sigaction(signal, &a, &old) < 0 || sigprocmask(SIG_UNBLOCK, &set, &before) < 0) return SIG_ERR;
+  if (posix::sigaction(signal, &a, &old) < 0 || posix::sigprocmask(SIG_UNBLOCK, &set, &before) < 0) return SIG_ERR;
   return sigismember(&before, signal) ? SIG_HOLD : old.sa_handler;
 }
 
-int pause() {
-  if (!cooperative()) return real.pause();
+namespace {
+
+int wait_for_handler() noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::signal;
   what.remote = what.interruptible = what.for_signal = true;
+  hub& h = my_hub();
+  bool shares = core::current != core::current->storage->signals.owner;
+  if (shares) h.sharing_waits++;
   int r;
   do r = wait_parked(what, deadline::never(), on_signal::always);
   while (r == 0);
-  return result<int>(r);
+  if (shares) h.sharing_waits--;
+  return r;
+}
+
+// What has been sent to the running thread alone.
+bool take_own(std::uint64_t set, siginfo_t* info, int& signal) noexcept {
+  core::thread_storage& t = *core::current->storage;
+  if (!(t.signals.pending & set)) return false;
+  core::handlers_wait quiet(my_hub());
+  siginfo_t found;
+  if (!my_hub().take_pending(t, set, found)) return false;
+  signal = found.si_signo;
+  if (info) *info = found;
+  return true;
+}
+
+}  // namespace
+
+int pause() {
+  if (!cooperative()) return real.pause();
+  return result<int>(wait_for_handler());
 }
 
 int sigsuspend(const sigset_t* mask) {
   if (!cooperative()) return real.sigsuspend(mask);
   mask_while_waiting masked(mask);
   if (masked.error()) return result<int>(masked.error());
-  core::wait_info what;
-  what.kind = core::wait_kind::signal;
-  what.remote = what.interruptible = what.for_signal = true;
   // A signal that was pending has been handled by now, and ends the wait at once.
-  int r;
-  do r = wait_parked(what, deadline::never(), on_signal::always);
-  while (r == 0);
-  return result<int>(r);
+  return result<int>(wait_for_handler());
 }
 
 int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout) {
@@ -224,13 +349,21 @@ int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout) 
   if (timeout) timeout = &t;
   if (!valid(timeout)) return real.sigtimedwait(set, info, timeout);
   int before = errno;
-  int r = real.sigtimedwait(set, info, &none);
+  int r;
+  if (!sys::readable(set, 8)) return result<int>(-EFAULT);
+  std::uint64_t wanted = mask_of(*set);
+  if (take_own(wanted, info, r)) return r;
+  r = real.sigtimedwait(set, info, &none);
   if (r >= 0 || errno != EAGAIN || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) return r;
   deadline until = time_from_now(timeout);
   long fd = sys::call(SYS_signalfd4, -1, set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
   if (fd < 0) return result<int>(fd);
+  core::signal_state& s = core::current->storage->signals;
   for (;;) {
+    s.awaited = wanted;
     int w = wait_for(int(fd), EPOLLIN, until, on_signal::always);
+    s.awaited = 0;
+    if (take_own(wanted, info, r)) break;
     if (w < 0 && w != -ETIMEDOUT) {
       r = result<int>(w);
       break;

@@ -72,6 +72,7 @@ int sleep_any(clockid_t clock, int flags, const timespec* wanted, timespec* left
     if (n > 0) rest = {.tv_sec = n / 1'000'000'000, .tv_nsec = n % 1'000'000'000};
   }
   if (r == -EINTR && left && !absolute && !copy_out(left, rest)) return EFAULT;
+  if (r == -ECANCELED) act_on_cancel();
   return -r;
 }
 

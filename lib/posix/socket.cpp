@@ -189,7 +189,9 @@ long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
     }
     return sys::call(SYS_accept4, fd, from, len, flags);
   };
-  return until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
+  long made = until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
+  if (made >= 0) core::descriptors::made_private(int(made));
+  return made;
 }
 
 msghdr message_of(iovec& v, void* name, socklen_t len) noexcept {
@@ -207,7 +209,12 @@ bool receives_by_mark(int fd) noexcept { return low_marks.load(std::memory_order
 
 int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
   if (level == SOL_SOCKET && name == SO_RCVLOWAT) low_marks.store(true, std::memory_order_relaxed);
-  return real.setsockopt(fd, level, name, value, n);
+  int r = real.setsockopt(fd, level, name, value, n);
+  // The two forms of each, for 32-bit and 64-bit times.
+  if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == 66 || name == 67)) {
+    core::descriptors::modes_changed();
+  }
+  return r;
 }
 
 ssize_t recv(int fd, void* buf, size_t n, int flags) {

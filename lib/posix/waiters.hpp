@@ -35,24 +35,32 @@ class wait_set {
   core::io_waiter few_[8];
 };
 
-// While it lives, the kernel thread has another signal mask (ppoll, pselect, epoll_pwait, sigsuspend). The last of
-// several fibers that do this at once restores what was there before the first. A pending signal that the mask lets
+// While it lives, the thread has another signal mask (ppoll, pselect, epoll_pwait, sigsuspend). The last of several
+// fibers that do this at once for one thread restores what was there before the first. A pending signal that the mask lets
 // through is handled at once, and interrupted() knows.
 class mask_while_waiting {
  public:
   explicit mask_while_waiting(const sigset_t* mask) noexcept {
     if (!mask) return;
     hub& h = my_hub();
-    // Counted first: a handler may run before the next line, and never come back.
+    core::signal_state& s = core::current->storage->signals;
+    if (!sys::readable(mask, 8)) {
+      error_ = -EFAULT;
+      return;
+    }
+    core::handlers_wait quiet(h);
     set_ = core::current->masked = true;
-    if (h.masked++ == 0) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, 0, &h.mask_before, 8);
-    error_ = int(sys::call(SYS_rt_sigprocmask, SIG_SETMASK, mask, 0, 8));
+    if (s.masked++ == 0) s.mask_before = h.own_mask();
+    std::uint64_t wanted;
+    __builtin_memcpy(&wanted, mask, sizeof wanted);
+    h.set_mask(wanted);
   }
   ~mask_while_waiting() {
     if (!set_) return;
-    hub& h = my_hub();
+    core::signal_state& s = core::current->storage->signals;
+    core::handlers_wait quiet(my_hub());
     core::current->masked = false;
-    if (--h.masked == 0) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &h.mask_before, 0, 8);
+    if (--s.masked == 0) my_hub().set_mask(s.mask_before);
   }
   mask_while_waiting(const mask_while_waiting&) = delete;
   int error() const noexcept { return error_; }  // -EFAULT

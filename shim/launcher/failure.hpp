@@ -1,4 +1,4 @@
-// Why the launcher gives up: one line for standard error, and the exit status, which is env(1)'s.
+// What the launcher has to say on standard error, and the exit status when it gives up, which is env(1)'s.
 #pragma once
 
 #include <string>
@@ -15,6 +15,9 @@ struct failure {
   int status;
   std::string message;
 };
+
+// Writes the text on standard error as one line, whatever stands in the names of files.
+void tell(const std::string& text);
 
 // The status env(1) gives when exec fails with this errno.
 failure exec_failure(const std::string& subject, int error);

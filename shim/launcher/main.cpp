@@ -1,7 +1,6 @@
 // The command `tendril`. Each subcommand is a file of its own; here is only what they share: which words are
 // Tendril's and which the program's, help, version, and how failures are told.
 #include <string.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
@@ -9,6 +8,7 @@
 #include <tendril/version.hpp>
 #include <vector>
 
+#include "doctor.hpp"
 #include "failure.hpp"
 #include "run.hpp"
 
@@ -79,6 +79,7 @@ int start(char** argv) {
   tendril.set_version_flag("--version", "tendril " TENDRIL_VERSION, "Print the version and exit");
   tendril.footer("'tendril COMMAND --help' says more about a command.");
   run_command run(tendril);
+  doctor_command doctor(tendril);
 
   auto [ours, programs] = split(tendril, argv);
   try {
@@ -88,22 +89,8 @@ int start(char** argv) {
     throw failure{own_failure, e.what()};
   }
   if (run.chosen()) return run(programs);
+  if (doctor.chosen()) return doctor(programs);
   throw failure{own_failure, "no command given" + hint(tendril)};
-}
-
-// As one line, whatever stands in the names of files.
-int tell(const failure& f) {
-  std::string line = "tendril: ";
-  for (unsigned char c : f.message) {
-    constexpr char digits[] = "0123456789abcdef";
-    if (c >= ' ' && c != 0x7f)
-      line += (char)c;
-    else
-      line += {'\\', 'x', digits[c >> 4], digits[c & 15]};
-  }
-  line += '\n';
-  [[maybe_unused]] ssize_t ignored = write(STDERR_FILENO, line.data(), line.size());
-  return f.status;
 }
 
 }  // namespace
@@ -117,8 +104,10 @@ int main(int, char** argv) {
     if (!std::cout.flush()) throw failure{own_failure, "cannot write to standard output"};
     return status;
   } catch (const failure& f) {
-    return tell(f);
+    tell(f.message);
+    return f.status;
   } catch (const std::exception& e) {
-    return tell({own_failure, e.what()});
+    tell(e.what());
+    return own_failure;
   }
 }

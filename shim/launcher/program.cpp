@@ -92,16 +92,15 @@ std::string search_path(const std::string& name) {
 
 void look_at_elf(program& p, const std::string& subject, int fd, const struct stat& st) {
   elf_file elf = read_elf(fd);
-  auto hinders = [&](const std::string& why, preload_for reach, bool runs_without) {
+  auto hinders = [&](const std::string& why, preload_for reach, bool may_run) {
     p.obstacle = subject + ": " + why;
     p.reach = reach;
-    p.runs_without = runs_without;
+    p.may_run = may_run;
   };
   if (!elf.damage.empty()) return hinders("not a valid ELF file: " + elf.damage, preload_for::nobody, false);
   if (!elf.foreign.empty()) {
-    // An x86_64 kernel runs i386 programs; others may have an emulator registered.
-    bool runs = elf.foreign == "32-bit i386";
-    return hinders("built for " + elf.foreign + ", and the shim is not", preload_for::nobody, runs);
+    // An x86_64 kernel runs i386 programs; for others an emulator may be registered.
+    return hinders("built for " + elf.foreign + ", and the shim is not", preload_for::nobody, true);
   }
   if (!elf.entry || (elf.type != ET_EXEC && elf.type != ET_DYN)) {
     return hinders("an ELF file, but not a program", preload_for::nobody, false);
@@ -122,6 +121,7 @@ void look_at_elf(program& p, const std::string& subject, int fd, const struct st
     return hinders("made for another C library (its dynamic loader is " + elf.loader + ")",
                    preload_for::nobody, true);
   }
+  p.loader = elf.loader;
 }
 
 void look_at(program& p, const std::string& path, const std::string& subject, int scripts) {
@@ -129,6 +129,7 @@ void look_at(program& p, const std::string& path, const std::string& subject, in
   refusal r = why_not_executable(path.c_str(), st);
   if (r.error) refuse(subject, r);
 
+  p.file = path;
   file f(path.c_str());
   if (!f.is_open() && errno != EACCES) throw failure{cannot_execute, subject + ": " + strerror(errno)};
   char start[script_line_limit];

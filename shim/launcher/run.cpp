@@ -4,12 +4,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <iostream>
-#include <optional>
-#include <utility>
+#include <tendril/detail/notice.hpp>
 #include <vector>
 
+#include "doctor.hpp"
 #include "failure.hpp"
 #include "preload.hpp"
 #include "program.hpp"
@@ -17,51 +16,6 @@
 namespace tendril::launcher {
 
 namespace {
-
-constexpr std::uint64_t smallest_stack = 16 << 10;
-constexpr std::uint64_t largest_stack = 1 << 30;
-
-std::optional<std::uint64_t> bytes(std::string_view text) {
-  std::uint64_t n = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  std::string_view unit = text.substr((std::size_t)(end - text.data()));
-  if (error != std::errc() || unit.size() > 1 || n > largest_stack) return std::nullopt;
-  switch (unit.empty() ? 'b' : unit[0]) {
-    case 'b':
-      return n;
-    case 'k':
-    case 'K':
-      return n << 10;
-    case 'm':
-    case 'M':
-      return n << 20;
-    case 'g':
-    case 'G':
-      return n << 30;
-    default:
-      return std::nullopt;
-  }
-}
-
-std::string check_threads(const std::string& value) {
-  if (value == "kernel") return {};
-  if (value == "fibers") return "'fibers' is not available yet; 'kernel' is";
-  return "must be 'kernel', not '" + value + "'";
-}
-
-std::string check_cooperate(const std::string& value) {
-  return value == "auto" || value == "always" ? "" : "must be 'auto' or 'always', not '" + value + "'";
-}
-
-// The shim reads plain bytes.
-std::string to_bytes(std::string& value) {
-  auto n = bytes(value);
-  if (!n || *n < smallest_stack || *n > largest_stack) {
-    return "must be a size from 16k to 1024m, not '" + value + "'";
-  }
-  value = std::to_string(*n);
-  return {};
-}
 
 [[noreturn]] void execute(const program& p, char** argv) {
   execve(p.path.c_str(), argv, environ);
@@ -83,9 +37,13 @@ constexpr char notes[] =
     "\n"
     "The shim cannot get into a program that is statically linked, setuid, or made for another architecture "
     "or\n"
-    "C library: that is an error. With an explicit --threads=kernel such a program is simply executed "
-    "instead,\n"
-    "since a program without fibers behaves then exactly as it does without Tendril.\n"
+    "C library. Such a program is executed without it, its threads being the kernel's; so are the threads of "
+    "a\n"
+    "program whose C library or whose own system calls leave no other way. One line says so and why, but "
+    "only\n"
+    "if standard error is a terminal, or with --explain: scripts and logs see exactly what the program "
+    "writes.\n"
+    "'tendril doctor PROGRAM' tells it beforehand.\n"
     "\n"
     "The exit status is the program's, or 125 if the launcher fails, 126 if the program cannot be executed,\n"
     "127 if it is not found.\n";
@@ -93,47 +51,37 @@ constexpr char notes[] =
 }  // namespace
 
 run_command::run_command(CLI::App& tendril)
-    : command_(tendril.add_subcommand("run", "Run a program, with its blocking calls made cooperative.")) {
+    : command_(tendril.add_subcommand("run", "Run a program, its blocking calls made cooperative.")) {
   command_->footer(notes);
-  auto option = [&](const char* name, std::string& value, const char* text, const char* variable,
-                    const char* help) {
-    return command_->add_option(name, value, help)->option_text(text)->envname(variable)->take_last();
-  };
-  option("--threads", threads_, "=MODE", "TENDRIL_THREADS",
-         "kernel: threads stay threads of the kernel, beside\n"
-         "the fibers (the default, and all there is so far)")
-      ->check(CLI::Validator(check_threads, {}));
-  option("--stack-size", stack_size_, "=SIZE", "TENDRIL_STACK_SIZE", "Size of a fiber's stack, 16k to 1024m")
-      ->transform(CLI::Validator(to_bytes, {}));
-  option("--cooperate", cooperate_, "=WHEN", "TENDRIL_COOPERATE",
-         "auto: the main thread waits in the hub only when\n"
-         "there are fibers to run meanwhile (the default)\n"
-         "always: even when there are none, for tests")
-      ->check(CLI::Validator(check_cooperate, {}));
+  options_.add_to(*command_);
+  command_->add_flag(
+      "--explain", explain_,
+      "First tell on standard error what is taken over, as\n'tendril doctor' does, and later what is not\n[" +
+          std::string(explain_variable) + "]");
   command_->add_flag("--print-env", print_env_, "Print the variables that would be set; run nothing");
 }
 
 int run_command::operator()(char** argv) const {
-  std::vector<std::pair<const char*, std::string>> variables;
-  auto pass_on = [&](const char* name, const std::string& value) {
-    if (!value.empty()) variables.emplace_back(name, value);
-  };
-  pass_on("TENDRIL_THREADS", threads_);
-  pass_on("TENDRIL_STACK_SIZE", stack_size_);
-  pass_on("TENDRIL_COOPERATE", cooperate_);
+  auto variables = options_.variables();
+  if (explain_) variables.emplace_back(explain_variable, "1");
   std::string preload = preload_list(find_preload_library());
 
   if (print_env_) {
-    pass_on("LD_PRELOAD", preload);
+    variables.emplace_back("LD_PRELOAD", preload);
     for (auto& [name, value] : variables) std::cout << name << '=' << value << '\n';
     return 0;
   }
   if (!*argv) throw failure{own_failure, "run: no program given (see 'tendril run --help')"};
   program p = find_program(*argv);
-  if (!p.obstacle.empty() && threads_ != "kernel") {
-    throw failure{cannot_execute, p.obstacle + (p.runs_without ? " (--threads=kernel runs it without)" : "")};
+  if (explain_) examine(p, options_).print(STDERR_FILENO);
+  if (!p.obstacle.empty()) {
+    if (!p.may_run) throw failure{cannot_execute, p.obstacle};
+    // Whoever asks for the kernel's threads gets them, one way or the other.
+    if (!explain_ && !options_.kernel_threads() && notices_wanted()) {
+      tell(p.obstacle + "; it runs without, its threads being the kernel's");
+    }
   }
-  if (p.reach != preload_for::nobody) pass_on("LD_PRELOAD", preload);
+  if (p.reach != preload_for::nobody) variables.emplace_back("LD_PRELOAD", preload);
   for (auto& [name, value] : variables) setenv(name, value.c_str(), 1);
   execute(p, argv);
 }

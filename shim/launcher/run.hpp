@@ -2,7 +2,8 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <string>
+
+#include "options.hpp"
 
 namespace tendril::launcher {
 
@@ -17,8 +18,8 @@ class run_command {
 
  private:
   CLI::App* command_;
-  std::string threads_, stack_size_, cooperate_;
-  bool print_env_ = false;
+  options options_;
+  bool explain_ = false, print_env_ = false;
 };
 
 }  // namespace tendril::launcher

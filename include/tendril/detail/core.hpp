@@ -4,6 +4,7 @@
 // neither into a C program. So it only reports; the headers, compiled into the program, throw.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -11,7 +12,9 @@
 
 namespace tendril::core {
 
-struct fiber;  // lib/fiber.hpp
+struct fiber;           // lib/fiber.hpp
+struct fiber_home;      // lib/fiber.hpp
+struct thread_storage;  // lib/tls.hpp
 
 // Why a parked fiber runs again.
 enum class wake : std::uint8_t {
@@ -25,12 +28,27 @@ enum class wake : std::uint8_t {
 
 // What one fiber hands to another in an explicit switch. Lives in the sender's frame or payload until read.
 struct message {
-  const void* family = nullptr;  // which type `value` points to
+  const void* family = nullptr;  // which type `value` points to; null: not a value
   void* value = nullptr;
   void* error = nullptr;  // a std::exception_ptr to rethrow, or null
   bool exit = false;      // fiber_exit is to be thrown
+  bool unsettled = false;  // settle() is due as soon as the message has been read
   void* instead = nullptr;  // a new std::exception_ptr of the trace callback, to rethrow in place of all that
 };
+
+// What a switch brings back when it returns, from whoever switched here. Each function that gives one has a second
+// half, to be called with it at once and on the same fiber.
+//
+// The halves are apart because a processor predicts where a function returns to by who called last. After a switch
+// that was another fiber, so each return costs more than the whole switch. The first half ends in a tail call of the
+// switch, which comes back straight to the caller; the second one returns as usual.
+struct arrival {
+  void* context;  // where `from` stands now; without a switch, the reason
+  void* from;     // the fiber that switched here, perhaps with look_back_bit; null: there was no switch
+};
+// In arrival::from: there is more to do than a plain arrival does. It ended, say, or somebody traces.
+inline constexpr std::uintptr_t look_back_bit = 1;
+inline bool is_plain(void* from) noexcept { return from && !(reinterpret_cast<std::uintptr_t>(from) & look_back_bit); }
 
 // What a fiber does. `run` gets the first message and returns the last one, which must outlive the fiber's
 // stack (it lives in the payload); a task returns null.
@@ -51,17 +69,85 @@ struct fiber_options {
 
 enum class fiber_status : std::uint8_t { fresh, switched, running, parked, ready, finished };
 
+// What the headers keep with a fiber. Belongs to its own kernel thread.
+struct fiber_extra {
+  std::int64_t limit = INT64_MAX;   // a wait that lasts until then ends with `interrupted`
+  void* limits = nullptr;           // whose limit that is: detail::time_limit*
+  unsigned shields = 0;             // while not 0, nothing interrupts a wait
+  const char* forbidden = nullptr;  // who runs here and may not wait: each wait ends with `interrupted` at once
+  void* locals = nullptr;           // fiber-local values, dropped at the latest with the fiber
+  void (*drop_locals)(void* locals) noexcept = nullptr;
+};
+
+// --- what the headers see of lib/'s own structures: enough to switch plainly without a call ---
+
+// The C++ run-time's per-thread exception state (Itanium C++ ABI 2.2.2): which exceptions are being handled,
+// and how many thrown ones are not caught yet. Each fiber has its own: one that leaves with some takes it along, so
+// during a switch there is none.
+struct eh_state {
+  void* caught = nullptr;
+  unsigned int uncaught = 0;
+  bool none() const noexcept { return !caught && !uncaught; }
+};
+
+// A fiber's state. Its own kernel thread writes it; any may ask whether a fiber has ended, and then read what it
+// left behind.
+class status_cell {
+ public:
+  operator fiber_status() const noexcept { return value_.load(std::memory_order_acquire); }
+  void operator=(fiber_status s) noexcept { value_.store(s, std::memory_order_release); }
+
+ private:
+  std::atomic<fiber_status> value_{fiber_status::fresh};
+};
+
+// What the fibers of one kernel thread share (lib/fiber.hpp: fiber_home).
+struct home_head {
+  arrival (*jump)(void* to, void* cargo) noexcept = nullptr;  // jump_fcontext
+  // How deep the running fiber is in the runtime: signal handlers are put off meanwhile (lib/hub.hpp: handlers_wait).
+  volatile int inside = 0;
+  std::uint32_t unusual = 0;                // not 0: no switch is plain. Somebody traces, or a sanitizer has to hear of it
+  volatile bool handlers_are_due = false;   // the running fiber has to look, when it leaves the runtime
+  fiber* leftover = nullptr;                // finished, or suspended and held by nobody: see settle()
+};
+
+// A fiber (lib/fiber.hpp).
+struct fiber_head {
+  void* sp = nullptr;                 // where it stands, unless it runs
+  void* value = nullptr;              // what a plain switch brought (not beside `awaits`: one wide store of both is slow)
+  fiber_home* home = nullptr;
+  thread_storage* storage = nullptr;  // its thread-local storage: which thread the C library takes it for
+  eh_state* exceptions = nullptr;     // the run-time's, of that storage
+  const void* awaits = nullptr;       // the family of the value it waits for in an explicit switch, or null
+  void* pending = nullptr;            // a std::exception_ptr*, see interrupt
+  void* payload_at = nullptr;
+  status_cell state;
+  bool orphan = false;                // lost its last handle while it ran: unwound as soon as it is suspended
+  wake woken = wake::unparked;        // how its last wait has ended
+  fiber_extra extra;
+};
+inline fiber_head& head(fiber* f) noexcept { return *reinterpret_cast<fiber_head*>(f); }
+inline const fiber_head& head(const fiber* f) noexcept { return *reinterpret_cast<const fiber_head*>(f); }
+inline home_head& head(fiber_home* h) noexcept { return *reinterpret_cast<home_head*>(h); }
+
+// Who is running: the one variable with per-thread meaning. Null on kernel threads without fibers.
+extern TENDRIL_API __thread fiber* current __attribute__((tls_model("initial-exec")));
+
 // A new fiber with room for `payload_size` bytes at fiber_payload(); one reference; null: no memory.
 TENDRIL_API fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept;
-TENDRIL_API void* fiber_payload(fiber* f) noexcept;
+// The same for a task that is to be started at once: with its stack, and on it.
+TENDRIL_API fiber* task_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept;
+inline void* fiber_payload(fiber* f) noexcept { return head(f).payload_at; }
 TENDRIL_API void fiber_ref(fiber* f) noexcept;
 // The last reference to a suspended fiber unwinds it with fiber_exit, here if this is its kernel thread.
 TENDRIL_API void fiber_unref(fiber* f) noexcept;
 // The running fiber; on a kernel thread that never had one, its main fiber is made.
-TENDRIL_API fiber* fiber_current() noexcept;
-TENDRIL_API bool fiber_on_this_thread(const fiber* f) noexcept;
-TENDRIL_API fiber_status fiber_state(const fiber* f) noexcept;
-TENDRIL_API const void* fiber_awaits(const fiber* f) noexcept;
+TENDRIL_API fiber* make_current() noexcept;
+inline fiber* fiber_current() noexcept { return current ? current : make_current(); }
+inline bool fiber_on_this_thread(const fiber* f) noexcept { return head(f).home == head(fiber_current()).home; }
+inline fiber_status fiber_state(const fiber* f) noexcept { return head(f).state; }
+inline const void* fiber_awaits(const fiber* f) noexcept { return head(f).awaits; }
+inline fiber_extra& fiber_extras(fiber* f) noexcept { return head(f).extra; }
 TENDRIL_API bool fiber_is_main(const fiber* f) noexcept;
 TENDRIL_API fiber* fiber_parent(const fiber* f) noexcept;
 TENDRIL_API void fiber_set_parent(fiber* f, fiber* parent) noexcept;
@@ -71,12 +157,47 @@ TENDRIL_API const char* fiber_name(const fiber* f) noexcept;
 TENDRIL_API void fiber_set_name(fiber* f, const char* name) noexcept;
 TENDRIL_API std::uint64_t fiber_id(const fiber* f) noexcept;
 
-// Runs `to`, which is fresh or suspended by a switch of its own, until somebody switches back here; returns
-// their message, null if there is no memory for a stack. The message lives in the sender: read it, then settle().
-TENDRIL_API message* fiber_switch(fiber* to, message* m, const void* awaits) noexcept;
+// Why a fiber cannot be switched to.
+enum class refusal : std::uintptr_t { no_memory, other_thread, in_hub, other_family };
+
+// Runs `to`, or its first living ancestor, until somebody switches back here; meanwhile the running fiber waits for a
+// value of the family. Without a switch the arrival's context is a refusal.
+TENDRIL_API arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept;
+// The second half: the message that has come. It lives in the sender: read it, then settle(). A plain switch brings
+// none: then `plain` is filled in.
+TENDRIL_API message* fiber_arrived(void* context, void* from, message* plain) noexcept;
 // Ends the fiber that control came from if it has finished, and unwinds it if nobody holds it any more. Called
 // by whoever was switched to (a fresh fiber too) as soon as the message was read.
 TENDRIL_API void settle() noexcept;
+
+// The same where there is nothing to look after: `to` waits for a value of this very family, nobody traces, no
+// exception is being handled, and so on. Inline, for then the jump's own return is the only one.
+[[gnu::always_inline]] inline bool switches_plainly(const fiber_head& self, const fiber_head& to,
+                                                    const void* family) noexcept {
+  return to.awaits == family && to.storage == self.storage && head(self.home).inside == 0 && head(self.home).unusual == 0 &&
+         !self.orphan && self.exceptions->none();
+}
+[[gnu::always_inline]] inline arrival switch_plainly(fiber_head& self, fiber_head& to, void* value,
+                                                     const void* family) noexcept {
+  head(self.home).inside = 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  self.state = fiber_status::switched;
+  self.awaits = family;
+  to.state = fiber_status::running;
+  to.awaits = nullptr;
+  to.value = value;
+  current = reinterpret_cast<fiber*>(&to);
+  return head(self.home).jump(to.sp, &self);
+}
+TENDRIL_API void run_handlers_due() noexcept;
+// The second half, if is_plain(from): the value, which lives in the sender.
+[[gnu::always_inline]] inline void* arrived_plainly(fiber_head& self, void* context, void* from) noexcept {
+  head(static_cast<fiber*>(from)).sp = context;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  head(self.home).inside = 0;
+  if (head(self.home).handlers_are_due) [[unlikely]] run_handlers_due();
+  return self.value;
+}
 
 // Called after each switch, on the fiber that was switched to. Returns null, or a new std::exception_ptr: that
 // ends the tracing and comes out of the next explicit switch.
@@ -94,6 +215,7 @@ enum class wait_kind : std::uint8_t {
 struct wait_info {
   wait_kind kind = wait_kind::other;
   bool remote = false;         // another kernel thread, or the system, may end this wait
+  bool shared = false;         // another kernel thread may end this wait, if the process has any
   bool interruptible = false;  // a signal handler ends it
   bool uninterruptible = false;  // kill() waits until it has ended by itself
   bool for_signal = false;     // waits for a signal handler to run: any fiber, not only the main one
@@ -104,18 +226,46 @@ struct wait_info {
 // Suspends the running fiber until unpark(), or until `deadline` (CLOCK_MONOTONIC nanoseconds).
 // May return `unparked` without cause: callers check what they wait for and park again.
 TENDRIL_API wake park(std::int64_t deadline, const wait_info& what) noexcept;
+// The same without a deadline, in two halves. Without a switch the arrival's context is the wake.
+TENDRIL_API arrival park_until_unparked(const wait_info& what) noexcept;
+TENDRIL_API wake parked_slowly(void* context, void* from) noexcept;
+[[gnu::always_inline]] inline wake parked(void* context, void* from) noexcept {
+  if (!is_plain(from)) [[unlikely]] return parked_slowly(context, from);
+  fiber_head& self = head(current);
+  head(static_cast<fiber*>(from)).sp = context;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  head(self.home).inside = 0;
+  if (head(self.home).handlers_are_due) [[unlikely]] run_handlers_due();
+  return self.woken;
+}
 // Makes a parked fiber runnable, from any kernel thread. A fiber that is not parked is left alone,
 // unless it belongs to another kernel thread, whose hub then looks.
 TENDRIL_API void unpark(fiber* f) noexcept;
 // Lets the other runnable fibers run once. Returns interrupted, or unparked.
 TENDRIL_API wake yield() noexcept;
-// Puts a fresh task into the ready queue; the hub holds a reference until it is finished. False: no memory.
+// The same in two halves. Without a switch the arrival's context is the wake.
+TENDRIL_API arrival give_way() noexcept;
+TENDRIL_API wake gave_way_slowly(void* context, void* from) noexcept;
+[[gnu::always_inline]] inline wake gave_way(void* context, void* from) noexcept {
+  if (!is_plain(from)) [[unlikely]] return gave_way_slowly(context, from);
+  fiber_head& self = head(current);
+  head(static_cast<fiber*>(from)).sp = context;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  head(self.home).inside = 0;
+  if (head(self.home).handlers_are_due) [[unlikely]] run_handlers_due();
+  return self.pending && !self.extra.shields ? wake::interrupted : wake::unparked;
+}
+// Puts a fresh task into the ready queue; it lives until it is finished, with or without handles. False: no memory.
 TENDRIL_API bool start(fiber* task) noexcept;
 // Leaves an error (a new std::exception_ptr) for f to throw at its next cancellation point and wakes it if it
 // is parked. Returns the error that was still waiting there, for the caller to delete.
 TENDRIL_API void* interrupt(fiber* f, void* error) noexcept;
-TENDRIL_API void* fiber_take_pending(fiber* f) noexcept;
-TENDRIL_API bool fiber_has_pending(const fiber* f) noexcept;
+inline void* fiber_take_pending(fiber* f) noexcept {
+  void* p = head(f).pending;
+  head(f).pending = nullptr;
+  return p;
+}
+inline bool fiber_has_pending(const fiber* f) noexcept { return head(f).pending; }
 TENDRIL_API std::int64_t now_ns() noexcept;
 // Who waits for what on this kernel thread, one line each; writes at most n bytes and a final zero. `mine` is
 // what the running fiber was waiting for, if anything.
@@ -123,6 +273,18 @@ TENDRIL_API std::size_t wait_report(char* out, std::size_t n, const wait_info* m
 // Called for each unfinished task when its kernel thread ends: must leave an interrupt in it.
 using reaper = void (*)(fiber*) noexcept;
 TENDRIL_API void set_reaper(reaper r) noexcept;
+
+// --- what an exclusion (exclusion.hpp) needs from the system ---
+
+// Whether barrier_all() works here: then an object may be owned by one kernel thread without atomic operations.
+TENDRIL_API bool barrier_available() noexcept;
+// A memory barrier on every running kernel thread of the process.
+TENDRIL_API void barrier_all() noexcept;
+TENDRIL_API void futex_sleep(const void* word, std::uint32_t expected) noexcept;
+TENDRIL_API void futex_wake_one(const void* word) noexcept;
+// Lets another kernel thread run: for a lock whose holder may have been preempted.
+TENDRIL_API void processor_yield() noexcept;
+
 [[noreturn]] TENDRIL_API void fail(const char* what) noexcept;
 
 }  // namespace tendril::core

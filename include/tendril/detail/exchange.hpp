@@ -46,51 +46,89 @@ inline bool is_exit(const std::exception_ptr& e) noexcept {
   }
 }
 
-// Calls settle() when what a message brought has been moved out of it, or could not be.
+// Calls settle(), if it is due, when what a message brought has been moved out of it, or could not be.
 struct settle_after {
-  settle_after() = default;
+  explicit settle_after(const core::message& m) noexcept : due(m.unsettled) {}
   settle_after(const settle_after&) = delete;
-  ~settle_after() { core::settle(); }
+  ~settle_after() {
+    if (due) [[unlikely]] core::settle();
+  }
+  const bool due;
 };
 
-// Switches to f, or to its first living ancestor. Returns the message that comes back.
-inline core::message* exchange(core::fiber* f, core::message& m, const void* family) {
-  core::fiber* self = core::fiber_current();
-  if (!f) throw fiber_error("no fiber");
-  if (!core::fiber_on_this_thread(f)) throw fiber_error("cannot switch to a fiber of another kernel thread");
-  f = core::fiber_living(f);
-  if (f == self) return &m;
-  switch (core::fiber_state(f)) {
-    case core::fiber_status::parked:
-    case core::fiber_status::ready:
+[[noreturn]] inline void throw_refusal(core::arrival a) {
+  switch (core::refusal(reinterpret_cast<std::uintptr_t>(a.context))) {
+    case core::refusal::other_thread:
+      throw fiber_error("cannot switch to a fiber of another kernel thread");
+    case core::refusal::in_hub:
       throw fiber_error("cannot switch to a fiber that waits in the hub");
+    case core::refusal::other_family:
+      throw fiber_error("the fiber waits for a value of another family");
     default:
-      break;
+      throw std::bad_alloc();
   }
-  // One that waits for nothing in particular unwinds another fiber, and lets go of whatever arrives.
-  const void* wants = core::fiber_awaits(f);
-  if (!m.error && wants && wants != family) throw fiber_error("the fiber waits for a value of another family");
-  core::message* got = core::fiber_switch(f, &m, family);
-  if (!got) throw std::bad_alloc();
-  return got;
 }
 
-// Reads a message that has arrived; what it brings is moved out before its sender may go away.
-template <class T>
-T receive(core::message* m) {
+// Switches to f, or to its first living ancestor. Returns the message that comes back.
+// Always inline: see core::arrival.
+[[gnu::always_inline]] inline core::message* exchange(core::fiber* f, core::message& m, const void* family) {
+  if (!f) [[unlikely]] throw fiber_error("no fiber");
+  core::arrival a = core::fiber_exchange(f, &m, family);
+  if (!a.from) [[unlikely]] throw_refusal(a);
+  return core::fiber_arrived(a.context, a.from, &m);
+}
+
+// Throws what has come in place of a value.
+[[noreturn]] inline void throw_received(core::message* m) {
   std::exception_ptr e;
   if (auto* instead = static_cast<std::exception_ptr*>(std::exchange(m->instead, nullptr))) {
     e = std::move(*instead);
     delete instead;
   } else if (m->error) e = std::move(*static_cast<std::exception_ptr*>(m->error));
   else if (m->exit) e = std::make_exception_ptr(fiber_exit{});
-  else if (m->family != family<T>()) e = std::make_exception_ptr(fiber_error("a value of another family arrived"));
-  if (e) {
-    core::settle();
-    std::rethrow_exception(std::move(e));
-  }
-  settle_after moved;
+  else e = std::make_exception_ptr(fiber_error("a value of another family arrived"));
+  core::settle();
+  std::rethrow_exception(std::move(e));
+}
+
+// Reads a message that has arrived; what it brings is moved out before its sender may go away.
+template <class T>
+[[gnu::always_inline]] inline T receive(core::message* m) {
+  if (m->family != family<T>()) [[unlikely]] throw_received(m);
+  settle_after moved(*m);
   if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(m->value)->value));
+}
+
+// The same with a value of the family, for one.
+template <class T>
+[[gnu::noinline]] T exchange_slowly(core::fiber* f, slot<T>& s) {
+  core::message m;
+  m.family = family<T>();
+  m.value = &s;
+  return receive<T>(exchange(f, m, family<T>()));
+}
+template <class T>
+[[gnu::noinline]] T arrived_slowly(void* context, void* from) {
+  core::message unused;
+  return receive<T>(core::fiber_arrived(context, from, &unused));
+}
+template <class T>
+[[gnu::always_inline]] inline T exchange(core::fiber* f, slot<T>& s) {
+  core::fiber* current = core::current;
+  if (!f || !current) [[unlikely]] return exchange_slowly<T>(f, s);
+  core::fiber_head& self = core::head(current);
+  if (!core::switches_plainly(self, core::head(f), family<T>())) [[unlikely]] return exchange_slowly<T>(f, s);
+  core::arrival a = core::switch_plainly(self, core::head(f), &s, family<T>());
+  void *context = a.context, *from = a.from;
+  if (!core::is_plain(from)) [[unlikely]] return arrived_slowly<T>(context, from);
+  [[maybe_unused]] void* value = core::arrived_plainly(self, context, from);
+  if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(value)->value));
+}
+
+// The running fiber ends: so do its fiber-local values (local.hpp), and those that their destructors make.
+inline void drop_locals(core::fiber* self) noexcept {
+  core::fiber_extra& x = core::fiber_extras(self);
+  while (x.locals) x.drop_locals(std::exchange(x.locals, nullptr));
 }
 
 // What an explicit fiber keeps beside its stack: what it runs, and what it leaves behind.
@@ -117,7 +155,6 @@ struct explicit_payload {
   }
   static core::message* body(core::fiber* self, core::message* first) noexcept {
     auto& p = *static_cast<explicit_payload*>(core::fiber_payload(self));
-    p.last.family = family<T>();
     try {
       if constexpr (std::is_void_v<T>) {
         p.call(first);
@@ -131,8 +168,12 @@ struct explicit_payload {
       p.error = std::current_exception();
       p.last.error = &p.error;
     }
-    if (p.result) p.last.value = &*p.result;
+    if (p.result) {
+      p.last.family = family<T>();
+      p.last.value = &*p.result;
+    }
     p.run.reset();  // what the callable holds is let go as soon as it has ended
+    drop_locals(self);
     if (void* late = core::fiber_take_pending(self)) delete static_cast<std::exception_ptr*>(late);
     return &p.last;
   }

@@ -3,114 +3,90 @@
 
 #include <cxxabi.h>
 
-#include <chrono>
+#include <atomic>
+#include <cstdio>
 #include <exception>
-#include <limits>
+#include <functional>
 #include <new>
 #include <optional>
-#include <string>
 #include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "../error.hpp"
 #include "core.hpp"
 #include "exchange.hpp"
+#include "waiting.hpp"
 
 namespace tendril::detail {
 
-template <class T>
-inline constexpr bool is_duration = false;
-template <class R, class P>
-inline constexpr bool is_duration<std::chrono::duration<R, P>> = true;
-
-// steady_clock is CLOCK_MONOTONIC in nanoseconds, as lib/ counts; max() is never.
-inline std::int64_t deadline_of(std::chrono::steady_clock::time_point t) noexcept {
-  return t.time_since_epoch().count();
-}
-// Now plus d, rounded up to a nanosecond; what is too long to express is never.
-template <class Rep, class Period>
-std::chrono::steady_clock::time_point later(std::chrono::duration<Rep, Period> d) {
-  using clock = std::chrono::steady_clock;
-  auto now = clock::now();
-  std::chrono::duration<long double> wanted = d, room = clock::time_point::max() - now;
-  if (!(wanted < room)) return clock::time_point::max();
-  return now + std::chrono::ceil<clock::duration>(d);
-}
-
-// Throws what kill() or a time-out left for the running fiber.
-inline void throw_if_interrupted() {
-  core::fiber* self = core::fiber_current();
-  if (auto* p = static_cast<std::exception_ptr*>(core::fiber_take_pending(self))) {
-    std::exception_ptr e = std::move(*p);
-    delete p;
-    std::rethrow_exception(std::move(e));
-  }
-}
-
-// What the end of a wait for `what` means for C++ code.
-inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
-  if (w == core::wake::interrupted) throw_if_interrupted();
-  if (w == core::wake::deadlock) {
-    std::string report(64 * 1024, '\0');
-    report.resize(core::wait_report(report.data(), report.size(), what));
-    throw loop_exit("this wait would never end: no fiber can run, and nothing else is waited for\n" + report);
-  }
-  return w;
-}
-
-inline core::wake park(std::chrono::steady_clock::time_point deadline, const core::wait_info& what) {
-  return checked(core::park(deadline_of(deadline), what), &what);
-}
-
-inline void interrupt(core::fiber* f, std::exception_ptr e) {
-  delete static_cast<std::exception_ptr*>(core::interrupt(f, new std::exception_ptr(std::move(e))));
-}
-
-inline void sleep_until(std::chrono::steady_clock::time_point t) {
-  using clock = std::chrono::steady_clock;
-  if (t == clock::time_point::min()) {
-    checked(core::yield());
-    return;
-  }
-  core::wait_info what;
-  what.kind = core::wait_kind::sleep;
-  while (park(t, what) != core::wake::timeout) {
-  }
-}
-
-// A fiber that waits for the end of a task; lives in its frame.
-struct joiner {
-  core::fiber* who;
-  joiner* before = nullptr;
-  joiner* next = nullptr;
-};
-
-// What all tasks keep, whatever their result.
+// What all tasks keep, whatever their result. Belongs to the task's kernel thread; any may ask for ended(), and then
+// read what the task left.
 class outcome_base {
  public:
+  // The task has run to its end: its result is there, its callable is gone.
+  bool ended() const noexcept { return ended_.load(std::memory_order_acquire); }
   bool failed() const noexcept { return error_ && !exited_; }
   std::exception_ptr failure() const noexcept { return failed() ? error_ : nullptr; }
-  void add(joiner& j) noexcept {
-    j.before = last_joiner_;
-    (last_joiner_ ? last_joiner_->next : joiners_) = &j;
-    last_joiner_ = &j;
+
+  // For wait(), and for join().
+  bool watch_ready(waiter& w) noexcept {
+    if (ended()) return false;
+    joiners_.push(w);
+    return true;
   }
-  void remove(joiner& j) noexcept {
-    (j.before ? j.before->next : joiners_) = j.next;
-    (j.next ? j.next->before : last_joiner_) = j.before;
+  void unwatch_ready(waiter& w) noexcept {
+    if (!w.is_granted()) joiners_.remove(w);
+  }
+
+  // Calls what link() left, in that order, when the task has ended.
+  using callback = std::function<void(core::fiber*)>;
+  std::size_t add_link(callback f) {
+    links_.push_back({++last_link_, std::move(f)});
+    return last_link_;
+  }
+  bool remove_link(std::size_t id) noexcept {
+    return std::erase_if(links_, [id](const link& l) { return l.id == id; }) != 0;
+  }
+  static void call_link(const callback& f, core::fiber* task) noexcept {
+    auto report = [task](const char* what) {
+      std::fprintf(stderr, "tendril: a link callback of task %llu '%s' threw %s; ignored\n",
+                   static_cast<unsigned long long>(core::fiber_id(task)), core::fiber_name(task), what);
+    };
+    no_waiting guard("a link callback");
+    try {
+      f(task);
+    } catch (const std::exception& e) {
+      report(e.what());
+    } catch (...) {
+      report("something that is no std::exception");
+    }
   }
 
  protected:
-  void wake_joiners() noexcept {
-    for (joiner* j = joiners_; j; j = j->next) core::unpark(j->who);
+  void end(core::fiber* self) noexcept {
+    ended_.store(true, std::memory_order_release);
+    grant_all(joiners_);
+    // A callback may add another, which is called at once, or remove one.
+    while (!links_.empty()) {
+      callback f = std::move(links_.front().call);
+      links_.erase(links_.begin());
+      call_link(f, self);
+    }
   }
   std::exception_ptr error_;
   bool exited_ = false;  // error_ is a fiber_exit: ended on request
 
  private:
-  joiner* joiners_ = nullptr;
-  joiner* last_joiner_ = nullptr;
+  struct link {
+    std::size_t id;
+    callback call;
+  };
+  std::atomic<bool> ended_{false};
+  wait_list joiners_;
+  std::vector<link> links_;
+  std::size_t last_link_ = 0;
 };
 
 template <class R>
@@ -134,11 +110,12 @@ class task_payload : public outcome<R> {
 
   static core::message* body(core::fiber* self, core::message*) noexcept {
     auto& p = *static_cast<task_payload*>(core::fiber_payload(self));
-    core::settle();
+    if (core::head(core::head(self).home).leftover) core::settle();
     p.call(self);
     p.run_.reset();
+    drop_locals(self);
     if (void* late = core::fiber_take_pending(self)) delete static_cast<std::exception_ptr*>(late);
-    p.wake_joiners();
+    p.end(self);
     return nullptr;
   }
   static void destroy(void* payload) noexcept { static_cast<task_payload*>(payload)->~task_payload(); }
@@ -147,7 +124,7 @@ class task_payload : public outcome<R> {
  private:
   void call(core::fiber* self) noexcept {
     try {
-      throw_if_interrupted();  // killed before it began
+      throw_if_interrupted(self);  // killed before it began
       if constexpr (std::is_void_v<R>) {
         (*run_)();
         this->value_.emplace();
@@ -181,10 +158,10 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   o.name = name;
   o.kind = core::fiber_kind::task;
   o.eh_globals = abi::__cxa_get_globals();
-  core::fiber* f = core::fiber_new(sizeof(payload), payload::ops, o);
+  core::fiber* f = core::task_new(sizeof(payload), payload::ops, o);
   if (!f) throw std::bad_alloc();
   new (core::fiber_payload(f)) payload(std::move(run));
-  core::set_reaper(reap_task);
+  [[maybe_unused]] static const bool reaped = (core::set_reaper(reap_task), true);
   if (!core::start(f)) {
     core::fiber_unref(f);
     throw std::bad_alloc();
@@ -193,16 +170,19 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
 }
 
 // Waits until f has ended, or the deadline; returns whether it has.
-inline bool join(core::fiber* f, outcome_base& o, std::chrono::steady_clock::time_point deadline) {
-  auto ended = [f] { return core::fiber_state(f) == core::fiber_status::finished; };
+// Always inline: see core::arrival.
+[[gnu::always_inline]] inline bool join(core::fiber* f, outcome_base& o, clock::time_point deadline) {
+  // One that belongs to the parent process of a fork has finished without an end.
+  auto ended = [&] { return o.ended() || core::fiber_state(f) == core::fiber_status::finished; };
   if (ended()) return true;
-  joiner j{core::fiber_current()};
-  o.add(j);
+  waiter w;
+  w.who = core::fiber_current();
+  o.watch_ready(w);
   struct leave {
     outcome_base& o;
-    joiner& j;
-    ~leave() { o.remove(j); }
-  } guard{o, j};
+    waiter& w;
+    ~leave() { o.unwatch_ready(w); }
+  } guard{o, w};
   core::wait_info what;
   what.kind = core::wait_kind::task;
   what.target = f;

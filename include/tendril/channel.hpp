@@ -1,0 +1,429 @@
+// Channels between fibers, and select() over several: as Go's, and as curio's. Without a capacity a channel is a
+// rendezvous: send() waits until somebody receives. With one, so many values wait in it.
+//
+//   tendril::channel<int> numbers, quit;
+//   tendril::select(tendril::on_receive(numbers, [&](std::optional<int> n) { if (n) sum += *n; }),
+//                   tendril::on_receive(quit, [&](auto) { done = true; }),
+//                   tendril::after(1s, [&] { complain(); }));
+//
+// Any kernel thread may use them. Fair: who waits is served in the order in which they came. Waits are cancellation
+// points. A value that was handed to a receiver which was killed meanwhile goes to the next one.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <tuple>
+
+#include "detail/pull.hpp"
+#include "detail/waiting.hpp"
+
+namespace tendril {
+
+// A value was sent to a channel that is closed.
+class channel_closed : public error {
+ public:
+  channel_closed() : error("the channel is closed") {}
+};
+
+namespace detail {
+
+// A select() that waits: the first who claims it decides which of its cases happens.
+struct selection {
+  core::fiber* who = nullptr;
+  std::atomic<bool> claimed{false};
+  std::size_t chosen = 0;
+  bool claim() noexcept { return !claimed.exchange(true, std::memory_order_acq_rel); }
+};
+
+// A sender or a receiver that waits: alone, or as one case of a select().
+template <class T>
+struct channel_party : waiter {
+  std::optional<T>* into = nullptr;  // a receiver's; stays empty if the channel was closed
+  T* from = nullptr;                 // a sender's
+  bool closed = false;
+  selection* of = nullptr;
+  std::size_t place = 0;
+
+  // Whether it is still to be served.
+  bool claim() noexcept {
+    if (!of) return true;
+    if (!of->claim()) return false;
+    of->chosen = place;
+    return true;
+  }
+};
+
+}  // namespace detail
+
+template <class T>
+class channel {
+  static_assert(std::movable<T>, "a channel hands movable values on");
+  using party = detail::channel_party<T>;
+
+ public:
+  using value_type = T;
+
+  explicit channel(std::size_t capacity = 0) : capacity_(capacity) {}
+  channel(const channel&) = delete;
+  channel& operator=(const channel&) = delete;
+
+  std::size_t capacity() const noexcept { return capacity_; }
+  // Values that wait in it.
+  std::size_t size() const noexcept {
+    detail::held h(exclusion_);
+    return buffer_.size();
+  }
+  bool closed() const noexcept {
+    detail::held h(exclusion_);
+    return closed_;
+  }
+
+  // Sends a value; waits until somebody receives it, or there is room. channel_closed if it is closed, also meanwhile. If
+  // the fiber is killed while it waits, the value may or may not have been received.
+  void send(const T& value) { send(T(value)); }
+  void send(T&& value) { send_until(value, detail::never); }
+  // The same, waiting for at most `timeout`; returns whether it was sent. If not, it stays the caller's.
+  template <class Rep, class Period>
+  bool send(const T& value, std::chrono::duration<Rep, Period> timeout) {
+    return send(T(value), timeout);
+  }
+  template <class Rep, class Period>
+  bool send(T&& value, std::chrono::duration<Rep, Period> timeout) {
+    return send_until(value, detail::later(timeout));
+  }
+  // Without waiting.
+  bool try_send(const T& value) { return try_send(T(value)); }
+  bool try_send(T&& value) {
+    detail::held h(exclusion_);
+    return send_now(value);
+  }
+
+  // Receives a value; waits for one. None: the channel is closed, and all that was in it has been received.
+  std::optional<T> receive() { return receive_until(detail::never); }
+  // The same, waiting for at most `timeout`: then throws timeout_error.
+  template <class Rep, class Period>
+  std::optional<T> receive(std::chrono::duration<Rep, Period> timeout) {
+    return receive_until(detail::later(timeout));
+  }
+  // Without waiting; none also if there is no value now.
+  std::optional<T> try_receive() {
+    std::optional<T> value;
+    detail::held h(exclusion_);
+    receive_now(value);
+    return value;
+  }
+
+  // Ends it: who waits in send() gets channel_closed, and receivers get what is still there, then nothing. Closing again
+  // changes nothing. Never waits.
+  void close() noexcept {
+    detail::held h(exclusion_);
+    closed_ = true;
+    for (auto* list : {&senders_, &receivers_}) {
+      while (party* p = first(*list)) {
+        p->closed = true;
+        done(*list);
+      }
+    }
+  }
+
+  // for (T& value : channel): receives until the channel is closed.
+  auto begin() { return detail::pull_iterator<channel, T>(*this); }
+  std::default_sentinel_t end() const noexcept { return {}; }
+  std::optional<T> next() { return receive(); }
+
+ private:
+  template <class U, class F>
+  friend class receive_case;
+  template <class U, class F>
+  friend class send_case;
+
+  // The first who is still to be served, and is now claimed.
+  static party* first(detail::wait_list& list) noexcept {
+    while (detail::waiter* w = list.front()) {
+      party* p = static_cast<party*>(w);
+      if (p->claim()) return p;
+      list.pop();
+      p->granted.store(true, std::memory_order_release);  // off the list
+    }
+    return nullptr;
+  }
+  static void done(detail::wait_list& list) noexcept {
+    party* p = static_cast<party*>(list.pop());
+    if (p->of) p->who = p->of->who;
+    detail::grant(*p);
+  }
+
+  bool give(T& value) {
+    party* r = first(receivers_);
+    if (!r) return false;
+    r->into->emplace(std::move(value));
+    done(receivers_);
+    return true;
+  }
+  // Both return whether it is over with.
+  bool send_now(T& value) {
+    if (closed_) throw channel_closed();
+    if (give(value)) return true;
+    if (buffer_.size() >= capacity_) return false;
+    buffer_.push_back(std::move(value));
+    return true;
+  }
+  bool receive_now(std::optional<T>& value) {
+    if (!buffer_.empty()) {
+      value.emplace(std::move(buffer_.front()));
+      buffer_.pop_front();
+      if (buffer_.size() < capacity_) {
+        if (party* s = first(senders_)) {
+          buffer_.push_back(std::move(*s->from));
+          done(senders_);
+        }
+      }
+      return true;
+    }
+    if (party* s = first(senders_)) {
+      value.emplace(std::move(*s->from));
+      done(senders_);
+      return true;
+    }
+    return closed_;
+  }
+  void put_back(T& value) {
+    detail::held h(exclusion_);
+    if (!give(value)) buffer_.push_front(std::move(value));
+  }
+  bool send_until(T& value, clock::time_point t) {
+    party p;
+    p.from = &value;
+    {
+      detail::held h(exclusion_);
+      if (send_now(value)) return true;
+      p.who = core::fiber_current();
+      senders_.push(p);
+    }
+    auto what = detail::waits_for(core::wait_kind::queue);
+    bool sent = detail::suspend(exclusion_, senders_, p, t, what, [] {});
+    if (p.closed) throw channel_closed();
+    return sent;
+  }
+  std::optional<T> receive_until(clock::time_point t) {
+    party p;
+    std::optional<T> value;
+    p.into = &value;
+    {
+      detail::held h(exclusion_);
+      if (receive_now(value)) return value;
+      p.who = core::fiber_current();
+      receivers_.push(p);
+    }
+    auto what = detail::waits_for(core::wait_kind::queue);
+    bool got = detail::suspend(exclusion_, receivers_, p, t, what, [&] {
+      if (value) put_back(*value);
+    });
+    if (!got) throw timeout_error("receive() from a channel timed out");
+    return value;
+  }
+
+  std::size_t capacity_;
+  mutable detail::exclusion exclusion_;
+  std::deque<T> buffer_;
+  bool closed_ = false;
+  detail::wait_list senders_;
+  detail::wait_list receivers_;
+};
+
+// One thing that select() may do. Made by the functions below, for that one call.
+class select_case {
+ public:
+  virtual ~select_case() = default;
+  virtual detail::exclusion* exclusion() noexcept = 0;
+  // The first two with the exclusion held. now(): it happens at once. enlist(): it may happen from now on.
+  virtual bool now() = 0;
+  virtual void enlist(detail::selection& s, std::size_t place) = 0;
+  virtual void delist() noexcept = 0;    // it does not happen any more
+  virtual void put_back() = 0;           // it happened, but the fiber has been killed
+  virtual void run() = 0;                // it happened: tells the program
+  // A case without a channel: when it happens if nothing else has.
+  virtual clock::time_point deadline() const noexcept { return detail::never; }
+};
+
+template <class T, class F>
+class receive_case final : public select_case {
+ public:
+  receive_case(channel<T>& from, F f) : channel_(from), call_(std::move(f)) {}
+  detail::exclusion* exclusion() noexcept override { return &channel_.exclusion_; }
+  bool now() override { return channel_.receive_now(value_); }
+  void enlist(detail::selection& s, std::size_t place) override {
+    party_.of = &s;
+    party_.place = place;
+    party_.into = &value_;
+    channel_.receivers_.push(party_);
+  }
+  void delist() noexcept override {
+    detail::held h(channel_.exclusion_);
+    if (!party_.is_granted()) channel_.receivers_.remove(party_);
+  }
+  void put_back() override {
+    if (value_) channel_.put_back(*value_);
+  }
+  void run() override { call_(std::move(value_)); }
+
+ private:
+  channel<T>& channel_;
+  F call_;
+  std::optional<T> value_;
+  detail::channel_party<T> party_;
+};
+
+template <class T, class F>
+class send_case final : public select_case {
+ public:
+  send_case(channel<T>& to, T value, F f) : channel_(to), value_(std::move(value)), call_(std::move(f)) {}
+  detail::exclusion* exclusion() noexcept override { return &channel_.exclusion_; }
+  bool now() override { return channel_.send_now(value_); }
+  void enlist(detail::selection& s, std::size_t place) override {
+    party_.of = &s;
+    party_.place = place;
+    party_.from = &value_;
+    channel_.senders_.push(party_);
+  }
+  void delist() noexcept override {
+    detail::held h(channel_.exclusion_);
+    if (!party_.is_granted()) channel_.senders_.remove(party_);
+  }
+  void put_back() override {}
+  void run() override {
+    if (party_.closed) throw channel_closed();
+    call_();
+  }
+
+ private:
+  channel<T>& channel_;
+  T value_;
+  F call_;
+  detail::channel_party<T> party_;
+};
+
+template <class F>
+class after_case final : public select_case {
+ public:
+  after_case(clock::time_point t, F f) : deadline_(t), call_(std::move(f)) {}
+  detail::exclusion* exclusion() noexcept override { return nullptr; }
+  bool now() override { return false; }
+  void enlist(detail::selection&, std::size_t) override {}
+  void delist() noexcept override {}
+  void put_back() override {}
+  void run() override { call_(); }
+  clock::time_point deadline() const noexcept override { return deadline_; }
+
+ private:
+  clock::time_point deadline_;
+  F call_;
+};
+
+// Receives from the channel, and calls f(std::optional<T>): without a value if the channel is closed.
+template <class T, class F>
+  requires std::invocable<F&, std::optional<T>>
+receive_case<T, F> on_receive(channel<T>& from, F f) {
+  return {from, std::move(f)};
+}
+// Sends the value, and calls f(). select() throws channel_closed if the channel is closed.
+template <class T, std::invocable F>
+send_case<T, F> on_send(channel<T>& to, std::type_identity_t<T> value, F f) {
+  return {to, std::move(value), std::move(f)};
+}
+// When nothing else has happened after `d`, calls f().
+template <class Rep, class Period, std::invocable F>
+after_case<F> after(std::chrono::duration<Rep, Period> d, F f) {
+  return {detail::later(d), std::move(f)};
+}
+// When nothing else can happen at once, calls f(): select() does not wait. (Go: default)
+template <std::invocable F>
+after_case<F> otherwise(F f) {
+  return {clock::time_point::min(), std::move(f)};
+}
+
+namespace detail {
+
+// Holds the exclusions of several channels, in the order of their addresses, each once.
+template <std::size_t N>
+class held_all {
+ public:
+  explicit held_all(const std::array<select_case*, N>& cases) noexcept {
+    for (auto* c : cases) {
+      if (exclusion* x = c->exclusion()) held_[count_++].first = x;
+    }
+    std::sort(held_.begin(), held_.begin() + count_, [](auto& a, auto& b) { return std::less<>()(a.first, b.first); });
+    count_ = std::unique(held_.begin(), held_.begin() + count_, [](auto& a, auto& b) { return a.first == b.first; }) -
+             held_.begin();
+    for (std::ptrdiff_t i = 0; i < count_; i++) held_[i].second = held_[i].first->lock();
+  }
+  ~held_all() {
+    while (count_ > 0) count_--, held_[count_].first->unlock(held_[count_].second);
+  }
+  held_all(const held_all&) = delete;
+
+ private:
+  std::array<std::pair<exclusion*, bool>, N> held_{};
+  std::ptrdiff_t count_ = 0;
+};
+
+template <std::size_t N>
+std::size_t select_any(const std::array<select_case*, N>& cases) {
+  selection s;
+  s.who = core::fiber_current();
+  std::size_t timed = N;  // the case of the earliest deadline
+  for (std::size_t i = 0; i < N; i++) {
+    if (cases[i]->exclusion()) continue;
+    if (timed == N || cases[i]->deadline() < cases[timed]->deadline()) timed = i;
+  }
+  clock::time_point deadline = timed == N ? never : cases[timed]->deadline();
+  {
+    held_all<N> h(cases);
+    for (std::size_t i = 0; i < N; i++) {
+      if (cases[i]->exclusion() && cases[i]->now()) return i;
+    }
+    if (deadline == clock::time_point::min()) return timed;
+    for (std::size_t i = 0; i < N; i++) cases[i]->enlist(s, i);
+  }
+  struct delist_all {
+    const std::array<select_case*, N>& cases;
+    bool active = true;
+    void operator()() noexcept {
+      if (!std::exchange(active, false)) return;
+      for (auto* c : cases) c->delist();
+    }
+    ~delist_all() { (*this)(); }
+  } delist{cases};
+  auto what = waits_for(core::wait_kind::queue);
+  for (;;) {
+    core::wake why = park_raw(deadline, what);
+    if (why == core::wake::unparked && !s.claimed.load(std::memory_order_acquire)) continue;
+    bool mine = s.claim();  // else somebody has decided
+    delist();               // and has finished with us by now
+    if (why == core::wake::interrupted) {
+      if (!mine) cases[s.chosen]->put_back();
+      checked(why, &what);
+    }
+    if (!mine) return s.chosen;
+    if (why == core::wake::timeout) return timed;
+    checked(why, &what);
+  }
+}
+
+}  // namespace detail
+
+// Waits until one of the cases can happen, does that one, and returns its number, counted from 0. If several can
+// happen at once it is the first of them. What the case calls may wait. (Go: select; curio: select)
+template <std::derived_from<select_case>... Cases>
+  requires(sizeof...(Cases) > 0)
+std::size_t select(Cases&&... cases) {
+  std::array<select_case*, sizeof...(Cases)> all{&cases...};
+  std::size_t chosen = detail::select_any(all);
+  all[chosen]->run();
+  return chosen;
+}
+
+}  // namespace tendril

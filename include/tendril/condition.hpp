@@ -1,0 +1,103 @@
+// A condition variable, as std::condition_variable_any: wait() lets go of any lock that has lock() and unlock(), waits
+// to be notified, and takes the lock again. (gevent and threading: Condition)
+//
+//   std::unique_lock lock(mutex);
+//   changed.wait(lock, [&] { return !items.empty(); });
+//
+// Fibers of several kernel threads may share one, if they share the lock. Waiters are notified in the order in which
+// they came, never without cause; a notification that reached a fiber which was killed meanwhile goes to the next.
+// However a wait ends, the lock is held again then: that part cannot be interrupted.
+#pragma once
+
+#include <condition_variable>
+
+#include "detail/waiting.hpp"
+
+namespace tendril {
+
+class condition {
+ public:
+  condition() = default;
+  condition(const condition&) = delete;
+  condition& operator=(const condition&) = delete;
+
+  // Wakes the first waiter, or the first n. Never waits; the lock need not be held.
+  void notify_one() noexcept { notify(1); }
+  void notify(std::size_t n) noexcept {
+    detail::held h(exclusion_);
+    for (; n > 0 && !waiters_.empty(); n--) detail::grant(*waiters_.pop());
+  }
+  // Wakes all who wait now.
+  void notify_all() noexcept {
+    detail::held h(exclusion_);
+    detail::grant_all(waiters_);
+  }
+
+  // Waits for a notification. The lock is held before and after. A cancellation point.
+  template <class Lock>
+  void wait(Lock& lock) {
+    wait_for_notice(lock, detail::never);
+  }
+  // Waits until the predicate holds, which is asked with the lock held.
+  template <class Lock, class Predicate>
+    requires std::predicate<Predicate&>
+  void wait(Lock& lock, Predicate holds) {
+    while (!holds()) wait(lock);
+  }
+  // The same, for at most `timeout`, or until `t`. Returns whether it was notified (std::cv_status), or whether the
+  // predicate holds.
+  template <class Lock>
+  std::cv_status wait_until(Lock& lock, clock::time_point t) {
+    return wait_for_notice(lock, t) ? std::cv_status::no_timeout : std::cv_status::timeout;
+  }
+  template <class Lock, class Predicate>
+    requires std::predicate<Predicate&>
+  bool wait_until(Lock& lock, clock::time_point t, Predicate holds) {
+    while (!holds()) {
+      if (!wait_for_notice(lock, t)) return holds();
+    }
+    return true;
+  }
+  template <class Lock, class Rep, class Period>
+  std::cv_status wait_for(Lock& lock, std::chrono::duration<Rep, Period> timeout) {
+    return wait_until(lock, detail::later(timeout));
+  }
+  template <class Lock, class Rep, class Period, class Predicate>
+    requires std::predicate<Predicate&>
+  bool wait_for(Lock& lock, std::chrono::duration<Rep, Period> timeout, Predicate holds) {
+    return wait_until(lock, detail::later(timeout), std::move(holds));
+  }
+
+ private:
+  template <class Lock>
+  bool wait_for_notice(Lock& lock, clock::time_point t) {
+    detail::waiter w;
+    w.who = core::fiber_current();
+    {
+      detail::held h(exclusion_);
+      waiters_.push(w);
+    }
+    // Listed before the lock is free: no notification is missed.
+    try {
+      lock.unlock();
+    } catch (...) {
+      detail::held h(exclusion_);
+      if (!w.is_granted()) waiters_.remove(w);
+      throw;
+    }
+    struct relock {
+      Lock& lock;
+      ~relock() noexcept(false) {
+        detail::uninterrupted guard;
+        lock.lock();
+      }
+    } guard{lock};
+    auto what = detail::waits_for(core::wait_kind::event);
+    return detail::suspend(exclusion_, waiters_, w, t, what, [this] { notify_one(); });
+  }
+
+  detail::exclusion exclusion_;
+  detail::wait_list waiters_;
+};
+
+}  // namespace tendril

@@ -1,0 +1,90 @@
+// Keeps the kernel threads that use an object out of each other's way for the few instructions that change its
+// state. Not for programs; mutex.hpp has what a fiber may wait for.
+//
+// The first kernel thread that comes has the object for itself: its lock() is two plain stores and two loads. When a
+// second one comes, the object becomes a futex lock for good. The hand-over is an asymmetric Dekker protocol: the
+// owner says "busy", then looks whether it still owns; the newcomer takes the ownership away, puts a memory barrier on
+// every kernel thread (membarrier), then waits while the owner is busy. Either the owner sees that it owns no more, or
+// the newcomer sees that it is busy.
+//
+// No fiber may be switched while it is held, nothing may throw out of it but under a `held`, and nobody may take one
+// twice.
+#pragma once
+
+#include <atomic>
+
+#include "core.hpp"
+
+namespace tendril::detail {
+
+class exclusion {
+ public:
+  constexpr exclusion() noexcept = default;
+  exclusion(const exclusion&) = delete;
+  exclusion& operator=(const exclusion&) = delete;
+
+  // Returns whether several kernel threads use the object.
+  bool lock() noexcept {
+    void* me = __builtin_thread_pointer();
+    if (owner_.load(std::memory_order_relaxed) == me) [[likely]] {
+      busy_.store(true, std::memory_order_relaxed);
+      std::atomic_signal_fence(std::memory_order_seq_cst);  // the processor's part is barrier_all()'s
+      if (owner_.load(std::memory_order_relaxed) == me) [[likely]] return false;
+      busy_.store(false, std::memory_order_release);
+    }
+    return lock_slowly(me);
+  }
+  // `shared` is what lock() returned.
+  void unlock(bool shared) noexcept {
+    if (!shared) [[likely]] busy_.store(false, std::memory_order_release);
+    else if (word_.exchange(0, std::memory_order_release) == 2) core::futex_wake_one(&word_);
+  }
+  bool shared() const noexcept { return owner_.load(std::memory_order_relaxed) == &everybody; }
+
+ private:
+  [[gnu::noinline]] bool lock_slowly(void* me) noexcept {
+    for (void* owner;;) {
+      owner = owner_.load(std::memory_order_acquire);
+      if (owner == &everybody) break;
+      if (!owner) {
+        void* first = core::barrier_available() ? me : &everybody;
+        if (owner_.compare_exchange_strong(owner, first, std::memory_order_acq_rel)) return lock();
+      } else if (owner == me) {
+        return lock();
+      } else if (owner != &nobody && owner_.compare_exchange_strong(owner, &nobody, std::memory_order_acq_rel)) {
+        core::barrier_all();
+        while (busy_.load(std::memory_order_acquire)) core::processor_yield();
+        owner_.store(&everybody, std::memory_order_release);
+      } else {
+        core::processor_yield();
+      }
+    }
+    for (int i = 0; i < 100; i++) {
+      std::uint32_t free = 0;
+      if (word_.compare_exchange_weak(free, 1, std::memory_order_acquire)) return true;
+    }
+    while (word_.exchange(2, std::memory_order_acquire) != 0) core::futex_sleep(&word_, 2);
+    return true;
+  }
+
+  static inline char everybody, nobody;  // only their addresses count; nobody: the ownership is being taken away
+  std::atomic<void*> owner_{nullptr};
+  std::atomic<bool> busy_{false};
+  std::atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held and waited for
+};
+
+// Holds an exclusion.
+class held {
+ public:
+  explicit held(exclusion& x) noexcept : exclusion_(x), shared_(x.lock()) {}
+  ~held() { exclusion_.unlock(shared_); }
+  held(const held&) = delete;
+  // Whether several kernel threads use the object.
+  bool shared() const noexcept { return shared_; }
+
+ private:
+  exclusion& exclusion_;
+  bool shared_;
+};
+
+}  // namespace tendril::detail

@@ -1,0 +1,165 @@
+// How a wait ends for C++ code: the throwing half of lib/park.cpp. Not for programs.
+#pragma once
+
+#include <chrono>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "../error.hpp"
+#include "core.hpp"
+
+namespace tendril {
+
+using clock = std::chrono::steady_clock;
+
+}  // namespace tendril
+
+namespace tendril::detail {
+
+template <class T>
+inline constexpr bool is_duration = false;
+template <class R, class P>
+inline constexpr bool is_duration<std::chrono::duration<R, P>> = true;
+
+inline constexpr clock::time_point never = clock::time_point::max();
+
+// steady_clock is CLOCK_MONOTONIC in nanoseconds, as lib/ counts; max() is never.
+inline std::int64_t deadline_of(clock::time_point t) noexcept { return t.time_since_epoch().count(); }
+// Now plus d, rounded up to a nanosecond; what is too long to express is never.
+template <class Rep, class Period>
+clock::time_point later(std::chrono::duration<Rep, Period> d) {
+  auto now = clock::now();
+  std::chrono::duration<long double> wanted = d, room = never - now;
+  if (!(wanted < room)) return never;
+  if (wanted < -room) return clock::time_point::min();
+  return now + std::chrono::ceil<clock::duration>(d);
+}
+
+// A time-out that is in force for a fiber (timeout.hpp). They nest, so each is listed in the one that came later.
+struct time_limit {
+  std::int64_t at = INT64_MAX;
+  std::uint64_t id = 0;
+  std::exception_ptr error;  // null: a timeout_error
+  bool fired = false;
+  time_limit* outer = nullptr;
+  time_limit* inner = nullptr;
+};
+
+// Tells lib/ the earliest limit in force.
+inline void set_limit(core::fiber_extra& x) noexcept {
+  x.limit = INT64_MAX;
+  for (auto* l = static_cast<time_limit*>(x.limits); l; l = l->outer) {
+    if (!l->fired && l->at < x.limit) x.limit = l->at;
+  }
+}
+
+// Throws what kill() or a time-out left for the running fiber. A kill goes first, then the outermost time-out, since
+// its exception leaves the inner ones too.
+inline void throw_if_interrupted(core::fiber* self = core::fiber_current()) {
+  core::fiber_extra& x = core::fiber_extras(self);
+  if (x.forbidden) throw error(std::string(x.forbidden) + " cannot wait");
+  if (auto* p = static_cast<std::exception_ptr*>(core::fiber_take_pending(self))) {
+    std::exception_ptr e = std::move(*p);
+    delete p;
+    std::rethrow_exception(std::move(e));
+  }
+  if (x.limit == INT64_MAX) return;
+  std::int64_t now = core::now_ns();
+  time_limit* expired = nullptr;
+  for (auto* l = static_cast<time_limit*>(x.limits); l; l = l->outer) {
+    if (!l->fired && l->at <= now) expired = l;
+  }
+  if (!expired) return;
+  expired->fired = true;
+  set_limit(x);
+  if (!expired->error) throw timeout_error("timed out", expired->id);
+  std::rethrow_exception(expired->error);
+}
+
+// Whether destructors run because of an exception: one thrown now would end the process.
+inline bool unwinding() noexcept { return std::uncaught_exceptions() > 0; }
+
+inline std::string wait_report(const core::wait_info* what) {
+  std::string report(64 * 1024, '\0');
+  report.resize(core::wait_report(report.data(), report.size(), what));
+  return report;
+}
+
+// What the end of a wait for `what` means for C++ code.
+inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
+  if (w == core::wake::interrupted) throw_if_interrupted();
+  if (w == core::wake::deadlock) {
+    if (unwinding()) {
+      core::fail(("a destructor waits, while fiber '" + std::string(core::fiber_name(core::fiber_current())) +
+                  "' is unwound by an exception, for something that can never happen\n" + wait_report(what))
+                     .c_str());
+    }
+    throw loop_exit("this wait would never end: no fiber can run, and nothing else is waited for\n" +
+                    wait_report(what));
+  }
+  return w;
+}
+
+// Waits once. Whatever parks or yields without a deadline is always inline: see core::arrival.
+[[gnu::always_inline]] inline core::wake park_once(clock::time_point deadline, const core::wait_info& what) noexcept {
+  if (deadline != never) return core::park(deadline_of(deadline), what);
+  core::arrival a = core::park_until_unparked(what);
+  return core::parked(a.context, a.from);
+}
+// Waits. In a destructor that runs because of an exception a kill or a time-out has to wait for the next wait after
+// it: to throw here would end the process.
+[[gnu::always_inline]] inline core::wake park_raw(clock::time_point deadline, core::wait_info& what) {
+  core::wake w = park_once(deadline, what);
+  if (w != core::wake::interrupted) [[likely]] return w;
+  if (!unwinding() || core::fiber_extras(core::fiber_current()).forbidden) return w;
+  what.uninterruptible = true;
+  return core::park(deadline_of(deadline), what);
+}
+[[gnu::always_inline]] inline core::wake park(clock::time_point deadline, core::wait_info& what) {
+  core::wake w = park_raw(deadline, what);
+  return w == core::wake::unparked ? w : checked(w, &what);
+}
+
+[[gnu::always_inline]] inline void yield() {
+  core::arrival a = core::give_way();
+  core::wake w = core::gave_way(a.context, a.from);
+  if (w == core::wake::interrupted && (!unwinding() || core::fiber_extras(core::fiber_current()).forbidden)) checked(w);
+}
+
+inline void interrupt(core::fiber* f, std::exception_ptr e) {
+  delete static_cast<std::exception_ptr*>(core::interrupt(f, new std::exception_ptr(std::move(e))));
+}
+
+inline void sleep_until(clock::time_point t) {
+  if (t == clock::time_point::min()) return yield();
+  core::wait_info what;
+  what.kind = core::wait_kind::sleep;
+  while (park(t, what) != core::wake::timeout) {
+  }
+}
+
+// While one lives, nothing interrupts a wait of the running fiber; a kill or a time-out comes at its next wait after.
+class uninterrupted {
+ public:
+  uninterrupted() noexcept { x_.shields++; }
+  ~uninterrupted() { x_.shields--; }
+  uninterrupted(const uninterrupted&) = delete;
+
+ private:
+  core::fiber_extra& x_ = core::fiber_extras(core::fiber_current());
+};
+
+// While one lives, a wait of the running fiber throws an error that names who may not wait.
+class no_waiting {
+ public:
+  explicit no_waiting(const char* who) noexcept : before_(std::exchange(x_.forbidden, who)) {}
+  ~no_waiting() { x_.forbidden = before_; }
+  no_waiting(const no_waiting&) = delete;
+
+ private:
+  core::fiber_extra& x_ = core::fiber_extras(core::fiber_current());
+  const char* before_;
+};
+
+}  // namespace tendril::detail

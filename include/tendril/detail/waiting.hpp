@@ -1,0 +1,130 @@
+// Fibers that wait for an object: first come, first served. Not for programs.
+//
+// An object has an exclusion, and a wait_list of waiters, each in the frame of the fiber that waits. Whoever changes
+// the object so that a waiter may go on takes it off the list and grants it what it wants, all under the exclusion.
+// The waiter returns only when that is free again; so neither the waiter's frame and fiber nor the object itself go
+// away under the one who grants, on whatever kernel thread that is.
+#pragma once
+
+#include <atomic>
+
+#include "exclusion.hpp"
+#include "parking.hpp"
+
+namespace tendril::detail {
+
+struct waiter {
+  core::fiber* who = nullptr;
+  waiter* next = nullptr;
+  waiter* prev = nullptr;
+  // Called under the object's exclusion in place of waking `who`: must be short, and not touch the object.
+  void (*notify)(waiter&) noexcept = nullptr;
+  std::atomic<bool> granted{false};
+
+  bool is_granted() const noexcept { return granted.load(std::memory_order_acquire); }
+};
+
+class wait_list {
+ public:
+  constexpr wait_list() noexcept = default;
+  bool empty() const noexcept { return !first_; }
+  waiter* front() const noexcept { return first_; }
+  void push(waiter& w) noexcept {
+    w.next = nullptr;
+    w.prev = last_;
+    (last_ ? last_->next : first_) = &w;
+    last_ = &w;
+  }
+  void remove(waiter& w) noexcept {
+    (w.prev ? w.prev->next : first_) = w.next;
+    (w.next ? w.next->prev : last_) = w.prev;
+  }
+  waiter* pop() noexcept {
+    waiter* w = first_;
+    if (!w) return nullptr;
+    first_ = w->next;
+    (first_ ? first_->prev : last_) = nullptr;
+    return w;
+  }
+
+ private:
+  waiter* first_ = nullptr;
+  waiter* last_ = nullptr;
+};
+
+// To a waiter that has just been taken off its list, under the exclusion.
+inline void grant(waiter& w) noexcept {
+  core::fiber* who = w.who;
+  auto* notify = w.notify;
+  w.granted.store(true, std::memory_order_release);
+  if (notify) notify(w);
+  else core::unpark(who);
+}
+// Grants all; those who come meanwhile are not there yet.
+inline void grant_all(wait_list& list) noexcept {
+  while (waiter* w = list.pop()) grant(*w);
+}
+
+// The one who granted has left the object.
+inline void await_granter(exclusion& x) noexcept {
+  if (x.shared()) [[unlikely]] {
+    held h(x);
+  }
+}
+
+// The rare ends of a wait; true: it goes on.
+template <class HandOn>
+[[gnu::noinline]] bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_info& what,
+                             HandOn&& hand_on) {
+  if (why == core::wake::unparked) return true;
+  if (why == core::wake::interrupted && unwinding() && !core::fiber_extras(core::fiber_current()).forbidden) {
+    what.uninterruptible = true;
+    return true;
+  }
+  bool granted;
+  {
+    held h(x);
+    granted = w.is_granted();
+    if (!granted) list.remove(w);
+  }
+  if (why == core::wake::interrupted) {
+    if (granted) hand_on();
+    checked(why, &what);
+    core::fail("a wait was interrupted by nobody");
+  }
+  if (!granted) checked(why, &what);
+  return false;
+}
+
+// Waits until w, which is on the list, is granted, or the deadline has passed; the exclusion is not held. Returns
+// whether it was granted. Throws what a kill or a time-out left; if it had been granted by then, hand_on() gives that to
+// somebody else first.
+template <class HandOn>
+[[gnu::always_inline]] inline bool suspend(exclusion& x, wait_list& list, waiter& w, clock::time_point deadline, core::wait_info& what,
+             HandOn&& hand_on) {
+  for (;;) {
+    core::wake why = park_once(deadline, what);
+    if (why != core::wake::interrupted && w.is_granted()) [[likely]] {
+      await_granter(x);
+      return true;
+    }
+    if (!leave(x, list, w, why, what, hand_on)) return w.is_granted();
+  }
+}
+
+inline core::wait_info waits_for(core::wait_kind kind) noexcept {
+  core::wait_info what;
+  what.kind = kind;
+  what.shared = true;
+  return what;
+}
+
+// Something that can be watched for being ready, without being taken: what wait() in wait.hpp needs of an object.
+// bool watch(waiter&): false if it is ready already; else w is listed, and granted when it becomes so. unwatch(waiter&).
+template <class T>
+concept watchable = requires(T& t, waiter& w) {
+  { t.watch_ready(w) } -> std::convertible_to<bool>;
+  t.unwatch_ready(w);
+};
+
+}  // namespace tendril::detail

@@ -1,0 +1,108 @@
+// What executors have in common, and how a fiber lets one work.
+//
+//   std::string digest = tendril::run_in_executor([&] { return sha256(file); });   // other fibers run
+//   meanwhile
+//
+// An executor makes calls elsewhere: on other kernel threads (thread_pool_executor.hpp) or in other processes
+// (process_pool_executor.hpp). (concurrent.futures.Executor, asyncio's loop.run_in_executor)
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <ranges>
+#include <tuple>
+
+#include "detail/pull.hpp"
+#include "future.hpp"
+
+namespace tendril {
+
+// Results in the order of the calls: what map() gives. What has not been taken when it goes away is
+// cancelled.
+template <class R>
+class ordered_results {
+  static_assert(!std::is_void_v<R>, "map() is for calls that return something; submit() takes all");
+
+ public:
+  // The next result, when it is there; none at the end. Throws what that call threw, and cancels the rest;
+  // past the time-out, std::system_error with std::errc::timed_out.
+  std::optional<R> next() {
+    if (futures_.empty()) return {};
+    future<R> f = std::move(futures_.front());
+    futures_.pop_front();
+    try {
+      if (!f.wait_until(deadline_))
+        throw std::system_error(std::make_error_code(std::errc::timed_out), "map");
+      return std::move(f).get();
+    } catch (...) {
+      f.cancel();
+      cancel();
+      throw;
+    }
+  }
+  auto begin() { return detail::pull_iterator<ordered_results, R>(*this); }
+  std::default_sentinel_t end() const noexcept { return {}; }
+
+  ordered_results(std::deque<future<R>> f, std::chrono::steady_clock::time_point deadline)
+      : futures_(std::move(f)), deadline_(deadline) {}
+  ordered_results(ordered_results&&) noexcept = default;
+  ordered_results& operator=(ordered_results&&) = delete;
+  ~ordered_results() { cancel(); }
+
+ private:
+  void cancel() {
+    for (auto& f : futures_) f.cancel();
+    futures_.clear();
+  }
+  std::deque<future<R>> futures_;
+  std::chrono::steady_clock::time_point deadline_;
+};
+
+// The base of the executors: each has submit(f, args...), which makes the call elsewhere and returns its
+// future.
+template <class Derived>
+class executor {
+ public:
+  // f(x) for each x of a range, all submitted now; the results come in the range's order. (Executor.map)
+  template <class F, std::ranges::input_range Range>
+  auto map(F f, Range&& range) {
+    return submit_each(f, range, std::chrono::steady_clock::time_point::max());
+  }
+  // The same; all results must be there within `timeout` from now.
+  template <class F, std::ranges::input_range Range, class Rep, class Period>
+  auto map(F f, Range&& range, std::chrono::duration<Rep, Period> timeout) {
+    return submit_each(f, range, detail::later(timeout));
+  }
+
+ protected:
+  executor() = default;
+  ~executor() = default;
+
+ private:
+  template <class F, class Range>
+  auto submit_each(F& f, Range& range, std::chrono::steady_clock::time_point deadline) {
+    using item = std::ranges::range_value_t<Range>;
+    using result = typename decltype(std::declval<Derived&>().submit(f, std::declval<item>()))::result_type;
+    std::deque<future<result>> futures;
+    for (auto&& x : range)
+      futures.push_back(static_cast<Derived&>(*this).submit(f, item(std::forward<decltype(x)>(x))));
+    return ordered_results<result>(std::move(futures), deadline);
+  }
+};
+
+// Calls f(args...) in `pool`, and returns what it returns, or throws what it throws; the fiber waits, others
+// run. A kill ends the wait: a call that has not begun never will, one that has goes on, so what it refers to
+// must live. Any kernel thread.
+template <class Pool, class F, class... A>
+requires std::derived_from<Pool, executor<Pool>>
+auto run_in_executor(Pool& pool, F&& f, A&&... args) {
+  auto result = pool.submit(std::forward<F>(f), std::forward<A>(args)...);
+  struct leave {
+    decltype(result)& r;
+    ~leave() { r.cancel(); }
+  } guard{result};
+  result.wait();
+  return std::move(result).get();
+}
+
+}  // namespace tendril

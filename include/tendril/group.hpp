@@ -1,0 +1,302 @@
+// A group: tasks that are waited for, killed, and mapped over together. (gevent.pool.Group)
+//
+//   tendril::group crowd;
+//   crowd.spawn(work, 1);
+//   for (auto& page : crowd.imap_unordered(fetch, urls)) use(page);
+//   crowd.join();
+//
+// A task leaves the group when it has ended. A group that goes away leaves its tasks alone; task_group.hpp has one that
+// does not. All on one kernel thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <ranges>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "detail/pull.hpp"
+#include "event.hpp"
+#include "queue.hpp"
+#include "semaphore.hpp"
+#include "task.hpp"
+
+namespace tendril {
+
+template <class R>
+class mapped;
+
+class group {
+ public:
+  group() : state_(std::make_shared<state>()) {}
+  group(const group&) = delete;
+  group& operator=(const group&) = delete;
+  virtual ~group() = default;
+
+  // Puts a task in, until it ends. One that has ended already is not put in. Waits as spawn() does.
+  void add(const any_task& t) {
+    if (contains(t)) return;
+    reserve();
+    admit(t);
+  }
+  // Takes a task out, which runs on.
+  void discard(const any_task& t) {
+    if (state_->remove(t.id())) vacate(1);
+  }
+  bool contains(const any_task& t) const noexcept { return state_->tasks.contains(t.id()); }
+  // Tasks in it that have not ended.
+  std::size_t size() const noexcept { return state_->tasks.size(); }
+  bool empty() const noexcept { return size() == 0; }
+  std::vector<any_task> tasks() const {
+    std::vector<any_task> all;
+    for (auto& [id, t] : state_->tasks) all.push_back(t);
+    return all;
+  }
+
+  // Runs f(args...) in a new task of the group. In a pool that is full, waits for a free place first.
+  template <class F, class... A>
+    requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
+  auto spawn(F&& f, A&&... args) {
+    reserve();
+    try {
+      auto t = tendril::spawn(std::forward<F>(f), std::forward<A>(args)...);
+      admit(t);
+      return t;
+    } catch (...) {
+      vacate(1);
+      throw;
+    }
+  }
+
+  // Waits until the group is empty. loop_exit if it never can be.
+  void join() {
+    while (!empty()) state_->none.wait();
+  }
+  // The same, for at most `timeout`; returns whether it is.
+  template <class Rep, class Period>
+  bool join(std::chrono::duration<Rep, Period> timeout) {
+    clock::time_point end = detail::later(timeout);
+    while (!empty()) {
+      if (!state_->none.wait_until(end)) return empty();
+    }
+    return true;
+  }
+  // Waits until it is empty, and throws the first exception that has left one of its tasks since it was empty last.
+  // (gevent: join(raise_error=True))
+  void join_and_raise() {
+    join();
+    if (state_->failure) std::rethrow_exception(std::exchange(state_->failure, nullptr));
+  }
+
+  // Kills all tasks in it, those too that are added meanwhile, and waits for their end.
+  void kill() { kill(fiber_exit{}); }
+  template <class E>
+    requires(!detail::is_duration<E>)
+  void kill(const E& exception) {
+    while (!empty()) {
+      bool others = false;
+      for (auto& t : tasks()) {
+        t.request_kill(exception);
+        others |= t.as_fiber() != current_fiber();
+      }
+      if (!others) break;
+      for (auto& t : tasks()) {
+        if (t.as_fiber() != current_fiber()) t.join();
+      }
+    }
+    detail::throw_if_interrupted();
+  }
+  // Kills, and waits for at most `timeout`; returns whether it is empty.
+  template <class Rep, class Period>
+  bool kill(std::chrono::duration<Rep, Period> timeout) {
+    for (auto& t : tasks()) t.request_kill();
+    return join(timeout);
+  }
+
+  // Calls f(args...) in a task of the group and returns its result. Called by a task of the group itself, calls f at once:
+  // to wait for a place would be to wait for itself.
+  template <class F, class... A>
+  auto apply(F&& f, A&&... args) {
+    if (state_->tasks.contains(current_fiber().id())) return std::invoke(std::forward<F>(f), std::forward<A>(args)...);
+    return spawn(std::forward<F>(f), std::forward<A>(args)...).get();
+  }
+  // The same, but returns at once, with a task whose result that will be. Never waits: in a pool that is full, the task
+  // waits for a place. The group must outlive it.
+  template <class F, class... A>
+    requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
+  auto apply_async(F&& f, A&&... args) {
+    if (!full()) return spawn(std::forward<F>(f), std::forward<A>(args)...);
+    return tendril::spawn([this, call = std::decay_t<F>(std::forward<F>(f)),
+                           bound = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable {
+      return std::apply([&](auto&... a) { return spawn(std::move(call), std::move(a)...).get(); }, bound);
+    });
+  }
+
+  // Calls f(x) for each x of the range, each in a task of the group, and returns the results in the order of the range
+  // (nothing if f returns nothing). When all have ended, throws the exception of the first x that had one.
+  template <class F, std::ranges::input_range R>
+  auto map(const F& f, R&& range) {
+    using element = std::ranges::range_value_t<R>;
+    using result = std::invoke_result_t<F, element>;
+    std::vector<task<result>> tasks;
+    for (auto&& x : range) tasks.push_back(spawn(f, element(std::forward<decltype(x)>(x))));
+    joinall(tasks);
+    if constexpr (std::is_void_v<result>) {
+      for (auto& t : tasks) t.get();
+    } else {
+      std::vector<result> results;
+      for (auto& t : tasks) results.push_back(std::move(t).get());
+      return results;
+    }
+  }
+  // The same, but gives the results one by one, in the order of the range; an exception comes out in its place, and one may
+  // go on after it. At most `ahead` results wait for being taken. The range is copied; the group must outlive the results,
+  // which kill what is left of the work when they go away.
+  template <class F, std::ranges::input_range R>
+  auto imap(F f, R&& range, std::size_t ahead = queue<int>::unbounded) {
+    return make_mapped(std::move(f), std::forward<R>(range), ahead, true);
+  }
+  // The same, in the order in which the results come.
+  template <class F, std::ranges::input_range R>
+  auto imap_unordered(F f, R&& range, std::size_t ahead = queue<int>::unbounded) {
+    return make_mapped(std::move(f), std::forward<R>(range), ahead, false);
+  }
+
+  // Whether spawn() would wait: a group never is full.
+  virtual bool full() const noexcept { return false; }
+
+ protected:
+  // What outlives the group, since its tasks may.
+  struct state {
+    std::unordered_map<std::uint64_t, any_task> tasks;
+    event none;
+    std::exception_ptr failure;
+    std::shared_ptr<semaphore> places;  // a pool's free ones
+    bool remove(std::uint64_t id) {
+      if (tasks.erase(id) == 0) return false;
+      if (tasks.empty()) none.set();
+      return true;
+    }
+  };
+  std::shared_ptr<state> state_;
+
+ private:
+  void reserve() {
+    if (state_->places) state_->places->acquire();
+  }
+  void vacate(std::ptrdiff_t n) {
+    if (state_->places) state_->places->release(n);
+  }
+  void admit(const any_task& t) {
+    if (t.ready()) return vacate(1);
+    if (empty()) {
+      state_->none.clear();
+      state_->failure = nullptr;
+    }
+    state_->tasks.emplace(t.id(), t);
+    t.link([s = state_](const any_task& ended) {
+      if (!s->tasks.contains(ended.id())) return;
+      if (ended.exception() && !s->failure) s->failure = ended.exception();
+      s->remove(ended.id());
+      if (s->places) s->places->release();
+    });
+  }
+  template <class F, class R>
+  auto make_mapped(F f, R&& range, std::size_t ahead, bool ordered) {
+    using element = std::ranges::range_value_t<R>;
+    using result = std::decay_t<std::invoke_result_t<F&, element>>;
+    std::vector<element> all;
+    for (auto&& x : range) all.push_back(std::forward<decltype(x)>(x));
+    return mapped<result>(*this, std::move(f), std::move(all), ahead, ordered);
+  }
+};
+
+// The results of imap() and imap_unordered(), as they come. For use by the fiber that made it.
+template <class R>
+class mapped {
+  static_assert(!std::is_void_v<R>, "imap gives the results of a function that has some; see map");
+
+ public:
+  template <class F, class X>
+  mapped(group& in, F f, std::vector<X> range, std::size_t ahead, bool ordered)
+      : state_(std::make_shared<state>(ahead)), ordered_(ordered), left_(range.size()) {
+    if (ahead == 0) throw error("imap: there must be room for one result at least");
+    feeder_ = spawn([&in, s = state_, f = std::move(f), range = std::move(range)]() mutable {
+      for (std::size_t i = 0; i < range.size(); i++) {
+        s->room.acquire();
+        s->work.push_back(in.spawn(f, std::move(range[i])));
+        s->work.back().link([s, i](const task<R>& ended) { s->ended.try_put({i, ended}); });
+      }
+    });
+    // Nobody is to wait for what it will never begin.
+    feeder_.link([s = state_](const any_task& t) {
+      if (t.exception()) s->ended.shutdown();
+    });
+  }
+  mapped(const mapped&) = delete;
+  mapped& operator=(const mapped&) = delete;
+  // Kills what is left of the work.
+  ~mapped() {
+    detail::uninterrupted guard;
+    feeder_.kill();
+    for (auto& t : state_->work) {
+      if (!t.ready()) t.request_kill();
+    }
+  }
+
+  // Waits for the next result; none: that were all. Throws what that call of f threw; one may go on then.
+  std::optional<R> next() {
+    if (left_ == 0) return std::nullopt;
+    task<R> t = take();
+    left_--;
+    state_->room.release();
+    return std::move(t).get();
+  }
+
+  // For a range-based for.
+  auto begin() { return detail::pull_iterator<mapped, R>(*this); }
+  std::default_sentinel_t end() const noexcept { return {}; }
+
+ private:
+  struct item {
+    std::size_t place;
+    task<R> ended;
+  };
+  struct state {
+    explicit state(std::size_t ahead)
+        : room(std::ptrdiff_t(std::min<std::size_t>(ahead, std::numeric_limits<std::ptrdiff_t>::max()))) {}
+    semaphore room;  // for results that nobody has taken yet
+    queue<item> ended;
+    std::vector<task<R>> work;
+  };
+
+  task<R> take() {
+    for (;;) {
+      if (auto it = early_.find(next_); it != early_.end()) {
+        next_++;
+        return std::move(early_.extract(it).mapped());
+      }
+      item i = get_ended();
+      if (!ordered_) return i.ended;
+      early_.emplace(i.place, i.ended);
+    }
+  }
+  item get_ended() {
+    try {
+      return state_->ended.get();
+    } catch (const queue_shutdown&) {
+      std::rethrow_exception(feeder_.exception());
+    }
+  }
+
+  std::shared_ptr<state> state_;
+  bool ordered_;
+  std::size_t left_;
+  std::size_t next_ = 0;
+  std::map<std::size_t, task<R>> early_;
+  task<void> feeder_;
+};
+
+}  // namespace tendril

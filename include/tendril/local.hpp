@@ -1,0 +1,166 @@
+// Fiber-local storage: a variable of which each fiber has its own. (gevent.local; contextvars come close)
+//
+//   tendril::local<int> depth;            // begins as int{} in each fiber
+//   tendril::local<session> s([] { return session(user()); });   // or as a call of this returns
+//   *depth += 1;
+//
+// Any fiber of any kernel thread may use one variable; each sees only its own value. A value is made when its fiber first
+// asks, and ends with the fiber, or with the variable if that is earlier; so when a variable ends, no fiber of another
+// kernel thread may be using it. Main fibers' values end with their kernel thread, except those of the process's first
+// thread, which are left alone.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "detail/exchange.hpp"
+#include "detail/exclusion.hpp"
+
+namespace tendril {
+
+namespace detail {
+
+struct local_value;
+
+// What a variable and its values share; the last of them destroys it.
+struct local_variable {
+  exclusion guard;
+  local_value* first = nullptr;
+};
+
+// A value, listed in its fiber, and in its variable until one of the two ends.
+struct local_value {
+  explicit local_value(std::shared_ptr<local_variable> v) : variable(std::move(v)) {}
+  virtual ~local_value() = default;
+  virtual void end() noexcept = 0;
+
+  std::shared_ptr<local_variable> variable;
+  local_value* next_in_fiber = nullptr;
+  local_value* next = nullptr;
+  local_value* prev = nullptr;
+  bool listed = false;
+  std::atomic<bool> ended{false};  // nobody uses it any more
+
+  // Whoever takes it off the variable's list ends it.
+  bool delist() noexcept {
+    held h(variable->guard);
+    if (!listed) return false;
+    listed = false;
+    (prev ? prev->next : variable->first) = next;
+    if (next) next->prev = prev;
+    return true;
+  }
+  void enlist() noexcept {
+    held h(variable->guard);
+    listed = true;
+    next = variable->first;
+    if (next) next->prev = this;
+    variable->first = this;
+  }
+};
+
+inline void drop_local_values(void* locals) noexcept {
+  auto* v = static_cast<local_value*>(locals);
+  while (v) {
+    local_value* next = v->next_in_fiber;
+    if (v->delist()) v->end();
+    else while (!v->ended.load(std::memory_order_acquire)) core::processor_yield();  // with its variable, elsewhere
+    delete v;
+    v = next;
+  }
+}
+
+}  // namespace detail
+
+template <class T>
+class local {
+ public:
+  local()
+    requires std::default_initializable<T>
+      : local([] { return T{}; }) {}
+  // Each fiber's value begins as what `make` returns when that fiber first asks.
+  template <std::invocable F>
+    requires std::convertible_to<std::invoke_result_t<F&>, T>
+  explicit local(F make) : make_(std::move(make)), variable_(std::make_shared<detail::local_variable>()) {}
+  local(const local&) = delete;
+  local& operator=(const local&) = delete;
+  // Ends the values of all fibers.
+  ~local() {
+    for (;;) {
+      detail::local_value* v;
+      {
+        detail::held h(variable_->guard);
+        v = variable_->first;
+        if (!v) return;
+        v->listed = false;
+        variable_->first = v->next;
+        if (v->next) v->next->prev = nullptr;
+      }
+      v->end();
+    }
+  }
+
+  // The running fiber's value; the reference lives as long as that.
+  T& get() {
+    core::fiber_extra& x = core::fiber_extras(core::fiber_current());
+    if (value* v = find(x)) return *v->value_;
+    auto made = std::make_unique<value>(variable_, make_);
+    made->next_in_fiber = static_cast<detail::local_value*>(x.locals);
+    made->enlist();
+    x.drop_locals = detail::drop_local_values;
+    x.locals = static_cast<detail::local_value*>(made.get());
+    return *made.release()->value_;
+  }
+  T& operator*() { return get(); }
+  T* operator->() { return &get(); }
+  // Whether the running fiber has a value already.
+  bool has_value() const noexcept { return find(core::fiber_extras(core::fiber_current())) != nullptr; }
+  // Ends the running fiber's value; the next get() begins anew. (gevent: del local.x)
+  void reset() noexcept {
+    core::fiber_extra& x = core::fiber_extras(core::fiber_current());
+    value* v = find(x);
+    if (v && v->delist()) v->end();
+  }
+
+ private:
+  struct value final : detail::local_value {
+    value(std::shared_ptr<detail::local_variable> v, std::function<T()>& make)
+        : local_value(std::move(v)), value_(std::make_unique<T>(make())) {}
+    void end() noexcept override {
+      value_.reset();
+      ended.store(true, std::memory_order_release);
+    }
+    std::unique_ptr<T> value_;
+  };
+
+  // Also clears away what ended with its variable.
+  value* find(core::fiber_extra& x) const noexcept {
+    auto* at = static_cast<detail::local_value*>(x.locals);
+    detail::local_value* before = nullptr;
+    while (at) {
+      detail::local_value* next = at->next_in_fiber;
+      bool listed;
+      {
+        detail::held h(at->variable->guard);
+        listed = at->listed;
+      }
+      if (listed && at->variable == variable_) return static_cast<value*>(at);
+      if (listed || !at->ended.load(std::memory_order_acquire)) {
+        before = at;
+      } else {
+        if (before) before->next_in_fiber = next;
+        else x.locals = next;
+        delete at;
+      }
+      at = next;
+    }
+    return nullptr;
+  }
+
+  std::function<T()> make_;
+  std::shared_ptr<detail::local_variable> variable_;
+};
+
+}  // namespace tendril

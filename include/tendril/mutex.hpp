@@ -1,0 +1,106 @@
+// Mutual exclusion between fibers: mutex and recursive_mutex, as those of the standard library, for std::lock_guard,
+// std::unique_lock and std::scoped_lock. gevent calls the second one RLock.
+//
+// The owner is a fiber. Fibers of several kernel threads may share one. Fair: unlock() hands over to the waiter that
+// came first, and nobody who comes later overtakes it; a fiber that was killed meanwhile hands it on. Locks and
+// waits are cancellation points only if they have to wait.
+//
+// A std::mutex held across a wait blocks the whole kernel thread when a second fiber wants it; this one does not.
+#pragma once
+
+#include "detail/waiting.hpp"
+
+namespace tendril {
+
+class mutex {
+ public:
+  mutex() = default;
+  mutex(const mutex&) = delete;
+  mutex& operator=(const mutex&) = delete;
+
+  // Waits until nobody else has it, and takes it. error if this fiber has it already.
+  void lock() { lock_until(detail::never); }
+  // Takes it if nobody has it. Never waits.
+  bool try_lock() {
+    detail::held h(exclusion_);
+    return take_now(core::fiber_current());
+  }
+  // Waits for at most `timeout`, or until `t`; returns whether it was taken.
+  template <class Rep, class Period>
+  bool try_lock_for(std::chrono::duration<Rep, Period> timeout) {
+    return try_lock() || lock_until(detail::later(timeout));
+  }
+  bool try_lock_until(clock::time_point t) { return lock_until(t); }
+
+  // Hands it to the first waiter. Never waits. error if this fiber does not have it.
+  void unlock() {
+    detail::held h(exclusion_);
+    if (owner() != core::fiber_current()) [[unlikely]] throw error("mutex: unlocked by a fiber that does not have it");
+    pass_on();
+  }
+
+  // Whether somebody has it; whether this fiber does.
+  bool locked() const noexcept { return owner() != nullptr; }
+  bool owned() const noexcept { return owner() == core::fiber_current(); }
+
+ private:
+  core::fiber* owner() const noexcept { return owner_.load(std::memory_order_relaxed); }
+  bool take_now(core::fiber* self) noexcept {
+    if (owner()) return false;
+    owner_.store(self, std::memory_order_relaxed);
+    return true;
+  }
+  void pass_on() noexcept {
+    detail::waiter* next = waiters_.pop();
+    owner_.store(next ? next->who : nullptr, std::memory_order_relaxed);
+    if (next) detail::grant(*next);
+  }
+  bool lock_until(clock::time_point t) {
+    detail::waiter w;
+    w.who = core::fiber_current();
+    {
+      detail::held h(exclusion_);
+      if (take_now(w.who)) return true;
+      if (owner() == w.who) throw error("mutex: locked again by the fiber that has it");
+      waiters_.push(w);
+    }
+    auto what = detail::waits_for(core::wait_kind::lock);
+    return detail::suspend(exclusion_, waiters_, w, t, what, [this] { unlock(); });
+  }
+
+  detail::exclusion exclusion_;
+  std::atomic<core::fiber*> owner_{nullptr};
+  detail::wait_list waiters_;
+};
+
+// A mutex that its owner may lock again, and then has to unlock as often.
+class recursive_mutex {
+ public:
+  void lock() {
+    if (!again()) mutex_.lock();
+  }
+  bool try_lock() { return again() || mutex_.try_lock(); }
+  template <class Rep, class Period>
+  bool try_lock_for(std::chrono::duration<Rep, Period> timeout) {
+    return again() || mutex_.try_lock_for(timeout);
+  }
+  bool try_lock_until(clock::time_point t) { return again() || mutex_.try_lock_until(t); }
+  void unlock() {
+    if (mutex_.owned() && extra_ > 0) extra_--;
+    else mutex_.unlock();
+  }
+  bool locked() const noexcept { return mutex_.locked(); }
+  bool owned() const noexcept { return mutex_.owned(); }
+
+ private:
+  bool again() noexcept {
+    if (!mutex_.owned()) return false;
+    extra_++;
+    return true;
+  }
+
+  mutex mutex_;
+  unsigned long extra_ = 0;  // how often its owner has locked it beyond the first time
+};
+
+}  // namespace tendril

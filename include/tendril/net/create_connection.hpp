@@ -1,0 +1,175 @@
+// Connecting to a name: all its addresses, and the first that answers wins (Happy Eyeballs, RFC 8305).
+//
+//   tendril::net::socket s = tendril::net::create_connection("www.debian.org", 80);
+//
+// (socket.create_connection, asyncio's loop.create_connection)
+#pragma once
+
+#include <netdb.h>
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "../detail/remote_wait.hpp"
+#include "../task.hpp"
+#include "socket.hpp"
+
+namespace tendril::net {
+
+// A name has no address: the code is one of getaddrinfo's EAI_ numbers. (socket.gaierror)
+class resolve_error : public error {
+ public:
+  resolve_error(int code, const std::string& name) : error(name + ": " + ::gai_strerror(code)), code_(code) {}
+  int code() const noexcept { return code_; }
+
+ private:
+  int code_;
+};
+
+// The addresses of a host (a name, or a numeric address) and a port (a number, or a service's name), in the
+// order of getaddrinfo(3), which looks them up on a helper thread. family: AF_INET, AF_INET6, or both.
+// passive: to bind to. resolve_error; std::system_error. A cancellation point. Any kernel thread.
+inline std::vector<address> resolve(const std::string& host, const std::string& port, int family = AF_UNSPEC,
+                                    int type = SOCK_STREAM, bool passive = false) {
+  addrinfo hints{}, *found = nullptr;
+  hints.ai_family = family;
+  hints.ai_socktype = type;
+  hints.ai_flags = passive ? AI_PASSIVE : 0;
+  int r;
+  do r = posix::getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &found);
+  while (r == EAI_SYSTEM && errno == EINTR);
+  if (r == EAI_SYSTEM) detail::throw_errno("getaddrinfo");
+  if (r != 0) throw resolve_error(r, host);
+  std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
+  std::vector<address> addresses;
+  for (addrinfo* a = found; a; a = a->ai_next) addresses.emplace_back(a->ai_addr, a->ai_addrlen);
+  return addresses;
+}
+
+struct connect_options {
+  // How long an attempt has before the next address is tried beside it (RFC 8305: 250 ms).
+  clock::duration attempt_delay = std::chrono::milliseconds(250);
+  // All of it, look-up apart; then std::errc::timed_out. max(): none but the system's.
+  clock::duration timeout = clock::duration::max();
+  // To bind to before connecting.
+  std::optional<address> local = std::nullopt;
+};
+
+// No address could be connected to. The code is the last attempt's; attempts() has all, in the order of
+// failing.
+class connect_error : public std::system_error {
+ public:
+  using attempt = std::pair<address, std::error_code>;
+  explicit connect_error(std::vector<attempt> a)
+      : std::system_error(a.back().second, describe(a)), attempts_(std::move(a)) {}
+  const std::vector<attempt>& attempts() const noexcept { return attempts_; }
+
+ private:
+  static std::string describe(const std::vector<attempt>& a) {
+    std::string s = "connect";
+    for (auto& [where, code] : a) s += (&where == &a.front().first ? " to " : ", ") + where.to_string();
+    return s;
+  }
+  std::vector<attempt> attempts_;
+};
+
+namespace happy_eyeballs {
+
+// RFC 8305, section 4: as they come, but the families take turns.
+inline std::vector<address> interleaved(const std::vector<address>& in) {
+  std::vector<address> first, second, out;
+  for (auto& a : in) (a.family() == in.front().family() ? first : second).push_back(a);
+  for (std::size_t i = 0; i < std::max(first.size(), second.size()); i++) {
+    if (i < first.size()) out.push_back(first[i]);
+    if (i < second.size()) out.push_back(second[i]);
+  }
+  return out;
+}
+
+// Attempts that run side by side; the first to succeed leaves its socket.
+class race {
+ public:
+  explicit race(const connect_options& o) : options_(o) {}
+  ~race() {
+    for (auto& t : attempts_) t.request_kill();
+  }
+  socket run(const std::vector<address>& addresses) {
+    if (addresses.empty()) throw error("no address to connect to");
+    auto end = options_.timeout == clock::duration::max() ? clock::time_point::max()
+                                                          : detail::later(options_.timeout);
+    std::unique_lock lock(result_->mutex);
+    for (const address& a : addresses) {
+      std::size_t failed = result_->failures.size();
+      lock.unlock();
+      attempts_.push_back(spawn({.name = "connect"}, attempt, result_, a, options_.local));
+      lock.lock();
+      bool last = &a == &addresses.back();
+      auto until = last ? end : std::min(end, detail::later(options_.attempt_delay));
+      result_->changed.wait(lock, until,
+                            [&] {
+                              return result_->winner || (last ? result_->failures.size() == addresses.size()
+                                                              : result_->failures.size() > failed);
+                            },
+                            {.kind = core::wait_kind::descriptor, .remote = false});
+      if (result_->winner) return std::move(result_->winner);
+      if (clock::now() >= end) break;
+    }
+    if (result_->failures.size() < addresses.size()) errno = ETIMEDOUT, detail::throw_errno("connect");
+    throw connect_error(result_->failures);
+  }
+
+ private:
+  // Outlives the race, for attempts that are being killed.
+  struct outcome {
+    std::mutex mutex;
+    detail::remote_wait changed;
+    socket winner;
+    std::vector<connect_error::attempt> failures;
+  };
+  static void attempt(std::shared_ptr<outcome> o, const address& to, const std::optional<address>& from) {
+    std::error_code failure;
+    try {
+      socket s(to.family(), SOCK_STREAM);
+      if (from) s.bind(*from);
+      s.connect(to);
+      std::lock_guard lock(o->mutex);
+      if (!o->winner) o->winner = std::move(s);
+      o->changed.notify_all();
+      return;
+    } catch (const std::system_error& e) {
+      failure = e.code();
+    }
+    std::lock_guard lock(o->mutex);
+    o->failures.emplace_back(to, failure);
+    o->changed.notify_all();
+  }
+
+  const connect_options& options_;
+  std::shared_ptr<outcome> result_ = std::make_shared<outcome>();
+  std::vector<task<void>> attempts_;
+};
+
+}  // namespace happy_eyeballs
+
+// A socket that is connected to one of the addresses: they are tried in their order, families taking turns,
+// each next one when the one before has failed, or has had its time; those that come too late are given up.
+// connect_error; std::errc::timed_out. A cancellation point. Any kernel thread.
+inline socket create_connection(const std::vector<address>& addresses, const connect_options& o = {}) {
+  if (addresses.empty()) throw error("no address to connect to");
+  return happy_eyeballs::race(o).run(happy_eyeballs::interleaved(addresses));
+}
+inline socket create_connection(const address& a, const connect_options& o = {}) {
+  return create_connection(std::vector{a}, o);
+}
+// The same for all addresses of a name. resolve_error.
+inline socket create_connection(const std::string& host, std::uint16_t port, const connect_options& o = {}) {
+  return create_connection(resolve(host, std::to_string(port)), o);
+}
+
+}  // namespace tendril::net

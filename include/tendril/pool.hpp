@@ -1,0 +1,36 @@
+// A pool: a group of at most so many tasks at once. (gevent.pool.Pool; multiprocessing.pool.ThreadPool)
+//
+//   tendril::pool ten(10);
+//   auto pages = ten.map(fetch, urls);   // never more than ten fetch at the same time
+#pragma once
+
+#include "group.hpp"
+
+namespace tendril {
+
+class pool : public group {
+ public:
+  // For so many tasks, one or more.
+  explicit pool(std::size_t size) : size_(size) {
+    if (size == 0) throw error("a pool has room for one task at least");
+    state_->places = std::make_shared<semaphore>(std::ptrdiff_t(size));
+  }
+
+  // How many tasks it may have.
+  std::size_t limit() const noexcept { return size_; }
+  // How many spawn() calls would not wait now.
+  std::size_t free_count() const noexcept { return std::size_t(state_->places->value()); }
+  bool full() const noexcept override { return free_count() == 0; }
+  // Waits until there is a free place, without taking it.
+  void wait_available() { state_->places->wait(); }
+  // The same, for at most `timeout`; returns whether there is one.
+  template <class Rep, class Period>
+  bool wait_available(std::chrono::duration<Rep, Period> timeout) {
+    return state_->places->wait(timeout);
+  }
+
+ private:
+  std::size_t size_;
+};
+
+}  // namespace tendril

@@ -1,0 +1,250 @@
+// A pool of processes that make calls: for what burns CPU and must not share memory, or may crash.
+//
+//   tendril::process_pool_executor pool(4);         // early in main, before other threads are made
+//   auto f = pool.submit(count_primes, 10'000'000);
+//   auto g = pool.submit([base](int n) { return base + n; }, 1);
+//
+// Function, arguments and result travel as bytes (serializer.hpp); a lambda's captures as they are, so they
+// may be numbers and plain structures, but no references, pointers, strings. What the call throws comes back:
+// the standard exceptions, std::system_error and tendril::error as what they are, others as remote_error.
+//
+// The worker processes are forked, from a server process that is forked by the constructor: they see the
+// program's memory as it was then. They have the standard descriptors (input from /dev/null) and none of the
+// program's others. Code that is loaded later (dlopen) they do not have. When one dies in a call, the pool is
+// broken: that call and those that have not begun fail with broken_process_pool; those in other workers end
+// as they do. Any kernel thread may use the pool. (concurrent.futures.ProcessPoolExecutor, multiprocessing's
+// forkserver)
+#pragma once
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "detail/worker_process.hpp"
+#include "executor.hpp"
+#include "serializer.hpp"
+#include "task.hpp"
+
+namespace tendril {
+
+// A worker process died before its call had ended; no more calls are taken.
+class broken_process_pool : public error {
+ public:
+  broken_process_pool() : error("a process of the pool died before its call had ended") {}
+};
+
+class process_pool_executor : public executor<process_pool_executor> {
+ public:
+  // A pool of at most so many processes, made when there is work for them; 0: as many as there are cores.
+  // std::system_error: no process or thread can be made.
+  explicit process_pool_executor(unsigned max_workers = 0)
+      : state_(std::make_shared<state>(max_workers ? max_workers
+                                                   : std::max(1u, std::thread::hardware_concurrency()))) {
+    // A kernel thread of its own talks to the workers, with a fiber for each. Handlers are none of its
+    // business.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    struct restore {
+      sigset_t& mask;
+      ~restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
+    } guard{before};
+    manager_ = std::thread(manage, state_);
+  }
+  process_pool_executor(const process_pool_executor&) = delete;
+  // Waits until all calls have ended, also those that have not begun, and the processes; not even a kill ends
+  // that wait. In the child of a fork it leaves them alone.
+  ~process_pool_executor() {
+    if (pid_ != ::getpid()) {
+      manager_.detach();
+      return;
+    }
+    close(false);
+    await_end(true);
+    if (manager_.joinable()) manager_.join();
+  }
+
+  // Calls f(args...) in a process of the pool, in the order of submitting.
+  // `error`: the pool was shut down, or belongs to the parent process of a fork; broken_process_pool.
+  template <class F, class... A>
+  requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
+  auto submit(F&& f, A&&... args) {
+    using function = std::decay_t<F>;
+    using result = std::decay_t<std::invoke_result_t<function, std::decay_t<A>...>>;
+    static_assert(detail::copied_as_bytes<function> && !std::is_member_pointer_v<function>,
+                  "the function must be one that can be copied as bytes");
+    static_assert((serializable<std::decay_t<A>> && ...), "the arguments must be serializable");
+    static_assert(std::is_void_v<result> || serializable<result>, "the result must be serializable");
+    byte_sink request;
+    detail::call_from_bytes call = make_call<result, function, std::decay_t<A>...>;
+    request << call << static_cast<const function&>(f);
+    (void)(request << ... << static_cast<const std::decay_t<A>&>(args));
+    auto j = std::make_unique<call_job<result>>();
+    j->request = std::move(request).bytes();
+    future<result> answer = j->outcome.get_future();
+    add(std::move(j));
+    return answer;
+  }
+
+  // No more calls are taken. With cancel_futures those that have not begun are cancelled, else they are still
+  // made. Waits for the end of all calls and processes (a cancellation point), or returns at once. May be
+  // called again.
+  void shutdown(bool wait = true, bool cancel_futures = false) {
+    close(cancel_futures);
+    if (wait) await_end(false);
+  }
+
+  unsigned max_workers() const noexcept { return state_->max_workers; }
+  // How many processes there are now to make calls.
+  unsigned workers() const {
+    std::lock_guard lock(state_->mutex);
+    return state_->live;
+  }
+
+ private:
+  struct job {
+    virtual ~job() = default;
+    virtual bool start() = 0;
+    virtual void finish(byte_source& response) = 0;
+    virtual void fail(std::exception_ptr e) = 0;
+    virtual void cancel() = 0;
+    std::string request;
+  };
+  template <class R>
+  struct call_job : job {
+    bool start() override { return outcome.start(); }
+    void finish(byte_source& response) override {
+      try {
+        if (!response.read<bool>()) return outcome.set_exception(detail::read_error(response));
+        if constexpr (std::is_void_v<R>)
+          return outcome.set_value();
+        else
+          return outcome.set_value(response.read<R>());
+      } catch (...) {
+        fail(std::current_exception());
+      }
+    }
+    void fail(std::exception_ptr e) override {
+      if (!outcome.get_future().done()) outcome.set_exception(std::move(e));
+    }
+    void cancel() override { outcome.get_future().cancel(); }
+    promise<R> outcome;
+  };
+  struct state {
+    explicit state(unsigned n) : max_workers(n), server(std::make_unique<detail::fork_server>()) {}
+    const unsigned max_workers;
+    std::mutex mutex;
+    detail::remote_wait work, end;
+    std::deque<std::unique_ptr<job>> jobs;
+    unsigned live = 0;
+    bool closed = false, broken = false, ended = false;
+    std::unique_ptr<detail::fork_server> server;  // the manager's
+  };
+
+  // In the worker.
+  template <class R, class F, class... A>
+  static void make_call(byte_source& from, byte_sink& to) {
+    F f = from.read<F>();
+    std::tuple<A...> args{from.read<A>()...};
+    if constexpr (std::is_void_v<R>)
+      std::apply(std::move(f), std::move(args));
+    else
+      to << static_cast<const R&>(std::apply(std::move(f), std::move(args)));
+  }
+
+  // The manager's fibers: each has one worker at a time, made at its first call.
+  static void manage(std::shared_ptr<state> s) {
+    std::vector<task<void>> tasks;
+    for (unsigned i = 0; i < s->max_workers; i++) tasks.push_back(spawn([&s = *s] { direct(s); }));
+    joinall(tasks);
+    s->server.reset();
+    std::lock_guard lock(s->mutex);
+    s->ended = true;
+    s->end.notify_all();
+  }
+  static void direct(state& s) {
+    detail::owned_fd worker;
+    std::unique_lock lock(s.mutex);
+    for (;;) {
+      // A process that is there already goes before a new one.
+      s.work.wait(lock, clock::time_point::max(), [&] { return !s.jobs.empty() || s.closed || s.broken; },
+                  {.kind = core::wait_kind::queue, .in_front = bool(worker)});
+      if (s.jobs.empty()) break;
+      std::unique_ptr<job> j = std::move(s.jobs.front());
+      s.jobs.pop_front();
+      lock.unlock();
+      bool good = !j->start() || make(s, worker, *j);
+      if (!good) break_pool(s, *j);
+      j.reset();
+      lock.lock();
+      if (!good) break;
+    }
+    s.live -= bool(worker);
+  }
+  static bool make(state& s, detail::owned_fd& worker, job& j) {
+    if (!worker) {
+      try {
+        worker = s.server->new_worker();
+      } catch (const std::system_error&) {  // no descriptors: this call fails, the next may not
+        j.fail(std::current_exception());
+        return true;
+      }
+      if (!worker) return false;
+      std::lock_guard lock(s.mutex);
+      s.live++;
+    }
+    std::string response;
+    if (!detail::send_frame(worker.get(), j.request) || !detail::receive_frame(worker.get(), response))
+      return false;
+    byte_source from(response);
+    j.finish(from);
+    return true;
+  }
+  static void break_pool(state& s, job& running) {
+    std::deque<std::unique_ptr<job>> never;
+    {
+      std::lock_guard lock(s.mutex);
+      s.broken = true;
+      never.swap(s.jobs);
+      s.work.notify_all();
+    }
+    auto e = std::make_exception_ptr(broken_process_pool());
+    running.fail(e);
+    for (auto& j : never) j->fail(e);
+  }
+
+  void add(std::unique_ptr<job> j) {
+    if (pid_ != ::getpid()) throw error("the executor belongs to the parent process of a fork");
+    std::lock_guard lock(state_->mutex);
+    if (state_->broken) throw broken_process_pool();
+    if (state_->closed) throw error("the executor was shut down");
+    state_->jobs.push_back(std::move(j));
+    state_->work.notify_one();
+  }
+  void close(bool cancel_futures) {
+    std::deque<std::unique_ptr<job>> dropped;
+    {
+      std::lock_guard lock(state_->mutex);
+      state_->closed = true;
+      if (cancel_futures) dropped.swap(state_->jobs);
+      state_->work.notify_all();
+    }
+    for (auto& j : dropped) j->cancel();
+  }
+  void await_end(bool whatever_comes) {
+    std::unique_lock lock(state_->mutex);
+    state_->end.wait(lock, clock::time_point::max(), [&] { return state_->ended; },
+                     {.uninterruptible = whatever_comes});
+  }
+
+  const pid_t pid_ = ::getpid();
+  std::shared_ptr<state> state_;
+  std::thread manager_;
+};
+
+}  // namespace tendril

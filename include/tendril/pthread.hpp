@@ -1,0 +1,125 @@
+// The pthread functions that the shim takes over: each behaves as its man page says, with threads that are fibers of
+// the main kernel thread once threads_become_fibers() was called (the shim does); before, they are the C library's.
+//
+// A thread so made has its own thread-local storage, stack, errno, cancellation and keys, as any thread. It runs until
+// it waits. Kernel threads that exist beside (helper threads, those of libraries that need them) may use the same
+// locks.
+#pragma once
+
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <sys/types.h>
+#include <threads.h>
+#include <time.h>
+
+#include "detail/export.hpp"
+
+namespace tendril::posix {
+
+// From now on pthread_create makes fibers, if the C library is one whose threads can be made; if not, the first
+// pthread_create says so in one line (see detail/notice.hpp). To be called before there are threads.
+TENDRIL_API void threads_become_fibers() noexcept;
+// Why threads cannot be made with this C library, in words; null: they can. The main thread only, the first time.
+TENDRIL_API const char* threads_obstacle() noexcept;
+// Runs the program's main, so that pthread_exit in it ends the main thread and leaves the others.
+TENDRIL_API int run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept;
+
+// --- pthread_create(3), pthread_join(3), pthread_detach(3), pthread_exit(3), pthread_cancel(3) ---
+// `caller`: some code of the module that asks. One that makes futex system calls by itself (libgomp, Go) gets a kernel
+// thread, since nobody could see what a fiber waits for there; so does a kernel thread that asks.
+TENDRIL_API int pthread_create(pthread_t* id, const pthread_attr_t* attributes, void* (*start)(void*), void* argument,
+                               const void* caller = nullptr);
+TENDRIL_API int pthread_join(pthread_t id, void** result);
+TENDRIL_API int pthread_tryjoin_np(pthread_t id, void** result);
+TENDRIL_API int pthread_timedjoin_np(pthread_t id, void** result, const timespec* until);
+TENDRIL_API int pthread_clockjoin_np(pthread_t id, void** result, clockid_t clock, const timespec* until);
+TENDRIL_API int pthread_detach(pthread_t id);
+[[noreturn]] TENDRIL_API void pthread_exit(void* result);
+TENDRIL_API int pthread_cancel(pthread_t id);
+
+// --- pthread_mutex_lock(3): robust mutexes, and those that processes share, stay the C library's ---
+TENDRIL_API int pthread_mutex_lock(pthread_mutex_t* m);
+TENDRIL_API int pthread_mutex_trylock(pthread_mutex_t* m);
+TENDRIL_API int pthread_mutex_timedlock(pthread_mutex_t* m, const timespec* until);
+TENDRIL_API int pthread_mutex_clocklock(pthread_mutex_t* m, clockid_t clock, const timespec* until);
+TENDRIL_API int pthread_mutex_unlock(pthread_mutex_t* m);
+TENDRIL_API int pthread_mutex_destroy(pthread_mutex_t* m);
+
+// --- pthread_cond_wait(3): who waited first is woken first ---
+TENDRIL_API int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m);
+TENDRIL_API int pthread_cond_timedwait(pthread_cond_t* c, pthread_mutex_t* m, const timespec* until);
+TENDRIL_API int pthread_cond_clockwait(pthread_cond_t* c, pthread_mutex_t* m, clockid_t clock, const timespec* until);
+TENDRIL_API int pthread_cond_signal(pthread_cond_t* c);
+TENDRIL_API int pthread_cond_broadcast(pthread_cond_t* c);
+TENDRIL_API int pthread_cond_destroy(pthread_cond_t* c);
+
+// --- sem_wait(3) ---
+TENDRIL_API int sem_wait(sem_t* s);
+TENDRIL_API int sem_timedwait(sem_t* s, const timespec* until);
+TENDRIL_API int sem_clockwait(sem_t* s, clockid_t clock, const timespec* until);
+TENDRIL_API int sem_post(sem_t* s);
+
+// --- pthread_rwlock_rdlock(3), pthread_barrier_wait(3), pthread_spin_lock(3): those that processes share stay the C
+// library's, and are waited for by asking again ---
+TENDRIL_API int pthread_rwlock_rdlock(pthread_rwlock_t* l);
+TENDRIL_API int pthread_rwlock_wrlock(pthread_rwlock_t* l);
+TENDRIL_API int pthread_rwlock_tryrdlock(pthread_rwlock_t* l);
+TENDRIL_API int pthread_rwlock_trywrlock(pthread_rwlock_t* l);
+TENDRIL_API int pthread_rwlock_timedrdlock(pthread_rwlock_t* l, const timespec* until);
+TENDRIL_API int pthread_rwlock_timedwrlock(pthread_rwlock_t* l, const timespec* until);
+TENDRIL_API int pthread_rwlock_clockrdlock(pthread_rwlock_t* l, clockid_t clock, const timespec* until);
+TENDRIL_API int pthread_rwlock_clockwrlock(pthread_rwlock_t* l, clockid_t clock, const timespec* until);
+TENDRIL_API int pthread_rwlock_unlock(pthread_rwlock_t* l);
+TENDRIL_API int pthread_barrier_wait(pthread_barrier_t* b);
+TENDRIL_API int pthread_barrier_destroy(pthread_barrier_t* b);
+TENDRIL_API int pthread_spin_lock(pthread_spinlock_t* l);
+TENDRIL_API int pthread_spin_trylock(pthread_spinlock_t* l);
+
+// --- pthread_getattr_np(3), pthread_setname_np(3), sched_setaffinity(2), sched_setscheduler(2), and prctl(2) for the
+// name: kept for each thread, since all run on one kernel thread; refused where the kernel would ---
+TENDRIL_API int pthread_getattr_np(pthread_t id, pthread_attr_t* a);
+TENDRIL_API int pthread_setname_np(pthread_t id, const char* name);
+TENDRIL_API int pthread_getname_np(pthread_t id, char* name, size_t n);
+TENDRIL_API int pthread_getcpuclockid(pthread_t id, clockid_t* clock);
+TENDRIL_API int pthread_setschedparam(pthread_t id, int policy, const struct sched_param* p);
+TENDRIL_API int pthread_getschedparam(pthread_t id, int* policy, struct sched_param* p);
+TENDRIL_API int pthread_setschedprio(pthread_t id, int priority);
+TENDRIL_API int pthread_setaffinity_np(pthread_t id, size_t n, const cpu_set_t* set);
+TENDRIL_API int pthread_getaffinity_np(pthread_t id, size_t n, cpu_set_t* set);
+TENDRIL_API int sched_setaffinity(pid_t tid, size_t n, const cpu_set_t* set);
+TENDRIL_API int sched_getaffinity(pid_t tid, size_t n, cpu_set_t* set);
+TENDRIL_API int sched_setscheduler(pid_t tid, int policy, const struct sched_param* p);
+TENDRIL_API int sched_getscheduler(pid_t tid);
+TENDRIL_API int sched_setparam(pid_t tid, const struct sched_param* p);
+TENDRIL_API int sched_getparam(pid_t tid, struct sched_param* p);
+TENDRIL_API int sched_rr_get_interval(pid_t tid, timespec* interval);
+TENDRIL_API int prctl(int what, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+
+// --- pthread_once(3), sched_yield(2) ---
+TENDRIL_API int pthread_once(pthread_once_t* control, void (*routine)());
+TENDRIL_API int sched_yield();
+
+// --- <threads.h> ---
+TENDRIL_API int thrd_create(thrd_t* id, thrd_start_t start, void* argument);
+TENDRIL_API int thrd_join(thrd_t id, int* result);
+TENDRIL_API int thrd_detach(thrd_t id);
+[[noreturn]] TENDRIL_API void thrd_exit(int result);
+TENDRIL_API void thrd_yield();
+TENDRIL_API int mtx_lock(mtx_t* m);
+TENDRIL_API int mtx_timedlock(mtx_t* m, const timespec* until);
+TENDRIL_API int mtx_trylock(mtx_t* m);
+TENDRIL_API int mtx_unlock(mtx_t* m);
+TENDRIL_API void mtx_destroy(mtx_t* m);
+TENDRIL_API int cnd_wait(cnd_t* c, mtx_t* m);
+TENDRIL_API int cnd_timedwait(cnd_t* c, mtx_t* m, const timespec* until);
+TENDRIL_API int cnd_signal(cnd_t* c);
+TENDRIL_API int cnd_broadcast(cnd_t* c);
+TENDRIL_API void cnd_destroy(cnd_t* c);
+TENDRIL_API void call_once(once_flag* flag, void (*routine)());
+
+// --- syscall(2): futexes, and the calls that may wait; gettid(2): a number of its own for each thread ---
+TENDRIL_API long syscall(long number, long a, long b, long c, long d, long e, long f);
+TENDRIL_API pid_t gettid();
+
+}  // namespace tendril::posix

@@ -1,0 +1,362 @@
+// Queues between fibers: queue (first in, first out), lifo_queue, priority_queue, joinable_queue. As gevent's and
+// Python's.
+//
+//   tendril::queue<std::string> lines(100);          // at most a hundred; then put() waits
+//   auto reader = tendril::spawn([&] { while (...) lines.put(read_line()); lines.shutdown(); });
+//   for (auto& line : lines) use(line);               // until shutdown
+//
+// Any kernel thread may use them. Fair: whoever waits is served in the order in which they came, and nobody who comes
+// later overtakes. An item that was meant for a getter which was killed meanwhile goes to the next, or back to where it
+// was taken. Waits are cancellation points; operations that do not have to wait are not.
+//
+// A time-out of get() gives an empty optional and one of put() false, where gevent throws Empty and Full; the item that
+// could not be put stays the caller's. For a queue without room, a rendezvous, see channel.hpp.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "detail/pull.hpp"
+#include "detail/waiting.hpp"
+
+namespace tendril {
+
+// Nothing can be put into the queue any more, or nothing will ever be got from it. (Python: queue.ShutDown)
+class queue_shutdown : public error {
+ public:
+  queue_shutdown() : error("the queue has been shut down") {}
+};
+
+namespace detail {
+
+// In which order items come out.
+template <class T>
+struct fifo_order {
+  std::deque<T> items;
+  void push(T&& item) { items.push_back(std::move(item)); }
+  const T& top() const { return items.front(); }
+  T pop() {
+    T item = std::move(items.front());
+    items.pop_front();
+    return item;
+  }
+  void put_back(T&& item) { items.push_front(std::move(item)); }
+};
+template <class T>
+struct lifo_order {
+  std::vector<T> items;
+  void push(T&& item) { items.push_back(std::move(item)); }
+  const T& top() const { return items.back(); }
+  T pop() {
+    T item = std::move(items.back());
+    items.pop_back();
+    return item;
+  }
+  void put_back(T&& item) { push(std::move(item)); }
+};
+template <class T, class Less>
+struct least_first {
+  std::vector<T> items;
+  static bool later(const T& a, const T& b) { return Less{}(b, a); }
+  void push(T&& item) {
+    items.push_back(std::move(item));
+    std::ranges::push_heap(items, later);
+  }
+  const T& top() const { return items.front(); }
+  T pop() {
+    std::ranges::pop_heap(items, later);
+    T item = std::move(items.back());
+    items.pop_back();
+    return item;
+  }
+  void put_back(T&& item) { push(std::move(item)); }
+};
+
+}  // namespace detail
+
+// What all queues have. `Order` says in which order items come out.
+template <class T, class Order>
+class basic_queue {
+  static_assert(std::movable<T>, "a queue holds movable values");
+
+ public:
+  using value_type = T;
+  static constexpr std::size_t unbounded = std::numeric_limits<std::size_t>::max();
+
+  // For at most `bound` items, one or more.
+  explicit basic_queue(std::size_t bound = unbounded) : bound_(bound) {
+    if (bound == 0) throw error("a queue has room for one item at least; see channel");
+  }
+  basic_queue(const basic_queue&) = delete;
+  basic_queue& operator=(const basic_queue&) = delete;
+
+  // Items that could be got now. Those of fibers that wait in put() are not counted. (gevent: qsize)
+  std::size_t size() const noexcept {
+    detail::held h(exclusion_);
+    return stored();
+  }
+  bool empty() const noexcept { return size() == 0; }
+  bool full() const noexcept { return size() >= bound_; }
+  std::size_t bound() const noexcept { return bound_; }
+
+  // Puts an item in; waits while the queue is full. queue_shutdown after shutdown(). If the fiber is killed while it
+  // waits, the item may or may not have been taken.
+  void put(const T& item) { put(T(item)); }
+  void put(T&& item) { put_until(item, detail::never); }
+  // The same, waiting for at most `timeout`; returns whether the item was taken.
+  template <class Rep, class Period>
+  bool put(const T& item, std::chrono::duration<Rep, Period> timeout) {
+    return put(T(item), timeout);
+  }
+  template <class Rep, class Period>
+  bool put(T&& item, std::chrono::duration<Rep, Period> timeout) {
+    return try_put(std::move(item)) || put_until(item, detail::later(timeout));
+  }
+  // Without waiting. (gevent: put_nowait)
+  bool try_put(const T& item) { return try_put(T(item)); }
+  bool try_put(T&& item) {
+    detail::held h(exclusion_);
+    return put_now(item);
+  }
+
+  // Takes the next item out; waits while there is none. queue_shutdown if there is none and never will be.
+  T get() { return std::move(*required(get_until(detail::never, false))); }
+  // The same, waiting for at most `timeout`.
+  template <class Rep, class Period>
+  std::optional<T> get(std::chrono::duration<Rep, Period> timeout) {
+    return get_until(detail::later(timeout), false);
+  }
+  // Without waiting. (gevent: get_nowait)
+  std::optional<T> try_get() { return get_until(at_once, false); }
+
+  // A copy of the item that get() would take; waits and throws as get().
+  T peek()
+    requires std::copy_constructible<T>
+  {
+    return std::move(*required(get_until(detail::never, true)));
+  }
+  template <class Rep, class Period>
+    requires std::copy_constructible<T>
+  std::optional<T> peek(std::chrono::duration<Rep, Period> timeout) {
+    return get_until(detail::later(timeout), true);
+  }
+  std::optional<T> try_peek()
+    requires std::copy_constructible<T>
+  {
+    return get_until(at_once, true);
+  }
+
+  // From now on nothing can be put; what is there can still be got, unless `immediate`, which drops it. Whoever waits
+  // in put(), or in get() of an empty queue, gets queue_shutdown. (Python 3.13)
+  void shutdown(bool immediate = false) {
+    Order dropped;  // destroyed when the exclusion is free: an item's destructor may do anything
+    detail::held h(exclusion_);
+    shut_ = true;
+    if (immediate) {
+      std::swap(dropped, order_);
+      finished(dropped.items.size());
+    }
+    while (detail::waiter* w = putters_.pop()) refuse<putter>(*w);
+    while (detail::waiter* w = getters_.pop()) refuse<getter>(*w);
+  }
+  bool is_shutdown() const noexcept {
+    detail::held h(exclusion_);
+    return shut_;
+  }
+
+  // for (T& item : queue): gets items until the queue is shut down and empty.
+  auto begin() { return detail::pull_iterator<basic_queue, T>(*this); }
+  std::default_sentinel_t end() const noexcept { return {}; }
+  // The next item; none: the queue is shut down and empty.
+  std::optional<T> next() {
+    try {
+      return get_until(detail::never, false);
+    } catch (const queue_shutdown&) {
+      return std::nullopt;
+    }
+  }
+
+ protected:
+  // For joinable_queue: items that were put and not yet called done.
+  void finished(std::size_t n) noexcept {
+    unfinished_ -= n;
+    if (unfinished_ == 0) detail::grant_all(joiners_);
+  }
+  mutable detail::exclusion exclusion_;
+  std::size_t unfinished_ = 0;
+  detail::wait_list joiners_;
+
+ private:
+  struct putter : detail::waiter {
+    T* item = nullptr;
+    bool refused = false;
+  };
+  struct getter : detail::waiter {
+    std::optional<T> item;
+    bool peeks = false;
+    bool refused = false;
+  };
+  static constexpr auto at_once = clock::time_point::min();
+
+  template <class W>
+  static void refuse(detail::waiter& w) noexcept {
+    static_cast<W&>(w).refused = true;
+    detail::grant(w);
+  }
+  static std::optional<T>&& required(std::optional<T>&& item) {
+    if (!item) throw queue_shutdown();
+    return std::move(item);
+  }
+  std::size_t stored() const noexcept { return order_.items.size(); }
+
+  // Getters wait only while nothing is stored, putters only while there is no room.
+  bool give_to_getter(T& item) {
+    while (!getters_.empty()) {
+      getter& g = *static_cast<getter*>(getters_.front());
+      if constexpr (std::copy_constructible<T>) {
+        if (g.peeks) {
+          g.item.emplace(std::as_const(item));
+          detail::grant(*getters_.pop());
+          continue;
+        }
+      }
+      g.item.emplace(std::move(item));
+      detail::grant(*getters_.pop());
+      return true;
+    }
+    return false;
+  }
+  bool put_now(T& item) {
+    if (shut_) throw queue_shutdown();
+    if (stored() >= bound_) return false;
+    if (!give_to_getter(item)) order_.push(std::move(item));
+    unfinished_++;
+    return true;
+  }
+  bool put_until(T& item, clock::time_point t) {
+    putter w;
+    w.item = &item;
+    {
+      detail::held h(exclusion_);
+      if (put_now(item)) return true;
+      w.who = core::fiber_current();
+      putters_.push(w);
+    }
+    auto what = detail::waits_for(core::wait_kind::queue);
+    bool taken = detail::suspend(exclusion_, putters_, w, t, what, [] {});
+    if (w.refused) throw queue_shutdown();
+    return taken;
+  }
+  std::optional<T> take() {
+    std::optional<T> item(order_.pop());
+    while (stored() < bound_ && !putters_.empty()) {
+      order_.push(std::move(*static_cast<putter*>(putters_.front())->item));
+      unfinished_++;
+      detail::grant(*putters_.pop());
+    }
+    return item;
+  }
+  void put_back(T& item) {
+    detail::held h(exclusion_);
+    if (!give_to_getter(item)) order_.put_back(std::move(item));
+  }
+  // None: nothing came in time, or `required` for the queue is shut down.
+  std::optional<T> get_until(clock::time_point t, bool peeks) {
+    getter w;
+    w.peeks = peeks;
+    {
+      detail::held h(exclusion_);
+      if (stored() > 0) {
+        if constexpr (std::copy_constructible<T>) {
+          if (peeks) return order_.top();
+        }
+        return take();
+      }
+      if (t == at_once) return std::nullopt;
+      if (shut_) throw queue_shutdown();
+      w.who = core::fiber_current();
+      getters_.push(w);
+    }
+    auto what = detail::waits_for(core::wait_kind::queue);
+    detail::suspend(exclusion_, getters_, w, t, what, [&] {
+      if (!w.peeks && w.item) put_back(*w.item);
+    });
+    if (w.refused) throw queue_shutdown();
+    return std::move(w.item);
+  }
+
+  std::size_t bound_;
+  Order order_;
+  bool shut_ = false;
+  detail::wait_list putters_;
+  detail::wait_list getters_;
+};
+
+// First in, first out. (gevent.queue.Queue)
+template <class T>
+class queue : public basic_queue<T, detail::fifo_order<T>> {
+ public:
+  using basic_queue<T, detail::fifo_order<T>>::basic_queue;
+};
+
+// Last in, first out. (gevent.queue.LifoQueue)
+template <class T>
+class lifo_queue : public basic_queue<T, detail::lifo_order<T>> {
+ public:
+  using basic_queue<T, detail::lifo_order<T>>::basic_queue;
+};
+
+// The least item comes out first, as in Python (std::priority_queue gives the greatest); equal ones in any order.
+// (gevent.queue.PriorityQueue)
+template <class T, class Less = std::less<T>>
+class priority_queue : public basic_queue<T, detail::least_first<T, Less>> {
+ public:
+  using basic_queue<T, detail::least_first<T, Less>>::basic_queue;
+};
+
+// A queue that knows when all that was put into it has been dealt with. (gevent.queue.JoinableQueue)
+template <class T>
+class joinable_queue : public basic_queue<T, detail::fifo_order<T>> {
+  using base = basic_queue<T, detail::fifo_order<T>>;
+
+ public:
+  using base::base;
+
+  // An item that was got has been dealt with. error if that is said more often than items were put.
+  void task_done() {
+    detail::held h(this->exclusion_);
+    if (this->unfinished_ == 0) throw error("task_done() called more often than items were put");
+    this->finished(1);
+  }
+  std::size_t unfinished() const noexcept {
+    detail::held h(this->exclusion_);
+    return this->unfinished_;
+  }
+  // Waits until task_done() was called for every item that was put. A cancellation point if it waits.
+  void join() { join_until(detail::never); }
+  // The same, for at most `timeout`; returns whether it was.
+  template <class Rep, class Period>
+  bool join(std::chrono::duration<Rep, Period> timeout) {
+    return join_until(detail::later(timeout));
+  }
+
+ private:
+  bool join_until(clock::time_point t) {
+    detail::waiter w;
+    {
+      detail::held h(this->exclusion_);
+      if (this->unfinished_ == 0) return true;
+      w.who = core::fiber_current();
+      this->joiners_.push(w);
+    }
+    auto what = detail::waits_for(core::wait_kind::queue);
+    return detail::suspend(this->exclusion_, this->joiners_, w, t, what, [] {});
+  }
+};
+
+}  // namespace tendril

@@ -1,0 +1,141 @@
+// Waiting for several descriptors at once, each with data of the program's.
+//
+//   tendril::selector<connection*> s;
+//   s.register_(fd, s.read, &c);
+//   for (auto& [key, events] : s.select(1s)) key.data->ready(events);
+//
+// A selector belongs to one kernel thread at a time; while it waits, other fibers run, and may register and
+// unregister. Built on epoll: regular files are refused (EPERM), as they never wait. (Python's
+// selectors.EpollSelector)
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <any>
+#include <chrono>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "detail/descriptor.hpp"
+#include "error.hpp"
+
+namespace tendril {
+
+template <class Data = std::any>
+class selector {
+ public:
+  // What to wait for, and what select() tells. Errors and hang-ups count as both.
+  static constexpr unsigned read = 1, write = 2;
+
+  // A registered descriptor. (SelectorKey)
+  struct key {
+    int fd;
+    unsigned events;
+    Data data;
+  };
+  using event = std::pair<key, unsigned>;
+
+  // std::system_error: no descriptor is left.
+  selector() : epoll_(detail::checked_call("epoll_create1", [] { return ::epoll_create1(EPOLL_CLOEXEC); })) {}
+  selector(selector&&) noexcept = default;
+  selector& operator=(selector&&) noexcept = default;
+
+  // Begins to watch a descriptor, which stays the caller's. std::invalid_argument: not read, write or both;
+  // `error`: it is registered already; std::system_error: not open (EBADF), a regular file (EPERM).
+  const key& register_(int fd, unsigned events, Data data = {}) {
+    check(events);
+    if (keys_.count(fd)) throw error("descriptor " + std::to_string(fd) + " is registered already");
+    control(EPOLL_CTL_ADD, fd, events);
+    return keys_.emplace(fd, key{fd, events, std::move(data)}).first->second;
+  }
+  // Ends that, also for one that was closed meanwhile; returns what was registered. `error`: it is not.
+  key unregister(int fd) {
+    auto at = find(fd);
+    key k = std::move(at->second);
+    keys_.erase(at);
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);  // fails for one that was closed
+    return k;
+  }
+  // Other events, other data. Errors as register_ and unregister.
+  const key& modify(int fd, unsigned events, Data data) {
+    check(events);
+    key& k = find(fd)->second;
+    if (events != k.events) control(EPOLL_CTL_MOD, fd, events);
+    k.events = events;
+    k.data = std::move(data);
+    return k;
+  }
+
+  // Waits until something is ready; returns what, with the events that it waits for. A cancellation point.
+  std::vector<event> select() { return select_until(forever); }
+  // The same for at most `timeout`; 0 or less: does not wait. Empty: nothing was ready in time.
+  template <class Rep, class Period>
+  std::vector<event> select(std::chrono::duration<Rep, Period> timeout) {
+    return select_until(detail::later(std::max(timeout, timeout.zero())));
+  }
+
+  // `error`: not registered.
+  const key& get_key(int fd) const {
+    auto at = keys_.find(fd);
+    if (at == keys_.end()) throw missing(fd);
+    return at->second;
+  }
+  const std::map<int, key>& get_map() const noexcept { return keys_; }
+  // Forgets all, and closes what it uses itself; from then on only EBADF. May be called again.
+  void close() noexcept {
+    keys_.clear();
+    epoll_.reset();
+  }
+
+ private:
+  using time_point = std::chrono::steady_clock::time_point;
+  static constexpr time_point forever = time_point::max();
+
+  static error missing(int fd) { return error("descriptor " + std::to_string(fd) + " is not registered"); }
+  static void check(unsigned events) {
+    if (!events || (events & ~(read | write)))
+      throw std::invalid_argument("selector: events are read, write, or both");
+  }
+  auto find(int fd) {
+    auto at = keys_.find(fd);
+    if (at == keys_.end()) throw missing(fd);
+    return at;
+  }
+  void control(int operation, int fd, unsigned events) {
+    epoll_event e{};
+    e.events = (events & read ? EPOLLIN : 0u) | (events & write ? EPOLLOUT : 0u);
+    e.data.fd = fd;
+    detail::checked_call("epoll_ctl", [&] { return ::epoll_ctl(epoll_.get(), operation, fd, &e); });
+  }
+  std::vector<event> select_until(time_point deadline) {
+    std::vector<epoll_event> found(std::max<std::size_t>(keys_.size(), 1));
+    for (;;) {
+      int ms = -1;
+      if (deadline != forever) {
+        auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+        ms = int(std::clamp<std::chrono::milliseconds::rep>(left.count(), 0, 1'000'000'000));
+      }
+      int n = posix::epoll_wait(epoll_.get(), found.data(), int(found.size()), ms);
+      if (n < 0 && errno != EINTR) detail::throw_errno("epoll_wait");
+      std::vector<event> ready;
+      for (int i = 0; i < n; i++) {
+        const epoll_event& e = found[std::size_t(i)];
+        auto at = keys_.find(e.data.fd);
+        if (at == keys_.end()) continue;  // unregistered by another fiber meanwhile
+        unsigned events = (e.events & ~EPOLLIN ? write : 0) | (e.events & ~EPOLLOUT ? read : 0);
+        if (events &= at->second.events) ready.emplace_back(at->second, events);
+      }
+      if (!ready.empty() || (deadline != forever && std::chrono::steady_clock::now() >= deadline))
+        return ready;
+    }
+  }
+
+  detail::owned_fd epoll_;
+  std::map<int, key> keys_;
+};
+
+}  // namespace tendril

@@ -1,0 +1,221 @@
+// A pool of kernel threads that make calls: for what burns CPU, or blocks where no fiber can wait (files,
+// libraries).
+//
+//   tendril::thread_pool_executor pool(4);
+//   for (auto& page : pool.map(render, documents)) ...
+//
+// A call runs on the worker's own main fiber, and may itself use fibers, which live on that worker. Signals
+// are blocked there: handlers run on the program's own threads. Any kernel thread may use the pool.
+// (concurrent.futures.ThreadPoolExecutor, gevent.threadpool)
+#pragma once
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <deque>
+#include <string>
+#include <thread>
+
+#include "executor.hpp"
+
+namespace tendril {
+
+class thread_pool_executor : public executor<thread_pool_executor> {
+ public:
+  // A pool of at most so many threads, made when there is work for them; 0: four more than cores, at most 32.
+  // `name` is the threads' (its first 15 characters).
+  explicit thread_pool_executor(unsigned max_workers = 0, std::string name = "tendril-pool")
+      : max_workers_(max_workers ? max_workers : std::min(32u, std::thread::hardware_concurrency() + 4)),
+        name_(name.substr(0, 15)) {}
+  thread_pool_executor(const thread_pool_executor&) = delete;
+  // Waits until all calls have ended, also those that have not begun, and their threads; not even a kill ends
+  // that wait. On a thread of the pool itself, and in the child of a fork, it leaves them behind.
+  ~thread_pool_executor() {
+    bool own_thread = on_worker();
+    close(false);
+    if (!own_thread && pid_ == ::getpid()) await_end(true);
+    for (auto& t : threads_) {
+      if (t.joinable()) t.detach();
+    }
+  }
+
+  // Calls f(args...) on a thread of the pool, in the order of submitting; f and args are moved or copied
+  // there. `error`: the pool was shut down, or belongs to the parent process of a fork. std::system_error:
+  // there is no thread, and none can be made.
+  template <class F, class... A>
+  requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
+  auto submit(F&& f, A&&... args) {
+    using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<A>...>;
+    auto bound = [call = std::decay_t<F>(std::forward<F>(f)),
+                  with = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable -> result {
+      return std::apply(std::move(call), std::move(with));
+    };
+    auto j = std::make_unique<call_job<result, decltype(bound)>>(std::move(bound));
+    future<result> f_of_j = j->result.get_future();
+    add(std::move(j));
+    return f_of_j;
+  }
+
+  // No more calls are taken. With cancel_futures those that have not begun are cancelled, else they are still
+  // made. Waits for the end of all (a cancellation point), or returns at once. May be called again. `error`:
+  // asked to wait by a call that runs in this pool.
+  void shutdown(bool wait = true, bool cancel_futures = false) {
+    if (wait && on_worker()) throw error("a call in a pool cannot wait for that pool's end");
+    close(cancel_futures);
+    if (wait) await_end(false);
+  }
+
+  unsigned max_workers() const noexcept { return max_workers_; }
+  // How many threads there are now.
+  unsigned workers() const {
+    std::lock_guard lock(state_->mutex);
+    return state_->live;
+  }
+  // The process that the pool belongs to: its threads are not in the children of a fork.
+  pid_t process() const noexcept { return pid_; }
+
+ private:
+  struct job {
+    virtual ~job() = default;
+    virtual void run() noexcept = 0;
+    virtual void cancel() = 0;
+  };
+  template <class R, class F>
+  struct call_job : job {
+    explicit call_job(F f) : call(std::move(f)) {}
+    void run() noexcept override {
+      if (!result.start()) return;
+      std::exception_ptr failure;
+      std::optional<std::conditional_t<std::is_void_v<R>, std::monostate, R>> value;
+      try {
+        if constexpr (std::is_void_v<R>)
+          (*call)();
+        else
+          value.emplace((*call)());
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      // Before anybody learns of the end, this thread lets go of what the call holds, and of what it threw.
+      call.reset();
+      if (failure)
+        result.set_exception(std::move(failure));
+      else if constexpr (std::is_void_v<R>)
+        result.set_value();
+      else
+        result.set_value(std::move(*value));
+    }
+    void cancel() override { result.get_future().cancel(); }
+    promise<R> result;
+    std::optional<F> call;
+  };
+  // What the threads need, also when the pool has left them behind.
+  struct state {
+    std::mutex mutex;
+    detail::remote_wait work, end;
+    std::deque<std::unique_ptr<job>> jobs;
+    unsigned idle = 0, live = 0;
+    bool closed = false;
+  };
+
+  static const state*& served() noexcept {
+    static thread_local const state* s = nullptr;
+    return s;
+  }
+  bool on_worker() const noexcept { return served() == state_.get(); }
+
+  static void serve(std::shared_ptr<state> s) {
+    served() = s.get();
+    std::unique_lock lock(s->mutex);
+    for (;;) {
+      s->idle++;
+      s->work.wait(lock, std::chrono::steady_clock::time_point::max(),
+                   [&] { return !s->jobs.empty() || s->closed; },
+                   {.kind = core::wait_kind::queue, .in_front = true});
+      s->idle--;
+      if (s->jobs.empty()) break;
+      auto j = std::move(s->jobs.front());
+      s->jobs.pop_front();
+      lock.unlock();
+      j->run();
+      j.reset();
+      lock.lock();
+    }
+    s->live--;
+    s->end.notify_all();
+  }
+
+  void add(std::unique_ptr<job> j) {
+    if (pid_ != ::getpid()) throw error("the executor belongs to the parent process of a fork");
+    std::lock_guard lock(state_->mutex);
+    if (state_->closed) throw error("the executor was shut down");
+    state_->jobs.push_back(std::move(j));
+    if (state_->jobs.size() > state_->idle && state_->live < max_workers_) {
+      try {
+        add_thread();
+      } catch (const std::system_error&) {
+        if (state_->live == 0) {
+          state_->jobs.pop_back();
+          throw;
+        }
+      }
+    }
+    state_->work.notify_one();
+  }
+  void add_thread() {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    struct restore {
+      sigset_t& mask;
+      ~restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
+    } guard{before};
+    threads_.emplace_back(serve, state_);
+    pthread_setname_np(threads_.back().native_handle(), name_.c_str());
+    state_->live++;
+  }
+  void close(bool cancel_futures) {
+    std::deque<std::unique_ptr<job>> dropped;
+    {
+      std::lock_guard lock(state_->mutex);
+      state_->closed = true;
+      if (cancel_futures) dropped.swap(state_->jobs);
+      state_->work.notify_all();
+    }
+    for (auto& j : dropped) j->cancel();
+  }
+  void await_end(bool whatever_comes) {
+    std::unique_lock lock(state_->mutex);
+    state_->end.wait(lock, std::chrono::steady_clock::time_point::max(), [&] { return state_->live == 0; },
+                     {.uninterruptible = whatever_comes});
+    std::vector<std::thread> ended = std::exchange(threads_, {});
+    lock.unlock();
+    for (auto& t : ended) t.join();  // they have nothing left to do
+  }
+
+  const unsigned max_workers_;
+  const std::string name_;
+  const pid_t pid_ = ::getpid();
+  std::shared_ptr<state> state_ = std::make_shared<state>();
+  std::vector<std::thread> threads_;
+};
+
+// The pool that run_in_executor() uses when it is given none; made at first use, and again in the child of a
+// fork. What still runs in it at the process's exit is abandoned.
+inline thread_pool_executor& default_executor() {
+  static std::mutex mutex;
+  static thread_pool_executor* pool = nullptr;
+  std::lock_guard lock(mutex);
+  if (!pool || pool->process() != ::getpid())
+    pool = new thread_pool_executor;  // never destroyed: exit() does not wait
+  return *pool;
+}
+
+// run_in_executor(default_executor(), f, args...). (asyncio.to_thread)
+template <class F, class... A>
+requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
+auto run_in_executor(F&& f, A&&... args) {
+  return run_in_executor(default_executor(), std::forward<F>(f), std::forward<A>(args)...);
+}
+
+}  // namespace tendril

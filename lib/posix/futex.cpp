@@ -1,0 +1,216 @@
+#include "futex.hpp"
+
+#include <pthread.h>
+
+
+namespace tendril::posix::futex {
+
+namespace {
+
+constexpr unsigned buckets_log2 = 12;
+constinit bucket table[1 << buckets_log2];
+
+// A handler that wakes somebody (sem_post) must not find the lock held by what it has interrupted.
+using quiet = core::undisturbed;
+
+// Whether the caller can leave the kernel thread to other fibers.
+bool may_park() noexcept {
+  fiber* self = core::current;
+  return self && self->state == core::fiber_status::running && self->home->unfinished && in_hubs_process();
+}
+
+void child_of_fork() noexcept {
+  // Who waited there stayed in the parent process.
+  for (bucket& b : table) {
+    b.waiters.abandon();
+    new (&b.lock) core::spin_lock;
+  }
+}
+
+
+}  // namespace
+
+bucket& bucket_of(const void* word) noexcept {
+  std::uint64_t h = reinterpret_cast<std::uint64_t>(word) >> 2;
+  return table[h * 0x9e3779b97f4a7c15 >> (64 - buckets_log2)];
+}
+
+void list_waiter(bucket& b, waiter& w, const void* word) noexcept {
+  w.word = word;
+  w.who = may_park() ? core::current : nullptr;
+  b.waiters.push_back(w);
+  if (w.count) w.count->store(w.count->load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+void unlist(waiter& w) noexcept {
+  if (!w.linked()) return;
+  w.unlink();
+  if (w.count) w.count->store(w.count->load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+}
+
+void wake_one(waiter& w) noexcept {
+  unlist(w);
+  if (w.who) {
+    // The mark comes last: whoever sees it goes, frame and fiber.
+    core::unpark(w.who);
+    w.woken.store(1, std::memory_order_release);
+  } else {
+    w.woken.store(1, std::memory_order_release);
+    sys::futex_wake(&w.woken, 1);
+  }
+}
+
+namespace {
+
+bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends::by_handler; }
+
+// How a kernel thread waits on which no other fiber could run.
+int wait_in_kernel(waiter& w, deadline until, ends e) noexcept {
+  while (!w.woken.load(std::memory_order_acquire)) {
+    timespec left{}, *timeout = nullptr;
+    if (!until.is_never()) {
+      left = time_left(until);
+      timeout = &left;
+    }
+    int r = sys::futex_wait(&w.woken, 0, timeout);
+    if (r == -ETIMEDOUT) return r;
+    if (r == -EINTR && ends_by_handler(e)) return r;
+  }
+  return 0;
+}
+
+// Where a listed waiter stands, which a requeue may change: calls f() under the lock of that bucket.
+template <class F>
+void at_its_place(waiter& w, F f) noexcept {
+  core::undisturbed quiet;
+  for (;;) {
+    const void* word = std::atomic_ref(w.word).load(std::memory_order_relaxed);
+    core::spin_guard guard(bucket_of(word).lock);
+    if (w.word == word) return f();
+  }
+}
+
+}  // namespace
+
+void prepare() noexcept {
+  static std::atomic<bool> done{false};
+  if (!done.load(std::memory_order_relaxed) && !done.exchange(true)) pthread_atfork(nullptr, nullptr, child_of_fork);
+}
+
+void add(waiter& w, const void* word) noexcept {
+  prepare();
+  bucket& b = bucket_of(word);
+  quiet q;
+  core::spin_guard guard(b.lock);
+  list_waiter(b, w, word);
+}
+
+bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t expected) noexcept {
+  prepare();
+  bucket& b = bucket_of(word);
+  quiet q;
+  core::spin_guard guard(b.lock);
+  if (word->load(std::memory_order_seq_cst) != expected) return false;
+  list_waiter(b, w, word);
+  return true;
+}
+
+int wait(waiter& w, deadline until, ends e) noexcept {
+  core::wait_info what;
+  what.kind = core::wait_kind::lock;
+  what.target = w.word;
+  what.remote = what.interruptible = true;
+  on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;  // as the kernel's futex(2)
+  for (;;) {
+    int r;
+    what.uninterruptible = (e == ends::by_wake && !cancels_at_once()) || e == ends::by_handler;
+    if (w.who && !ends_by_handler(e)) forget_signals();
+    if (w.who) r = wait_parked(what, until, rule);
+    else r = wait_in_kernel(w, until, e);
+    if (w.woken.load(std::memory_order_acquire)) return 0;
+    bool over = r < 0 && !(r == -EINTR && !ends_by_handler(e));
+    bool listed = false;
+    at_its_place(w, [&] {
+      listed = w.linked();
+      if (over) unlist(w);
+    });
+    if (listed && !over) continue;
+    return listed ? r : 0;
+  }
+}
+
+int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
+         std::uint32_t bits) noexcept {
+  waiter w;
+  w.bits = bits;
+  if (!add_if(w, word, expected)) return -EAGAIN;
+  return wait(w, until, e);
+}
+
+int wake(const void* word, int n, std::uint32_t bits) noexcept {
+  bucket& b = bucket_of(word);
+  int woken = 0;
+  quiet q;
+  core::spin_guard guard(b.lock);
+  for (waiter* w = b.waiters.front(); w && woken < n;) {
+    waiter* next = b.waiters.after(*w);
+    if (w->word == word && (w->bits & bits)) {
+      wake_one(*w);
+      woken++;
+    }
+    w = next;
+  }
+  return woken;
+}
+
+void remove(waiter& w) noexcept {
+  at_its_place(w, [&] { unlist(w); });
+}
+
+requeued requeue(const void* from, int n, const void* to, int moved, const std::uint32_t* expected) noexcept {
+  bucket& a = bucket_of(from);
+  bucket& b = bucket_of(to);
+  requeued done{};
+  quiet q;
+  core::spin_lock& first = &a < &b ? a.lock : b.lock;
+  core::spin_lock& second = &a < &b ? b.lock : a.lock;
+  core::spin_guard guard(first);
+  if (&first != &second) second.lock();
+  if (expected && static_cast<const std::atomic<std::uint32_t>*>(from)->load(std::memory_order_seq_cst) != *expected) {
+    done.woken = -1;
+    if (&first != &second) second.unlock();
+    return done;
+  }
+  for (waiter* w = a.waiters.front(); w;) {
+    waiter* next = a.waiters.after(*w);
+    if (w->word == from) {
+      if (done.woken < n) {
+        wake_one(*w);
+        done.woken++;
+      } else if (done.moved < moved) {
+        if (from != to) {
+          w->unlink();
+          std::atomic_ref(w->word).store(to, std::memory_order_relaxed);
+          b.waiters.push_back(*w);
+        }
+        done.moved++;
+      } else {
+        break;
+      }
+    }
+    w = next;
+  }
+  if (&first != &second) second.unlock();
+  return done;
+}
+
+deadline absolute(clockid_t clock, const timespec& t) noexcept {
+  core::nanoseconds at = nanoseconds_of(t);
+  if (clock == CLOCK_MONOTONIC || at == INT64_MAX) return {at};
+  timespec now_there{};
+  sys::call(SYS_clock_gettime, clock, &now_there);
+  core::nanoseconds left = at - nanoseconds_of(now_there);
+  return deadline::after(core::now(), left > 0 ? left : 0);
+}
+
+}  // namespace tendril::posix::futex

@@ -1,0 +1,177 @@
+// pthread_mutex_lock(3) and its kin, where threads are fibers.
+//
+// The mutex is the program's own object, with the C library's meaning of its fields: the word __lock is 0 (free), 1
+// (held), 2 (held, and perhaps waited for); the owner and the count of recursive ones. Those that other processes
+// share, and robust ones, are the C library's.
+#include "futex.hpp"
+#include "retry.hpp"
+#include "thread.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+enum kind_bits : int {
+  type_bits = 3,  // PTHREAD_MUTEX_TIMED_NP (normal), _RECURSIVE_NP, _ERRORCHECK_NP, _ADAPTIVE_NP
+  robust_bit = 16,
+  shared_bit = 128,
+};
+
+std::atomic<std::uint32_t>& word(pthread_mutex_t* m) noexcept {
+  return *reinterpret_cast<std::atomic<std::uint32_t>*>(&m->__data.__lock);
+}
+
+bool foreign(const pthread_mutex_t* m) noexcept {
+  return (m->__data.__kind & (robust_bit | shared_bit)) || !threads_are_fibers.load(std::memory_order_relaxed);
+}
+
+int type_of(const pthread_mutex_t* m) noexcept { return m->__data.__kind & type_bits; }
+bool has_owner(int type) noexcept {
+  return type == PTHREAD_MUTEX_RECURSIVE_NP || type == PTHREAD_MUTEX_ERRORCHECK_NP;
+}
+
+bool take_free(std::atomic<std::uint32_t>& w) noexcept {
+  std::uint32_t free = 0;
+  return w.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed);
+}
+
+// 0, or -ETIMEDOUT.
+int wait_and_take(std::atomic<std::uint32_t>& w, deadline until) noexcept {
+  while (w.exchange(2, std::memory_order_acquire) != 0) {
+    int r = futex::wait(&w, 2, until, futex::ends::by_wake);
+    if (r == -ETIMEDOUT) return r;
+    if (r == -ECANCELED) act_on_cancel();
+  }
+  return 0;
+}
+
+// What the running thread already has of it. 0: nothing. 1: one more of a recursive one was taken. Else an error.
+int again(pthread_mutex_t* m, int type, bool only_tries) noexcept {
+  if (m->__data.__owner != own_tid()) return 0;
+  if (type == PTHREAD_MUTEX_ERRORCHECK_NP) return only_tries ? -EBUSY : -EDEADLK;
+  if (m->__data.__count + 1 == 0) return -EAGAIN;
+  m->__data.__count++;
+  return 1;
+}
+
+void now_mine(pthread_mutex_t* m) noexcept {
+  m->__data.__owner = own_tid();
+  m->__data.__count = 1;
+}
+
+// Until `clock` shows `until` (null: for ever). 0, or an error number.
+int lock(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
+  int type = type_of(m);
+  bool owned = has_owner(type);
+  if (owned) {
+    if (int r = again(m, type, false)) return r == 1 ? 0 : -r;
+  }
+  std::atomic<std::uint32_t>& w = word(m);
+  if (!take_free(w)) {
+    deadline d = deadline::never();
+    if (until) {
+      if (until->tv_nsec < 0 || until->tv_nsec >= 1'000'000'000) return EINVAL;
+      if (until->tv_sec < 0) return ETIMEDOUT;
+      d = futex::absolute(clock, *until);
+    }
+    if (wait_and_take(w, d) < 0) return ETIMEDOUT;
+  }
+  if (owned) now_mine(m);
+  return 0;
+}
+
+// The C library's, which waits in the kernel: on behalf of a fiber, it is asked again until it is free.
+template <class Lock>
+int lock_foreign(pthread_mutex_t* m, deadline until, Lock blocking) noexcept {
+  if (!threads_are_fibers.load(std::memory_order_relaxed) || !may_wait()) return blocking();
+  int r;
+  bool done = retry_until(until, m, [&] {
+    r = real.pthread_mutex_trylock(m);
+    return r != EBUSY || m->__data.__owner == own_tid();
+  });
+  if (!done) return ETIMEDOUT;
+  return r == EBUSY ? blocking() : r;  // what a blocking call says at once: a deadlock with itself
+}
+
+int lock_foreign_until(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
+  auto blocking = [&] { return real.pthread_mutex_clocklock(m, clock, until); };
+  if (until->tv_nsec < 0 || until->tv_nsec >= 1'000'000'000) return blocking();
+  return lock_foreign(m, futex::absolute(clock, *until), blocking);
+}
+
+}  // namespace
+
+namespace {
+
+// What is rarely needed, out of the way: the common case saves no registers for it.
+__attribute__((noinline, cold)) int lock_contended(std::atomic<std::uint32_t>& w) noexcept {
+  return wait_and_take(w, deadline::never());
+}
+
+__attribute__((noinline)) int lock_other(pthread_mutex_t* m) noexcept {
+  if (foreign(m)) return lock_foreign(m, deadline::never(), [m] { return real.pthread_mutex_lock(m); });
+  return lock(m, CLOCK_MONOTONIC, nullptr);
+}
+
+__attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w) noexcept {
+  futex::wake(&w, 1);
+  return 0;
+}
+
+__attribute__((noinline)) int unlock_other(pthread_mutex_t* m) noexcept {
+  if (foreign(m)) return real.pthread_mutex_unlock(m);
+  if (has_owner(type_of(m))) {
+    if (m->__data.__owner != own_tid() || word(m).load(std::memory_order_relaxed) == 0) return EPERM;
+    if (--m->__data.__count != 0) return 0;
+    m->__data.__owner = 0;
+  }
+  return word(m).exchange(0, std::memory_order_release) == 2 ? wake_next(word(m)) : 0;
+}
+
+}  // namespace
+
+int pthread_mutex_lock(pthread_mutex_t* m) {
+  if (m->__data.__kind != PTHREAD_MUTEX_TIMED_NP || !threads_are_fibers.load(std::memory_order_relaxed)) [[unlikely]] {
+    return lock_other(m);
+  }
+  return take_free(word(m)) ? 0 : lock_contended(word(m));
+}
+
+int pthread_mutex_trylock(pthread_mutex_t* m) {
+  if (foreign(m)) return real.pthread_mutex_trylock(m);
+  int type = type_of(m);
+  if (has_owner(type)) {
+    if (int r = again(m, type, true)) return r == 1 ? 0 : -r;
+  }
+  if (!take_free(word(m))) {
+    let_others_run();  // it may be tried until it is free
+    return EBUSY;
+  }
+  if (has_owner(type)) now_mine(m);
+  return 0;
+}
+
+int pthread_mutex_timedlock(pthread_mutex_t* m, const timespec* until) {
+  if (foreign(m)) return lock_foreign_until(m, CLOCK_REALTIME, until);
+  return lock(m, CLOCK_REALTIME, until);
+}
+
+int pthread_mutex_clocklock(pthread_mutex_t* m, clockid_t clock, const timespec* until) {
+  if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC) return EINVAL;
+  if (foreign(m)) return lock_foreign_until(m, clock, until);
+  return lock(m, clock, until);
+}
+
+int pthread_mutex_unlock(pthread_mutex_t* m) {
+  if (m->__data.__kind != PTHREAD_MUTEX_TIMED_NP || !threads_are_fibers.load(std::memory_order_relaxed)) [[unlikely]] {
+    return unlock_other(m);
+  }
+  return word(m).exchange(0, std::memory_order_release) == 2 ? wake_next(word(m)) : 0;
+}
+
+int pthread_mutex_destroy(pthread_mutex_t* m) {
+  if (!foreign(m) && word(m).load(std::memory_order_relaxed) != 0) return EBUSY;
+  return real.pthread_mutex_destroy(m);
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,108 @@
+#include "preempt.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+#include <ucontext.h>
+
+#include "../own_signal.hpp"
+#include "thread.hpp"
+
+extern "C" {
+// The bounds of this library's code.
+extern const char __ehdr_start __attribute__((visibility("hidden")));
+extern const char etext __attribute__((visibility("hidden")));
+}
+
+namespace tendril::posix {
+
+namespace {
+
+constexpr core::nanoseconds longest_tick = 10'000'000;
+constexpr core::nanoseconds shortest_tick = 500'000;
+constexpr core::nanoseconds idle_tick = 250'000'000;
+
+// How often a tick found somebody to run instead, for the watcher.
+constinit std::atomic<unsigned> preempted{0};
+constinit std::atomic<bool> watching{false};
+
+void on_tick(int, siginfo_t*, void* where) noexcept {
+  fiber* self = core::current;
+  if (!self || !this_thread || this_thread->runs != self) return;
+  hub& h = *hub::of(self);
+  if (h.inside || self->state != core::fiber_status::running) return;
+  const char* at = reinterpret_cast<const char*>(arch::program_counter(*static_cast<ucontext_t*>(where)));
+  if (at >= &__ehdr_start && at < &etext) return;
+  core::signal_state& s = self->storage->signals;
+  if ((s.depth && in_handler(s)) || !in_hubs_process()) return;
+  int saved = errno;
+  {
+    core::handlers_wait quiet(h);
+    h.look(false);
+    if (!h.ready.empty()) {
+      preempted.fetch_add(1, std::memory_order_relaxed);
+      core::yield();
+    }
+  }
+  errno = saved;
+}
+
+constinit core::own_signal tick{on_tick, SA_RESTART | SA_NODEFER};
+
+void* watcher(void* p) {
+  hub& h = *static_cast<hub*>(p);
+  unsigned turns = h.turns(), seen = 0, idle = 0;
+  core::nanoseconds period = longest_tick;
+  int pid = sys::getpid();
+  for (;;) {
+    timespec nap{.tv_sec = 0, .tv_nsec = idle > 20 ? idle_tick : period};
+    sys::call(SYS_nanosleep, &nap, 0);
+    unsigned now = h.turns();
+    if (h.sleeps()) {
+      idle++;
+      period = longest_tick;
+    } else if (now == turns) {
+      idle = 0;
+      int s = tick.choose();
+      if (s) sys::call(SYS_tgkill, pid, h.tid, s);
+      // The more often that helps, the more often it is done: somebody spins until another has run.
+      unsigned done = preempted.load(std::memory_order_relaxed);
+      if (done != seen && period > shortest_tick) period /= 2;
+      seen = done;
+    } else {
+      idle = 0;
+      if (period < longest_tick) period += period / 8;
+    }
+    turns = now;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::uint64_t tick_bit() noexcept {
+  int s = tick.number();
+  return s ? 1ULL << (s - 1) : 0;
+}
+
+void watch(hub& h) noexcept {
+  if (watching.exchange(true)) return;
+  if (tick.choose() && (h.own_mask() & tick_bit())) {
+    core::handlers_wait quiet(h);
+    h.set_mask(h.own_mask() & ~tick_bit());
+  }
+  core::undisturbed quiet;
+  std::uint64_t all = ~0ULL, old;
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, 64 * 1024);
+  pthread_t t;
+  if (real.pthread_create(&t, &attributes, watcher, &h) != 0) watching = false;
+  pthread_attr_destroy(&attributes);
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
+  static std::atomic<bool> registered{false};
+  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { watching = false; });
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,319 @@
+// syscall(2): what programs call by number although the C library has no function for it (futexes), or because they
+// want nothing in between. Those that may wait do it as the functions do, but as the bare calls are no cancellation
+// points.
+//
+// Futexes of this process (FUTEX_PRIVATE_FLAG) are words in our table; the others, which processes may share, are the
+// kernel's, where a fiber waits on a helper thread.
+#include <tendril/posix.hpp>
+#include <tendril/pthread.hpp>
+
+#include <sys/file.h>
+#include <sys/sendfile.h>
+
+#include "futex.hpp"
+#include "offload.hpp"
+#include "thread.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+using word = std::atomic<std::uint32_t>;
+
+// What the kernel finds wrong with the address, or that the word is not `expected` (-EAGAIN).
+long look(word* w, std::uint32_t expected) noexcept {
+  return sys::call(SYS_futex, w, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, w, expected);
+}
+bool misaligned(const void* w) noexcept { return reinterpret_cast<std::uintptr_t>(w) % sizeof(word); }
+
+// The deadline that a call gives: relative, or a point on one of two clocks. False: the kernel is to say what is wrong.
+bool read_deadline(deadline& until, const timespec* from, bool absolute, bool realtime) noexcept {
+  until = deadline::never();
+  if (!from) return true;
+  timespec t;
+  if (!copy_in(t, from) || !valid(&t)) return false;
+  until = absolute ? futex::absolute(realtime ? CLOCK_REALTIME : CLOCK_MONOTONIC, t) : time_from_now(&t);
+  return true;
+}
+
+long wait_private(word* w, std::uint32_t expected, deadline until, std::uint32_t bits) noexcept {
+  if (core::current) forget_signals();
+  long r = look(w, expected);
+  if (r < 0) return r;
+  r = futex::wait(w, expected, until, futex::ends::by_handler, bits);
+  if (r == -ECANCELED) act_on_cancel();
+  return r == -ECANCELED ? -EINTR : r;
+}
+
+long wait_shared(word* w, std::uint32_t expected, deadline until, std::uint32_t bits) noexcept {
+  timespec at{.tv_sec = until.at / 1'000'000'000, .tv_nsec = until.at % 1'000'000'000};
+  timespec* t = until.is_never() ? nullptr : &at;
+  forget_signals();
+  return offload_interruptible([&] { return sys::call(SYS_futex, w, FUTEX_WAIT_BITSET, expected, t, 0, bits); },
+                               t ? on_signal::always : on_signal::restart);
+}
+
+// In our table, and of those that somebody let wait in the kernel as well.
+long wake_private(word* w, int n, std::uint32_t bits) noexcept {
+  if (misaligned(w)) return -EINVAL;
+  if (n < 1) n = 1;  // as the kernel has it
+  int woken = futex::wake(w, n, bits);
+  if (woken >= n) return woken;
+  long r = sys::call(SYS_futex, w, FUTEX_WAKE_BITSET_PRIVATE, n - woken, 0, 0, bits);
+  return r < 0 ? r : r + woken;
+}
+
+long wake_op(word* w, int n, word* w2, int n2, std::uint32_t code) noexcept {
+  std::uint32_t now2 = 0;
+  for (word* each : {w, w2}) {
+    long r = look(each, now2);
+    if (r < 0 && r != -EAGAIN) return r;
+  }
+  auto extended = [](std::uint32_t twelve_bits) { return int(twelve_bits << 20) >> 20; };
+  int operation = int(code >> 28 & 7), comparison = int(code >> 24 & 15);
+  int operand = extended(code >> 12 & 0xfff), compared = extended(code & 0xfff);
+  if (code >> 31) {  // FUTEX_OP_OPARG_SHIFT
+    if (operand < 0 || operand > 31) operand &= 31;
+    operand = int(1u << operand);
+  }
+  if (operation > FUTEX_OP_XOR || comparison > FUTEX_OP_CMP_GE) return -ENOSYS;
+  std::uint32_t old = w2->load(std::memory_order_relaxed), next, o = std::uint32_t(operand);
+  do {
+    next = operation == FUTEX_OP_SET ? o
+           : operation == FUTEX_OP_ADD ? old + o
+           : operation == FUTEX_OP_OR  ? old | o
+           : operation == FUTEX_OP_ANDN ? old & ~o
+                                        : old ^ o;
+  } while (!w2->compare_exchange_weak(old, next, std::memory_order_seq_cst));
+  int before = int(old);
+  bool holds = comparison == FUTEX_OP_CMP_EQ   ? before == compared
+               : comparison == FUTEX_OP_CMP_NE ? before != compared
+               : comparison == FUTEX_OP_CMP_LT ? before < compared
+               : comparison == FUTEX_OP_CMP_LE ? before <= compared
+               : comparison == FUTEX_OP_CMP_GT ? before > compared
+                                               : before >= compared;
+  long woken = wake_private(w, n, futex::everybody);
+  return holds ? woken + wake_private(w2, n2, futex::everybody) : woken;
+}
+
+// The word holds its owner's number, and whether others wait. Priorities mean nothing among fibers.
+long lock_pi(word* w, deadline until, bool only_tries) noexcept {
+  std::uint32_t mine = std::uint32_t(own_tid());
+  long r = look(w, 0);
+  if (r < 0 && r != -EAGAIN) return r;
+  for (std::uint32_t s = w->load();;) {
+    if ((s & FUTEX_TID_MASK) == mine) return -EDEADLK;
+    if (!(s & FUTEX_TID_MASK)) {
+      if (w->compare_exchange_strong(s, mine | (s & (FUTEX_WAITERS | FUTEX_OWNER_DIED)))) return 0;
+      continue;
+    }
+    if (only_tries) return -EAGAIN;
+    if (!(s & FUTEX_WAITERS) && !w->compare_exchange_strong(s, s | FUTEX_WAITERS)) continue;
+    int ended = futex::wait(w, s | FUTEX_WAITERS, until, futex::ends::by_wake);
+    if (ended == -ETIMEDOUT) return ended;
+    s = w->load();
+  }
+}
+
+long unlock_pi(word* w) noexcept {
+  long r = look(w, 0);
+  if (r < 0 && r != -EAGAIN) return r;
+  if ((w->load() & FUTEX_TID_MASK) != std::uint32_t(own_tid())) return -EPERM;
+  // Those that are woken, and those that are not, ask again: the mark goes with the owner.
+  w->store(0);
+  futex::wake(w, INT32_MAX);
+  return 0;
+}
+
+long futex_call(long a, long b, long c, long d, long e, long f) noexcept {
+  auto* w = reinterpret_cast<word*>(a);
+  auto* w2 = reinterpret_cast<word*>(e);
+  auto* timeout = reinterpret_cast<const timespec*>(d);
+  int operation = int(b) & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
+  bool shared = !(b & FUTEX_PRIVATE_FLAG), realtime = b & FUTEX_CLOCK_REALTIME;
+  auto value = std::uint32_t(c), bits = std::uint32_t(f);
+  auto kernels = [&] { return sys::call(SYS_futex, a, b, c, d, e, f); };
+  if (!threads_are_fibers.load(std::memory_order_relaxed)) return kernels();
+  deadline until;
+  switch (operation) {
+    case FUTEX_WAIT:
+      if (realtime) return kernels();  // ENOSYS, by most
+      bits = futex::everybody;
+      [[fallthrough]];
+    case FUTEX_WAIT_BITSET:
+      if (bits == 0 || !read_deadline(until, timeout, operation == FUTEX_WAIT_BITSET, realtime)) return kernels();
+      if (!shared) return wait_private(w, value, until, bits);
+      return may_wait() ? wait_shared(w, value, until, bits) : kernels();
+    case FUTEX_LOCK_PI:
+    case FUTEX_LOCK_PI2:
+      if (shared || !read_deadline(until, timeout, true, realtime || operation == FUTEX_LOCK_PI)) return kernels();
+      return lock_pi(w, until, false);
+  }
+  if (shared || realtime) return kernels();
+  switch (operation) {
+    case FUTEX_WAKE:
+      return wake_private(w, int(c), futex::everybody);
+    case FUTEX_WAKE_BITSET:
+      return bits ? wake_private(w, int(c), bits) : -EINVAL;
+    case FUTEX_REQUEUE:
+    case FUTEX_CMP_REQUEUE: {
+      if (int(c) < 0 || int(d) < 0 || misaligned(w) || misaligned(w2)) return -EINVAL;
+      bool compares = operation == FUTEX_CMP_REQUEUE;
+      long r = compares ? look(w, bits) : 0;
+      if (r < 0) return r;
+      futex::requeued done = futex::requeue(w, int(c), w2, int(d), compares ? &bits : nullptr);
+      return done.woken < 0 ? -EAGAIN : done.woken + done.moved;
+    }
+    case FUTEX_WAKE_OP:
+      return wake_op(w, int(c), w2, int(d), bits);
+    case FUTEX_TRYLOCK_PI:
+      return lock_pi(w, deadline::never(), true);
+    case FUTEX_UNLOCK_PI:
+      return unlock_pi(w);
+    default:
+      return kernels();
+  }
+}
+
+template <class T>
+T* pointer(long v) noexcept {
+  return reinterpret_cast<T*>(v);
+}
+
+// The calls that may wait; true: the result is in r, and errno is set.
+bool waits(long& r, long number, long a, long b, long c, long d, long e, long f) noexcept {
+  no_cancellation_point guard;
+  switch (number) {
+    // clang-format off
+    case SYS_read: r = posix::read(int(a), pointer<void>(b), std::size_t(c)); return true;
+    case SYS_write: r = posix::write(int(a), pointer<void>(b), std::size_t(c)); return true;
+    case SYS_readv: r = posix::readv(int(a), pointer<iovec>(b), int(c)); return true;
+    case SYS_writev: r = posix::writev(int(a), pointer<iovec>(b), int(c)); return true;
+    case SYS_pread64: r = posix::pread(int(a), pointer<void>(b), std::size_t(c), d); return true;
+    case SYS_pwrite64: r = posix::pwrite(int(a), pointer<void>(b), std::size_t(c), d); return true;
+    case SYS_preadv: r = posix::preadv(int(a), pointer<iovec>(b), int(c), d); return true;
+    case SYS_pwritev: r = posix::pwritev(int(a), pointer<iovec>(b), int(c), d); return true;
+    case SYS_preadv2: r = posix::preadv2(int(a), pointer<iovec>(b), int(c), d, int(f)); return true;
+    case SYS_pwritev2: r = posix::pwritev2(int(a), pointer<iovec>(b), int(c), d, int(f)); return true;
+    case SYS_recvfrom: r = posix::recvfrom(int(a), pointer<void>(b), std::size_t(c), int(d), pointer<sockaddr>(e), pointer<socklen_t>(f)); return true;
+    case SYS_recvmsg: r = posix::recvmsg(int(a), pointer<msghdr>(b), int(c)); return true;
+    case SYS_recvmmsg: r = posix::recvmmsg(int(a), pointer<mmsghdr>(b), unsigned(c), int(d), pointer<timespec>(e)); return true;
+    case SYS_sendto: r = posix::sendto(int(a), pointer<void>(b), std::size_t(c), int(d), pointer<sockaddr>(e), socklen_t(f)); return true;
+    case SYS_sendmsg: r = posix::sendmsg(int(a), pointer<msghdr>(b), int(c)); return true;
+    case SYS_sendmmsg: r = posix::sendmmsg(int(a), pointer<mmsghdr>(b), unsigned(c), int(d)); return true;
+    case SYS_connect: r = posix::connect(int(a), pointer<sockaddr>(b), socklen_t(c)); return true;
+    case SYS_accept: r = posix::accept(int(a), pointer<sockaddr>(b), pointer<socklen_t>(c)); return true;
+    case SYS_accept4: r = posix::accept4(int(a), pointer<sockaddr>(b), pointer<socklen_t>(c), int(d)); return true;
+    case SYS_sendfile: r = posix::sendfile(int(a), int(b), pointer<off_t>(c), std::size_t(d)); return true;
+    case SYS_splice: r = posix::splice(int(a), pointer<off64_t>(b), int(c), pointer<off64_t>(d), std::size_t(e), unsigned(f)); return true;
+    case SYS_tee: r = posix::tee(int(a), int(b), std::size_t(c), unsigned(d)); return true;
+    case SYS_vmsplice: r = posix::vmsplice(int(a), pointer<iovec>(b), std::size_t(c), unsigned(d)); return true;
+    case SYS_copy_file_range: r = posix::copy_file_range(int(a), pointer<off64_t>(b), int(c), pointer<off64_t>(d), std::size_t(e), unsigned(f)); return true;
+#ifdef SYS_poll
+    case SYS_poll: r = posix::poll(pointer<pollfd>(a), nfds_t(b), int(c)); return true;
+    case SYS_select: r = posix::select(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d), pointer<timeval>(e)); return true;
+    case SYS_epoll_wait: r = posix::epoll_wait(int(a), pointer<epoll_event>(b), int(c), int(d)); return true;
+    case SYS_pause: r = posix::pause(); return true;
+    case SYS_dup2: r = posix::dup2(int(a), int(b)); return true;
+    case SYS_open: r = posix::open(pointer<char>(a), int(b), mode_t(c)); return true;
+#endif
+    case SYS_ppoll: r = posix::ppoll(pointer<pollfd>(a), nfds_t(b), pointer<timespec>(c), pointer<sigset_t>(d)); return true;
+    case SYS_epoll_pwait: r = posix::epoll_pwait(int(a), pointer<epoll_event>(b), int(c), int(d), pointer<sigset_t>(e)); return true;
+    case SYS_epoll_pwait2: r = posix::epoll_pwait2(int(a), pointer<epoll_event>(b), int(c), pointer<timespec>(d), pointer<sigset_t>(e)); return true;
+    case SYS_nanosleep: r = posix::nanosleep(pointer<timespec>(a), pointer<timespec>(b)); return true;
+    case SYS_close: r = posix::close(int(a)); return true;
+    case SYS_dup3: r = posix::dup3(int(a), int(b), int(c)); return true;
+    case SYS_close_range: r = posix::close_range(unsigned(a), unsigned(b), int(c)); return true;
+    case SYS_openat: r = posix::openat(int(a), pointer<char>(b), int(c), mode_t(d)); return true;
+    case SYS_fcntl: r = posix::fcntl(int(a), int(b), pointer<void>(c)); return true;
+    case SYS_ioctl: r = posix::ioctl(int(a), (unsigned long)b, pointer<void>(c)); return true;
+    case SYS_flock: r = posix::flock(int(a), int(b)); return true;
+    case SYS_fsync: r = posix::fsync(int(a)); return true;
+    case SYS_fdatasync: r = posix::fdatasync(int(a)); return true;
+    case SYS_syncfs: r = posix::syncfs(int(a)); return true;
+    case SYS_msync: r = posix::msync(pointer<void>(a), std::size_t(b), int(c)); return true;
+    case SYS_wait4: r = posix::wait4(pid_t(a), pointer<int>(b), int(c), pointer<rusage>(d)); return true;
+    case SYS_mq_timedsend: r = posix::mq_timedsend(mqd_t(a), pointer<char>(b), std::size_t(c), unsigned(d), pointer<timespec>(e)); return true;
+    case SYS_mq_timedreceive: r = posix::mq_timedreceive(mqd_t(a), pointer<char>(b), std::size_t(c), pointer<unsigned>(d), pointer<timespec>(e)); return true;
+    case SYS_msgsnd: r = posix::msgsnd(int(a), pointer<void>(b), std::size_t(c), int(d)); return true;
+    case SYS_msgrcv: r = posix::msgrcv(int(a), pointer<void>(b), std::size_t(c), d, int(e)); return true;
+    case SYS_semop: r = posix::semop(int(a), pointer<sembuf>(b), std::size_t(c)); return true;
+    case SYS_semtimedop: r = posix::semtimedop(int(a), pointer<sembuf>(b), std::size_t(c), pointer<timespec>(d)); return true;
+    case SYS_rt_sigsuspend: r = posix::sigsuspend(pointer<sigset_t>(a)); return true;
+    case SYS_rt_sigtimedwait: r = posix::sigtimedwait(pointer<sigset_t>(a), pointer<siginfo_t>(b), pointer<timespec>(c)); return true;
+    // clang-format on
+    case SYS_pselect6: {
+      struct {
+        const sigset_t* mask;
+        std::size_t size;
+      } const* sixth = pointer<std::remove_pointer_t<decltype(sixth)>>(f);
+      r = posix::pselect(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d), pointer<timespec>(e),
+                         sixth ? sixth->mask : nullptr);
+      return true;
+    }
+    case SYS_clock_nanosleep:
+      r = result<long>(-posix::clock_nanosleep(clockid_t(a), int(b), pointer<timespec>(c), pointer<timespec>(d)));
+      return true;
+    case SYS_waitid:
+      if (e) return false;
+      r = posix::waitid(idtype_t(a), id_t(b), pointer<siginfo_t>(c), int(d));
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+long syscall(long number, long a, long b, long c, long d, long e, long f) {
+  switch (number) {
+    case SYS_futex:
+      return result<long>(futex_call(a, b, c, d, e, f));
+    case SYS_gettid:
+      return posix::gettid();
+    // Where the kernel notes the end of a kernel thread, which the threads on it share, is not theirs to change.
+    case SYS_set_tid_address:
+      if (this_thread && this_thread->stack_address) return posix::gettid();
+      break;
+    case SYS_sched_yield:
+      return posix::sched_yield();
+    case SYS_prctl:
+      return posix::prctl(int(a), (unsigned long)b, (unsigned long)c, (unsigned long)d, (unsigned long)e);
+    case SYS_sched_setaffinity:
+      if (this_thread) return posix::sched_setaffinity(pid_t(a), std::size_t(b), pointer<cpu_set_t>(c));
+      break;
+    case SYS_sched_setscheduler:
+      return posix::sched_setscheduler(pid_t(a), int(b), pointer<sched_param>(c));
+    case SYS_sched_getscheduler:
+      return posix::sched_getscheduler(pid_t(a));
+    case SYS_sched_setparam:
+      return posix::sched_setparam(pid_t(a), pointer<sched_param>(b));
+    case SYS_sched_getparam:
+      return posix::sched_getparam(pid_t(a), pointer<sched_param>(b));
+    case SYS_exit:
+      if (this_thread) posix::pthread_exit(nullptr);
+      break;
+    case SYS_rt_sigprocmask:
+      if (d == 8) return posix::sigprocmask(int(a), pointer<sigset_t>(b), pointer<sigset_t>(c));
+      break;
+    case SYS_rt_sigpending:
+      if (b == 8) return posix::sigpending(pointer<sigset_t>(a));
+      break;
+    case SYS_sigaltstack:
+      return posix::sigaltstack(pointer<stack_t>(a), pointer<stack_t>(b));
+    case SYS_tgkill:
+      return posix::tgkill(pid_t(a), pid_t(b), int(c));
+    case SYS_tkill:
+      return thread_of(int(a)) ? posix::tgkill(sys::getpid(), pid_t(a), int(b)) : real.syscall(number, a, b, c, d, e, f);
+    case SYS_rt_tgsigqueueinfo:
+      if (thread* t = thread_of(int(b)); t && c > 0 && c <= 64 && d) return result<int>(send_signal(*t, int(c), *pointer<siginfo_t>(d)));
+      break;
+  }
+  long r;
+  if (may_wait() && waits(r, number, a, b, c, d, e, f)) return r;
+  return real.syscall(number, a, b, c, d, e, f);
+}
+
+pid_t gettid() { return this_thread ? own_tid() : pid_t(sys::gettid()); }
+
+}  // namespace tendril::posix

@@ -1,0 +1,520 @@
+// pthread_create(3), pthread_join(3) and what else makes and ends threads.
+#include "thread.hpp"
+
+#include <dlfcn.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tendril/detail/notice.hpp>
+
+#include <algorithm>
+#include <new>
+
+#include "../futex_lock.hpp"
+#include "futex.hpp"
+#include "imports.hpp"
+#include "preempt.hpp"
+#include "stdio.hpp"
+
+extern "C" {
+// The C library's own way to stop the unwinding of pthread_exit and pthread_cancel at a frame.
+void __pthread_register_cancel(__pthread_unwind_buf_t*);
+void __pthread_unregister_cancel(__pthread_unwind_buf_t*);
+int __sigsetjmp(struct __jmp_buf_tag*, int) noexcept __attribute__((returns_twice));
+}
+
+namespace tendril::posix {
+
+__thread thread* this_thread __attribute__((tls_model("initial-exec"))) = nullptr;
+constinit std::atomic<bool> threads_are_fibers{false};
+
+namespace {
+
+__thread int known_tid __attribute__((tls_model("initial-exec"))) = 0;
+
+constinit thread main_thread;
+// The hub on which the program's threads live: the main thread's.
+constinit std::atomic<hub*> threads_home{nullptr};
+// Threads that have not ended, the main thread counted. A futex.
+constinit std::atomic<std::uint32_t> living{1};
+
+// --- stacks with a thread's object and storage at their top, kept for the next thread ---
+
+constexpr std::size_t most_idle = 256;
+
+struct idle_threads {
+  core::futex_lock lock;
+  thread* first = nullptr;
+  std::size_t count = 0;
+};
+constinit idle_threads idle;
+
+std::size_t top_size() noexcept { return (sizeof(thread) + 63) / 64 * 64 + core::tls::block_size(); }
+void* storage_place(thread* t) noexcept { return reinterpret_cast<char*>(t) + (sizeof(thread) + 63) / 64 * 64; }
+
+// One whose stack suits: twice the size would do, but is better kept for who needs it.
+thread* take_idle(std::size_t least, std::size_t most) noexcept {
+  core::undisturbed quiet;
+  core::futex_guard guard(idle.lock);
+  for (thread** t = &idle.first; *t; t = &(*t)->next_idle) {
+    thread* found = *t;
+    if (found->stack.size < least || found->stack.size > most) continue;
+    *t = found->next_idle;
+    idle.count--;
+    return found;
+  }
+  return nullptr;
+}
+
+void keep_idle(thread* t) noexcept {
+  core::undisturbed quiet;
+  core::futex_guard guard(idle.lock);
+  t->next_idle = idle.first;
+  idle.first = t;
+  idle.count++;
+}
+
+thread* object_at(void* place) noexcept {
+  thread* t = new (place) thread;
+  void* pointer = core::tls::make(storage_place(t));
+  if (!pointer) return nullptr;
+  t->storage.pointer = pointer;
+  return t;
+}
+
+// An idle thread made new, as object_at() makes one.
+thread* renewed(thread* t) noexcept {
+  core::stack s = t->stack;
+  void* pointer = t->storage.pointer;
+  new (t) thread;
+  t->stack = s;
+  t->storage.pointer = pointer;
+  return core::tls::renew(pointer) ? t : nullptr;
+}
+
+// A thread object on a stack of at least `size` usable bytes; null: no memory.
+thread* make_on_stack(hub& h, std::size_t size) noexcept {
+  size += core::stack::guard_size;
+  if (thread* t = take_idle(size, size * 2)) {
+    if (thread* again = renewed(t)) return again;
+    h.stacks.give_back(t->stack);
+    return nullptr;
+  }
+  core::stack s = h.stacks.take(size);
+  if (!s.size) return nullptr;
+  char* place = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(s.top) - top_size()) & ~std::uintptr_t(63));
+  if (s.used) memset(place, 0, top_size());
+  thread* t = object_at(place);
+  if (!t) {
+    h.stacks.give_back(s);
+    return nullptr;
+  }
+  t->stack = s;
+  return t;
+}
+
+// For a thread that brings its own stack.
+thread* make_beside(void* stack, std::size_t size) noexcept {
+  void* place = nullptr;
+  if (posix_memalign(&place, 64, top_size()) != 0) return nullptr;
+  memset(place, 0, top_size());
+  thread* t = object_at(place);
+  if (!t) {
+    free(place);
+    return nullptr;
+  }
+  t->allocated = place;
+  t->stack.base = static_cast<std::byte*>(stack) - core::stack::guard_size;
+  t->stack.top = static_cast<std::byte*>(stack) + size;
+  return t;
+}
+
+void recycle(thread* t) noexcept {
+  free(t->processors);
+  t->processors = nullptr;
+  if (t->allocated) {
+    core::tls::drop(t->storage.pointer);
+    free(t->allocated);
+    return;
+  }
+  if (!t->stack.size) return;  // the main thread
+  t->life.fetch_or(thread::ended | thread::joined, std::memory_order_release);
+  keep_idle(t);
+  // Stacks are given back on their own kernel thread only.
+  hub* h = threads_home.load(std::memory_order_relaxed);
+  while (idle.count > most_idle && core::current && core::current->home == h) {
+    thread* surplus = take_idle(0, SIZE_MAX);
+    core::stack s = surplus->stack;
+    core::tls::drop(surplus->storage.pointer);
+    h->stacks.give_back(s);
+  }
+}
+
+// --- a thread's life ---
+
+// Calls the thread's function; returns when that has returned, or been left by pthread_exit or pthread_cancel.
+__attribute__((noinline)) void run_to_end(thread* t) noexcept {
+  __pthread_unwind_buf_t here;
+  if (__sigsetjmp(reinterpret_cast<struct __jmp_buf_tag*>(here.__cancel_jmp_buf), 0) == 0) {
+    __pthread_register_cancel(&here);
+    t->result = PTHREAD_CANCELED;  // pthread_exit says otherwise
+    t->result = t->start(t->argument);
+  }
+}
+
+// The end of the running thread, on its own stack: destructors of what it has for itself.
+void finish() noexcept {
+  leave_streams();
+  int ignored;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
+  core::tls::end();
+  core::tls::abandon_robust();
+}
+
+void one_less() noexcept {
+  if (living.fetch_sub(1, std::memory_order_acq_rel) == 1) futex::wake(&living, INT32_MAX);
+}
+
+core::message* body_run(fiber* f, core::message*) noexcept {
+  thread* t = *static_cast<thread**>(f->payload());
+  core::settle();
+  core::tls::begin();
+  run_to_end(t);
+  finish();
+  hub::of(f)->thread_ends(t->storage);
+  // It will be as they expect when they run.
+  futex::wake(&t->life, INT32_MAX);
+  one_less();
+  return nullptr;
+}
+
+// The fiber has left its stack, which may go to the next thread from here on.
+void left_stack(fiber* f) noexcept {
+  thread* t = *static_cast<thread**>(f->payload());
+  if (t->life.fetch_or(thread::ended, std::memory_order_acq_rel) & thread::detached) recycle(t);
+  else futex::wake(&t->life, INT32_MAX);  // by now it may be another's, but the address will do
+}
+
+constexpr core::body thread_body{body_run, [](void*) noexcept {}};
+
+// What an attribute object says, as far as it concerns us.
+struct attributes {
+  std::size_t stack_size = 0, guard_size = 4096;
+  void* stack = nullptr;
+  bool detached = false;
+  bool explicit_scheduling = false;
+  int policy = SCHED_OTHER, priority = 0;
+};
+
+std::size_t default_stack_size() noexcept {
+  pthread_attr_t a;
+  std::size_t size = 8 << 20;
+  if (pthread_getattr_default_np(&a) == 0) {
+    pthread_attr_getstacksize(&a, &size);
+    pthread_attr_destroy(&a);
+  }
+  return size;
+}
+
+void read_attributes(const pthread_attr_t* from, attributes& a, const thread* creator) noexcept {
+  if (creator) a.policy = creator->policy, a.priority = creator->priority;
+  if (!from) {
+    a.stack_size = default_stack_size();
+    return;
+  }
+  void* stack = nullptr;
+  pthread_attr_getstack(from, &stack, &a.stack_size);
+  std::size_t given = 0;
+  pthread_attr_getstacksize(from, &given);
+  int state = 0, inherits = 0;
+  pthread_attr_getdetachstate(from, &state);
+  pthread_attr_getguardsize(from, &a.guard_size);
+  pthread_attr_getinheritsched(from, &inherits);
+  a.detached = state == PTHREAD_CREATE_DETACHED;
+  // Without an address, the C library computes one that is below zero.
+  if (reinterpret_cast<std::uintptr_t>(stack) + a.stack_size != 0 && a.stack_size == given) a.stack = stack;
+  a.stack_size = given ? given : default_stack_size();
+  if (inherits == PTHREAD_EXPLICIT_SCHED) {
+    a.explicit_scheduling = true;
+    sched_param p{};
+    pthread_attr_getschedpolicy(from, &a.policy);
+    pthread_attr_getschedparam(from, &p);
+    a.priority = p.sched_priority;
+  }
+}
+
+// The first thread: from here on there are fibers. Null: threads stay the kernel's.
+hub* begin_threads() noexcept {
+  hub* h = threads_home.load(std::memory_order_acquire);
+  if (h) {
+    watch(*h);  // in a forked child nobody does yet
+    return h;
+  }
+  if (sys::gettid() != sys::getpid()) return nullptr;
+  if (const char* why = core::tls::obstacle()) {
+    threads_are_fibers = false;
+    if (notices_wanted()) {
+      sys::say("threads stay threads of the kernel: this C library is not one that Tendril knows (", why, ")");
+    }
+    return nullptr;
+  }
+  h = &hub::here();
+  main_thread.id = pthread_self();
+  main_thread.runs = &h->main;
+  main_thread.storage.pointer = arch::thread_pointer();
+  this_thread = &main_thread;
+  core::tls::several();
+  h->begin_threads();
+  // The C library learns by a real one, too, that there are several.
+  watch(*h);
+  threads_home.store(h, std::memory_order_release);
+  return h;
+}
+
+// Whether the caller of pthread_create needs a kernel thread; says so the first time.
+bool needs_kernels(const void* caller) noexcept {
+  if (!caller || !waits_inline(caller)) return false;
+  static constinit std::atomic<bool> told{false};
+  if (!told.exchange(true, std::memory_order_relaxed) && notices_wanted()) {
+    Dl_info module{};
+    dladdr(caller, &module);
+    sys::say("threads made by ", module.dli_fname ? module.dli_fname : "some code",
+             " stay threads of the kernel: it waits by futex system calls of its own");
+  }
+  return true;
+}
+
+// The signal mask that the attributes ask for; else the creator's.
+std::uint64_t first_mask(hub& h, const pthread_attr_t* a) noexcept {
+  sigset_t set;
+  std::uint64_t mask;
+  if (!a || pthread_attr_getsigmask_np(a, &set) != 0) return h.own_mask();
+  memcpy(&mask, &set, sizeof mask);
+  return mask;
+}
+
+void after_fork() noexcept {
+  known_tid = 0;
+  hub* h = threads_home.load(std::memory_order_relaxed);
+  if (!h) return;
+  living = 1;
+  core::tls::other_tids();
+  new (&idle) idle_threads;
+}
+
+}  // namespace
+
+thread* thread_of(pthread_t id) noexcept {
+  if (!threads_home.load(std::memory_order_relaxed)) return nullptr;
+  return *core::tls::other(core::tls::pointer_of(reinterpret_cast<void*>(id)), &this_thread);
+}
+
+thread* thread_of(int tid) noexcept {
+  hub* h = threads_home.load(std::memory_order_relaxed);
+  if (!h || !core::current || core::current->home != h) return nullptr;
+  core::handlers_wait quiet(*h);
+  for (fiber* f = h->fibers.front(); f; f = h->fibers.after(*f)) {
+    if (f->storage->signals.owner != f || f->storage->signals.gone || f->state == core::fiber_status::finished) continue;
+    if (*core::tls::tid(f->storage->pointer) == tid) return *core::tls::other(f->storage->pointer, &this_thread);
+  }
+  return nullptr;
+}
+
+int own_tid() noexcept {
+  if (!known_tid) [[unlikely]] known_tid = this_thread ? *core::tls::tid(arch::thread_pointer()) : sys::gettid();
+  return known_tid;
+}
+
+void threads_become_fibers() noexcept { threads_are_fibers = true; }
+
+const char* threads_obstacle() noexcept { return core::tls::obstacle(); }
+
+int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(void*), void* argument,
+                   const void* caller) {
+  bool fibers = threads_are_fibers.load(std::memory_order_relaxed) && !needs_kernels(caller);
+  hub* h = fibers ? begin_threads() : nullptr;
+  // A kernel thread that is not the hub's was made by somebody who needs those, and so are its own.
+  if (!h || !core::current || core::current->home != h || !in_hubs_process()) {
+    return real.pthread_create(id, attr, start, argument);
+  }
+  attributes a;
+  read_attributes(attr, a, this_thread);
+  if (a.explicit_scheduling) {
+    sched_param p{};
+    p.sched_priority = a.priority;
+    if (int r = scheduling_allowed(a.policy, &p)) return r;
+  }
+  int saved = errno;
+  thread* t = a.stack ? make_beside(a.stack, a.stack_size) : make_on_stack(*h, a.stack_size);
+  if (!t) return EAGAIN;
+  t->id = reinterpret_cast<pthread_t>(core::tls::descriptor(t->storage.pointer));
+  t->start = start;
+  t->argument = argument;
+  if (a.detached) t->life = thread::detached;
+  t->guard_size = a.stack ? 0 : a.guard_size;
+  t->explicit_scheduling = a.explicit_scheduling;
+  t->policy = a.policy;
+  t->priority = a.priority;
+  if (this_thread && this_thread->named) {
+    t->named = true;
+    memcpy(t->name, this_thread->name, sizeof t->name);
+  }
+  if (this_thread && this_thread->processors && (t->processors = static_cast<cpu_set_t*>(malloc(sizeof(cpu_set_t))))) {
+    *t->processors = *this_thread->processors;
+  }
+  t->storage.current = core::tls::other(t->storage.pointer, &core::current);
+  *core::tls::other(t->storage.pointer, &this_thread) = t;
+
+  core::fiber_options o;
+  o.kind = core::fiber_kind::task;
+  fiber* f = core::fiber_new(sizeof(thread*), thread_body, o);
+  if (!f) {
+    recycle(t);
+    return EAGAIN;
+  }
+  *static_cast<thread**>(f->payload()) = t;
+  t->runs = f;
+  f->storage = &t->storage;
+  f->stk = t->stack;
+  f->left_stack = left_stack;
+  // Below the object and the storage, or all of what the program gave.
+  if (!t->allocated) f->stk.top = reinterpret_cast<std::byte*>(t);
+  if (t->allocated) {
+    t->stack_address = a.stack;
+    t->stack_size = a.stack_size;
+  } else {
+    // What was asked for, ending where the stack's memory does: as the C library's, it has the descriptor at its top.
+    // Up to the end, which is a page's: who makes guard pages of his own (the JVM) counts on that.
+    t->stack_address = t->stack.base + t->stack.size - a.stack_size;
+    t->stack_size = a.stack_size;
+  }
+  *id = t->id;
+  living.fetch_add(1, std::memory_order_relaxed);
+  {
+    core::handlers_wait quiet(*h);
+    h->thread_begins(t->storage, f, first_mask(*h, attr));
+  }
+  bool started = core::start(f);
+  if (!started) h->thread_ends(t->storage);
+  core::fiber_unref(f);
+  errno = saved;
+  if (started) return 0;
+  recycle(t);
+  one_less();
+  return EAGAIN;
+}
+
+namespace {
+
+// What the join functions share; `until` null: only look.
+int join(pthread_t id, void** result, const deadline* until) noexcept {
+  thread* t = thread_of(id);
+  thread* self = this_thread;
+  if (t == self) return EDEADLK;
+  std::uint32_t known = t->life.load(std::memory_order_acquire);
+  if (known & thread::joined) return ESRCH;
+  if (known & thread::detached) return EINVAL;
+  if (self && self->joiner.load(std::memory_order_relaxed) == t) return EDEADLK;
+  thread* nobody = nullptr;
+  thread* me = self ? self : &main_thread;
+  if (!t->joiner.compare_exchange_strong(nobody, me)) return EINVAL;
+  for (;;) {
+    std::uint32_t life = t->life.load(std::memory_order_acquire);
+    if (life & thread::ended) break;
+    int r = until ? futex::wait(&t->life, life, *until, futex::ends::by_cancel) : -EBUSY;
+    if (r == 0 || r == -EAGAIN) continue;
+    t->joiner = nullptr;
+    if (r == -ECANCELED) act_on_cancel();
+    return -r;
+  }
+  if (result) *result = t->result;
+  recycle(t);
+  return 0;
+}
+
+}  // namespace
+
+namespace {
+
+// The end of a kernel thread, which only the C library knows of, is asked for again and again while others run.
+int join_kernel_thread(pthread_t id, void** result, deadline until) noexcept {
+  core::wait_info what;
+  what.remote = what.interruptible = true;
+  for (core::nanoseconds pause = 100'000;; pause = pause < 10'000'000 ? pause * 2 : pause) {
+    int r = real.pthread_tryjoin_np(id, result);
+    core::nanoseconds t = core::now();
+    if (r != EBUSY) return r;
+    if (until.passed(t)) return ETIMEDOUT;
+    if (wait_parked(what, deadline{std::min(until.at, t + pause)}, on_signal::restart) == -ECANCELED) act_on_cancel();
+  }
+}
+
+}  // namespace
+
+int pthread_join(pthread_t id, void** result) {
+  if (!thread_of(id)) {
+    if (!cooperative()) return real.pthread_join(id, result);
+    return join_kernel_thread(id, result, deadline::never());
+  }
+  if (cancel_due()) act_on_cancel();
+  deadline never = deadline::never();
+  return join(id, result, &never);
+}
+
+int pthread_tryjoin_np(pthread_t id, void** result) {
+  if (!thread_of(id)) return real.pthread_tryjoin_np(id, result);
+  return join(id, result, nullptr);
+}
+
+int pthread_clockjoin_np(pthread_t id, void** result, clockid_t clock, const timespec* until) {
+  if (!thread_of(id) && !cooperative()) return real.pthread_clockjoin_np(id, result, clock, until);
+  if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC) return EINVAL;
+  if (until && (until->tv_nsec < 0 || until->tv_nsec >= 1'000'000'000)) return EINVAL;
+  if (cancel_due()) act_on_cancel();
+  deadline d = until ? futex::absolute(clock, *until) : deadline::never();
+  return thread_of(id) ? join(id, result, &d) : join_kernel_thread(id, result, d);
+}
+
+int pthread_timedjoin_np(pthread_t id, void** result, const timespec* until) {
+  return posix::pthread_clockjoin_np(id, result, CLOCK_REALTIME, until);
+}
+
+int pthread_detach(pthread_t id) {
+  thread* t = thread_of(id);
+  if (!t) return real.pthread_detach(id);
+  std::uint32_t life = t->life.load(std::memory_order_relaxed);
+  do {
+    if (life & thread::joined) return ESRCH;
+    if (life & thread::detached) return EINVAL;
+  } while (!t->life.compare_exchange_weak(life, life | thread::detached, std::memory_order_acq_rel));
+  if (life & thread::ended) recycle(t);
+  return 0;
+}
+
+void pthread_exit(void* result) {
+  if (thread* t = this_thread) t->result = result;
+  real.pthread_exit(result);
+  __builtin_unreachable();
+}
+
+int run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept {
+  pthread_atfork(nullptr, nullptr, after_fork);
+  __pthread_unwind_buf_t here;
+  if (__sigsetjmp(reinterpret_cast<struct __jmp_buf_tag*>(here.__cancel_jmp_buf), 0) == 0) {
+    __pthread_register_cancel(&here);
+    int status = main(argc, argv, envp);
+    __pthread_unregister_cancel(&here);
+    return status;
+  }
+  // The main thread has ended by itself; the process does with its last thread.
+  if (!threads_are_fibers || !begin_threads()) exit(0);
+  finish();
+  my_hub().thread_ends(my_hub().storage);
+  main_thread.life.fetch_or(thread::ended);
+  futex::wake(&main_thread.life, INT32_MAX);
+  one_less();
+  while (std::uint32_t n = living.load()) futex::wait(&living, n, deadline::never(), futex::ends::by_wake);
+  exit(0);
+}
+
+}  // namespace tendril::posix

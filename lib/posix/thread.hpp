@@ -1,0 +1,91 @@
+// Threads that are fibers: what there is to know of one, beside what its fiber and its storage know.
+#pragma once
+
+#include <sched.h>
+#include <signal.h>
+
+#include <tendril/pthread.hpp>
+
+#include "../tls.hpp"
+#include "cooperate.hpp"
+
+namespace tendril::posix {
+
+struct thread {
+  pthread_t id = 0;
+  fiber* runs = nullptr;
+  core::thread_storage storage;  // its own; the main thread's is its hub's
+  core::stack stack;             // size 0: the program's, or the main thread's
+  void* allocated = nullptr;     // what holds this object, if not the stack does
+
+  void* (*start)(void*) = nullptr;
+  void* argument = nullptr;
+  void* result = nullptr;
+
+  // How its life goes on, also a futex for who waits for its end.
+  enum : std::uint32_t {
+    ended = 1,     // it has left its stack for good
+    detached = 2,
+    joined = 4,
+  };
+  std::atomic<std::uint32_t> life{0};
+  std::atomic<thread*> joiner{nullptr};  // who waits for its end
+  thread* next_idle = nullptr;
+
+  // What it was created with, for pthread_getattr_np and its kin.
+  void* stack_address = nullptr;
+  std::size_t stack_size = 0;
+  std::size_t guard_size = 0;
+  cpu_set_t* processors = nullptr;  // those it asked for; null: all that the process has
+  bool explicit_scheduling = false;
+  int policy = SCHED_OTHER;
+  int priority = 0;
+  char name[16] = {};
+  bool named = false;
+
+  // The main thread is the kernel's.
+  bool is_fiber() const noexcept { return stack.size || allocated; }
+};
+
+// The running thread, if it is a fiber that stands for one (or the main thread, once there are such).
+extern __thread thread* this_thread __attribute__((tls_model("initial-exec")));
+
+// While it lives, cancellation waits, unless it is one that comes at any point.
+class no_cancellation_point {
+ public:
+  no_cancellation_point() noexcept {
+    if (this_thread && !cancels_at_once()) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state_);
+  }
+  ~no_cancellation_point() {
+    if (state_ >= 0) pthread_setcancelstate(state_, nullptr);
+  }
+  no_cancellation_point(const no_cancellation_point&) = delete;
+
+ private:
+  int state_ = -1;
+};
+
+// The number by which locks know their owner: gettid(), or what stands for it.
+int own_tid() noexcept;
+
+// Whether the kernel would let a thread have that policy and priority: 0, or an error number.
+int scheduling_allowed(int policy, const sched_param* p) noexcept;
+
+// The thread that a pthread_t names; null: a thread of the kernel's, beside the fibers.
+thread* thread_of(pthread_t id) noexcept;
+
+// The living thread with that gettid(); null: none of ours.
+thread* thread_of(int tid) noexcept;
+// Sends it a signal as the kernel would. 0, -EAGAIN.
+int send_signal(thread& t, int signal, const siginfo_t& info) noexcept;
+
+// The thread that asked for a timer by SIGEV_THREAD_ID, when its signal has come; null: it is not one of those.
+core::thread_storage* wants_timer(const siginfo_t& info) noexcept;
+
+// The program sets an alternate signal stack.
+void program_sets_stacks() noexcept;
+
+// Whether threads become fibers in this process. It turns to false when the first thread shows that they cannot.
+extern std::atomic<bool> threads_are_fibers;
+
+}  // namespace tendril::posix

@@ -1,0 +1,75 @@
+// The thread-local storage of fibers that stand for threads: a block of the C library's own making for each, with a
+// thread's descriptor in it, so that errno, __thread and thread_local variables, the locale, malloc's caches and
+// pthread_self() are that thread's own without anybody's help.
+//
+// Nothing here is documented by the C library. What it publishes for debuggers (the symbols _thread_db_*) is read from
+// there; the rest is checked once against the main thread, and where anything differs, obstacle() says so.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "arch/arch.hpp"
+#include "signal_state.hpp"
+
+namespace tendril::core {
+
+struct eh_state;
+
+// Which storage a fiber runs on: its kernel thread's, or one of its own. The fibers that a thread spawns share its.
+struct thread_storage {
+  void* pointer = nullptr;          // what the thread pointer is while they run
+  fiber** current = nullptr;        // where this storage has the variable `current`
+  eh_state* eh_globals = nullptr;   // and the C++ run-time its exception state; null until a C++ program tells
+  signal_state signals;
+};
+
+namespace tls {
+
+// Why blocks cannot be made with this C library, in words; null: they can. The first call looks at the running thread,
+// which must be the main one.
+const char* obstacle() noexcept;
+
+// The room that a block takes, any alignment included.
+std::size_t block_size() noexcept;
+// Makes a block in the zeroed memory [p, p + block_size()), as a new thread finds it, and returns its thread pointer;
+// null: no memory. Any thread.
+void* make(void* p) noexcept;
+// Makes a block as a new thread finds it again, but keeps the C library's caches (malloc's). False: no memory.
+bool renew(void* pointer) noexcept;
+// Gives back what the C library allocated for the block, which itself is the caller's.
+void drop(void* pointer) noexcept;
+// From here on there are several threads: the C library and libstdc++ drop locks and atomics in a process with one.
+void several() noexcept;
+// To be called first on the new thread's own stack, with the thread pointer set.
+void begin() noexcept;
+// The destructors of thread_local objects, then those of pthread keys, as a thread's end has it. May run the program's
+// code. To be called on the thread itself.
+void end() noexcept;
+
+// As the kernel does when a thread ends: the robust mutexes that the running one still holds are marked as their owner's
+// whose end they saw, and each wakes one that waits.
+void abandon_robust() noexcept;
+
+// In a forked child: its new threads' numbers are not those that its siblings give.
+void other_tids() noexcept;
+// The number by which the C library knows the thread (its locks' owners, gettid): unique, and no kernel's.
+int* tid(void* pointer) noexcept;
+// pthread_cancel, as the C library notes it. Whether the thread is to be cancelled, and lets that happen, now or at all.
+void ask_to_cancel(void* pointer) noexcept;
+bool cancel_due(void* pointer) noexcept;
+bool cancels_at_once(void* pointer) noexcept;  // PTHREAD_CANCEL_ASYNCHRONOUS
+// The pthread_t, which is the descriptor's address.
+void* descriptor(void* pointer) noexcept;
+void* pointer_of(void* descriptor) noexcept;
+
+// Where another block has the variable that is at `mine` in the running one's static part.
+template <class T>
+T* other(void* pointer, T* mine) noexcept {
+  return reinterpret_cast<T*>(static_cast<char*>(pointer) +
+                              (reinterpret_cast<char*>(mine) - static_cast<char*>(arch::thread_pointer())));
+}
+
+}  // namespace tls
+
+}  // namespace tendril::core

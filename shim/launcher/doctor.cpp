@@ -1,0 +1,403 @@
+#include "doctor.hpp"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <functional>
+#include <sstream>
+
+#include "../../lib/arch/arch.hpp"
+#include "elf.hpp"
+#include "failure.hpp"
+#include "image.hpp"
+#include "preload.hpp"
+
+namespace tendril::launcher {
+
+namespace {
+
+enum verdict : int {
+  all_taken_over = 0,
+  some_kernel_threads = 1,
+};
+
+std::string_view base_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+std::string read_all(int fd) {
+  std::string text;
+  char buffer[4096];
+  for (;;) {
+    ssize_t n = read(fd, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    text.append(buffer, (std::size_t)n);
+  }
+  close(fd);
+  return text;
+}
+
+int status_of(pid_t pid) {
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+  return status;
+}
+
+// What f writes to a descriptor, in a process of its own, which it may change or crash as it likes.
+std::pair<std::string, int> aside(const std::function<void(int)>& f) {
+  int ends[2];
+  if (pipe(ends) != 0) throw failure{own_failure, std::string("pipe: ") + strerror(errno)};
+  pid_t pid = fork();
+  if (pid < 0) throw failure{own_failure, std::string("fork: ") + strerror(errno)};
+  if (pid == 0) {
+    f(ends[1]);
+    _exit(0);
+  }
+  close(ends[1]);
+  std::string text = read_all(ends[0]);
+  return {text, status_of(pid)};
+}
+
+void write_text(int fd, const char* text) {
+  [[maybe_unused]] ssize_t ignored = write(fd, text, strlen(text));
+}
+
+// --- the libraries ---
+
+struct libraries {
+  std::vector<std::string> paths;
+  std::string missing;
+};
+
+// As the dynamic loader finds them. It is asked as `ld.so --list`, which runs nothing of the program, not
+// even of one that ignores LD_TRACE_LOADED_OBJECTS for being setuid.
+libraries libraries_of(const program& p) {
+  auto [text, status] = aside([&](int fd) {
+    dup2(fd, STDOUT_FILENO);
+    dup2(fd, STDERR_FILENO);
+    execl(p.loader.c_str(), p.loader.c_str(), "--list", p.file.c_str(), nullptr);
+    _exit(127);
+  });
+  libraries found;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::size_t arrow = line.find(" => ");
+    std::size_t from = arrow == line.npos ? line.find_first_not_of(" \t") : arrow + 4;
+    if (from == line.npos) continue;
+    std::string path = line.substr(from, line.rfind(" (") - from);
+    if (path == "not found") {
+      found.missing = line.substr(line.find_first_not_of(" \t"), arrow - line.find_first_not_of(" \t"));
+    } else if (path[0] == '/') {
+      found.paths.push_back(path);
+    }
+  }
+  return found;
+}
+
+// The C library, the loader, and ourselves: what they call is their own affair.
+bool part_of_system(std::string_view name) {
+  return name.starts_with("libc.so.") || name.starts_with("ld-linux") || name.starts_with("libtendril") ||
+         name.starts_with("libpthread.so.") || name.starts_with("libdl.so.") || name.starts_with("librt.so.");
+}
+
+// --- what can block ---
+
+// The C library's functions that wait for something, besides those that the shim exports.
+const char* const may_block[] = {
+    // stdio
+    "fgetc", "fgets", "fgetwc", "fgetws", "fread", "fread_unlocked", "fscanf", "__isoc99_fscanf",
+    "__isoc99_scanf", "getc", "getc_unlocked", "getchar", "getdelim", "__getdelim", "getline", "getwc",
+    "scanf", "vfscanf", "__fgets_chk", "__fread_chk", "_IO_getc", "__uflow", "__underflow",
+    // threads
+    "pthread_barrier_wait", "pthread_create", "pthread_once", "pthread_rwlock_rdlock",
+    "pthread_rwlock_wrlock", "pthread_rwlock_timedrdlock", "pthread_rwlock_timedwrlock",
+    "pthread_rwlock_clockrdlock", "pthread_rwlock_clockwrlock", "pthread_spin_lock", "pthread_join",
+    "pthread_mutex_lock", "pthread_cond_wait", "sem_wait", "sem_timedwait", "thrd_create", "thrd_join",
+    "mtx_lock", "mtx_timedlock", "cnd_wait", "cnd_timedwait", "call_once", "flockfile", "sem_clockwait",
+    "pthread_cond_timedwait", "pthread_mutex_timedlock",
+    // names and accounts
+    "getpwnam", "getpwnam_r", "getpwuid", "getpwuid_r", "getgrnam", "getgrnam_r", "getgrgid", "getgrgid_r",
+    "getgrouplist", "initgroups", "getservbyname", "getservbyname_r", "getservbyport", "getspnam",
+    "res_query", "__res_query", "res_search", "__res_search", "__res_nquery", "__res_nsearch",
+    "getaddrinfo_a", "gai_suspend",
+    // messages, queues, the rest
+    "mq_receive", "mq_send", "mq_timedreceive", "mq_timedsend", "msgrcv", "msgsnd", "semop", "semtimedop",
+    "aio_suspend", "io_getevents", "lio_listio", "syslog", "vsyslog", "__syslog_chk", "syscall", "tcdrain",
+    "wait4", "posix_spawn", "__poll_chk", "__ppoll_chk", "__read_chk", "__recv_chk", "__recvfrom_chk",
+    "__pread_chk", "__pread64_chk", "clock_nanosleep"};
+
+// --- what the kernel allows ---
+
+struct needed_call {
+  const char* name;
+  long number;
+  long arguments[4];
+};
+
+// Calls that the hub makes, each in a form that does nothing.
+const needed_call needed_calls[] = {
+    {"epoll_create1", SYS_epoll_create1, {}},        {"epoll_ctl", SYS_epoll_ctl, {-1, 1, -1, 0}},
+    {"epoll_pwait", SYS_epoll_pwait, {-1, 0, 1, 0}}, {"eventfd2", SYS_eventfd2, {}},
+    {"madvise", SYS_madvise, {0, 0, 4, 0}},          {"preadv2", SYS_preadv2, {-1, 0, 0, 0}},
+    {"pwritev2", SYS_pwritev2, {-1, 0, 0, 0}},       {"nanosleep", SYS_nanosleep, {}},
+    {"tgkill", SYS_tgkill, {-1, -1, 0, 0}},
+};
+
+std::string seccomp() {
+  std::ifstream status("/proc/self/status");
+  std::string line;
+  while (std::getline(status, line) && line.rfind("Seccomp:", 0) != 0) {}
+  if (line.find('1') != line.npos) return "strict: a program cannot even be executed";
+  if (line.find('2') == line.npos) return "no filter";
+  std::string forbidden;
+  for (const needed_call& c : needed_calls) {
+    auto [text, status] = aside([&](int fd) {
+      long r = syscall(c.number, c.arguments[0], c.arguments[1], c.arguments[2], c.arguments[3], 0, 0);
+      write_text(fd, r < 0 && (errno == EPERM || errno == ENOSYS || errno == EACCES) ? "no" : "yes");
+    });
+    if (text != "yes") forbidden += std::string(forbidden.empty() ? "" : " ") + c.name;
+  }
+  return forbidden.empty() ? "a filter, which forbids nothing that is needed"
+                           : "a filter, which forbids " + forbidden;
+}
+
+// --- whether the C library's threads can be made ---
+
+// What the shim says of the C library that the launcher itself runs on; empty: they can.
+std::string obstacle_of_c_library(const std::string& library) {
+  auto [text, status] = aside([&](int fd) {
+    unsetenv("TENDRIL_COOPERATE");
+    void* shim = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+    auto ask = shim ? (const char* (*)())dlsym(shim, "tendril_shim_obstacle") : nullptr;
+    if (!ask) return write_text(fd, "the preload library does not say");
+    const char* why = ask();
+    write_text(fd, why ? why : "none");
+  });
+  if (text == "none") return {};
+  return text.empty() ? "looking at it failed" : text;
+}
+
+std::string real_path(const std::string& path) {
+  char buffer[PATH_MAX];
+  return realpath(path.c_str(), buffer) ? buffer : path;
+}
+
+std::string own_c_library() {
+  Dl_info info;
+  return dladdr((void*)&getauxval, &info) && info.dli_fname ? info.dli_fname : "";
+}
+
+// --- the text ---
+
+class page {
+ public:
+  explicit page(std::string title) : text_(std::move(title) + "\n") {}
+
+  // A line with a name; long ones go on below.
+  void line(std::string_view name, const std::string& words) {
+    std::string out = "  " + std::string(name);
+    out.resize(std::max(out.size() + 1, indent), ' ');
+    std::size_t column = out.size();
+    std::istringstream all(words);
+    bool first = true;
+    for (std::string word; all >> word; first = false) {
+      if (!first && column + 1 + word.size() > width) {
+        out += "\n" + std::string(indent, ' ');
+        column = indent;
+      } else if (!first) {
+        out += ' ';
+        column++;
+      }
+      out += word;
+      column += word.size();
+    }
+    text_ += out + "\n";
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  static constexpr std::size_t indent = 20, width = 110;
+  std::string text_;
+};
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string all;
+  for (const std::string& w : words) all += (all.empty() ? "" : " ") + w;
+  return all;
+}
+
+constexpr char notes[] =
+    "Runs nothing of the program. After the verdict and its reasons come the C library's functions that the "
+    "program\n"
+    "and each of its libraries import: those taken over, and those that may block the kernel thread with all "
+    "that\n"
+    "runs on it. Options are those of 'tendril run', whose --explain writes the same to standard\n"
+    "error. What a program loads only while it runs (by dlopen) is not seen here; the shim looks at it "
+    "then.\n"
+    "\n"
+    "The exit status is 0 if all threads of the program would become fibers, 1 if it would run with some or "
+    "all of\n"
+    "them the kernel's, 125 if the launcher fails, 126 if the program cannot be executed, 127 if it, or a "
+    "library\n"
+    "of it, is not found.\n";
+
+}  // namespace
+
+report examine(const program& p, const options& o) {
+  std::string shim = find_preload_library();
+  page out(p.path);
+  int status = all_taken_over;
+  std::vector<std::string> reasons;  // why not all threads become fibers
+  if (p.file != p.path) out.line("interpreter", p.file);
+
+  if (!p.obstacle.empty()) {
+    std::string why =
+        p.obstacle.starts_with(p.path + ": ") ? p.obstacle.substr(p.path.size() + 2) : p.obstacle;
+    if (!p.may_run) {
+      out.line("verdict", "cannot be executed: " + why);
+      return {cannot_execute, out.text()};
+    }
+    out.line("verdict", "runs without the shim, its threads being the kernel's: " + why);
+    if (p.reach == preload_for::its_children)
+      out.line("", "(the shim is passed on to the programs that it starts)");
+    return {some_kernel_threads, out.text()};
+  }
+  if (p.loader.empty()) {
+    out.line("verdict", "the dynamic loader itself, which brings the shim into the program that it is given");
+    return {status, out.text()};
+  }
+
+  libraries all = libraries_of(p);
+  if (!all.missing.empty()) {
+    out.line("verdict", "cannot be executed: it needs " + all.missing + ", which is not found");
+    return {not_found, out.text()};
+  }
+
+  // Each module: what it imports, and what it does by itself.
+  std::set<std::string> exported = read_image(shim).exports;
+  std::string c_library;
+  std::vector<std::pair<std::string, std::string>> lines;
+  std::vector<std::string> modules = {p.file};
+  for (const std::string& path : all.paths) {
+    if (base_name(path).starts_with("libc.so.")) c_library = path;
+    if (!part_of_system(base_name(path))) modules.push_back(path);
+  }
+  for (const std::string& path : modules) {
+    image i = read_image(path, {SYS_futex, SYS_io_uring_enter});
+    std::string name(base_name(path));
+    auto has = [&](std::uint32_t number) {
+      return std::find(i.system_calls.begin(), i.system_calls.end(), number) != i.system_calls.end();
+    };
+    if (has(SYS_futex) && i.imports.count("pthread_create")) {
+      lines.emplace_back("waits by itself",
+                         name + ": futex system calls of its own; threads that it makes stay the kernel's");
+      reasons.push_back(name + " waits by futex system calls of its own");
+    } else if (has(SYS_futex)) {
+      lines.emplace_back("waits by itself",
+                         name + ": futex system calls of its own, which let no other thread run meanwhile");
+    }
+    if (has(SYS_io_uring_enter)) {
+      lines.emplace_back(
+          "waits by itself",
+          name + ": io_uring_enter system calls of its own, which let no other thread run meanwhile");
+    }
+    if (!i.symbols) {
+      lines.emplace_back(name, "(has no table of symbols)");
+      continue;
+    }
+    std::vector<std::string> taken, left;
+    for (const std::string& symbol : i.imports) {
+      if (exported.count(symbol) && symbol != "__libc_start_main")
+        taken.push_back(symbol);
+      else if (std::find(std::begin(may_block), std::end(may_block), symbol) != std::end(may_block))
+        left.push_back(symbol);
+    }
+    bool library = path != p.file;
+    if (!taken.empty()) {
+      std::string which =
+          library ? std::to_string(taken.size()) + (taken.size() == 1 ? " call" : " calls") : joined(taken);
+      lines.emplace_back(name, "taken over: " + which);
+    }
+    if (!left.empty()) lines.emplace_back(taken.empty() ? name : "", "may block: " + joined(left));
+  }
+
+  std::string why_not;
+  if (c_library.empty())
+    why_not = "the program has none";
+  else if (real_path(c_library) != real_path(own_c_library())) {
+    why_not = "not the one of the launcher; it is looked at when the program makes its first thread";
+  } else {
+    why_not = obstacle_of_c_library(shim);
+    if (!why_not.empty()) reasons.push_back("this C library is not one that Tendril knows (" + why_not + ")");
+  }
+  if (o.kernel_threads()) reasons = {"--threads=kernel"};
+
+  if (reasons.empty()) {
+    out.line("verdict", "its threads become fibers of one kernel thread");
+  } else {
+    status = some_kernel_threads;
+    std::string which = o.kernel_threads() || reasons.back().starts_with("this C")
+                            ? "its threads stay"
+                            : "some of its threads stay";
+    for (std::size_t i = 0; i < reasons.size(); i++) which += (i ? ", and " : " the kernel's: ") + reasons[i];
+    out.line("verdict", which);
+  }
+  out.line("dynamic loader", p.loader);
+  out.line("C library",
+           (c_library.empty() ? "" : c_library + ": ") + (why_not.empty() ? "threads can be made" : why_not));
+#ifdef __x86_64__
+  out.line("thread pointer", arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2))
+                                 ? "set by wrfsbase"
+                                 : "set by arch_prctl: a system call for each switch between threads");
+#else
+  out.line("thread pointer", "set by an instruction");
+#endif
+  out.line("seccomp", seccomp());
+  out.line("shim", shim);
+  std::string given;
+  for (auto& [name, value] : o.variables())
+    given += std::string(given.empty() ? "" : " ") + name + "=" + value;
+  out.line("options", given.empty() ? "none" : given);
+  for (auto& [name, text] : lines) out.line(name, text);
+  return {status, out.text()};
+}
+
+void report::print(int fd) const {
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    ssize_t n = write(fd, rest.data(), rest.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      // Standard error gets no complaint about itself.
+      if (fd == STDERR_FILENO) return;
+      throw failure{own_failure, std::string("cannot write to standard output: ") + strerror(errno)};
+    }
+    rest.remove_prefix((std::size_t)n);
+  }
+}
+
+doctor_command::doctor_command(CLI::App& tendril)
+    : command_(tendril.add_subcommand("doctor",
+                                      "Tell what would be taken over of a program, what not, and why.")) {
+  command_->footer(notes);
+  options_.add_to(*command_);
+}
+
+int doctor_command::operator()(char** argv) const {
+  if (!*argv) throw failure{own_failure, "doctor: no program given (see 'tendril doctor --help')"};
+  report r = examine(find_program(*argv), options_);
+  r.print(STDOUT_FILENO);
+  return r.status;
+}
+
+}  // namespace tendril::launcher

@@ -1,0 +1,34 @@
+// `tendril doctor`: says of a program what the shim would take over, what not, and why.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "options.hpp"
+#include "program.hpp"
+
+namespace tendril::launcher {
+
+struct report {
+  int status;  // of the command
+  std::string text;
+
+  void print(int fd) const;
+};
+
+report examine(const program& p, const options& o);
+
+class doctor_command {
+ public:
+  // Adds the command and its options to `tendril`.
+  explicit doctor_command(CLI::App& tendril);
+
+  bool chosen() const { return command_->parsed(); }
+  int operator()(char** argv) const;
+
+ private:
+  CLI::App* command_;
+  options options_;
+};
+
+}  // namespace tendril::launcher
