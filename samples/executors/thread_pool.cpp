@@ -1,0 +1,68 @@
+// A pool of kernel threads, as Python's concurrent.futures: map, submit, as_completed, callbacks, shutdown.
+
+#include <array>
+#include <cstdio>
+#include <string>
+#include <tendril/as_completed.hpp>
+#include <tendril/thread_pool_executor.hpp>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// Blocks its kernel thread, as if it computed.
+int task(int n) {
+  std::this_thread::sleep_for(n * 10ms);
+  return n * n;
+}
+
+void done(int n, const tendril::future<int>& f) {
+  if (f.cancelled())
+    std::printf("%d: cancelled\n", n);
+  else if (f.exception())
+    std::printf("%d: error returned\n", n);
+  else
+    std::printf("%d: value returned: %d\n", n, f.get());
+}
+
+}  // namespace
+
+int main() {
+  tendril::thread_pool_executor pool(2);
+  std::array numbers{5, 4, 3, 2, 1};
+
+  std::printf("map, in order:");
+  for (int result : pool.map(task, numbers)) std::printf(" %d", result);
+  std::puts("");
+
+  tendril::future<int> f = pool.submit(task, 6);
+  std::printf("submit: %d\n", f.get());
+
+  std::vector<tendril::future<int>> futures;
+  for (int n : numbers) futures.push_back(pool.submit(task, n));
+  int sum = 0;
+  std::printf("as completed, in any order:");
+  for (auto& completed : tendril::as_completed(futures)) {
+    std::printf(" %d", completed.get());
+    sum += completed.get();
+  }
+  std::printf(", together %d\n", sum);
+
+  auto called_back = pool.submit(task, 7);
+  called_back.add_done_callback([](auto& me) { done(7, me); });
+  auto failing = pool.submit([]() -> int { throw std::runtime_error("the value 8 is no good"); });
+  try {
+    failing.get();
+  } catch (const std::runtime_error& e) {
+    std::printf("main: saw error \"%s\" when accessing result\n", e.what());
+  }
+
+  pool.shutdown();  // waits for what has been submitted
+  try {
+    pool.submit(task, 9);
+  } catch (const tendril::error& e) {
+    std::printf("after shutdown: %s\n", e.what());
+  }
+}

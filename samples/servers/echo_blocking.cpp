@@ -1,0 +1,21 @@
+// Echo server, first of seven ways: one client at a time. The next one waits until this one has gone.
+
+#include <string>
+#include <system_error>
+
+#include "listen.hpp"
+
+namespace {
+
+void echo(tendril::net::socket client) try {
+  for (std::string data; !(data = client.recv(4096)).empty();) client.send_all(data);
+} catch (const std::system_error&) {
+  // The client is gone.
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  tendril::net::socket listener = listen_on_argument(argc, argv);
+  for (;;) echo(listener.accept());
+}

@@ -1,0 +1,22 @@
+// Echo server, second of seven ways: a kernel thread for each client.
+
+#include <string>
+#include <system_error>
+#include <thread>
+
+#include "listen.hpp"
+
+namespace {
+
+void echo(tendril::net::socket client) try {
+  for (std::string data; !(data = client.recv(4096)).empty();) client.send_all(data);
+} catch (const std::system_error&) {
+  // The client is gone.
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  tendril::net::socket listener = listen_on_argument(argc, argv);
+  for (;;) std::thread(echo, listener.accept()).detach();
+}
