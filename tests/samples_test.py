@@ -4,13 +4,17 @@
     samples_test.py BUILD_DIRECTORY   (TEST_SERVER: as set by samples/test_server, which runs this)
 """
 
+import concurrent.futures
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 import unittest
+from http.client import HTTPConnection
 
 build = pathlib.Path(sys.argv.pop(1)).resolve()
 samples = build / "samples"
@@ -32,21 +36,66 @@ def free_port():
 
 
 class EchoServer:
+    """A server that says where it listens in its first line."""
+
+    def __init__(self, *command):
+        self.command = command or (samples / "echo_server",)
+
     def __enter__(self):
-        self.process = subprocess.Popen([samples / "echo_server"], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
         self.port = self.process.stdout.readline().strip().removeprefix("listening on 127.0.0.1:")
         return self
+
+    def lines_until(self, word, times=1):
+        """What it prints up to the line that has the word for the last of so many times."""
+        lines = []
+        while times:
+            lines.append(self.process.stdout.readline().rstrip("\n"))
+            times -= word in lines[-1]
+        return lines
 
     def __exit__(self, *_):
         self.process.kill()
         self.process.communicate()
 
 
-class Switching(unittest.TestCase):
-    def prints(self, name, *lines):
-        done = run(name)
+class Printing(unittest.TestCase):
+    def prints(self, name, *lines, arguments=()):
+        done = run(name, *arguments)
         self.assertEqual((done.stdout, done.stderr, done.returncode), ("\n".join(lines) + "\n", "", 0))
 
+
+class Generators(Printing):
+    def test_two_rockets_count_down_in_turns(self):
+        self.prints("countdown", "Vostok: T-minus 5", "Saturn: T-minus 3", "Vostok: T-minus 4", "Saturn: T-minus 2",
+                    "Vostok: T-minus 3", "Saturn: T-minus 1", "Vostok: T-minus 2", "Saturn: Blastoff!",
+                    "Vostok: T-minus 1", "Vostok: Blastoff!")
+
+    def test_a_producer_sends_and_gets_a_reply(self):
+        self.prints("producer_consumer", *(line for n in range(1, 6) for line in (
+            f"[PRODUCER] Producing {n}...", f"[CONSUMER] Consuming {n}...", "[PRODUCER] Consumer return: 200 OK")))
+
+    def test_two_consumers_eat_baozi(self):
+        self.prints("baozi", "A 准备吃包子啦!", "B 准备吃包子啦!",
+                    "老子开始准备做包子啦!", *(line for i in range(10) for line in (
+                        "做了2个包子!", f"包子[{i}]来了,被[A]吃了!",
+                        f"包子[{i}]来了,被[B]吃了!")))
+
+    def test_close_ends_a_coroutine_that_says_goodbye(self):
+        self.prints("grep_close", "Looking for python", "python generators rock!", "Going away. Goodbye", "closed")
+
+    def test_a_pipeline_returns_the_lists_of_its_stages_joined(self):
+        self.prints("yield_from", "first: done, 2", "second: done, 1", "third: done, 3",
+                    "[first a, first b, second c, third d, third e, third f]")
+
+    def test_coroutine_object_and_closure_find_the_same(self):
+        done = run("grep_timing", 1000)
+        self.assertEqual(done.stderr, "")
+        self.assertEqual(re.sub(r"[\d.]+ ns", "N ns", done.stdout).splitlines(), [
+            f"{what}: 500 matches, N ns each call" for what in ("coroutine", "object", "closure")])
+
+
+class Switching(Printing):
     def test_greenlet_example_never_prints_78(self):
         self.prints("greenlet_12_56_34", "12", "56", "34")
 
@@ -58,7 +107,71 @@ class Switching(unittest.TestCase):
                     "Implicit context switch back to bar")
 
 
+class Tasks(Printing):
+    def test_tasks_of_an_event_loop_take_turns(self):
+        self.prints("event_loop_tasks", "Hello World",
+                    "Task A: Compute factorial(2), currently i=2...", "Task B: Compute factorial(3), currently i=2...",
+                    "Task C: Compute factorial(4), currently i=2...", "Task A: factorial(2) = 2",
+                    "Task B: Compute factorial(3), currently i=3...", "Task C: Compute factorial(4), currently i=3...",
+                    "Task B: factorial(3) = 6", "Task C: Compute factorial(4), currently i=4...",
+                    "Task C: factorial(4) = 24", "[2, 6, 24]", "the running loop is this one")
+
+    def test_futures_are_completed_by_callbacks_and_tasks(self):
+        self.prints("event_loop_futures", "scheduling mark_done", "entering event loop",
+                    "setting future result to 'the result'", "returned result: 'the result'", "closing event loop",
+                    "future result: 'the result'", "hello ...", "... world", "registering callbacks on future",
+                    "setting result of future", "1: future done: the result", "2: future done: the result")
+
+    def test_a_cancelled_task_cleans_up(self):
+        cancelled = ("cancel_me(): before sleep", "cancel_me(): cancel sleep", "cancel_me(): after sleep")
+        self.prints("cancel", *cancelled, "main(): cancel_me is cancelled now", *cancelled, "main(): timeout!")
+
+    def test_two_commands_run_at_once(self):
+        done = run("subprocess_gather", env={**os.environ, "LC_ALL": "C"})
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        self.assertCountEqual(re.split(r"(?m)^(?=\[.* exited)", done.stdout)[1:], [
+            "['ls /zzz' exited with 2]\n[stderr]\nls: cannot access '/zzz': No such file or directory\n",
+            "['sleep 0.3; echo \"hello\"' exited with 0]\n[stdout]\nhello\n"])
+
+    def test_hello_world_four_ways_waits_at_once_on_one_kernel_thread(self):
+        done = run("hello_four_ways")
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        # With sanitizers the threads of the first way stay the kernel's.
+        threads = re.findall(r"\(.*\)", done.stdout)[0 if os.environ.get("SANITIZE", "none") == "none" else 4:]
+        ways = ("threads", "event loop with tasks", "functions that wait", "monkey patching")
+        self.assertEqual(re.sub(r" \(.*\)", "", done.stdout).splitlines(), [
+            line for way in ways for line in (way, *["Hello world!"] * 2, *["Hello again!"] * 2)])
+        self.assertEqual(len(set(threads)), 1, threads)
+
+
+class Executors(Printing):
+    def test_a_thread_pool_maps_submits_completes_and_shuts_down(self):
+        done = run("thread_pool")
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        lines = done.stdout.splitlines()
+        self.assertEqual(lines[:2], ["map, in order: 25 16 9 4 1", "submit: 36"])
+        self.assertEqual(sorted(re.findall(r"\d+", lines[2]), key=int), ["1", "4", "9", "16", "25", "55"])
+        self.assertCountEqual(lines[3:5], ["7: value returned: 49",
+                                           'main: saw error "the value 8 is no good" when accessing result'])
+        self.assertEqual(lines[5:], ["after shutdown: the executor was shut down"])
+
+    def test_blocking_and_computing_calls_run_in_three_pools(self):
+        self.prints("run_in_executor", "default thread pool: 100 bytes", "custom thread pool: 100 bytes",
+                    "custom process pool: 333333283333335000000")
+
+
 class Fetch(unittest.TestCase):
+    def test_a_session_fetches_at_once_and_answers_in_order(self):
+        paths = [(f"/bytes/{n}", f"200, {n} bytes") for n in range(30)] + [("/status/404", "404, 13 bytes")]
+        done = run("concurrent_fetch", *(http + path for path, _ in paths))
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        self.assertEqual(done.stdout.splitlines(), [f"{http}{path}: {answer}" for path, answer in paths])
+
+    def test_a_session_tells_a_refused_connection(self):
+        done = run("concurrent_fetch", f"http://127.0.0.1:{free_port()}/")
+        self.assertEqual(done.returncode, 1)
+        self.assertTrue(done.stderr.startswith("concurrent_fetch: "), done.stderr)
+
     def test_each_url_is_announced_and_its_size_told(self):
         urls = [f"{http}/bytes/0", f"{http}/bytes/5", f"{https}/bytes/300000"]
         done = run("fetch", "--cacert", cacert, *urls)
@@ -140,6 +253,147 @@ class Echo(unittest.TestCase):
         self.assertEqual(done.stderr, "echo_client: connection 0: Connection refused\n")
 
 
+class Servers(unittest.TestCase):
+    def test_seven_echo_servers_and_one_client_for_all(self):
+        for way in ("blocking", "threads", "thread_pool", "callbacks", "generators", "fibers", "nursery"):
+            with self.subTest(way), EchoServer(samples / f"echo_{way}") as server:
+                for _ in range(2):  # a server goes on when its clients have gone
+                    done = run("echo_client", server.port, 30, 5)
+                    self.assertEqual((done.stderr, done.returncode), ("", 0))
+                    self.assertIn("30 connections, 150 echoes, 0 failures", done.stdout)
+
+    def test_all_but_the_blocking_one_serve_while_a_client_is_idle(self):
+        for way in ("threads", "thread_pool", "callbacks", "generators", "fibers", "nursery"):
+            with self.subTest(way), EchoServer(samples / f"echo_{way}") as server:
+                with socket.create_connection(("127.0.0.1", server.port)):
+                    self.assertEqual(run("echo_client", server.port, 1, 1).returncode, 0)
+
+    def test_a_nursery_ends_in_order_with_its_clients(self):
+        with EchoServer(samples / "echo_nursery") as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"x")
+            self.assertEqual(client.recv(1), b"x")
+            server.process.terminate()
+            self.assertEqual(client.recv(1), b"")
+            out, _ = server.process.communicate(timeout=bound)
+            self.assertEqual(out.splitlines(), [f"Connection from 127.0.0.1:{client.getsockname()[1]}",
+                                                "Connection closed", "Server stopped"])
+            self.assertEqual(server.process.returncode, 0)
+
+    def test_a_select_server_echoes_a_message_in_parts(self):
+        parts = ["This is the message. ", "It will be sent ", "in parts."]
+        with EchoServer(samples / "select_server") as server:
+            done = run("select_client", server.port)
+            served = server.lines_until("closing", times=2)
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        lines = done.stdout.splitlines()
+        a, b = (line.split(":")[0] + ":" + line.split(":")[1] for line in lines[1:3])
+        self.assertEqual(lines, [
+            f"connecting to 127.0.0.1:{server.port}",
+            *(f"{s}: {what} '{part}'" for part in parts for what in ("sending", "received") for s in (a, b)),
+            f"closing socket {a}", f"closing socket {b}"])
+        self.assertEqual(served[0], "waiting for the next event")
+        for s in (a, b):
+            self.assertEqual([line.strip() for line in served if s in line], [
+                f"connection from {s}",
+                *(line for part in parts for line in (f"received '{part}' from {s}", f"sending '{part}' to {s}")),
+                f"closing {s}"])
+
+    def test_the_selectors_example_echoes(self):
+        with EchoServer(samples / "selectors_echo") as server:
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                name = "127.0.0.1:%d" % client.getsockname()[1]
+                client.sendall(b"hello")
+                self.assertEqual(client.recv(100), b"hello")
+            self.assertEqual(server.lines_until("closing"), [
+                f"accepted {name}", f"echoing 'hello' to {name}", f"closing {name}"])
+
+
+class HttpServer:
+    def __init__(self, delay):
+        self.delay = delay
+
+    def __enter__(self):
+        self.process = subprocess.Popen([samples / "http_hello", "0", str(self.delay)], stdout=subprocess.PIPE, text=True)
+        self.url = self.process.stdout.readline().strip().removeprefix("listening on ").rstrip("/")
+        self.host, port = self.url.removeprefix("http://").split(":")
+        self.port = int(port)
+        return self
+
+    def connection(self):
+        return HTTPConnection(self.host, self.port, timeout=bound)
+
+    def get(self, path, method="GET"):
+        connection = self.connection()
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def says(self, request):
+        """The whole answer to bytes that may be no HTTP."""
+        with socket.create_connection((self.host, self.port), timeout=bound) as s:
+            s.sendall(request)
+            s.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: s.recv(65536), b"")).decode()
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+
+class Http(unittest.TestCase):
+    def test_the_routes_answer(self):
+        with HttpServer(0) as server:
+            self.assertEqual(server.get("/"), (200, "Hello, world!\n"))
+            self.assertEqual(server.get("/hello/Ada"), (200, "Hello, Ada!\n"))
+            self.assertEqual(server.get("/hello/J%C3%B6rg?x=1"), (200, "Hello, J\u00f6rg!\n"))
+            self.assertEqual(server.get("/hello/%zz"), (400, "Bad request\n"))
+            for path in ("/hello/", "/hello/a/b", "/nowhere"):
+                self.assertEqual(server.get(path), (404, "Not found\n"))
+            self.assertEqual(server.get("/", "POST"), (405, "Not allowed\n"))
+            self.assertEqual(server.get("/", "HEAD"), (200, ""))
+
+    def test_a_connection_serves_many_requests(self):
+        with HttpServer(0) as server:
+            connection = server.connection()
+            for i in range(10):
+                connection.request("POST" if i % 2 else "GET", f"/hello/{i}", b"ignored" * i if i % 2 else None)
+                self.assertEqual(connection.getresponse().read().decode(), "Not allowed\n" if i % 2 else f"Hello, {i}!\n")
+            connection.close()
+
+    def test_requests_that_come_at_once_are_answered_in_order(self):
+        with HttpServer(0) as server:
+            answer = server.says(b"".join(b"GET /hello/%d HTTP/1.1\r\nHost: x\r\n\r\n" % i for i in range(5)))
+            self.assertEqual(re.findall(r"Hello, (\d)!", answer), list("01234"))
+
+    def test_what_is_no_http_is_refused(self):
+        with HttpServer(0) as server:
+            for request in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nHost", b"GET / HTTP/1.1\r\nx: " + b"y" * 200_000):
+                self.assertTrue(server.says(request).startswith("HTTP/1.1 400 Bad Request\r\n"), request[:20])
+            self.assertEqual(server.get("/"), (200, "Hello, world!\n"))
+
+    def test_a_hundred_clients_at_once_wait_half_a_second_together(self):
+        with HttpServer(0.5) as server, concurrent.futures.ThreadPoolExecutor(100) as clients:
+            start = time.monotonic()
+            answers = list(clients.map(server.get, [f"/hello/{i}" for i in range(100)]))
+            took = time.monotonic() - start
+        self.assertEqual(answers, [(200, f"Hello, {i}!\n") for i in range(100)])
+        self.assertGreaterEqual(took, 0.5)
+        self.assertLess(took, 25, "one after another: 50 s")
+
+    def test_it_ends_in_order_on_sigterm(self):
+        with HttpServer(0.2) as server:
+            connection = server.connection()
+            connection.request("GET", "/hello/last", headers={"Connection": "close"})
+            server.get("/nowhere")  # by now the first request has been read
+            server.process.terminate()
+            self.assertEqual(connection.getresponse().read().decode(), "Hello, last!\n")
+            connection.close()
+            self.assertEqual(server.process.wait(bound), 0)
+
+
 class Unmodified(unittest.TestCase):
     """Programs that know nothing of Tendril print the same natively and under the shim."""
 
@@ -150,12 +404,40 @@ class Unmodified(unittest.TestCase):
         # A sanitizer's run-time library has to come first in a program, so a shim that needs it cannot be preloaded.
         return [native, shim] if os.environ.get("SANITIZE", "none") == "none" else [native]
 
+    def test_a_server_with_a_thread_per_connection_holds_a_thousand(self):
+        for way in self.ways():
+            with EchoServer(*way, samples / "threaded_echo_server") as server:
+                done = run("echo_client", server.port, 1000, 5)
+                self.assertEqual((done.stderr, done.returncode), ("", 0), way)
+                server.process.send_signal(signal.SIGUSR1)
+                self.assertRegex(server.process.stdout.readline(), r"^\d+ connections$")
+                told = [server.process.stdout.readline() for _ in range(3)]
+                tasks = int(next(line for line in told if line.startswith("Threads:")).split()[1])
+                if len(way) > 0:
+                    self.assertLess(tasks, 8, way)
+
     def test_a_blocking_c_client_gets_its_line_back(self):
         with EchoServer() as server:
             for way in self.ways():
-                done = subprocess.run([*way, samples / "blocking_client", "localhost", server.port, "a line"],
+                done = subprocess.run([*way, samples / "blocking_client", "localhost", str(server.port), "a line"],
                                       capture_output=True, text=True, timeout=bound)
                 self.assertEqual((done.stdout, done.stderr, done.returncode), ("a line\n", "", 0), way)
+
+    def test_a_hundred_threads_hammer_on_a_server_that_spawns(self):
+        for way in self.ways():
+            with EchoServer(samples / "spawn_server") as server:
+                done = subprocess.run([*way, source / "samples" / "servers" / "hammer_client", str(server.port), "10"],
+                                      capture_output=True, text=True, timeout=bound)
+                served = server.lines_until("recv:", times=1000)
+            self.assertEqual(done.returncode, 0, (way, done.stderr))
+            lines = done.stdout.splitlines()
+            self.assertEqual(len(lines), 1000)
+            for i in range(100):
+                self.assertEqual([line for line in lines if line.startswith(f"[{i}] ")],
+                                 [f"[{i}] recv from server: hello {k}" for k in range(10)])
+            self.assertEqual(sorted(served), [f"recv: hello {k}" for k in range(10) for _ in range(100)])
+            if way:
+                self.assertEqual(done.stderr, "100 threads ran on 1 of the kernel's\n")
 
     def test_thirty_python_threads_block_at_once(self):
         for way in self.ways():

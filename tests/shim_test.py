@@ -24,7 +24,7 @@ def text_of(*command):
 
 
 def taken_over():
-    return set(re.findall(r"^(?:CALL|ALIAS|ODD)\([^,]+,\s*(\w+)", Path(table).read_text(), re.M))
+    return set(re.findall(r"^(?:CALL|ALIAS|ODD|STREAM|UNLOCKED)\([^,]+,\s*(\w+)", Path(table).read_text(), re.M))
 
 
 class Shim(unittest.TestCase):

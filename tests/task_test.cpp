@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <functional>
 #include <iostream>
@@ -79,6 +80,24 @@ TEST_CASE("a task has a name, an id, and the stack that it asks for") {
   CHECK(t.name() == "reader");
   CHECK(t.id() == t.as_fiber().id());
   CHECK(t.get());
+}
+
+TEST_CASE("a task may carry more than its stack has room for") {
+  std::array<char, 100'000> large{};
+  large.back() = 'x';
+  auto t = tendril::spawn([large] { return large.back(); });
+  CHECK(t.get() == 'x');
+}
+
+TEST_CASE("ended tasks keep their results while others run, as long as they have handles") {
+  std::vector<tendril::task<int>> all;
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < 200; i++) all.push_back(tendril::spawn([i] { return i; }));
+    tendril::joinall(all);
+    for (std::size_t i = 0; i < all.size(); i += 2) all[i] = tendril::spawn([i] { return int(i % 200); });
+    tendril::joinall(all);
+  }
+  for (std::size_t i = 0; i < all.size(); i++) CHECK(all[i].get() == int(i % 200));
 }
 
 TEST_CASE("a task may spawn tasks, which run after those that wait already") {

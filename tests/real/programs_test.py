@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Runs programs that Debian ships natively, under the shim, and under the shim with a main thread that always takes
-the cooperative path. Output, error output and status must be the same. What is not installed is skipped.
+"""Runs programs that Debian ships natively, under the shim, and under the shim with the kernel's threads and a main
+thread that always takes the cooperative path. Output, error output and status must be the same. What is not installed is skipped.
 
     programs_test.py LAUNCHER [UNITTEST ARGUMENT...]
 """
@@ -20,7 +20,7 @@ from local_servers import Server, Socks, Web, free_port
 
 launcher = os.path.abspath(sys.argv.pop(1))
 under_shim = {
-    "under the shim": [launcher, "run", "--threads=kernel", "--"],
+    "under the shim": [launcher, "run", "--"],
     "cooperating": [launcher, "run", "--threads=kernel", "--cooperate=always", "--"],
 }
 bound = 100  # seconds for one run; nothing here takes nearly as long
@@ -265,6 +265,36 @@ print("alarms")
             $q->enqueue($_) for 1..2000; $q->end; $_->join for @t; print "$r\\n"'""")
 
 
+    @needs("ruby")
+    def test_ruby_threads(self):
+        self.same("""ruby -rtimeout -e '
+            q, done = Queue.new, Queue.new
+            t = 20.times.map { Thread.new { while x = q.pop; sleep 0.001; done << x * x; end } }
+            500.times { |i| q << i }; 20.times { q << nil }; t.each(&:join); sum = 0; sum += done.pop until done.empty?; p sum
+            m, c, turn = Mutex.new, ConditionVariable.new, 0
+            6.times.map { |i| Thread.new { 50.times { m.synchronize { c.wait(m) until turn % 6 == i; turn += 1; c.broadcast } } } }.each(&:join); p turn
+            begin; Timeout.timeout(0.02) { Queue.new.pop }; rescue Timeout::Error; puts "time-out"; end
+            p `echo backticks`, $?.exitstatus'""")
+
+    @needs("java")
+    def test_java_version(self):
+        self.same("java -version 2>&1")
+
+    @needs("java", "javac")
+    def test_java_threads(self):
+        self.same("""cat > T.java <<'E'
+import java.util.*; import java.util.concurrent.*; import java.util.stream.*;
+public class T { public static void main(String[] a) throws Exception {
+  ExecutorService pool = Executors.newFixedThreadPool(20);
+  List<Future<Integer>> all = new ArrayList<>();
+  for (int i = 0; i < 200; i++) { int n = i; all.add(pool.submit(() -> { Thread.sleep(2); return n * n; })); }
+  long sum = 0; for (Future<Integer> f : all) sum += f.get();
+  pool.shutdown(); System.out.println(sum + " " + pool.awaitTermination(10, TimeUnit.SECONDS));
+  System.out.println(IntStream.range(0, 1_000_000).parallel().filter(i -> i % 7 == 0).count()); } }
+E
+javac T.java && java -Xmx128m -XX:+UseSerialGC T""")
+
+
 class Servers(Programs):
     web = None  # by setUpModule
 
@@ -315,6 +345,16 @@ class Tools(Programs):
     def test_xz_with_threads(self):
         self.same("xz -T4 --block-size=131072 -0 -c big > b.xz; sha256sum < b.xz; xz -T4 -dc b.xz | cmp - big && echo same; "
                   "xz -t big; echo $?")
+
+    @needs("zstd")
+    def test_zstd_with_threads(self):
+        self.same("zstd -q -T4 -B524288 -3 -c big > b.zst; sha256sum < b.zst; zstd -q -T4 -dc b.zst | cmp - big && echo same; zstd -q -t big; echo $?")
+
+    @needs("git")
+    def test_git_index_pack_with_threads(self):
+        self.same("git init -q r && cd r && for i in $(seq 300); do echo $i; seq $i > f$i; done | tail -1 && git add . && "
+                  "git -c user.name=a -c user.email=a@b -c gc.auto=0 commit -qm one && git -c pack.threads=4 repack -qad && "
+                  "cp .git/objects/pack/*.pack ../p.pack && cd .. && git index-pack --threads=4 p.pack | wc -c && git verify-pack -v p.idx | wc -l")
 
     @needs("gcc")
     def test_gcc(self):

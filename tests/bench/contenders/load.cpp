@@ -1,0 +1,205 @@
+// The other side: what asks the servers, and what the clients ask.
+//
+//   load ask KIND PORT CONNECTIONS IDLE SECONDS PID [BACKEND]
+//       Each connection sends a request, waits for the whole answer, checks it, and sends the next. KIND is
+//       echo; socks5 or connect (echo through a proxy to the port BACKEND); or http. IDLE more connections
+//       say nothing. PID is the server's: its CPU time is taken over the same window.
+//   load delayed MILLISECONDS
+//       A server that answers each request after that time, and closes.
+#include <sys/epoll.h>
+
+#include <deque>
+
+#include "bench.hpp"
+
+using namespace bench;
+
+namespace {
+
+struct connection {
+  int fd = -1;
+  std::uint64_t sequence = 0;
+  double sent = 0;
+  std::string answer;  // what has come of it so far
+};
+
+std::string kind;
+std::size_t answer_size = message_size;  // http: learnt from the first answer
+
+int connect_to(long port) {
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in a = loopback(port);
+  if (fd < 0 || connect(fd, reinterpret_cast<sockaddr*>(&a), sizeof a) < 0) fail("connect");
+  no_delay(fd);
+  linger reset{.l_onoff = 1, .l_linger = 0};  // closing leaves no port in TIME_WAIT for the next run
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  return fd;
+}
+
+std::string exchange(int fd, const std::string& request, std::size_t most) {
+  char answer[4096];
+  if (send(fd, request.data(), request.size(), 0) != ssize_t(request.size())) fail("send");
+  ssize_t n = recv(fd, answer, most, 0);
+  if (n <= 0) fail("recv");
+  return std::string(answer, std::size_t(n));
+}
+
+// Through the proxy to the backend.
+void open_tunnel(int fd, long backend) {
+  if (kind == "socks5") {
+    check(exchange(fd, std::string("\5\1\0", 3), 2) == std::string("\5\0", 2), "SOCKS greeting");
+    std::string request("\5\1\0\1\x7f\0\0\1", 8);
+    request += {char(backend >> 8), char(backend)};
+    check(exchange(fd, request, 10).starts_with(std::string("\5\0", 2)), "SOCKS connection");
+  } else if (kind == "connect") {
+    std::string to = "127.0.0.1:" + std::to_string(backend);
+    std::string answer = exchange(fd, "CONNECT " + to + " HTTP/1.1\r\nHost: " + to + "\r\n\r\n", 4096);
+    check(answer.find(" 200 ") != answer.npos && answer.ends_with("\r\n\r\n"), "CONNECT");
+  }
+}
+
+std::string request_of(const connection& c) {
+  if (kind == "http") return "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  std::string r(message_size, '.');
+  std::snprintf(r.data(), r.size(), "fd %d, number %llu", c.fd, static_cast<unsigned long long>(c.sequence));
+  return r;
+}
+
+void ask(connection& c) {
+  c.sequence++;
+  c.answer.clear();
+  std::string r = request_of(c);
+  c.sent = seconds();
+  if (send(c.fd, r.data(), r.size(), 0) != ssize_t(r.size())) fail("send");
+}
+
+// Whether the answer is complete.
+bool take(connection& c) {
+  char data[16384];
+  ssize_t n = recv(c.fd, data, sizeof data, MSG_DONTWAIT);
+  if (n <= 0) {
+    if (n < 0 && errno == EAGAIN) return false;
+    std::fprintf(stderr, "wrong: connection lost\n");
+    std::exit(1);
+  }
+  c.answer.append(data, std::size_t(n));
+  if (kind == "http") {
+    std::size_t head = c.answer.find("\r\n\r\n"), length = c.answer.find("Content-Length: ");
+    if (head == c.answer.npos) return false;
+    check(length < head && c.answer.find(" 200 ") < 16, "an answer with status and length");
+    answer_size = head + 4 + std::size_t(std::atol(c.answer.c_str() + length + 16));
+  }
+  check(c.answer.size() <= answer_size, "no more than asked for");
+  if (c.answer.size() < answer_size) return false;
+  check(kind == "http" || c.answer == request_of(c), "what was sent came back");
+  return true;
+}
+
+double resident(long pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  double kilobytes = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("VmRSS:") || line.starts_with("VmPTE:")) kilobytes += std::atof(line.c_str() + 6);
+  }
+  return kilobytes * 1024;
+}
+
+void ask_all(char** argument) {
+  kind = argument[0];
+  long port = std::atol(argument[1]), count = std::atol(argument[2]), idle = std::atol(argument[3]);
+  double length = std::atof(argument[4]);
+  long pid = std::atol(argument[5]), backend = argument[6] ? std::atol(argument[6]) : 0;
+  clockid_t server;
+  if (clock_getcpuclockid(pid_t(pid), &server) != 0) fail("the server's clock");
+
+  double memory = resident(pid);
+  std::vector<connection> all(std::size_t(count + idle));
+  int ep = epoll_create1(0);
+  for (connection& c : all) {
+    c.fd = connect_to(port);
+    open_tunnel(c.fd, backend);
+    epoll_event e{.events = EPOLLIN, .data = {.ptr = &c}};
+    epoll_ctl(ep, EPOLL_CTL_ADD, c.fd, &e);
+  }
+  for (long i = 0; i < count; i++) ask(all[std::size_t(i)]);
+
+  // The first part warms up: every connection has been answered by then.
+  histogram latency;
+  double begin = seconds(), window = 0, cpu = 0, now = begin;
+  long answers = 0, fresh = count;
+  for (epoll_event events[256];;) {
+    int n = epoll_wait(ep, events, 256, 10'000);
+    check(n > 0, "an answer within ten seconds");
+    for (int i = 0; i < n; i++) {
+      connection& c = *static_cast<connection*>(events[i].data.ptr);
+      if (!take(c)) continue;
+      if (c.sequence == 1) fresh--;
+      now = seconds();
+      latency.add(now - c.sent);
+      answers++;
+      ask(c);
+    }
+    if (window == 0 && fresh == 0 && now > begin + length / 5) {
+      window = now, cpu = seconds(server), answers = 0;
+      latency = {};
+    }
+    if (window > 0 && now > window + length) break;
+  }
+  cpu = seconds(server) - cpu;
+  double per = 1e6 / double(answers);
+  std::printf(
+      "{\"cpu_us\": %.6g, \"us\": %.6g, \"per_second\": %.6g, \"p50_us\": %.6g, \"p99_us\": %.6g, "
+      "\"p999_us\": %.6g, "
+      "\"bytes\": %.6g, \"ops\": %ld}\n",
+      cpu * per, (now - window) * per, double(answers) / (now - window), latency.at(0.5), latency.at(0.99),
+      latency.at(0.999), (resident(pid) - memory) / double(all.size()), answers);
+}
+
+void answer_delayed(double delay) {
+  struct due {
+    double when;
+    int fd;
+  };
+  std::deque<due> waiting;
+  int listener = listen_on_loopback(SOCK_NONBLOCK), ep = epoll_create1(0);
+  epoll_event e{.events = EPOLLIN, .data = {.fd = listener}};
+  epoll_ctl(ep, EPOLL_CTL_ADD, listener, &e);
+  std::string head = "HTTP/1.0 200 OK\r\n\r\n", answer = head + std::string(fetch_answer - head.size(), 'x');
+  for (epoll_event events[256];;) {
+    int n = epoll_wait(ep, events, 256, waiting.empty() ? -1 : 1);
+    double now = seconds();
+    for (int i = 0; i < n; i++) {
+      int fd = events[i].data.fd;
+      if (fd == listener) {
+        while ((fd = accept(listener, nullptr, nullptr)) >= 0) {
+          e = {.events = EPOLLIN, .data = {.fd = fd}};
+          epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e);
+        }
+      } else {
+        char request[4096];
+        epoll_ctl(ep, EPOLL_CTL_DEL, fd, nullptr);
+        if (recv(fd, request, sizeof request, 0) > 0)
+          waiting.push_back({now + delay, fd});
+        else
+          close(fd);
+      }
+    }
+    for (; !waiting.empty() && waiting.front().when <= now; waiting.pop_front()) {
+      send(waiting.front().fd, answer.data(), answer.size(), 0);
+      close(waiting.front().fd);
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  rlimit files;
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+  signal(SIGPIPE, SIG_IGN);
+  if (argc >= 8 && !std::strcmp(argv[1], "ask")) return ask_all(argv + 2), 0;
+  if (argc == 3 && !std::strcmp(argv[1], "delayed")) return answer_delayed(std::atof(argv[2]) * 1e-3), 0;
+  return 2;
+}

@@ -1,0 +1,131 @@
+"""The questions: what is measured, at which sizes, by whom, and what Tendril should show. Nothing but data."""
+
+import dataclasses
+
+# What a contender needs beside this repository, as Debian calls it.
+PACKAGES = {
+    "boost_fiber": "libboost-fiber-dev", "state_threads": "libst-dev", "pth": "libpth-dev", "uring": "liburing-dev",
+    "asio": "libboost-coroutine-dev", "go": "golang-go", "gevent": "python3-gevent", "microsocks": "microsocks",
+    "tinyproxy": "tinyproxy",
+}
+PICTURES = "python3-matplotlib"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    label: str
+    program: str          # of contenders/, or a program of the system (see run: COMMANDS)
+    question: str = ""    # what it is asked; by default, as the question is called
+    shim: bool = False    # unmodified, under the shim, its threads as fibers
+    cores: str = "one"    # or "two"
+    most: int = 10**9     # the largest size it can take, or that anybody would wait for
+
+
+def ours(**more):
+    return Contender("Tendril", "tendril", **more)
+
+
+def shimmed(label="pthreads under the shim", program="pthreads", **more):
+    return Contender(label, program, shim=True, **more)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    name: str
+    title: str
+    sizes: tuple               # of what `of` says; one table and one bar chart each, and a curve over them
+    of: str
+    contenders: tuple
+    limit: str = ""            # the contender that is the physical limit; ...
+    target: dict = dataclasses.field(default_factory=dict)  # at most so many times that: {contender: factor}
+    against: str = ""          # ... or, for the target, another contender
+    unit: str = "ns"           # of the figure
+    figure: str = "cpu_ns"     # which member of an answer is compared; CPU time holds when a neighbour is noisy
+    beside: tuple = ("ns",)    # which others the table shows
+    kind: str = "alone"        # how it is asked: see run
+    idle: int = 0              # connections that say nothing
+
+
+SERVER = {"unit": "us", "figure": "cpu_us", "of": "connections",
+          "beside": ("per_second", "p50_us", "p99_us", "p999_us", "bytes")}
+THREADS_ONE = Contender("pthreads, one core", "pthreads")
+THREADS_TWO = Contender("pthreads, two cores", "pthreads", cores="two")
+EPOLL = Contender("raw epoll", "epoll")
+FCONTEXT = Contender("jump_fcontext", "fcontext")
+FIBER, GO, GEVENT = Contender("Boost.Fiber", "boost_fiber"), Contender("Go", "go"), Contender("gevent", "gevent")
+ST, PTH = Contender("State Threads", "state_threads"), Contender("GNU Pth", "pth")
+
+
+def but(contender, **changes):
+    return dataclasses.replace(contender, **changes)
+
+
+QUESTIONS = (
+    Question(
+        "switch", "A switch between two fibers", (2,), "fibers",
+        (FCONTEXT, Contender("Tendril, core", "tendril", "core_switch"), ours(),
+         Contender("Boost.Context fiber", "boost_context"), Contender("greenlet", "gevent")),
+        limit="jump_fcontext", target={"Tendril, core": 1.05, "Tendril": 1.5}),
+    Question(
+        "yield", "A turn through the hub", (2, 100, 10_000, 100_000), "fibers",
+        (but(FCONTEXT, label="jump_fcontext ring"), ours(), FIBER, ST, but(PTH, most=1000), GO,
+         but(GEVENT, most=10_000), but(THREADS_ONE, most=1000)),
+        limit="jump_fcontext ring", target={"Tendril": 2}),
+    Question(
+        "hand_over", "A hand-over through a channel or semaphore", (2,), "fibers",
+        (but(FCONTEXT, question="switch"), ours(), ST, FIBER, PTH, GO, GEVENT,
+         but(THREADS_ONE, label="pthreads, semaphore, one core"),
+         but(THREADS_ONE, label="pthreads, condition, one core", question="hand_over_condition"),
+         but(THREADS_TWO, label="pthreads, semaphore, two cores"), shimmed()),
+        limit="jump_fcontext", target={"Tendril": 3.2}),
+    Question(
+        "thread_switch", "A switch between two threads, each with thread-local storage", (2,), "threads",
+        (but(FCONTEXT, label="jump_fcontext + wrfsbase"), but(THREADS_ONE, question="yield"),
+         shimmed(question="yield")),
+        limit="jump_fcontext + wrfsbase", target={"pthreads under the shim": 1.5}),
+    Question(
+        "mutex", "A lock that all want", (2, 100), "threads",
+        (THREADS_ONE, THREADS_TWO, shimmed()), target={"pthreads under the shim": 1}, against="pthreads, one core"),
+    Question(
+        "spawn", "Spawn, run, and join with a result: one by one, and in batches", (1, 1000), "fibers at once",
+        (FCONTEXT, ours(), Contender("Boost.Context, pooled", "boost_context", most=1), FIBER, ST, PTH, GO, GEVENT,
+         THREADS_ONE, shimmed()),
+        limit="jump_fcontext", target={"Tendril": 3}),
+    Question(
+        "memory", "Memory of a parked fiber: resident, and page tables", (100_000, 1_000_000), "fibers",
+        (ours(), but(ST, most=100_000), but(FIBER, most=100_000), GO, but(GEVENT, most=100_000),
+         but(THREADS_ONE, label="pthreads (10,000)", most=100_000), shimmed(most=100_000)),
+        unit="B", figure="bytes", beside=("mappings",), kind="memory"),
+    Question(
+        "echo", "TCP echo of 64 bytes, one core: CPU per request", (100, 1000, 10_000), contenders=(
+            EPOLL, ours(), Contender("raw io_uring", "uring"), Contender("Asio, callbacks", "asio"),
+            Contender("Asio, spawn", "asio", "echo_spawn"), but(ST, most=5000), but(PTH, most=100), GO, GEVENT, THREADS_ONE, shimmed()),
+        limit="raw epoll", target={"Tendril": 1.03, "pthreads under the shim": 1.2}, kind="server", **SERVER),
+    Question(
+        "idle", "The same with 15,000 idle connections beside", (1000,), contenders=(
+            but(EPOLL, question="echo"), ours(question="echo"), Contender("raw io_uring", "uring", "echo"),
+            Contender("Asio, callbacks", "asio", "echo"), but(GO, question="echo")),
+        limit="raw epoll", target={"Tendril": 1.03}, kind="server", idle=15_000, **SERVER),
+    Question(
+        "fetch", "Fetches with 50 ms delay, all at once: CPU of the client", (2000,), "fetches",
+        (EPOLL, ours(), GO, GEVENT, THREADS_ONE, shimmed()),
+        limit="raw epoll", target={"Tendril": 1.3}, unit="us", figure="cpu_us", beside=("us",), kind="client"),
+    Question(
+        "sleep", "Sleeping 0 to 1 s over and over: CPU per wake, and lateness", (100_000,), "fibers",
+        (but(EPOLL, label="callbacks on a heap"), ours(), Contender("Asio, callbacks", "asio"), FIBER,
+         but(ST, most=10_000), GO, GEVENT),
+        limit="callbacks on a heap", target={"Tendril": 2}, beside=("p50_us", "p99_us", "p999_us")),
+    Question(
+        "microsocks", "microsocks, unmodified: 64 bytes through it and back", (100, 1000, 5000), contenders=(
+            but(EPOLL, label="a relay on callbacks", question="relay"), Contender("microsocks", "microsocks"),
+            shimmed("microsocks under the shim", "microsocks")),
+        limit="a relay on callbacks", target={"microsocks under the shim": 1.3}, kind="socks5", **SERVER),
+    Question(
+        "tinyproxy", "tinyproxy, unmodified: 64 bytes through it and back", (100, 1000, 5000), contenders=(
+            Contender("tinyproxy", "tinyproxy"), shimmed("tinyproxy under the shim", "tinyproxy")),
+        target={"tinyproxy under the shim": 0.625}, against="tinyproxy", kind="connect", **SERVER),
+    Question(
+        "http", "python3's ThreadingHTTPServer, unmodified", (100, 1000), contenders=(
+            Contender("python3", "http_server"), shimmed("python3 under the shim", "http_server")),
+        target={"python3 under the shim": 1}, against="python3", kind="http", **SERVER),
+)

@@ -1,0 +1,229 @@
+// Sockets, addresses, and connecting to the first address that answers (RFC 8305).
+#include <doctest/doctest.h>
+#include <tendril/net/create_connection.hpp>
+#include <tendril/task.hpp>
+
+#include "ticker.hpp"
+
+using namespace tendril;
+using namespace std::chrono_literals;
+using net::address;
+
+namespace {
+
+// A port that refuses connections: bound, but not listening.
+struct refusing {
+  net::socket s{AF_INET, SOCK_STREAM};
+  refusing() { s.bind(address::loopback(0)); }
+  address where() const { return s.local_address(); }
+};
+// One that answers nothing: its queue of connections is full, so that the system drops the next.
+struct hanging {
+  net::socket s = net::listen_on(address::loopback(0), 0);
+  std::vector<net::socket> queue;
+  hanging() {
+    for (int i = 0; i < 4; i++) {
+      queue.emplace_back(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
+      address a = where();
+      ::connect(queue.back().descriptor(), a.data(), a.size());
+    }
+  }
+  address where() const { return s.local_address(); }
+};
+
+int error_of(auto call) {
+  try {
+    call();
+  } catch (const std::system_error& e) {
+    return e.code().value();
+  }
+  return 0;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("net::address");
+
+TEST_CASE("an address is written as people write it") {
+  CHECK(address::loopback(80).to_string() == "127.0.0.1:80");
+  CHECK(address::ip("::1", 443).to_string() == "[::1]:443");
+  CHECK(address::ip("fe80::1%lo", 1).to_string() == "[fe80::1%lo]:1");
+  CHECK(address::local("/tmp/s").to_string() == "/tmp/s");
+  CHECK(address::local(std::string_view("\0name", 5)).to_string() == "@name");
+  CHECK(address().to_string() == "");
+}
+
+TEST_CASE("an address has its parts, and equals another with the same") {
+  address a = address::ip("::1", 443);
+  CHECK(a.family() == AF_INET6);
+  CHECK(a.host() == "::1");
+  CHECK(a.port() == 443);
+  CHECK(a == address(a.data(), a.size()));
+  CHECK_FALSE(a == address::ip("::1", 444));
+  CHECK_FALSE(a == address::loopback(443));
+}
+
+TEST_CASE("what is no address is refused") {
+  CHECK_THROWS_AS(address::ip("localhost", 1), std::invalid_argument);
+  CHECK_THROWS_AS(address::ip("1.2.3", 1), std::invalid_argument);
+  CHECK_THROWS_AS(address::ip("::1%nowhere", 1), std::invalid_argument);
+  CHECK_THROWS_AS(address::local(std::string(200, 'x')), std::length_error);
+}
+
+TEST_SUITE_END();
+TEST_SUITE_BEGIN("net::socket");
+
+TEST_CASE("a fiber accepts while another connects, and they talk") {
+  net::socket listener = net::listen_on(address::loopback(0));
+  auto server = spawn([&] {
+    net::socket c = listener.accept();
+    c.send_all("hello " + c.recv(100));
+    return c.remote_address();
+  });
+  net::socket s(AF_INET, SOCK_STREAM);
+  s.connect(listener.local_address());
+  address me = s.local_address();
+  s.send_all("you");
+  CHECK(s.recv(100) == "hello you");
+  CHECK(s.recv(100) == "");
+  CHECK(server.get() == me);
+}
+
+TEST_CASE("much is sent to a reader that is slow, while others run") {
+  auto [a, b] = net::socket_pair();
+  auto sends = spawn([s = std::move(a)]() mutable { s.send_all(std::string(4 << 20, 'x')); });
+  ticker other;
+  other.await(3);
+  std::size_t got = 0;
+  for (std::string s; !(s = b.recv(65536)).empty();) got += s.size();
+  CHECK(got == 4u << 20);
+}
+
+TEST_CASE("datagrams come with their sender") {
+  net::socket a(AF_INET, SOCK_DGRAM), b(AF_INET, SOCK_DGRAM);
+  a.bind(address::loopback(0));
+  b.bind(address::loopback(0));
+  auto answers = spawn([&] {
+    auto [data, from] = a.recv_from(100);
+    a.send_to(data + "!", from);
+  });
+  b.send_to("hey", a.local_address());
+  auto [data, from] = b.recv_from(100);
+  CHECK(data == "hey!");
+  CHECK(from == a.local_address());
+}
+
+TEST_CASE("local sockets connect by path, also abstract ones") {
+  address where = address::local(std::string("\0tendril-test-", 14) + std::to_string(::getpid()));
+  net::socket listener = net::listen_on(where);
+  CHECK(listener.local_address() == where);
+  net::socket s(AF_UNIX, SOCK_STREAM);
+  s.connect(where);
+  listener.accept().send_all("x");
+  CHECK(s.recv(1) == "x");
+}
+
+TEST_CASE("errors carry errno") {
+  CHECK(error_of([] { net::socket().recv(1); }) == EBADF);
+  CHECK(error_of([] { net::socket(AF_INET, SOCK_STREAM).remote_address(); }) == ENOTCONN);
+  refusing r;
+  CHECK(error_of([&] { net::socket(AF_INET, SOCK_STREAM).connect(r.where()); }) == ECONNREFUSED);
+  auto [a, b] = net::socket_pair();
+  b.close();
+  CHECK(error_of([&a = a] { a.send_all("x"); }) == EPIPE);  // and no SIGPIPE
+}
+
+TEST_CASE("a time-out ends a wait") {
+  auto [a, b] = net::socket_pair();
+  a.timeout(1ms);
+  CHECK(error_of([&a = a] { a.recv(1); }) == ETIMEDOUT);
+  CHECK(error_of([&a = a] { a.send_all(std::string(4 << 20, 'x')); }) == ETIMEDOUT);
+}
+
+TEST_CASE("closing ends the wait of another fiber with EBADF") {
+  auto [a, b] = net::socket_pair();
+  auto waits = spawn([&s = a] { return error_of([&] { s.recv(1); }); });
+  yield();
+  a.close();
+  CHECK(waits.get() == EBADF);
+}
+
+TEST_CASE("a kill ends a wait for a socket") {
+  auto [a, b] = net::socket_pair();
+  auto waits = spawn([&s = a] { s.recv(1); });
+  yield();
+  waits.kill();
+  CHECK_THROWS_AS(waits.get(), fiber_exit);
+}
+
+TEST_SUITE_END();
+TEST_SUITE_BEGIN("net::create_connection");
+
+TEST_CASE("a name is looked up, and connected to") {
+  net::socket listener = net::listen_on(address::loopback(0));
+  net::socket s = net::create_connection("localhost", listener.local_address().port());
+  CHECK(s.remote_address() == listener.local_address());
+  CHECK(net::resolve("127.0.0.1", "80").front() == address::loopback(80));
+}
+
+TEST_CASE("an unknown name is a resolve_error") {
+  CHECK_THROWS_AS(net::create_connection("nowhere.invalid", 80), net::resolve_error);
+}
+
+TEST_CASE("after an address that refuses comes the next, at once") {
+  refusing r;
+  net::socket listener = net::listen_on(address::loopback(0));
+  net::socket s = net::create_connection({r.where(), listener.local_address()}, {.attempt_delay = 1h});
+  CHECK(s.remote_address() == listener.local_address());
+}
+
+TEST_CASE("an address that does not answer holds nobody up") {
+  hanging h;
+  net::socket listener = net::listen_on(address::loopback(0));
+  net::socket s =
+      net::create_connection({h.where(), h.where(), listener.local_address()}, {.attempt_delay = 1ms});
+  CHECK(s.remote_address() == listener.local_address());
+}
+
+TEST_CASE("when all refuse, the error tells each attempt") {
+  refusing a, b;
+  try {
+    net::create_connection({a.where(), b.where()});
+    FAIL("connected");
+  } catch (const net::connect_error& e) {
+    CHECK(e.code().value() == ECONNREFUSED);
+    REQUIRE(e.attempts().size() == 2);
+    CHECK(e.attempts()[0].first == a.where());
+    CHECK(std::string(e.what()).starts_with("connect to " + a.where().to_string() + ", " +
+                                            b.where().to_string()));
+  }
+}
+
+TEST_CASE("a time-out ends all attempts") {
+  hanging h;
+  CHECK(error_of([&] { net::create_connection(h.where(), {.timeout = 5ms}); }) == ETIMEDOUT);
+}
+
+TEST_CASE("a kill ends all attempts") {
+  hanging h;
+  auto t = spawn([&] { net::create_connection({h.where(), h.where()}, {.attempt_delay = 1ms}); });
+  ticker other;
+  other.await(5);
+  t.kill();
+  CHECK_THROWS_AS(t.get(), fiber_exit);
+}
+
+TEST_CASE("the families take turns, in the order of the first") {
+  auto v4 = [](std::uint16_t p) { return address::ip("127.0.0.1", p); };
+  auto v6 = [](std::uint16_t p) { return address::ip("::1", p); };
+  CHECK(net::happy_eyeballs::interleaved({v6(1), v6(2), v6(3), v4(1)}) ==
+        std::vector{v6(1), v4(1), v6(2), v6(3)});
+}
+
+TEST_CASE("a connection can be bound first") {
+  net::socket listener = net::listen_on(address::loopback(0));
+  net::socket s = net::create_connection(listener.local_address(), {.local = address::ip("127.0.0.2", 0)});
+  CHECK(s.local_address().host() == "127.0.0.2");
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,82 @@
+// What the programs with threads have in common, beside cases.h.
+#pragma once
+
+#include "cases.h"
+
+#include <pthread.h>
+
+// POSIX threads' functions return their error.
+static inline void say_error(const char* sentence, int error) {
+  printf("%s: %s\n", sentence, error == 0 ? "0" : error < 0 ? "SERIAL" : strerrorname_np(error));
+  fflush(stdout);
+}
+#define ERR(sentence, call)          \
+  do {                               \
+    int error_ = (call);             \
+    say_error(sentence, error_);     \
+  } while (0)
+
+// A thread which others can see begin and block.
+struct worker {
+  pthread_t id;
+  volatile pid_t tid;
+  void* (*run)(void*);
+  void* argument;
+};
+
+static inline void* worker_begins(void* p) {
+  struct worker* w = p;
+  void* (*run)(void*) = w->run;
+  void* argument = w->argument;
+  __atomic_store_n(&w->tid, gettid(), __ATOMIC_RELEASE);
+  return run(argument);
+}
+static inline void start_with(struct worker* w, const pthread_attr_t* attributes, void* (*run)(void*), void* argument) {
+  w->tid = 0;
+  w->run = run;
+  w->argument = argument;
+  int e = pthread_create(&w->id, attributes, worker_begins, w);
+  if (e) printf("pthread_create: %s\n", strerrorname_np(e)), exit(97);
+}
+static inline void start(struct worker* w, void* (*run)(void*), void* argument) { start_with(w, NULL, run, argument); }
+static inline void* end_of(struct worker* w) {
+  void* result = NULL;
+  int e = pthread_join(w->id, &result);
+  if (e) printf("pthread_join: %s\n", strerrorname_np(e)), exit(96);
+  return result;
+}
+
+// Waits until the thread waits: its kernel thread sleeps, and did so for some looks. One that is none of the kernel's
+// runs when others let it, until it waits.
+static inline void await_waiting(struct worker* w) {
+  unsigned long runs = 0;
+  while (!__atomic_load_n(&w->tid, __ATOMIC_ACQUIRE)) sched_yield();
+  for (int looks = 0; looks < 30;) {
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "/proc/self/task/%d/status", (int)w->tid);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) {
+      looks++;
+    } else {
+      ssize_t n = read(fd, text, sizeof text - 1);
+      close(fd);
+      text[n > 0 ? n : 0] = 0;
+      const char* state = strstr(text, "State:");
+      const char* voluntary = strstr(text, "\nvoluntary_ctxt_switches:");
+      unsigned long now = voluntary ? strtoul(voluntary + 25, NULL, 10) : 0;
+      looks = state && state[7] == 'S' && now == runs ? looks + 1 : 0;
+      runs = now;
+    }
+    sched_yield();
+  }
+}
+
+// A time `ms` milliseconds from now.
+static inline struct timespec in_ms(clockid_t clock, long ms) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  t.tv_sec += ms / 1000;
+  t.tv_nsec += ms % 1000 * 1000000;
+  if (t.tv_nsec >= 1000000000) t.tv_nsec -= 1000000000, t.tv_sec++;
+  return t;
+}
