@@ -7,20 +7,7 @@ namespace tendril::core {
 
 namespace {
 
-constexpr unsigned long sa_restorer = 0x04000000;
 constexpr std::size_t room = 64 * 1024;  // only what is used becomes memory
-
-// struct sigaction as the kernel sees it.
-struct kernel_action {
-  void (*handler)(int, siginfo_t*, void*) noexcept = nullptr;
-  unsigned long flags = 0;
-  void (*restorer)() noexcept = nullptr;
-  std::uint64_t mask = 0;
-};
-
-int action(const kernel_action* set, kernel_action* old) noexcept {
-  return (int)sys::call(SYS_rt_sigaction, SIGSEGV, set, old, sizeof set->mask);
-}
 
 void on_fault(int, siginfo_t* info, void*) noexcept {
   if (fiber* f = current; f && info->si_code > 0 && f->stk.guards(info->si_addr)) {
@@ -29,8 +16,8 @@ void on_fault(int, siginfo_t* info, void*) noexcept {
              sys::number(long(f->stk.size / 1024)),
              " KB; set TENDRIL_STACK_SIZE, or fiber_options::stack_size for this fiber");
   }
-  kernel_action none;
-  action(&none, nullptr);
+  sys::signal_action none;
+  sys::sigaction(SIGSEGV, &none, nullptr);
   // The instruction faults again as soon as this returns; a signal that somebody sent has to be sent again.
   if (info->si_code <= 0) sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), SIGSEGV);
 }
@@ -44,21 +31,15 @@ std::size_t signal_stack_size() noexcept {
 
 void watch_overflow(fiber_home& home) noexcept {
   home.watches_overflow = true;
-  kernel_action old;
-  if (action(nullptr, &old) < 0) return;
+  sys::signal_action old;
+  if (sys::sigaction(SIGSEGV, nullptr, &old) < 0) return;
   if (old.handler != on_fault) {
     if (old.handler) return;  // handled, or ignored
-    kernel_action ours;
-    ours.handler = on_fault;
-    ours.flags = SA_SIGINFO | SA_ONSTACK;
-    if constexpr (arch::signal_needs_restorer) {
-      ours.flags |= sa_restorer;
-      ours.restorer = arch::signal_return;
-    }
-    if (action(&ours, &old) < 0) return;
+    sys::signal_action ours(on_fault, SA_ONSTACK);
+    if (sys::sigaction(SIGSEGV, &ours, &old) < 0) return;
     // Another kernel thread was quicker to handle it.
     if (old.handler && old.handler != on_fault) {
-      action(&old, nullptr);
+      sys::sigaction(SIGSEGV, &old, nullptr);
       return;
     }
   }

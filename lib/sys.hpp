@@ -3,6 +3,7 @@
 #pragma once
 
 #include <linux/futex.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -80,6 +81,25 @@ inline int futex_wait(const void* word, std::uint32_t expected, const timespec* 
 }
 inline int futex_wake(const void* word, int n) noexcept {
   return (int)call(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, 0, 0, 0);
+}
+
+// struct sigaction as the kernel sees it. No handler: the default action.
+struct signal_action {
+  void (*handler)(int, siginfo_t*, void*) noexcept = nullptr;
+  unsigned long flags = 0;
+  void (*restorer)() noexcept = nullptr;
+  std::uint64_t mask = 0;
+
+  signal_action() noexcept = default;
+  signal_action(decltype(handler) h, unsigned long more_flags) noexcept : handler(h), flags(SA_SIGINFO | more_flags) {
+    if constexpr (arch::signal_needs_restorer) {
+      flags |= 0x04000000;  // SA_RESTORER
+      restorer = arch::signal_return;
+    }
+  }
+};
+inline int sigaction(int signal, const signal_action* set, signal_action* old) noexcept {
+  return (int)call(SYS_rt_sigaction, signal, set, old, sizeof set->mask);
 }
 
 // Whether the program may read the n >= 8 bytes at p, few enough to lie on two pages at most. The call fails for an

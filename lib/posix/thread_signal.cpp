@@ -42,14 +42,9 @@ int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
 
 // What the kernel does with the signal: a handler, SIG_DFL, SIG_IGN.
 void (*disposition(int signal) noexcept)(int) {
-  struct {
-    void (*handler)(int);
-    unsigned long flags;
-    void (*restorer)();
-    std::uint64_t mask;
-  } now{};
-  sys::call(SYS_rt_sigaction, signal, 0, &now, 8);
-  return now.handler;
+  sys::signal_action now;
+  sys::sigaction(signal, nullptr, &now);
+  return reinterpret_cast<void (*)(int)>(reinterpret_cast<std::uintptr_t>(now.handler));
 }
 
 bool ignored_by_default(int signal) noexcept { return signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH; }
