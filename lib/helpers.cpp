@@ -115,20 +115,6 @@ void* helper_thread(void*) {
   return nullptr;
 }
 
-bool start_thread() noexcept {
-  // Signal handlers are the program's and run on its own threads.
-  std::uint64_t all = ~0ULL, old;
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_t t;
-  int r = posix::real.pthread_create(&t, &attributes, helper_thread, nullptr);
-  pthread_attr_destroy(&attributes);
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
-  return r == 0;
-}
-
 void child_of_fork() noexcept {
   new (&helpers) pool;
   hub::helper_threads = 0;
@@ -155,7 +141,7 @@ bool submit(helper_job& job) noexcept {
     sys::futex_wake(&helpers.arrivals, 1);
     return true;
   }
-  if (start_thread()) return true;
+  if (start_own_thread(helper_thread, nullptr)) return true;
   bool say;
   {
     futex_guard guard(helpers.lock);
@@ -169,6 +155,20 @@ bool submit(helper_job& job) noexcept {
 }
 
 }  // namespace
+
+bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_size) noexcept {
+  std::uint64_t all = ~0ULL, old;
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  if (stack_size) pthread_attr_setstacksize(&attributes, stack_size);
+  pthread_t t;
+  int r = posix::real.pthread_create(&t, &attributes, run, argument);
+  pthread_attr_destroy(&attributes);
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
+  return r == 0;
+}
 
 void start_on_helper(helper_job& job) noexcept {
   fiber* self = ensure_current();

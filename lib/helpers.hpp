@@ -23,6 +23,10 @@ struct helper_job {
   bool done() const noexcept { return state.load(std::memory_order_acquire) == ended; }
 };
 
+// Starts a kernel thread of the runtime's own, detached, with all signals blocked: handlers are the program's and run on
+// its own threads. stack_size 0: the C library's choice. False: the system has no more.
+bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_size = 0) noexcept;
+
 // Gives the job to a helper thread, of which there are as many as are needed at once (idle ones end after ten
 // seconds). Its end unparks the running fiber. Where no thread can be made, the job is done here and now.
 void start_on_helper(helper_job& job) noexcept;

@@ -15,7 +15,7 @@ extern "C" void* __dso_handle;
 namespace tendril::core {
 
 constinit std::atomic<hub*> hub::registry{nullptr};
-constinit std::atomic<std::uint32_t> hub::registry_lock{0};
+constinit spin_lock hub::registry_lock;
 constinit std::atomic<int> hub::helper_threads{0};
 constinit std::atomic<int> hub::count{0};
 
@@ -25,7 +25,7 @@ constexpr nanoseconds trim_interval = 1'000'000'000;
 std::atomic<reaper> end_of_thread{nullptr};
 
 void child_of_fork() noexcept {
-  hub::registry_lock = 0;
+  new (&hub::registry_lock) spin_lock;
   hub* mine = current ? hub::of(current) : nullptr;
   // The hubs of the other kernel threads stayed in the parent process.
   hub::registry = mine;

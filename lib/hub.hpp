@@ -9,6 +9,7 @@
 #include <atomic>
 
 #include "fiber.hpp"
+#include "futex_lock.hpp"
 #include "inbox.hpp"
 #include "poller.hpp"
 #include "ready.hpp"
@@ -41,6 +42,16 @@ struct hub : fiber_home {
   // others run now and then.
   void breathe() noexcept {
     if (--breath_ == 0) [[unlikely]] out_of_breath();
+  }
+  // Between the two the running fiber is inside the runtime: handlers wait. See handlers_wait.
+  void enter() noexcept {
+    inside = inside + 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  void leave() noexcept {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    inside = inside - 1;
+    if (inside == 0 && handlers_due()) [[unlikely]] run_handlers_due();
   }
   // Looks at events, timers and the inbox; waits for one of them if `block`.
   void look(bool block) noexcept;
@@ -114,7 +125,7 @@ struct hub : fiber_home {
 
   hub* next_hub = nullptr;
   static std::atomic<hub*> registry;
-  static std::atomic<std::uint32_t> registry_lock;
+  static spin_lock registry_lock;
   static std::atomic<int> helper_threads;
   static std::atomic<int> count;  // of all hubs
 
@@ -148,15 +159,8 @@ struct hub : fiber_home {
 // Handlers run as soon as the fiber has left the outermost.
 class handlers_wait {
  public:
-  explicit handlers_wait(hub& h) noexcept : hub_(h) {
-    h.inside = h.inside + 1;
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-  }
-  ~handlers_wait() {
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    hub_.inside = hub_.inside - 1;
-    if (hub_.inside == 0 && hub_.handlers_due()) [[unlikely]] hub_.run_handlers_due();
-  }
+  explicit handlers_wait(hub& h) noexcept : hub_(h) { hub_.enter(); }
+  ~handlers_wait() { hub_.leave(); }
   handlers_wait(const handlers_wait&) = delete;
 
  private:
@@ -167,22 +171,13 @@ class handlers_wait {
 class undisturbed {
  public:
   undisturbed() noexcept {
-    if (mine_) {
-      mine_->inside = mine_->inside + 1;
-      std::atomic_signal_fence(std::memory_order_seq_cst);
-    } else {
-      std::uint64_t all = ~0ULL;
-      sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &all, &mask_, 8);
-    }
+    std::uint64_t all = ~0ULL;
+    if (mine_) mine_->enter();
+    else sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &all, &mask_, 8);
   }
   ~undisturbed() {
-    if (!mine_) {
-      sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, 0, 8);
-      return;
-    }
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    mine_->inside = mine_->inside - 1;
-    if (mine_->inside == 0 && mine_->handlers_due()) [[unlikely]] mine_->run_handlers_due();
+    if (mine_) mine_->leave();
+    else sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, 0, 8);
   }
   undisturbed(const undisturbed&) = delete;
 
@@ -193,14 +188,9 @@ class undisturbed {
 
 class registry_guard {
  public:
-  registry_guard() noexcept {
-    while (hub::registry_lock.exchange(1, std::memory_order_acquire)) sys::call(SYS_sched_yield);
-  }
-  ~registry_guard() { hub::registry_lock.store(0, std::memory_order_release); }
-  registry_guard(const registry_guard&) = delete;
-
  private:
   undisturbed quiet_;  // a handler that closes a descriptor would wait for ever for the lock that it has interrupted
+  spin_guard held_{hub::registry_lock};
 };
 
 template <class F>

@@ -14,13 +14,10 @@
 
 namespace tendril::core {
 
-struct eh_state;
-
 // Which storage a fiber runs on: its kernel thread's, or one of its own. The fibers that a thread spawns share its.
 struct thread_storage {
-  void* pointer = nullptr;          // what the thread pointer is while they run
-  fiber** current = nullptr;        // where this storage has the variable `current`
-  eh_state* eh_globals = nullptr;   // and the C++ run-time its exception state; null until a C++ program tells
+  void* pointer = nullptr;    // what the thread pointer is while they run
+  fiber** current = nullptr;  // where this storage has the variable `current`
   signal_state signals;
 };
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <ucontext.h>
 
+#include "../helpers.hpp"
 #include "../own_signal.hpp"
 #include "thread.hpp"
 
@@ -91,16 +92,7 @@ void watch(hub& h) noexcept {
     h.set_mask(h.own_mask() & ~tick_bit());
   }
   core::undisturbed quiet;
-  std::uint64_t all = ~0ULL, old;
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, 64 * 1024);
-  pthread_t t;
-  if (real.pthread_create(&t, &attributes, watcher, &h) != 0) watching = false;
-  pthread_attr_destroy(&attributes);
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
+  if (!core::start_own_thread(watcher, &h, 64 * 1024)) watching = false;
   static std::atomic<bool> registered{false};
   if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { watching = false; });
 }
