@@ -61,6 +61,7 @@ struct facts {
   std::ptrdiff_t rseq = 0;  // from the thread pointer; 0: none
   std::ptrdiff_t resolver = 0, libc_start = 0;
   std::size_t libc_size = 0;
+  std::ptrdiff_t destructors = 0;  // from the thread pointer: the list of thread_local objects' destructors
 };
 facts c;
 
@@ -94,6 +95,25 @@ int find_libc_tls(dl_phdr_info* info, size_t size, void* an_address) {
     return 1;
   }
   return 0;
+}
+
+// The word in the C library's own thread-local storage that changes when a destructor is noted; 0: none, or several.
+// The two that are noted here run when the main thread ends, and do nothing.
+std::ptrdiff_t find_destructors() noexcept {
+  int (*note)(void (*)(void*), void*, void*);
+  if (!find(note, "__cxa_thread_atexit_impl")) return 0;
+  const char* own = at(arch::thread_pointer(), c.libc_start);
+  char before[most_libc_tls];
+  note([](void*) {}, nullptr, &c);  // makes what is made but once
+  memcpy(before, own, c.libc_size);
+  note([](void*) {}, nullptr, &c);
+  std::ptrdiff_t found = 0;
+  for (std::size_t i = 0; i + sizeof(void*) <= c.libc_size; i += sizeof(void*)) {
+    if (memcmp(before + i, own + i, sizeof(void*)) == 0) continue;
+    if (found) return 0;
+    found = c.libc_start + std::ptrdiff_t(i);
+  }
+  return found;
 }
 
 // The bits in the running thread's descriptor that differ between before and after `change`; 0: none, or in several
@@ -197,6 +217,8 @@ const char* look() noexcept {
   c.resolver = resolver - static_cast<char*>(tp);
   dl_iterate_phdr(find_libc_tls, __errno_location());
   if (!c.libc_size || c.libc_size > most_libc_tls) return "its own thread-local storage is not where it should be";
+  c.destructors = find_destructors();
+  if (!c.destructors) return "how it notes destructors of thread-local objects is not what is expected";
   return nullptr;
 }
 
@@ -357,6 +379,8 @@ bool renew(void* pointer) noexcept {
   if (arch::descriptor_before_tls) memset(pointer, 0, 2 * sizeof(void*));
   if (!c.allocate(pointer)) return false;
   memcpy(at(pointer, c.libc_start), kept, c.libc_size);
+  // Objects that were made after the destructors had run stay as they are.
+  memset(at(pointer, c.destructors), 0, sizeof(void*));
   set_up(pointer);
   enlist(pointer);
   return true;

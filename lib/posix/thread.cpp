@@ -20,6 +20,7 @@ extern "C" {
 // The C library's own way to stop the unwinding of pthread_exit and pthread_cancel at a frame.
 void __pthread_register_cancel(__pthread_unwind_buf_t*);
 void __pthread_unregister_cancel(__pthread_unwind_buf_t*);
+void __pthread_unwind_next(__pthread_unwind_buf_t*) __attribute__((noreturn));
 int __sigsetjmp(struct __jmp_buf_tag*, int) noexcept __attribute__((returns_twice));
 }
 
@@ -152,23 +153,29 @@ void recycle(thread* t) noexcept {
 
 // --- a thread's life ---
 
-// Calls the thread's function; returns when that has returned, or been left by pthread_exit or pthread_cancel.
-__attribute__((noinline)) void run_to_end(thread* t) noexcept {
+// Calls run() on the thread, and when that has returned, or been left by pthread_exit or pthread_cancel, the destructors
+// of what the thread has for itself; one of those that is left in the same way is followed by the rest. False: run() has
+// returned false, and that was all.
+template <class F>
+__attribute__((noinline)) bool run_to_end(thread* t, F run) noexcept {
   __pthread_unwind_buf_t here;
   if (__sigsetjmp(reinterpret_cast<struct __jmp_buf_tag*>(here.__cancel_jmp_buf), 0) == 0) {
     __pthread_register_cancel(&here);
-    t->result = PTHREAD_CANCELED;  // pthread_exit says otherwise
-    t->result = t->start(t->argument);
+    if (!run()) {
+      __pthread_unregister_cancel(&here);
+      return false;
+    }
+  } else {
+    // There have never been fibers: it is a thread of the C library's, which ends it.
+    if (!threads_home.load(std::memory_order_relaxed)) __pthread_unwind_next(&here);
+    if (!t->exits) t->result = PTHREAD_CANCELED;
   }
-}
-
-// The end of the running thread, on its own stack: destructors of what it has for itself.
-void finish() noexcept {
   leave_streams();
+  core::tls::end();
   int ignored;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
-  core::tls::end();
   core::tls::abandon_robust();
+  return true;
 }
 
 void one_less() noexcept {
@@ -179,8 +186,10 @@ core::message* body_run(fiber* f, core::message*) noexcept {
   thread* t = *static_cast<thread**>(f->payload());
   core::settle();
   core::tls::begin();
-  run_to_end(t);
-  finish();
+  run_to_end(t, [t] {
+    t->result = t->start(t->argument);
+    return true;
+  });
   hub::of(f)->thread_ends(t->storage);
   // It will be as they expect when they run.
   futex::wake(&t->life, INT32_MAX);
@@ -492,23 +501,23 @@ int pthread_detach(pthread_t id) {
 }
 
 void pthread_exit(void* result) {
-  if (thread* t = this_thread) t->result = result;
+  if (thread* t = this_thread) {
+    t->result = result;
+    t->exits = true;
+  }
   real.pthread_exit(result);
   __builtin_unreachable();
 }
 
 int run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept {
   pthread_atfork(nullptr, nullptr, after_fork);
-  __pthread_unwind_buf_t here;
-  if (__sigsetjmp(reinterpret_cast<struct __jmp_buf_tag*>(here.__cancel_jmp_buf), 0) == 0) {
-    __pthread_register_cancel(&here);
-    int status = main(argc, argv, envp);
-    __pthread_unregister_cancel(&here);
-    return status;
-  }
+  int status = 0;
+  bool ended = run_to_end(&main_thread, [&] {
+    status = main(argc, argv, envp);
+    return false;
+  });
+  if (!ended) return status;
   // The main thread has ended by itself; the process does with its last thread.
-  if (!threads_are_fibers || !begin_threads()) exit(0);
-  finish();
   my_hub().thread_ends(my_hub().storage);
   main_thread.life.fetch_or(thread::ended);
   futex::wake(&main_thread.life, INT32_MAX);

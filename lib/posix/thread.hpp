@@ -21,6 +21,7 @@ struct thread {
   void* (*start)(void*) = nullptr;
   void* argument = nullptr;
   void* result = nullptr;
+  bool exits = false;  // by pthread_exit, which said with what result
 
   // How its life goes on, also a futex for who waits for its end.
   enum : std::uint32_t {

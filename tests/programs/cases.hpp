@@ -1,0 +1,39 @@
+// What the programs in C++ are made of, as those in C of cases.h: a line per case, the same natively and under the shim.
+#pragma once
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <mutex>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+template <class T>
+void say(const char* sentence, const T& value) {
+  if constexpr (std::is_same_v<T, bool>) std::printf("%s: %s\n", sentence, value ? "yes" : "no");
+  else if constexpr (std::is_integral_v<T>) std::printf("%s: %lld\n", sentence, (long long)value);
+  else std::printf("%s: %s\n", sentence, std::string(value).c_str());
+  std::fflush(stdout);
+}
+
+// What several threads write, in the order in which they do.
+class notes {
+ public:
+  void add(const std::string& what) {
+    std::lock_guard lock(mutex_);
+    text_ += (text_.empty() ? "" : " ") + what;
+  }
+  std::string take() {
+    std::lock_guard lock(mutex_);
+    return std::exchange(text_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::string text_;
+};
+
+// Keeps a hang from lasting: the test would fail anyway.
+__attribute__((constructor)) static void limit() { alarm(60); }
