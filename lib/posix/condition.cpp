@@ -2,8 +2,10 @@
 //
 // The program's object holds the number of those that wait; they stand in the futex table under its address, so that
 // signalling nobody costs one load, and who came first is woken first. The clock that the object was made with is
-// where pthread_cond_init left it. Objects that other processes share wait by waking now and then, which POSIX allows.
+// where pthread_cond_init left it. Objects that processes share are the C library's, and waited for on a helper thread.
 #include "futex.hpp"
+#include "offload.hpp"
+#include "retry.hpp"
 #include "thread.hpp"
 
 namespace tendril::posix {
@@ -16,36 +18,50 @@ std::atomic<std::uint32_t>& waiting(pthread_cond_t* c) noexcept {
 }
 constexpr unsigned shared_bit = 1, monotonic_bit = 2;  // in __wrefs
 
-bool foreign(const pthread_cond_t*) noexcept { return !threads_are_fibers.load(std::memory_order_relaxed); }
-bool shared(const pthread_cond_t* c) noexcept { return c->__data.__wrefs & shared_bit; }
+bool foreign(const pthread_cond_t* c) noexcept {
+  return (c->__data.__wrefs & shared_bit) || !threads_are_fibers.load(std::memory_order_relaxed);
+}
 clockid_t clock_of(const pthread_cond_t* c) noexcept {
   return c->__data.__wrefs & monotonic_bit ? CLOCK_MONOTONIC : CLOCK_REALTIME;
 }
 
 bool valid_time(const timespec* t) noexcept { return t->tv_nsec >= 0 && t->tv_nsec < 1'000'000'000; }
 
-int wait_shared(pthread_mutex_t* m, deadline until) noexcept {
-  core::nanoseconds t = core::now();
-  if (until.passed(t)) return ETIMEDOUT;
-  int r = posix::pthread_mutex_unlock(m);
-  if (r) return r;
-  core::wait_info what;
-  what.kind = core::wait_kind::lock;
-  what.remote = what.interruptible = true;
-  deadline pause = deadline::after(t, 1'000'000);
-  r = cooperative() ? wait_parked(what, pause.at < until.at ? pause : until, on_signal::restart) : 0;
-  if (!core::current) {
-    timespec nap{.tv_sec = 0, .tv_nsec = 1'000'000};
-    sys::call(SYS_nanosleep, &nap, 0);
+// `wait` is the C library's call. On a helper thread it waits with a mutex of ours in the place of `m`: that is free as
+// soon as the helper is among those that a signal wakes, and then the caller, who owns `m`, lets go of it.
+template <class Wait>
+int wait_foreign(pthread_cond_t* c, pthread_mutex_t* m, Wait wait) noexcept {
+  if (!threads_are_fibers.load(std::memory_order_relaxed) || !may_wait()) return wait(m);
+  if (cancel_due()) act_on_cancel();
+  pthread_mutex_t ours = PTHREAD_MUTEX_INITIALIZER;
+  real.pthread_mutex_lock(&ours);
+  helper_call call([&] {
+    int r = core::current ? 0 : wait(&ours);  // where no helper can be made, this is a spurious wake-up
+    real.pthread_mutex_unlock(&ours);
+    return r;
+  });
+  call.start();
+  retry_until(deadline::never(), c, [&] {
+    if (call.done()) return true;
+    if (real.pthread_mutex_trylock(&ours) != 0) return false;
+    real.pthread_mutex_unlock(&ours);
+    return true;
+  });
+  int not_owner = posix::pthread_mutex_unlock(m);
+  bool cancelled = call.wait(handlers::meanwhile, !not_owner) == -ECANCELED;
+  if (cancelled || not_owner) {
+    // Nothing wakes the helper alone, and others have to bear with spurious wake-ups.
+    real.pthread_cond_broadcast(c);
+    call.wait(handlers::meanwhile, false);
   }
-  posix::pthread_mutex_lock(m);
-  if (r == -ECANCELED) act_on_cancel();
-  return 0;
+  if (not_owner) return not_owner;
+  int r = posix::pthread_mutex_lock(m);
+  if (cancelled) act_on_cancel();
+  return r ? r : call.value;
 }
 
 int wait_until(pthread_cond_t* c, pthread_mutex_t* m, deadline until) noexcept {
   if (cancel_due()) act_on_cancel();
-  if (shared(c)) return wait_shared(m, until);
   futex::waiter w;
   w.count = &waiting(c);
   futex::add(w, c);
@@ -71,19 +87,23 @@ int wake(pthread_cond_t* c, int n) noexcept {
 }  // namespace
 
 int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m) {
-  if (foreign(c)) return real.pthread_cond_wait(c, m);
+  if (foreign(c)) return wait_foreign(c, m, [c](pthread_mutex_t* held) { return real.pthread_cond_wait(c, held); });
   return wait_until(c, m, deadline::never());
 }
 
 int pthread_cond_timedwait(pthread_cond_t* c, pthread_mutex_t* m, const timespec* until) {
-  if (foreign(c)) return real.pthread_cond_timedwait(c, m, until);
   if (!valid_time(until)) return EINVAL;
+  if (foreign(c)) {
+    return wait_foreign(c, m, [=](pthread_mutex_t* held) { return real.pthread_cond_timedwait(c, held, until); });
+  }
   return wait_until(c, m, futex::absolute(clock_of(c), *until));
 }
 
 int pthread_cond_clockwait(pthread_cond_t* c, pthread_mutex_t* m, clockid_t clock, const timespec* until) {
-  if (foreign(c)) return real.pthread_cond_clockwait(c, m, clock, until);
   if (!valid_time(until) || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)) return EINVAL;
+  if (foreign(c)) {
+    return wait_foreign(c, m, [=](pthread_mutex_t* held) { return real.pthread_cond_clockwait(c, held, clock, until); });
+  }
   return wait_until(c, m, futex::absolute(clock, *until));
 }
 

@@ -15,6 +15,56 @@ namespace tendril::posix {
 // Whether signal handlers run before the call has ended.
 enum class handlers { later, meanwhile };
 
+// A call of f() on a helper thread, for the running fiber, whose frame it stays in until it is done.
+template <class F>
+class helper_call : core::helper_job {
+ public:
+  explicit helper_call(F f) noexcept : call_(static_cast<F&&>(f)) {
+    run = [](core::helper_job& base) noexcept {
+      helper_call& self = static_cast<helper_call&>(base);
+      self.value = self.call_();
+    };
+  }
+  helper_call(const helper_call&) = delete;
+
+  void start() noexcept {
+    core::handlers_wait quiet(my_hub());
+    core::start_on_helper(*this);
+  }
+  // Waits until it is done: 0; with `killable`, -ECANCELED when the fiber is killed or cancelled before.
+  int wait(handlers when, bool killable) noexcept {
+    core::wait_info what;
+    what.kind = core::wait_kind::helper;
+    what.remote = true;
+    what.uninterruptible = !killable;
+    what.interruptible = when == handlers::meanwhile;
+    int saved = errno, r = 0;
+    {
+      core::handlers_wait quiet(my_hub());
+      while (!done() && r == 0) {
+        switch (killable && cancel_due() ? core::wake::interrupted : core::park(INT64_MAX, what)) {
+          case core::wake::signal:
+            my_hub().run_handlers();
+            break;
+          case core::wake::interrupted:
+            if (killable) r = -ECANCELED;
+            break;
+          default:
+            break;
+        }
+      }
+    }
+    errno = saved;
+    return r;
+  }
+  using core::helper_job::done;
+
+  decltype(std::declval<F&>()()) value{};
+
+ private:
+  F call_;
+};
+
 // Calls f() on a helper thread and waits for it, whatever happens: for calls that end soon and work on the
 // caller's memory. As in the kernel's own uninterruptible waits (for a disk), handlers run later; those of
 // calls that wait in user space (names) run meanwhile. Returns f's result; f leaves errno where it is wanted
@@ -22,29 +72,10 @@ enum class handlers { later, meanwhile };
 template <class F>
 auto offload(F f, handlers when = handlers::later) noexcept {
   if (!in_hubs_process()) return f();
-  struct job : core::helper_job {
-    F* call;
-    decltype(f()) value;
-  } j;
-  j.call = &f;
-  j.run = [](core::helper_job& base) noexcept {
-    job& self = static_cast<job&>(base);
-    self.value = (*self.call)();
-  };
-  core::wait_info what;
-  what.kind = core::wait_kind::helper;
-  what.remote = what.uninterruptible = true;
-  what.interruptible = when == handlers::meanwhile;
-  int saved = errno;
-  {
-    core::handlers_wait quiet(my_hub());
-    core::start_on_helper(j);
-    while (!j.done()) {
-      if (core::park(INT64_MAX, what) == core::wake::signal) my_hub().run_handlers();
-    }
-  }
-  errno = saved;
-  return j.value;
+  helper_call<F&> call(f);
+  call.start();
+  call.wait(when, false);
+  return call.value;
 }
 
 // For system calls that may take for ever. f() makes the call (raw, interruptible) on a helper thread. When a
