@@ -94,10 +94,11 @@ void hub::wake(fiber* f, core::wake why) noexcept {
   hub& h = *of(f);
   h.remote_waits -= f->waiting->remote;
   h.shared_waits -= f->waiting->shared;
+  bool in_a_call = f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
   f->waiting = nullptr;
   f->woken = why;
   f->state = fiber_status::ready;
-  h.ready.push(f);
+  h.ready.push(f, in_a_call);
 }
 
 // Ends with a fiber that can run.

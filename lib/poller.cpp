@@ -1,6 +1,9 @@
 #include "poller.hpp"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include "hub.hpp"
 
@@ -25,7 +28,19 @@ int moved_up(int fd) noexcept {
   return high;
 }
 
+// Whether fd is a TCP connection without anything between it and its reader.
+bool is_plain_tcp(int fd) noexcept {
+  int protocol = 0;
+  socklen_t n = sizeof protocol;
+  if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) < 0 || protocol != IPPROTO_TCP) return false;
+  char layer[16];
+  n = sizeof layer;
+  return sys::call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_ULP, layer, &n) == 0 && n == 0;
+}
+
 }  // namespace
+
+constinit std::atomic<bool> poller::plain_streams_{true};
 
 bool poller::watch_own_event() noexcept {
   epoll_event e{.events = EPOLLIN | EPOLLET, .data = {.u64 = own_event}};
@@ -115,6 +130,7 @@ int poller::add(io_waiter& w) noexcept {
     if (r == -EEXIST) r = sys::epoll_ctl(epoll_, EPOLL_CTL_MOD, w.fd, &e);
     else if (r == -ENOENT) r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, w.fd, &e);
     if (r < 0) return r;
+    if (!known) s->in = is_plain_tcp(w.fd) ? input::told : input::unknown;
     s->registered.store(w.generation + 1, std::memory_order_release);
   }
   s->waiters.push_back(w);
@@ -148,6 +164,7 @@ bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
     int fd = int(std::uint32_t(e.data.u64));
     slot* s = at(fd, false);
     if (!s || s->registered.load(std::memory_order_relaxed) != std::uint32_t(e.data.u64 >> 32) + 1) continue;
+    s->tell(e.events);
     for (io_waiter* w = s->waiters.front(); w;) {
       io_waiter* next = s->waiters.after(*w);
       if (e.events & (w->events | EPOLLERR | EPOLLHUP)) {

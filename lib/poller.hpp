@@ -55,10 +55,48 @@ class poller {
   // The program wants this number: moves our file behind it to another one.
   void move_away(int fd) noexcept;
 
+  // --- whether trying to receive is vain ---
+  // A TCP connection that gave less than was asked for has no more; what comes then is an edge. So until the next edge
+  // there is nothing to receive, and no need to try. Not where anything but bytes may stand in the way or be waiting:
+  // errors, the end of the stream, urgent data.
+  // The fiber is about to receive from fd; then, that it got less than it asked for.
+  void begin_receive(int fd) noexcept {
+    if (slot* s = at(fd, false)) s->begin_receive();
+  }
+  void received_all(int fd) noexcept {
+    if (slot* s = at(fd, false)) s->received_all();
+  }
+  // Whether there was nothing left, as far as has been told.
+  bool drained(int fd) noexcept {
+    slot* s = at(fd, false);
+    return s && s->in == input::drained && plain_streams_.load(std::memory_order_relaxed) &&
+           s->registered.load(std::memory_order_relaxed) == descriptors::generation(fd) + 1;
+  }
+  // Some connection's receives may from now on stop for other reasons than having got all: marks of urgent data that
+  // was read already, records of TLS in the kernel, SO_RCVLOWAT.
+  static void streams_may_stop() noexcept { plain_streams_.store(false, std::memory_order_relaxed); }
+
  private:
+  enum class input : std::uint32_t {
+    unknown,   // and nothing can be learnt
+    told,      // there was an edge
+    asked,     // none since somebody began to receive
+    drained,
+  };
   struct slot {
     list<io_waiter> waiters;
     std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
+    input in;
+    void begin_receive() noexcept {
+      if (in != input::unknown) in = input::asked;
+    }
+    void received_all() noexcept {
+      if (in == input::asked) in = input::drained;
+    }
+    void tell(std::uint32_t events) noexcept {
+      if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) in = input::unknown;
+      else if ((events & EPOLLIN) && in != input::unknown) in = input::told;
+    }
   };
   static constexpr int per_chunk = 1024;
   slot* at(int fd, bool make) noexcept;
@@ -67,6 +105,8 @@ class poller {
   void rebuild() noexcept;
   template <class F>
   void for_each_slot(F f) noexcept;
+
+  static std::atomic<bool> plain_streams_;
 
   int epoll_ = -1;
   int event_ = -1;  // eventfd: interrupt()

@@ -1,7 +1,8 @@
 // The ready queue: the fibers that can run, first come first served.
 //
 // A ring of (fiber, saved stack pointer) rather than a linked list, because then the fiber that will run eight
-// switches from now is known, and its stack can be on its way into the cache by then.
+// switches from now is known, and its stack can be on its way into the cache by then: the end of it, and more if the
+// fiber stands deep in the runtime.
 #pragma once
 
 #include "array.hpp"
@@ -27,16 +28,22 @@ class ready_queue {
   std::size_t room() const noexcept { return ring_.capacity(); }
   bool empty() const noexcept { return count_ == 0; }
   std::size_t size() const noexcept { return count_; }
-  void push(fiber* f) noexcept {
-    ring_[(head_ + count_) & mask()] = {f, f->sp};
+  void push(fiber* f, bool deep = false) noexcept {
+    ring_[(head_ + count_) & mask()] = {f, reinterpret_cast<std::uintptr_t>(f->sp) | deep};
     count_++;
   }
   fiber* pop() noexcept {
     fiber* f = ring_[head_ & mask()].who;
     if (count_ > ahead) {
       const entry& later = ring_[(head_ + ahead) & mask()];
-      __builtin_prefetch(later.sp);
+      const char* sp = reinterpret_cast<const char*>(later.sp);
+      __builtin_prefetch(sp);
       __builtin_prefetch(later.who);
+      if (later.sp & 1) {
+        for (int line = 1; line < 8; line++) __builtin_prefetch(sp + line * 64);
+        const char* who = reinterpret_cast<const char*>(later.who);
+        for (int line = 1; line < 3; line++) __builtin_prefetch(who + line * 64);
+      }
     }
     head_++;
     count_--;
@@ -57,7 +64,7 @@ class ready_queue {
   static constexpr std::size_t ahead = 8;
   struct entry {
     fiber* who;
-    const void* sp;
+    std::uintptr_t sp;  // the lowest bit: it stands deep
   };
   std::size_t mask() const noexcept { return ring_.capacity() - 1; }
 

@@ -213,6 +213,11 @@ bool waits_until(int fd, int timeout_option, deadline& until) noexcept {
   return true;
 }
 
+bool receives_wait(int fd) noexcept {
+  core::descriptor* d = core::descriptors::sees_all_closes() ? core::descriptors::at(fd) : nullptr;
+  return d && d->receives_blocking.load(std::memory_order_relaxed) == core::descriptors::mode_stamp(*d);
+}
+
 file_kind look_up_kind(int fd) noexcept {
   struct stat s;
   if (sys::call(SYS_fstat, fd, &s) < 0) return file_kind::unknown;

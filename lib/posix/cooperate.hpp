@@ -137,15 +137,12 @@ deadline socket_deadline(int fd, int option) noexcept;
 // wait. Mostly known from the last time.
 bool waits_until(int fd, int timeout_option, deadline& until) noexcept;
 
-// Tries until it is not refused (-EAGAIN), waiting in between. `attempt` makes the call without blocking and
-// returns the raw result. -EAGAIN comes back if the program asked for it: by O_NONBLOCK, or by a socket time-out.
+// Whether calls on fd are known to wait without end when they have to: waits_until() found that before.
+bool receives_wait(int fd) noexcept;
+
+// An attempt was refused (-EAGAIN): waits and tries until it is not.
 template <class Attempt>
-long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attempt) noexcept {
-  long r = attempt();
-  if (r != -EAGAIN) {
-    my_hub().breathe();
-    return r;
-  }
+long wait_until_done(int fd, std::uint32_t events, int timeout_option, Attempt attempt) noexcept {
   deadline until = deadline::never();
   if (!waits_until(fd, timeout_option, until)) return -EAGAIN;
   on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
@@ -153,9 +150,38 @@ long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attemp
     int w = wait_for(fd, events, until, rule);
     if (w == -ETIMEDOUT) return -EAGAIN;
     if (w < 0) return w;
-    r = attempt();
+    long r = attempt();
     if (r != -EAGAIN) return r;
   }
+}
+
+// Tries until it is not refused (-EAGAIN), waiting in between. `attempt` makes the call without blocking and
+// returns the raw result. -EAGAIN comes back if the program asked for it: by O_NONBLOCK, or by a socket time-out.
+template <class Attempt>
+long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attempt) noexcept {
+  long r = attempt();
+  if (r == -EAGAIN) return wait_until_done(fd, events, timeout_option, attempt);
+  my_hub().breathe();
+  return r;
+}
+
+// The same for receiving: does not try first where that is known to be vain. room() is how many bytes `attempt` asks
+// for; it is called after it got some.
+template <class Room, class Attempt>
+long until_received(int fd, Room room, Attempt attempt) noexcept {
+  core::poller& io = my_hub().io;
+  auto receive = [&]() noexcept -> long {
+    io.begin_receive(fd);
+    long r = attempt();
+    if (r > 0 && std::size_t(r) < room()) io.received_all(fd);
+    return r;
+  };
+  if (!io.drained(fd) || !receives_wait(fd)) return until_done(fd, EPOLLIN, SO_RCVTIMEO, receive);
+  int w = wait_for(fd, EPOLLIN, deadline::never(), on_signal::restart);
+  if (w == -EBADF) return w;
+  long r = receive();  // what ended the wait may have been first, but something may be there all the same
+  if (r != -EAGAIN) return r;
+  return w < 0 ? w : wait_until_done(fd, EPOLLIN, SO_RCVTIMEO, receive);
 }
 
 // What kind of file a descriptor stands for, as far as the calls care.

@@ -96,7 +96,8 @@ long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
     errno = saved;
     return r;
   }
-  long r = until_done(fd, EPOLLIN, SO_RCVTIMEO, [&]() noexcept -> long {
+  auto room = [&]() noexcept { return n == 1 ? v->iov_len : vector_walk(v, n).total(); };
+  long r = until_received(fd, room, [&]() noexcept -> long {
     long got = read_nowait(fd, v, n, at, flags);
     // A cold file never becomes "ready": epoll does not even take it.
     if (got == -EAGAIN && kind_of(fd) == file_kind::regular && look_up_kind(fd) == file_kind::regular) return -EUCLEAN;

@@ -2,6 +2,8 @@
 // polled first.
 #include <tendril/posix.hpp>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 
 #include "cooperate.hpp"
@@ -42,6 +44,11 @@ bool waits_for_more(int fd, int flags) noexcept {
 bool at_mark(int fd) noexcept {
   int at = 0;
   return sys::call(SYS_ioctl, fd, SIOCATMARK, &at) == 0 && at;
+}
+
+// Who takes urgent bytes out leaves the mark where receives stop, and nothing that tells of it.
+void note_urgent(int flags) noexcept {
+  if (flags & MSG_OOB) [[unlikely]] core::poller::streams_may_stop();
 }
 
 struct control_found {
@@ -119,7 +126,8 @@ long receive(int fd, msghdr* m, int flags) noexcept {
   if (waits_for_more(fd, flags) && sys::readable(m, sizeof *m)) {
     return receive_stream(fd, m, flags, bytes_to_wait_for(fd, flags));
   }
-  return until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
+  if (flags & MSG_PEEK) return until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
+  return until_received(fd, [&]() noexcept { return vector_walk(m->msg_iov, int(m->msg_iovlen)).total(); }, attempt);
 }
 
 // Waits for room to send `m`.
@@ -189,9 +197,13 @@ long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
     }
     return sys::call(SYS_accept4, fd, from, len, flags);
   };
-  long made = until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
-  if (made >= 0) core::descriptors::made_private(int(made));
-  return made;
+  return until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
+}
+
+// Of a new socket, which nobody else knows yet.
+int made(int fd) noexcept {
+  if (fd >= 0 && core::current) core::descriptors::made_private(fd);
+  return fd;
 }
 
 msghdr message_of(iovec& v, void* name, socklen_t len) noexcept {
@@ -208,7 +220,11 @@ msghdr message_of(iovec& v, void* name, socklen_t len) noexcept {
 bool receives_by_mark(int fd) noexcept { return low_marks.load(std::memory_order_relaxed) && kind_of(fd) == file_kind::socket; }
 
 int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
-  if (level == SOL_SOCKET && name == SO_RCVLOWAT) low_marks.store(true, std::memory_order_relaxed);
+  if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
+    low_marks.store(true, std::memory_order_relaxed);
+    core::poller::streams_may_stop();
+  }
+  if (level == IPPROTO_TCP && name == TCP_ULP) core::poller::streams_may_stop();
   int r = real.setsockopt(fd, level, name, value, n);
   // The two forms of each, for 32-bit and 64-bit times.
   if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == 66 || name == 67)) {
@@ -218,16 +234,19 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
 }
 
 ssize_t recv(int fd, void* buf, size_t n, int flags) {
+  note_urgent(flags);
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recv(fd, buf, n, flags);
   return posix::recvfrom(fd, buf, n, flags, nullptr, nullptr);
 }
 
 ssize_t recvfrom(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) {
+  note_urgent(flags);
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recvfrom(fd, buf, n, flags, from, len);
   auto attempt = [&]() noexcept { return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len); };
   if ((flags & (MSG_OOB | MSG_ERRQUEUE)) && never_waits(fd, flags)) return result(attempt());
   if (!waits_for_more(fd, flags) || (from && !len)) {
-    return result(until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt));
+    if (flags & MSG_PEEK) return result(until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt));
+    return result(until_received(fd, [=]() noexcept { return n < vector_walk::most ? n : vector_walk::most; }, attempt));
   }
   iovec v{buf, n};
   msghdr m = message_of(v, from, from ? *len : 0);
@@ -237,11 +256,13 @@ ssize_t recvfrom(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen
 }
 
 ssize_t recvmsg(int fd, msghdr* m, int flags) {
+  note_urgent(flags);
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recvmsg(fd, m, flags);
   return result(receive(fd, m, flags));
 }
 
 int recvmmsg(int fd, mmsghdr* m, unsigned n, int flags, timespec* timeout) {
+  note_urgent(flags);
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recvmmsg(fd, m, n, flags, timeout);
   // As in the kernel, the time-out is looked at only after each datagram.
   if ((timeout && !sys::readable(timeout, sizeof *timeout)) || !valid(timeout)) return real.recvmmsg(fd, m, n, flags, timeout);
@@ -298,20 +319,14 @@ int sendmmsg(int fd, mmsghdr* m, unsigned n, int flags) {
   return int(n);
 }
 
-int socket(int domain, int type, int protocol) {
-  int fd = real.socket(domain, type, protocol);
-  if (fd >= 0 && core::current) core::descriptors::made_private(fd);
-  return fd;
-}
+int socket(int domain, int type, int protocol) { return made(real.socket(domain, type, protocol)); }
 
 int accept(int fd, sockaddr* from, socklen_t* len) {
-  if (!cooperative()) return real.accept(fd, from, len);
-  return result<int>(accept_any(fd, from, len, 0));
+  return made(cooperative() ? result<int>(accept_any(fd, from, len, 0)) : real.accept(fd, from, len));
 }
 
 int accept4(int fd, sockaddr* from, socklen_t* len, int flags) {
-  if (!cooperative()) return real.accept4(fd, from, len, flags);
-  return result<int>(accept_any(fd, from, len, flags));
+  return made(cooperative() ? result<int>(accept_any(fd, from, len, flags)) : real.accept4(fd, from, len, flags));
 }
 
 }  // namespace tendril::posix

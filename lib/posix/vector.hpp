@@ -13,6 +13,7 @@ namespace tendril::posix {
 
 class vector_walk {
  public:
+  static constexpr std::size_t most = 0x7ffff000;  // that one call moves
   vector_walk(const iovec* v, int n) noexcept : from_(v), count_(n) {
     for (int i = 0; i < n; i++) {
       if (v[i].iov_len > most - total_) {
@@ -48,7 +49,6 @@ class vector_walk {
   }
 
  private:
-  static constexpr std::size_t most = 0x7ffff000;
   bool make_copy() noexcept {
     copy_ = count_ <= int(sizeof few_ / sizeof *few_) ? few_
                                                       : static_cast<iovec*>(sys::map(std::size_t(count_) * sizeof(iovec)));

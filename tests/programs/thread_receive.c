@@ -1,0 +1,225 @@
+// Receiving from a connection that was just emptied, in a thread that waits: whatever comes next, and in whatever
+// company, ends the wait and is received in full.
+#include "threads.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+static void tcp_pair(int s[2]) {
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t len = sizeof a;
+  int l = MUST(socket(AF_INET, SOCK_STREAM, 0));
+  MUST(bind(l, (struct sockaddr*)&a, sizeof a));
+  MUST(listen(l, 1));
+  MUST(getsockname(l, (struct sockaddr*)&a, &len));
+  s[0] = MUST(socket(AF_INET, SOCK_STREAM, 0));
+  MUST(connect(s[0], (struct sockaddr*)&a, sizeof a));
+  s[1] = MUST(accept(l, NULL, NULL));
+  close(l);
+}
+
+enum { room = 10, most = 4 };
+static long by_recv(int fd, char* to) { return recv(fd, to, room, 0); }
+static long by_read(int fd, char* to) { return read(fd, to, room); }
+static long by_readv(int fd, char* to) {
+  struct iovec v[2] = {{to, 4}, {to + 4, room - 4}};
+  return readv(fd, v, 2);
+}
+static long by_recvmsg(int fd, char* to) {
+  struct iovec v[2] = {{to, 4}, {to + 4, room - 4}};
+  struct msghdr m = {.msg_iov = v, .msg_iovlen = 2};
+  return recvmsg(fd, &m, 0);
+}
+static long by_peeking(int fd, char* to) {
+  long n = recv(fd, to, room, MSG_PEEK);
+  return n > 0 ? recv(fd, to, room, 0) == n ? n : -2 : n;
+}
+static long by_poll(int fd, char* to) {
+  struct pollfd p = {.fd = fd, .events = POLLIN};
+  return poll(&p, 1, -1) == 1 ? recv(fd, to, room, 0) : -2;
+}
+static long by_select(int fd, char* to) {
+  fd_set in;
+  FD_ZERO(&in);
+  FD_SET(fd, &in);
+  return select(fd + 1, &in, NULL, NULL, NULL) == 1 ? recv(fd, to, room, 0) : -2;
+}
+static const struct {
+  const char* name;
+  long (*receive)(int fd, char* to);
+} ways[] = {{"recv", by_recv},          {"read", by_read}, {"readv", by_readv},  {"recvmsg", by_recvmsg},
+            {"a peek and recv", by_peeking}, {"poll", by_poll}, {"select", by_select}};
+
+static struct {
+  int fd, calls, emptied;
+  long (*receive)(int fd, char* to);
+  long got[most];
+  int error[most];
+  char bytes[most][room + 1];
+} reader;
+
+// One byte, which is all there is; then as often as the case wants.
+static void* reads(void* unused) {
+  char first[room];
+  if (reader.receive(reader.fd, first) != 1) exit(95);
+  __atomic_store_n(&reader.emptied, 1, __ATOMIC_RELEASE);
+  for (int i = 0; i < reader.calls; i++) {
+    errno = 0;
+    reader.got[i] = reader.receive(reader.fd, reader.bytes[i]);
+    reader.error[i] = errno;
+  }
+  return unused;
+}
+
+// `act` gets both ends; the second is the one that the thread waits for.
+static void received(const char* what, int way, int calls, void (*act)(int s[2])) {
+  int s[2];
+  tcp_pair(s);
+  memset(&reader, 0, sizeof reader);
+  reader.fd = s[1], reader.calls = calls, reader.receive = ways[way].receive;
+  struct worker w;
+  start(&w, reads, NULL);
+  await_waiting(&w);
+  MUST(send(s[0], "x", 1, 0));
+  while (!__atomic_load_n(&reader.emptied, __ATOMIC_ACQUIRE)) sched_yield();
+  await_waiting(&w);
+  act(s);
+  end_of(&w);
+  printf("%s, by %s\n", what, ways[way].name);
+  for (int i = 0; i < calls; i++) {
+    say("  got", reader.got[i], reader.error[i]);
+    if (reader.got[i] > 0) printf("  %s\n", reader.bytes[i]);
+  }
+  if (s[0] >= 0) close(s[0]);
+  close(s[1]);
+}
+
+static void sends(int s[2]) { MUST(send(s[0], "abc", 3, 0)); }
+static void sends_much(int s[2]) { MUST(send(s[0], "0123456789abcdefghijklmno", 25, 0)); }
+static void sends_and_ends(int s[2]) {
+  sends(s);
+  MUST(shutdown(s[0], SHUT_WR));
+}
+static void ends(int s[2]) { MUST(shutdown(s[0], SHUT_WR)); }
+static void stops_receiving(int s[2]) { MUST(shutdown(s[1], SHUT_RD)); }
+static void sends_and_resets(int s[2]) {
+  struct linger reset = {1, 0};
+  sends(s);
+  MUST(setsockopt(s[0], SOL_SOCKET, SO_LINGER, &reset, sizeof reset));
+  MUST(close(s[0]));
+  s[0] = -1;
+}
+static void sends_urgently(int s[2]) {
+  MUST(send(s[0], "ab!", 3, MSG_OOB));
+  MUST(send(s[0], "cd", 2, 0));
+}
+static void sends_and_no_more_waiting(int s[2]) {
+  set_nonblocking(s[1], 1);
+  sends(s);
+}
+static void sends_and_less_waiting(int s[2]) {
+  struct timeval t = {0, 30000};
+  MUST(setsockopt(s[1], SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t));
+  sends(s);
+}
+
+// A question and an answer, again and again: each finds the other emptied.
+static void* answers(void* p) {
+  int fd = (int)(intptr_t)p;
+  char byte[2];
+  while (recv(fd, byte, sizeof byte, 0) == 1 && send(fd, byte, 1, 0) == 1) {
+  }
+  return NULL;
+}
+static void converse(void) {
+  int s[2];
+  tcp_pair(s);
+  struct worker w;
+  start(&w, answers, (void*)(intptr_t)s[1]);
+  long right = 0;
+  for (int i = 0; i < 700; i++) {
+    char asked = (char)i, got[room] = {0};
+    MUST(send(s[0], &asked, 1, 0));
+    right += ways[i % 7].receive(s[0], got) == 1 && got[0] == asked;
+  }
+  SAY("answers that were right", right);
+  MUST(shutdown(s[0], SHUT_WR));
+  end_of(&w);
+  close(s[0]);
+  close(s[1]);
+}
+
+// Urgent data that was taken out leaves a mark at which receiving stops.
+static void* sends_to(void* p) {
+  int s[2] = {(int)(intptr_t)p, -1};
+  sends_urgently(s);
+  return NULL;
+}
+static void take_urgent(void) {
+  int s[2];
+  tcp_pair(s);
+  char to[room];
+  struct worker w;
+  MUST(send(s[0], "x", 1, 0));
+  SAY("one byte", recv(s[1], to, room, 0));
+  start(&w, sends_to, (void*)(intptr_t)s[0]);
+  struct pollfd p = {.fd = s[1], .events = POLLPRI};
+  SAY("urgent data", poll(&p, 1, -1));
+  SAY("is taken out", recv(s[1], to, room, MSG_OOB));
+  SAY("what was before it", recv(s[1], to, room, 0));
+  SAY("what was behind it", recv(s[1], to, room, 0));
+  end_of(&w);
+  close(s[0]);
+  close(s[1]);
+}
+
+// Two numbers for one connection, read by turns.
+static void* sends_twice(void* p) {
+  for (int i = 0; i < 2; i++) MUST(send((int)(intptr_t)p, "abc", 3, 0)), sched_yield();
+  return NULL;
+}
+static void duplicate(void) {
+  int s[2];
+  tcp_pair(s);
+  char to[room];
+  MUST(send(s[0], "x", 1, 0));
+  SAY("one byte", recv(s[1], to, room, 0));
+  int other = (int)MUST(dup(s[1]));
+  struct worker w;
+  start(&w, sends_twice, (void*)(intptr_t)s[0]);
+  long got = 0;
+  for (int i = 0; got < 6; i++) {
+    long n = recv(i % 2 ? other : s[1], to, 3, 0);
+    if (n <= 0) break;
+    got += n;
+  }
+  SAY("by two descriptors", got);
+  end_of(&w);
+  set_nonblocking(other, 1);
+  SAY("which is non-blocking for both", recv(s[1], to, room, 0));
+  close(s[0]), close(s[1]), close(other);
+}
+
+int main(void) {
+  for (int way = 0; way < 7; way++) {
+    received("some bytes", way, 1, sends);
+    received("more than there is room for", way, 3, sends_much);
+    received("the end", way, 2, ends);
+    received("some bytes and the end", way, 2, sends_and_ends);
+    received("some bytes and an error", way, 3, sends_and_resets);
+    received("an end of receiving", way, 2, stops_receiving);
+  }
+  for (int way = 0; way < 4; way++) {
+    received("some bytes and no more waiting", way, 2, sends_and_no_more_waiting);
+    received("some bytes and less waiting", way, 2, sends_and_less_waiting);
+    received("bytes around urgent data", way, 2, sends_urgently);
+  }
+  converse();
+  duplicate();
+  take_urgent();
+  converse();
+  return 0;
+}
