@@ -252,6 +252,20 @@ void read_attributes(const pthread_attr_t* from, attributes& a, const thread* cr
   }
 }
 
+// Whether threads can be fibers in this process. If not, all that concerns them is the C library's from now on: its own
+// cancellation does not reach who waits in our table.
+bool possible() noexcept {
+  if (!threads_are_fibers.load(std::memory_order_relaxed)) return false;
+  if (threads_home.load(std::memory_order_relaxed) || sys::gettid() != sys::getpid()) return true;
+  const char* why = core::tls::obstacle();
+  if (!why) return true;
+  threads_are_fibers = false;
+  if (notices_wanted()) {
+    sys::say("threads stay threads of the kernel: this C library is not one that Tendril knows (", why, ")");
+  }
+  return false;
+}
+
 // The first thread: from here on there are fibers. Null: threads stay the kernel's.
 hub* begin_threads() noexcept {
   hub* h = threads_home.load(std::memory_order_acquire);
@@ -260,13 +274,6 @@ hub* begin_threads() noexcept {
     return h;
   }
   if (sys::gettid() != sys::getpid()) return nullptr;
-  if (const char* why = core::tls::obstacle()) {
-    threads_are_fibers = false;
-    if (notices_wanted()) {
-      sys::say("threads stay threads of the kernel: this C library is not one that Tendril knows (", why, ")");
-    }
-    return nullptr;
-  }
   h = &hub::here();
   main_thread.id = pthread_self();
   main_thread.runs = &h->main;
@@ -340,8 +347,7 @@ const char* threads_obstacle() noexcept { return core::tls::obstacle(); }
 
 int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(void*), void* argument,
                    const void* caller) {
-  bool fibers = threads_are_fibers.load(std::memory_order_relaxed) && !needs_kernels(caller);
-  hub* h = fibers ? begin_threads() : nullptr;
+  hub* h = possible() && !needs_kernels(caller) ? begin_threads() : nullptr;
   // A kernel thread that is not the hub's was made by somebody who needs those, and so are its own.
   if (!h || !core::current || core::current->home != h || !in_hubs_process()) {
     return real.pthread_create(id, attr, start, argument);

@@ -204,6 +204,7 @@ static void making(void) {
   ERR("detach again", pthread_detach(w.id));
   ERR("join of a detached one", pthread_join(w.id, NULL));
   go = 1;
+  while (!w.tid) sched_yield();
   for (int i = 0; i < 3; i++) {
     start(&w, returns, (void*)(intptr_t)(40 + i));
     await_waiting(&w);
