@@ -3,6 +3,7 @@
 #include <tendril/net/create_connection.hpp>
 #include <tendril/task.hpp>
 
+#include "error_of.hpp"
 #include "ticker.hpp"
 
 using namespace tendril;
@@ -30,15 +31,6 @@ struct hanging {
   }
   address where() const { return s.local_address(); }
 };
-
-int error_of(auto call) {
-  try {
-    call();
-  } catch (const std::system_error& e) {
-    return e.code().value();
-  }
-  return 0;
-}
 
 }  // namespace
 

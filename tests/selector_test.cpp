@@ -8,6 +8,8 @@
 
 #include <stdexcept>
 
+#include "error_of.hpp"
+
 using namespace tendril;
 using namespace std::chrono_literals;
 
@@ -20,15 +22,6 @@ struct pair {
   int rd() const { return a.descriptor(); }
   int wr() const { return b.descriptor(); }
 };
-
-int error_of(auto call) {
-  try {
-    call();
-  } catch (const std::system_error& e) {
-    return e.code().value();
-  }
-  return 0;
-}
 
 }  // namespace
 

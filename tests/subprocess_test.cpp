@@ -9,6 +9,7 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "error_of.hpp"
 #include "ticker.hpp"
 
 using namespace tendril;
@@ -18,15 +19,6 @@ namespace {
 
 using args = std::vector<std::string>;
 args sh(const std::string& script) { return {"sh", "-c", script}; }
-
-int error_of(auto call) {
-  try {
-    call();
-  } catch (const std::system_error& e) {
-    return e.code().value();
-  }
-  return 0;
-}
 
 }  // namespace
 

@@ -91,24 +91,14 @@ class async_result {
     return wait_until(detail::later(timeout));
   }
   bool wait_until(clock::time_point t) {
-    detail::waiter w;
-    if (!watch_ready(w)) return true;
-    auto what = detail::waits_for(core::wait_kind::event);
-    return detail::suspend(exclusion_, waiters_, w, t, what, [] {});
+    return detail::wait_until_ready(exclusion_, waiters_, [this] { return ready(); }, t, core::wait_kind::event);
   }
 
   // For wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) {
-    if (!w.notify) w.who = core::fiber_current();
-    detail::held h(exclusion_);
-    if (ready()) return false;
-    waiters_.push(w);
-    return true;
+    return detail::watch(exclusion_, waiters_, w, [this] { return ready(); });
   }
-  void unwatch_ready(detail::waiter& w) noexcept {
-    detail::held h(exclusion_);
-    if (!w.is_granted()) waiters_.remove(w);
-  }
+  void unwatch_ready(detail::waiter& w) noexcept { detail::unwatch(exclusion_, waiters_, w); }
 
  private:
   using stored_type = std::conditional_t<std::is_void_v<T>, std::monostate, T>;

@@ -9,6 +9,7 @@
 
 #include <deque>
 #include <functional>
+#include <mutex>
 #include <ranges>
 #include <tuple>
 
@@ -77,6 +78,19 @@ class executor {
  protected:
   executor() = default;
   ~executor() = default;
+
+  // No job is taken any more; those that wait for a worker are cancelled, or still done.
+  template <class State>
+  static void close(State& s, bool cancel_futures) {
+    decltype(s.jobs) dropped;
+    {
+      std::lock_guard lock(s.mutex);
+      s.closed = true;
+      if (cancel_futures) dropped.swap(s.jobs);
+      s.work.notify_all();
+    }
+    for (auto& j : dropped) j->cancel();
+  }
 
  private:
   template <class F, class Range>

@@ -64,7 +64,7 @@ class process_pool_executor : public executor<process_pool_executor> {
       manager_.detach();
       return;
     }
-    close(false);
+    close(*state_, false);
     await_end(true);
     if (manager_.joinable()) manager_.join();
   }
@@ -95,7 +95,7 @@ class process_pool_executor : public executor<process_pool_executor> {
   // made. Waits for the end of all calls and processes (a cancellation point), or returns at once. May be
   // called again.
   void shutdown(bool wait = true, bool cancel_futures = false) {
-    close(cancel_futures);
+    close(*state_, cancel_futures);
     if (wait) await_end(false);
   }
 
@@ -225,16 +225,6 @@ class process_pool_executor : public executor<process_pool_executor> {
     if (state_->closed) throw error("the executor was shut down");
     state_->jobs.push_back(std::move(j));
     state_->work.notify_one();
-  }
-  void close(bool cancel_futures) {
-    std::deque<std::unique_ptr<job>> dropped;
-    {
-      std::lock_guard lock(state_->mutex);
-      state_->closed = true;
-      if (cancel_futures) dropped.swap(state_->jobs);
-      state_->work.notify_all();
-    }
-    for (auto& j : dropped) j->cancel();
   }
   void await_end(bool whatever_comes) {
     std::unique_lock lock(state_->mutex);

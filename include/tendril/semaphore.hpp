@@ -71,10 +71,7 @@ class semaphore {
     return wait_until(detail::later(timeout));
   }
   bool wait_until(clock::time_point t) {
-    detail::waiter w;
-    if (!watch_ready(w)) return true;
-    auto what = detail::waits_for(core::wait_kind::lock);
-    return detail::suspend(exclusion_, watchers_, w, t, what, [] {});
+    return detail::wait_until_ready(exclusion_, watchers_, [this] { return value() > 0; }, t, core::wait_kind::lock);
   }
 
   // For std::lock_guard and std::unique_lock.
@@ -84,16 +81,9 @@ class semaphore {
 
   // For wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) {
-    if (!w.notify) w.who = core::fiber_current();
-    detail::held h(exclusion_);
-    if (value() > 0) return false;
-    watchers_.push(w);
-    return true;
+    return detail::watch(exclusion_, watchers_, w, [this] { return value() > 0; });
   }
-  void unwatch_ready(detail::waiter& w) noexcept {
-    detail::held h(exclusion_);
-    if (!w.is_granted()) watchers_.remove(w);
-  }
+  void unwatch_ready(detail::waiter& w) noexcept { detail::unwatch(exclusion_, watchers_, w); }
 
  protected:
   semaphore(std::ptrdiff_t permits, std::ptrdiff_t most) : permits_(permits), most_(most) {

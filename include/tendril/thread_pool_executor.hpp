@@ -33,7 +33,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   // that wait. On a thread of the pool itself, and in the child of a fork, it leaves them behind.
   ~thread_pool_executor() {
     bool own_thread = on_worker();
-    close(false);
+    close(*state_, false);
     if (!own_thread && pid_ == ::getpid()) await_end(true);
     for (auto& t : threads_) {
       if (t.joinable()) t.detach();
@@ -62,7 +62,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   // asked to wait by a call that runs in this pool.
   void shutdown(bool wait = true, bool cancel_futures = false) {
     if (wait && on_worker()) throw error("a call in a pool cannot wait for that pool's end");
-    close(cancel_futures);
+    close(*state_, cancel_futures);
     if (wait) await_end(false);
   }
 
@@ -173,16 +173,6 @@ class thread_pool_executor : public executor<thread_pool_executor> {
     threads_.emplace_back(serve, state_);
     pthread_setname_np(threads_.back().native_handle(), name_.c_str());
     state_->live++;
-  }
-  void close(bool cancel_futures) {
-    std::deque<std::unique_ptr<job>> dropped;
-    {
-      std::lock_guard lock(state_->mutex);
-      state_->closed = true;
-      if (cancel_futures) dropped.swap(state_->jobs);
-      state_->work.notify_all();
-    }
-    for (auto& j : dropped) j->cancel();
   }
   void await_end(bool whatever_comes) {
     std::unique_lock lock(state_->mutex);

@@ -16,6 +16,8 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True  # beside the sources
+import installed
+from installed import missing, needs
 from local_servers import Server, Socks, Web, free_port
 
 launcher = os.path.abspath(sys.argv.pop(1))
@@ -25,11 +27,7 @@ under_shim = {
 }
 bound = 100  # seconds for one run; nothing here takes nearly as long
 
-environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C", "TZ": "UTC", "TERM": "xterm", "SHELL": "/bin/sh"}
-
-
-def missing(programs):
-    return [p for p in programs if not shutil.which(p, path=environment["PATH"])]
+environment = {"PATH": installed.path, "LC_ALL": "C", "TZ": "UTC", "TERM": "xterm", "SHELL": "/bin/sh"}
 
 
 def run(command, directory):
@@ -57,18 +55,6 @@ def make_files(directory):
     (directory / "big").write_text("".join(f"{i} {i * 7919 % 10007}\n" for i in range(200_000)))
     for path in [*tree.rglob("*"), tree]:
         os.utime(path, (1e9, 1e9))
-
-
-def needs(*programs):
-    """Skips a test whose programs are not there."""
-    def decorate(test):
-        @functools.wraps(test)
-        def wrapper(self):
-            if absent := missing(programs):
-                self.skipTest(f"not installed: {', '.join(absent)}")
-            test(self)
-        return wrapper
-    return decorate
 
 
 class Programs(unittest.TestCase):

@@ -26,31 +26,17 @@ import unittest
 from http.client import HTTPConnection
 
 sys.dont_write_bytecode = True  # beside the sources
+import installed
+from installed import needs
 from local_servers import Server, Socks, Web, free_port
 
 launcher = os.path.abspath(sys.argv.pop(1))
 under_shim = [launcher, "run", "--"]
 many = 200
 bound = 60  # seconds for anything to happen; nothing here takes nearly as long
-environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C", "TZ": "UTC"}
+environment = {"PATH": installed.path, "LC_ALL": "C", "TZ": "UTC"}
 hello = b"hello\n" * 20
 big = hashlib.shake_256(b"big").digest(1_000_000)
-
-
-def missing(programs):
-    return [p for p in programs if not shutil.which(p, path=environment["PATH"])]
-
-
-def needs(*programs):
-    """Skips a test whose programs are not there."""
-    def decorate(test):
-        @functools.wraps(test)
-        def wrapper(self):
-            if absent := missing(programs):
-                self.skipTest(f"not installed: {', '.join(absent)}")
-            test(self)
-        return wrapper
-    return decorate
 
 
 def tasks(pid):

@@ -119,6 +119,28 @@ inline core::wait_info waits_for(core::wait_kind kind) noexcept {
   return what;
 }
 
+// For an object that is ready at times, as ready() says under its exclusion, and grants a list of its own when it becomes
+// so: watching for that, ceasing to, and waiting until then or the deadline, which returns whether it was ready.
+template <class Ready>
+bool watch(exclusion& x, wait_list& list, waiter& w, Ready ready) {
+  if (!w.notify) w.who = core::fiber_current();
+  held h(x);
+  if (ready()) return false;
+  list.push(w);
+  return true;
+}
+inline void unwatch(exclusion& x, wait_list& list, waiter& w) noexcept {
+  held h(x);
+  if (!w.is_granted()) list.remove(w);
+}
+template <class Ready>
+bool wait_until_ready(exclusion& x, wait_list& list, Ready ready, clock::time_point deadline, core::wait_kind kind) {
+  waiter w;
+  if (!watch(x, list, w, ready)) return true;
+  auto what = waits_for(kind);
+  return suspend(x, list, w, deadline, what, [] {});
+}
+
 // Something that can be watched for being ready, without being taken: what wait() in wait.hpp needs of an object.
 // bool watch(waiter&): false if it is ready already; else w is listed, and granted when it becomes so. unwatch(waiter&).
 template <class T>

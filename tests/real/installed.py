@@ -1,0 +1,22 @@
+"""Which of the programs that the tests want are there."""
+
+import functools
+import shutil
+
+path = "/usr/bin:/bin:/usr/sbin:/sbin"
+
+
+def missing(programs):
+    return [p for p in programs if not shutil.which(p, path=path)]
+
+
+def needs(*programs):
+    """Skips a test whose programs are not there."""
+    def decorate(test):
+        @functools.wraps(test)
+        def wrapper(self):
+            if absent := missing(programs):
+                self.skipTest(f"not installed: {', '.join(absent)}")
+            test(self)
+        return wrapper
+    return decorate
