@@ -7,6 +7,7 @@
 #include <tendril/pthread.hpp>
 
 #include "../lib/posix/stdio.hpp"
+#include "../lib/posix/uring.hpp"
 
 // The functions have C++ names of their own and get the libc name as their symbol, so that the C library's
 // headers, which declare the same names with attributes of their own, have no say in it.

@@ -11,9 +11,20 @@ namespace tendril::posix {
 
 constinit real_calls real;
 
+namespace {
+
+// One that is not the C library's, and that only some module loaded for itself.
+void* in_liburing(const char* name) noexcept {
+  void* library = dlopen("liburing.so.2", RTLD_LAZY | RTLD_NOLOAD);
+  return library ? dlsym(library, name) : nullptr;
+}
+
+}  // namespace
+
 void* next_symbol(const char* name) noexcept {
   void* p = tendril_shim_next_symbol ? tendril_shim_next_symbol(name) : dlsym(RTLD_DEFAULT, name);
-  if (!p) sys::die("the C library has no function ", name);
+  if (!p) p = in_liburing(name);
+  if (!p) sys::die("the program's libraries have no function ", name);
   return p;
 }
 

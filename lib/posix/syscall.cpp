@@ -13,6 +13,7 @@
 #include "futex.hpp"
 #include "offload.hpp"
 #include "thread.hpp"
+#include "uring.hpp"
 
 namespace tendril::posix {
 
@@ -269,6 +270,8 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
   switch (number) {
     case SYS_futex:
       return result<long>(futex_call(a, b, c, d, e, f));
+    case SYS_io_uring_enter:
+      return result<long>(enter_uring(int(a), unsigned(b), unsigned(c), unsigned(d), pointer<void>(e), std::size_t(f)));
     case SYS_gettid:
       return posix::gettid();
     // Where the kernel notes the end of a kernel thread, which the threads on it share, is not theirs to change.

@@ -1,6 +1,8 @@
 // What the signatures of the calls that are taken over need.
 #pragma once
 
+#include <linux/io_uring.h>
+#include <linux/time_types.h>
 #include <mqueue.h>
 #include <netdb.h>
 #include <poll.h>
@@ -26,3 +28,5 @@
 #include <time.h>
 #include <unistd.h>
 #include <wchar.h>
+
+struct io_uring;  // liburing's

@@ -306,7 +306,8 @@ report examine(const program& p, const options& o) {
       lines.emplace_back("waits by itself",
                          name + ": futex system calls of its own, which let no other thread run meanwhile");
     }
-    if (has(SYS_io_uring_enter)) {
+    // liburing's own functions that wait are taken over.
+    if (has(SYS_io_uring_enter) && !i.exports.count("io_uring_submit_and_wait")) {
       lines.emplace_back(
           "waits by itself",
           name + ": io_uring_enter system calls of its own, which let no other thread run meanwhile");

@@ -334,7 +334,7 @@ class Servers(unittest.TestCase):
         user = ["--user=root"] if os.geteuid() == 0 else []
         data.mkdir()
         self.both(["mariadbd", "--no-defaults", f"--datadir={data}", f"--socket={socket_path}", "--skip-networking", "--skip-grant-tables",
-                   "--max-connections=500", "--innodb-use-native-aio=0", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M",
+                   "--max-connections=500", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M",
                    "--innodb-flush-log-at-trx-commit=0", *user], check, None, ready=lambda: client("select 1").returncode == 0)
 
     # --- apache2 ---
