@@ -9,7 +9,7 @@ constinit std::atomic<descriptor*> descriptors::chunks_[limit / per_chunk] = {};
 constinit std::atomic<std::uint32_t> descriptors::sharing_{0};
 constinit std::atomic<std::uint32_t> descriptors::modes_{0};
 
-bool descriptors::sees_all_closes() noexcept { return tendril_shim_next_symbol; }
+bool descriptors::under_shim() noexcept { return tendril_shim_next_symbol; }
 
 descriptor* descriptors::add_chunk(int i) noexcept {
   void* p = sys::map(per_chunk * sizeof(descriptor));

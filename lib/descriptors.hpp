@@ -16,6 +16,7 @@ struct descriptor {
   std::atomic<std::uint32_t> generation{0};
   std::atomic<bool> closing{false};       // the new generation has been told, but the old file may still be there
   std::atomic<std::uint32_t> kind{0};  // posix::file_kind in the low three bits, the generation it holds for above
+  std::atomic<std::uint32_t> kept{0};  // only our calls are made on it: the generation for which that holds, plus one
   // Made by a call of this process that we saw, and since then neither inherited by a child nor sent to anybody: the
   // descriptors::stamp() of that time.
   std::atomic<std::uint64_t> private_since{0};
@@ -57,9 +58,13 @@ class descriptors {
     descriptor* d = at(fd);
     return d && d->private_since.load(std::memory_order_relaxed) == stamp(*d, sharing_);
   }
-  // Whether the program closes descriptors by our calls only, as all do under the shim. If not, a generation may be
-  // that of a file which is gone.
-  static bool sees_all_closes() noexcept;
+  // Whether the program closes fd, and changes how it waits, by our calls only: under the shim it does. If not, the
+  // generation may be that of a file which is gone.
+  static bool sees_all(int fd) noexcept {
+    if (under_shim()) return true;
+    descriptor* d = at(fd);
+    return d && d->kept.load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
+  }
   // Calls f(fd) for every descriptor in [first, last] that at() was ever asked for.
   template <class F>
   static void each_known(unsigned first, unsigned last, F f) noexcept {
@@ -83,6 +88,7 @@ class descriptors {
   static std::uint64_t mode_stamp(const descriptor& d) noexcept { return stamp(d, modes_); }
 
  private:
+  static bool under_shim() noexcept;
   static constexpr int per_chunk = 4096;
   static descriptor* add_chunk(int i) noexcept;
   static std::atomic<descriptor*> chunks_[limit / per_chunk];

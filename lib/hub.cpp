@@ -294,6 +294,19 @@ void forget_descriptor(int fd) noexcept {
   hub::for_each([&](hub& h) { h.io.forget(fd, old); });
 }
 
+void keep_descriptor(int fd) noexcept {
+  // Without a hub nobody tells of forks.
+  descriptor* d = current ? descriptors::at(fd) : nullptr;
+  if (!d) return;
+  forget_descriptor(fd);  // the last file of that number may have been closed by anybody
+  descriptors::made_private(fd);
+  d->kept.store(d->generation.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+void reveal_descriptor(int fd) noexcept {
+  if (descriptor* d = descriptors::at(fd)) d->kept.store(0, std::memory_order_relaxed);
+}
+
 void wake_closed_waiters(int fd) noexcept {
   if (!hub::any()) return;
   hub* mine = current ? hub::of(current) : nullptr;

@@ -124,7 +124,7 @@ int poller::add(io_waiter& w) noexcept {
   if (!s) return w.fd < 0 ? -EBADF : -ENOMEM;
   w.generation = descriptors::settled_generation(w.fd);
   bool known = s->registered.load(std::memory_order_relaxed) == w.generation + 1;
-  if (!known || !descriptors::sees_all_closes()) {
+  if (!known || !descriptors::sees_all(w.fd)) {
     epoll_event e{.events = interest, .data = {.u64 = tag(w.fd, w.generation)}};
     int r = sys::epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w.fd, &e);
     if (r == -EEXIST) r = sys::epoll_ctl(epoll_, EPOLL_CTL_MOD, w.fd, &e);

@@ -32,6 +32,32 @@ struct hanging {
   address where() const { return s.local_address(); }
 };
 
+// A connection whose other end sends back what it gets.
+struct talking {
+  net::socket here;
+  task<void> there;
+  talking() {
+    there = spawn([this] {
+      net::socket listener = net::listen_on(address::loopback(0));
+      where = listener.local_address();
+      net::socket s = listener.accept();
+      for (std::string data; !(data = s.recv(4096)).empty();) s.send_all(data);
+    });
+    yield();
+    here = net::socket(AF_INET, SOCK_STREAM);
+    here.connect(where);
+  }
+  ~talking() {
+    here.close();
+    there.join();
+  }
+  std::string asks(const std::string& question) {
+    here.send_all(question);
+    return here.recv(4096);
+  }
+  address where;
+};
+
 }  // namespace
 
 TEST_SUITE_BEGIN("net::address");
@@ -130,6 +156,51 @@ TEST_CASE("a time-out ends a wait") {
   a.timeout(1ms);
   CHECK(error_of([&a = a] { a.recv(1); }) == ETIMEDOUT);
   CHECK(error_of([&a = a] { a.send_all(std::string(4 << 20, 'x')); }) == ETIMEDOUT);
+}
+
+TEST_CASE("what waits for a connection gets all that comes, however often it was empty before") {
+  talking t;
+  for (int i = 0; i < 100; i++) CHECK(t.asks("question") == "question");
+  t.here.send_all(std::string(10'000, 'x'));
+  std::size_t got = 0;
+  while (got < 10'000) got += t.here.recv(3'000).size();
+  CHECK(got == 10'000);
+  t.here.shutdown(SHUT_WR);
+  CHECK(t.here.recv(1) == "");
+  CHECK(t.here.recv(1) == "");
+}
+
+TEST_CASE("whoever knows the number can make a socket non-blocking by any means") {
+  talking t;
+  CHECK(t.asks("question") == "question");
+  CHECK(t.asks("question") == "question");
+  int fd = t.here.descriptor();
+  ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+  CHECK(error_of([&] { t.here.recv(1); }) == ETIMEDOUT);
+}
+
+TEST_CASE("a time-out counts from when it is set") {
+  talking t;
+  CHECK(t.asks("question") == "question");
+  CHECK(t.asks("question") == "question");
+  t.here.timeout(1ms);
+  CHECK(error_of([&] { t.here.recv(1); }) == ETIMEDOUT);
+}
+
+TEST_CASE("a socket can wait although its number was another's, whose end nobody told") {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  auto reader = spawn([&] {
+    char c;
+    return posix::read(ends[0], &c, 1);
+  });
+  yield();
+  posix::write(ends[1], "x", 1);
+  CHECK(reader.get() == 1);
+  ::close(ends[0]);
+  ::close(ends[1]);
+  talking t;
+  CHECK(t.asks("question") == "question");
 }
 
 TEST_CASE("closing ends the wait of another fiber with EBADF") {

@@ -199,7 +199,7 @@ deadline socket_deadline(int fd, int option) noexcept {
 }
 
 bool waits_until(int fd, int timeout_option, deadline& until) noexcept {
-  core::descriptor* d = core::descriptors::sees_all_closes() ? core::descriptors::at(fd) : nullptr;
+  core::descriptor* d = core::descriptors::sees_all(fd) ? core::descriptors::at(fd) : nullptr;
   std::atomic<std::uint64_t>* known = !d                              ? nullptr
                                       : timeout_option == SO_SNDTIMEO ? &d->sends_blocking
                                                                       : &d->receives_blocking;
@@ -214,7 +214,7 @@ bool waits_until(int fd, int timeout_option, deadline& until) noexcept {
 }
 
 bool receives_wait(int fd) noexcept {
-  core::descriptor* d = core::descriptors::sees_all_closes() ? core::descriptors::at(fd) : nullptr;
+  core::descriptor* d = core::descriptors::sees_all(fd) ? core::descriptors::at(fd) : nullptr;
   return d && d->receives_blocking.load(std::memory_order_relaxed) == core::descriptors::mode_stamp(*d);
 }
 

@@ -274,6 +274,14 @@ TENDRIL_API std::size_t wait_report(char* out, std::size_t n, const wait_info* m
 using reaper = void (*)(fiber*) noexcept;
 TENDRIL_API void set_reaper(reaper r) noexcept;
 
+// --- descriptors of which the program does not know the number ---
+
+// fd is new, nobody else knows its description, and the cooperative calls alone are made on it from now on: what they
+// find out about it holds until one of them changes it.
+TENDRIL_API void keep_descriptor(int fd) noexcept;
+// The program learns the number: from now on anything may happen to it.
+TENDRIL_API void reveal_descriptor(int fd) noexcept;
+
 // --- what an exclusion (exclusion.hpp) needs from the system ---
 
 // Whether barrier_all() works here: then an object may be owned by one kernel thread without atomic operations.

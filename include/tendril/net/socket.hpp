@@ -33,23 +33,35 @@ class socket {
   socket() noexcept = default;
   // A new one, closed on exec.
   socket(int family, int type, int protocol = 0)
-      : fd_(detail::checked_call("socket",
-                                 [&] { return posix::socket(family, type | SOCK_CLOEXEC, protocol); })) {}
+      : socket(made(detail::checked_call(
+            "socket", [&] { return posix::socket(family, type | SOCK_CLOEXEC, protocol); }))) {}
   // Takes a descriptor over, which should be a blocking one.
   static socket adopt(int fd) noexcept {
     socket s;
     s.fd_ = detail::owned_fd(fd);
     return s;
   }
+  // The same with one that was made just now, whose number nobody else knows.
+  static socket made(int fd) noexcept {
+    core::keep_descriptor(fd);
+    return adopt(fd);
+  }
   socket(socket&&) noexcept = default;
   socket& operator=(socket&&) noexcept = default;
   // Closes it.
   ~socket() = default;
 
-  // The descriptor; -1 if there is none.
-  int descriptor() const noexcept { return fd_.get(); }
+  // The descriptor; -1 if there is none. Whoever knows it can change how the socket waits: from now on each wait begins by
+  // looking at that, which costs some system calls.
+  int descriptor() const noexcept {
+    core::reveal_descriptor(fd_.get());
+    return fd_.get();
+  }
   // Gives it up without closing it.
-  int release() noexcept { return fd_.release(); }
+  int release() noexcept {
+    core::reveal_descriptor(fd_.get());
+    return fd_.release();
+  }
   explicit operator bool() const noexcept { return bool(fd_); }
   void close() noexcept { fd_.reset(); }
 
@@ -61,7 +73,7 @@ class socket {
   }
   // Waits for a connection. Its peer is remote_address().
   socket accept() {
-    return adopt(detail::checked_call(
+    return made(detail::checked_call(
         "accept", [&] { return posix::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC); }));
   }
   // Waits until connected. After an exception the socket is good for nothing but closing.
@@ -159,7 +171,7 @@ class socket {
 inline std::pair<socket, socket> socket_pair(int type = SOCK_STREAM) {
   int fds[2];
   detail::checked_call("socketpair", [&] { return ::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds); });
-  return {socket::adopt(fds[0]), socket::adopt(fds[1])};
+  return {socket::made(fds[0]), socket::made(fds[1])};
 }
 
 // A socket that listens there, with SO_REUSEADDR. Port 0: any free one, which local_address() tells.

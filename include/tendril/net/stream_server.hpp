@@ -60,7 +60,7 @@ class stream_server : public base_server {
   void take_one() override {
     sockaddr_storage from{};
     socklen_t n = sizeof from;
-    socket s = socket::adopt(detail::checked_call("accept", [&] {
+    socket s = socket::made(detail::checked_call("accept", [&] {
       n = sizeof from;
       return posix::accept4(socket_.descriptor(), reinterpret_cast<sockaddr*>(&from), &n, SOCK_CLOEXEC);
     }));
