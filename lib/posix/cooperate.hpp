@@ -53,6 +53,13 @@ inline hub& my_hub() noexcept { return *hub::of(core::current); }
 // False in a vfork child, or one made by a bare clone(): it shares our memory, but must not touch our hub.
 inline bool in_hubs_process() noexcept { return my_hub().in_own_process(); }
 
+// Whether the n bytes at p are part of the running fiber's stack, in use: then they can be read without asking.
+inline bool on_own_stack(const void* p, std::size_t n) noexcept {
+  const core::stack& s = core::current->stk;
+  auto at = static_cast<const std::byte*>(p);
+  return s.size != 0 && at >= __builtin_frame_address(0) && at <= s.base + s.size && n <= std::size_t(s.base + s.size - at);
+}
+
 // Reads the program's memory the way the kernel would: false for a bad pointer, which is EFAULT and no crash.
 bool copy_in(timespec& to, const timespec* from) noexcept;
 
@@ -137,6 +144,11 @@ deadline socket_deadline(int fd, int option) noexcept;
 // wait. Mostly known from the last time.
 bool waits_until(int fd, int timeout_option, deadline& until) noexcept;
 
+// Whether fd is a connection without anything to receive, as far as is known without asking. False if it may be that
+// somebody else has a hand in it.
+inline bool emptied(int fd) noexcept {
+  return my_hub().io.drained(fd) && core::descriptors::sees_all(fd) && core::descriptors::is_private(fd);
+}
 // Whether calls on fd are known to wait without end when they have to: waits_until() found that before.
 bool receives_wait(int fd) noexcept;
 

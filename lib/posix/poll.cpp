@@ -22,8 +22,19 @@ deadline after_milliseconds(int ms) noexcept {
   return ms < 0 ? deadline::never() : deadline::after(core::now(), ms * 1'000'000L);
 }
 
+// Whether asking is known to be vain: all it asks for is input, of connections that were emptied.
+bool asks_in_vain(const pollfd* fds, nfds_t n) noexcept {
+  if (!on_own_stack(fds, n * sizeof *fds)) return false;  // a bad address is the kernel's to find
+  for (nfds_t i = 0; i < n; i++) {
+    if (fds[i].fd < 0) continue;
+    if ((fds[i].events & ~(POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP)) || !emptied(fds[i].fd)) return false;
+  }
+  return true;
+}
+
 long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noexcept {
-  long r = poll_now(fds, n, mask);
+  bool asked = mask || !asks_in_vain(fds, n);
+  long r = asked ? poll_now(fds, n, mask) : 0;
   if (r != 0) {
     my_hub().breathe();
     return r;
@@ -47,9 +58,12 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
         return sys::call(SYS_ppoll, fds, n, until.is_never() ? nullptr : &t, 0, 8);
       }, on_signal::always);
     }
-    if (w == -EINTR || w == -ECANCELED) return w;
+    bool over = w == -EINTR || w == -ECANCELED;
+    if (over && asked) return w;
     r = poll_now(fds, n, nullptr);
     if (r != 0 || w == -ETIMEDOUT) return r;
+    if (over) return w;
+    asked = true;
   }
 }
 
