@@ -44,6 +44,14 @@ __attribute__((no_sanitize("address"))) bool in_handler(core::signal_state& s) n
   return depth > 0;
 }
 
+bool handler_stays(fiber* self) noexcept {
+  core::signal_state& s = self->storage->signals;
+  if (!s.depth || !in_handler(s)) return false;
+  if (!self->home->several_threads || s.owner != self) return true;
+  stack_t alternate{};
+  return sys::call(SYS_sigaltstack, 0, &alternate) < 0 || (alternate.ss_flags & SS_ONSTACK);
+}
+
 constinit std::atomic<bool> always{false};
 
 void cooperate_always() noexcept { always = true; }
@@ -52,8 +60,7 @@ namespace {
 
 bool may_wait_here(fiber* self) noexcept {
   if (!others_here(self) && self->extra.limit == INT64_MAX) return false;
-  core::signal_state& s = self->storage->signals;
-  return !s.depth || !in_handler(s);
+  return !handler_stays(self);
 }
 
 }  // namespace
@@ -74,7 +81,7 @@ bool cooperative_here(fiber* self) noexcept {
   if (!may_wait_here(self)) return false;
   forget_signals();
   core::signal_state& s = self->storage->signals;
-  if (self->masked) [[unlikely]] {
+  if (self->masked && !in_handler(s)) [[unlikely]] {
     // Its last wait was left by siglongjmp.
     self->masked = false;
     s.masked--;

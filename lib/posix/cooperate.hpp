@@ -25,7 +25,8 @@ using core::fiber;
 using core::hub;
 
 // Whether the calling fiber should let others run while it waits. False on kernel threads without other
-// fibers (unless a time-out may end the wait), in signal handlers, and in a vfork child: there a call is the C library's.
+// fibers (unless a time-out may end the wait), in some signal handlers, and in a vfork child: there a call is the C
+// library's.
 bool cooperative_here(fiber* self) noexcept;
 // Whether there are other fibers that could run.
 extern std::atomic<bool> always;  // or we act as if there were: cooperate_always()
@@ -47,6 +48,10 @@ void let_others_run() noexcept;
 
 // Whether a signal handler of that thread runs; forgets those that have been left.
 bool in_handler(core::signal_state& s) noexcept;
+// Whether a handler runs on that fiber, which runs, that keeps it on the kernel thread. A handler on a thread's own fiber
+// may wait as any of its code. It stays where others count on not running meanwhile (fibers of the C++ API), and on an
+// alternate stack, which another thread's handler would find free.
+bool handler_stays(fiber* self) noexcept;
 
 inline hub& my_hub() noexcept { return *hub::of(core::current); }
 

@@ -1,8 +1,8 @@
 // Waiting for signals, and knowing when a handler ran.
 //
-// Handlers are installed behind a small one of ours. It puts a handler off that would run inside the runtime, notes
-// that one ran, which ends an interruptible wait with EINTR, and keeps the calls of a handler away from the scheduler.
-// What sigaction(2) tells the program about its handlers is unchanged.
+// Handlers are installed behind a small one of ours. It puts a handler off that would run inside the runtime, and notes
+// that one ran, which ends an interruptible wait with EINTR. What sigaction(2) tells the program about its handlers is
+// unchanged.
 #include <tendril/posix.hpp>
 
 #include <string.h>
@@ -10,6 +10,7 @@
 #include <ucontext.h>
 
 #include "cooperate.hpp"
+#include "preempt.hpp"
 #include "thread.hpp"
 #include "waiters.hpp"
 
@@ -113,6 +114,9 @@ void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, s
     s.depth = depth + 1;
   }
   s.unsure = true;
+  // A handler that blocks all else can be left all the same.
+  std::uint64_t tick = tick_bit() & handlers[signal].mask.load(std::memory_order_relaxed);
+  if (tick && h.several_threads) sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &tick, 0, 8);
   f(signal, info, where);
   mark = 0;
   s.depth = depth;

@@ -49,8 +49,14 @@ class mask_while_waiting {
       return;
     }
     core::handlers_wait quiet(h);
-    set_ = core::current->masked = true;
-    if (s.masked++ == 0) s.mask_before = h.own_mask();
+    set_ = true;
+    nested_ = core::current->masked;
+    if (nested_) {
+      before_ = h.own_mask();
+    } else {
+      core::current->masked = true;
+      if (s.masked++ == 0) s.mask_before = h.own_mask();
+    }
     std::uint64_t wanted;
     __builtin_memcpy(&wanted, mask, sizeof wanted);
     h.set_mask(wanted);
@@ -59,6 +65,10 @@ class mask_while_waiting {
     if (!set_) return;
     core::signal_state& s = core::current->storage->signals;
     core::handlers_wait quiet(my_hub());
+    if (nested_) {
+      my_hub().set_mask(before_);
+      return;
+    }
     core::current->masked = false;
     if (--s.masked == 0) my_hub().set_mask(s.mask_before);
   }
@@ -67,6 +77,8 @@ class mask_while_waiting {
 
  private:
   bool set_ = false;
+  bool nested_ = false;  // in a handler that has interrupted such a wait
+  std::uint64_t before_ = 0;
   int error_ = 0;
 };
 
