@@ -25,33 +25,45 @@ constexpr core::nanoseconds idle_tick = 250'000'000;
 // How often a tick found somebody to run instead, for the watcher.
 constinit std::atomic<unsigned> preempted{0};
 constinit std::atomic<bool> watching{false};
+// A tick has been sent that has not been handled yet. There is at most one, since the kernel piles up the frames of as
+// many as are pending.
+constinit std::atomic<bool> sent{false};
+constexpr unsigned most_unanswered = 100;  // then somebody else has taken it (sigwait)
 
-void on_tick(int, siginfo_t*, void* where) noexcept {
+// False: it did not, and the tick is over.
+bool take_away(void* where) noexcept {
   fiber* self = core::current;
-  if (!self || !this_thread || this_thread->runs != self) return;
+  if (!self || !this_thread || this_thread->runs != self) return false;
   hub& h = *hub::of(self);
-  if (h.inside || self->state != core::fiber_status::running) return;
+  if (h.inside || self->state != core::fiber_status::running) return false;
   const char* at = reinterpret_cast<const char*>(arch::program_counter(*static_cast<ucontext_t*>(where)));
-  if (at >= &__ehdr_start && at < &etext) return;
-  core::signal_state& s = self->storage->signals;
-  if ((s.depth && in_handler(s)) || !in_hubs_process()) return;
+  if (at >= &__ehdr_start && at < &etext) return false;
+  if (handler_stays(self) || !in_hubs_process()) return false;
   int saved = errno;
+  bool gave_way = false;
   {
     core::handlers_wait quiet(h);
     h.look(false);
     if (!h.ready.empty()) {
       preempted.fetch_add(1, std::memory_order_relaxed);
+      sent.store(false, std::memory_order_relaxed);
       core::yield();
+      gave_way = true;
     }
   }
   errno = saved;
+  return gave_way;
+}
+
+void on_tick(int, siginfo_t*, void* where) noexcept {
+  if (!take_away(where)) sent.store(false, std::memory_order_relaxed);
 }
 
 constinit core::own_signal tick{on_tick, SA_RESTART | SA_NODEFER};
 
 void* watcher(void* p) {
   hub& h = *static_cast<hub*>(p);
-  unsigned turns = h.turns(), seen = 0, idle = 0;
+  unsigned turns = h.turns(), seen = 0, idle = 0, unanswered = 0;
   core::nanoseconds period = longest_tick;
   int pid = sys::getpid();
   for (;;) {
@@ -64,7 +76,10 @@ void* watcher(void* p) {
     } else if (now == turns) {
       idle = 0;
       int s = tick.choose();
-      if (s) sys::call(SYS_tgkill, pid, h.tid, s);
+      if (s && (!sent.exchange(true, std::memory_order_relaxed) || ++unanswered == most_unanswered)) {
+        unanswered = 0;
+        sys::call(SYS_tgkill, pid, h.tid, s);
+      }
       // The more often that helps, the more often it is done: somebody spins until another has run.
       unsigned done = preempted.load(std::memory_order_relaxed);
       if (done != seen && period > shortest_tick) period /= 2;
@@ -94,7 +109,7 @@ void watch(hub& h) noexcept {
   core::undisturbed quiet;
   if (!core::start_own_thread(watcher, &h, 64 * 1024)) watching = false;
   static std::atomic<bool> registered{false};
-  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { watching = false; });
+  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { watching = sent = false; });
 }
 
 }  // namespace tendril::posix
