@@ -157,8 +157,10 @@ bool submit(helper_job& job) noexcept {
 }  // namespace
 
 bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_size) noexcept {
-  std::uint64_t all = ~0ULL, old;
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+  // But for the one by which the C library's setuid() and its kin reach every thread.
+  constexpr std::uint64_t identity = 1ULL << 32;
+  std::uint64_t others = ~identity, old;
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &others, &old, 8);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);

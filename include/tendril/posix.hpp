@@ -190,11 +190,28 @@ TENDRIL_API int tgkill(pid_t process, pid_t thread, int signal);
 // SIGEV_THREAD_ID with the gettid() of a thread that is a fiber.
 TENDRIL_API int timer_create(clockid_t clock, sigevent* event, timer_t* timer);
 TENDRIL_API int timer_delete(timer_t timer);
+// Also the gettid() of a thread that is a fiber stands for the process, as it does natively.
+TENDRIL_API int kill(pid_t process, int signal);
+// As BSD has it, and as POSIX does: the signals to block meanwhile, or the one to let through.
+TENDRIL_API int sigpause(int mask);
+TENDRIL_API int __xpg_sigpause(int signal);
 TENDRIL_API int sighold(int signal);
 TENDRIL_API int sigrelse(int signal);
 TENDRIL_API int sigblock(int mask);
 TENDRIL_API int sigsetmask(int mask);
 TENDRIL_API int siggetmask();
+
+// --- setuid(2) and its kin, setgroups(2), initgroups(3): in whichever thread, for the process ---
+TENDRIL_API int setuid(uid_t user);
+TENDRIL_API int setgid(gid_t group);
+TENDRIL_API int seteuid(uid_t effective);
+TENDRIL_API int setegid(gid_t effective);
+TENDRIL_API int setreuid(uid_t user, uid_t effective);
+TENDRIL_API int setregid(gid_t group, gid_t effective);
+TENDRIL_API int setresuid(uid_t user, uid_t effective, uid_t saved);
+TENDRIL_API int setresgid(gid_t group, gid_t effective, gid_t saved);
+TENDRIL_API int setgroups(size_t n, const gid_t* groups);
+TENDRIL_API int initgroups(const char* user, gid_t group);
 
 // --- mq_overview(7), msgrcv(2), semop(2) ---
 // Queues of POSIX are polled; those of System V, and their semaphores, wait on helper threads.

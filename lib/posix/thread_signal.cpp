@@ -110,7 +110,7 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
     r = h.post(target, signal, info);
   }
   // As if the other ran on a processor of its own: who sends may look for what the handler does, and not let go.
-  if (target.signals.due && !in_handler(self->storage->signals)) h.step_aside_for(t.runs);
+  if (target.signals.due && !handler_stays(self)) h.step_aside_for(t.runs);
   return r;
 }
 
@@ -156,6 +156,13 @@ int pthread_sigqueue(pthread_t id, int signal, sigval value) {
   siginfo_t info = from_self(signal, SI_QUEUE);
   info.si_value = value;
   return -send_signal(*t, signal, info);
+}
+
+int kill(pid_t process, int signal) {
+  int saved = errno, r = real.kill(process, signal);
+  if (r == 0 || errno != ESRCH || process <= 0 || !ours() || !thread_of(process)) return r;
+  errno = saved;
+  return real.kill(my_hub().pid, signal);
 }
 
 int tgkill(pid_t process, pid_t id, int signal) {
@@ -274,6 +281,19 @@ int with_first_signals(int how, int mask) noexcept {
 }
 
 }  // namespace
+
+int sigpause(int mask) {
+  sigset_t set;
+  sigemptyset(&set);
+  memcpy(&set, &mask, sizeof mask);
+  return posix::sigsuspend(&set);
+}
+
+int __xpg_sigpause(int signal) {
+  sigset_t set;
+  if (posix::sigprocmask(SIG_BLOCK, nullptr, &set) < 0 || sigdelset(&set, signal) < 0) return -1;
+  return posix::sigsuspend(&set);
+}
 
 int sigblock(int mask) { return with_first_signals(SIG_BLOCK, mask); }
 int sigsetmask(int mask) { return with_first_signals(SIG_SETMASK, mask); }
