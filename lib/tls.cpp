@@ -319,6 +319,10 @@ bool cancels_at_once(void* pointer) noexcept {
   return is_set(pointer, c.asynchronous);
 }
 
+bool ends_early(void* pointer) noexcept {
+  return std::atomic_ref(cancel_bits(pointer)).load(std::memory_order_acquire) & (cancelled | exiting | terminated);
+}
+
 void other_tids() noexcept { last_tid = unsigned(sys::getpid()) * 0x9e3779b1u; }
 
 void abandon_robust() noexcept {

@@ -56,6 +56,7 @@ int* tid(void* pointer) noexcept;
 void ask_to_cancel(void* pointer) noexcept;
 bool cancel_due(void* pointer) noexcept;
 bool cancels_at_once(void* pointer) noexcept;  // PTHREAD_CANCEL_ASYNCHRONOUS
+bool ends_early(void* pointer) noexcept;       // it was asked to, or is exiting
 // The pthread_t, which is the descriptor's address.
 void* descriptor(void* pointer) noexcept;
 void* pointer_of(void* descriptor) noexcept;

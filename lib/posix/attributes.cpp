@@ -53,19 +53,6 @@ const cpu_set_t& processors() noexcept {
   return all;
 }
 
-int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcept {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  memcpy(&set, wanted, size < sizeof set ? size : sizeof set);
-  CPU_AND(&set, &set, &processors());
-  if (CPU_COUNT(&set) == 0) return EINVAL;
-  auto* kept = t->processors ? t->processors : static_cast<cpu_set_t*>(malloc(sizeof set));
-  if (!kept) return ENOMEM;
-  *kept = set;
-  t->processors = kept;
-  return 0;
-}
-
 // How many bytes the kernel fills in, or -errno.
 long get_processors(const thread* t, std::size_t size, cpu_set_t* set) noexcept {
   cpu_set_t of_process;
@@ -94,6 +81,19 @@ const char* name_of(const thread* t, char (&room)[longest_name]) noexcept {
 }
 
 }  // namespace
+
+int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcept {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  memcpy(&set, wanted, size < sizeof set ? size : sizeof set);
+  CPU_AND(&set, &set, &processors());
+  if (CPU_COUNT(&set) == 0) return EINVAL;
+  auto* kept = t->processors ? t->processors : static_cast<cpu_set_t*>(malloc(sizeof set));
+  if (!kept) return ENOMEM;
+  *kept = set;
+  t->processors = kept;
+  return 0;
+}
 
 // What the kernel says to such a policy and priority: asked of our own thread, which gets its own back at once. 0, or
 // an error number.

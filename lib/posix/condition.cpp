@@ -65,14 +65,18 @@ int wait_until(pthread_cond_t* c, pthread_mutex_t* m, deadline until) noexcept {
   futex::waiter w;
   w.count = &waiting(c);
   futex::add(w, c);
+  // While somebody waits who will want it back, the mutex cannot be destroyed: the C library counts its users there.
+  m->__data.__nusers++;
   int r = posix::pthread_mutex_unlock(m);
   if (r) {
     // Not the caller's: nobody waits.
+    m->__data.__nusers--;
     futex::remove(w);
     return r;
   }
   int ended = futex::wait(w, until, futex::ends::by_cancel);
   r = posix::pthread_mutex_lock(m);
+  m->__data.__nusers--;
   if (ended == -ECANCELED) act_on_cancel();
   if (r) return r;
   return ended == -ETIMEDOUT ? ETIMEDOUT : 0;

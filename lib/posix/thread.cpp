@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <tendril/detail/notice.hpp>
 
 #include <algorithm>
@@ -93,9 +94,16 @@ thread* renewed(thread* t) noexcept {
   return core::tls::renew(pointer) ? t : nullptr;
 }
 
+// What a stack needs beside what the program asked for: the frame of the signal that takes the kernel thread away, and of
+// one more that comes just then.
+std::size_t headroom() noexcept {
+  static const std::size_t size = core::stack::guard_size + 2 * getauxval(AT_MINSIGSTKSZ) + 4096;
+  return size;
+}
+
 // A thread object on a stack of at least `size` usable bytes; null: no memory.
 thread* make_on_stack(hub& h, std::size_t size) noexcept {
-  size += core::stack::guard_size;
+  size += headroom();
   if (thread* t = take_idle(size, size * 2)) {
     if (thread* again = renewed(t)) return again;
     h.stacks.give_back(t->stack);
@@ -182,11 +190,19 @@ void one_less() noexcept {
   if (living.fetch_sub(1, std::memory_order_acq_rel) == 1) futex::wake(&living, INT32_MAX);
 }
 
+// Signals that were sent to the running thread before it ran for the first time.
+void handle_what_has_come(hub& h) noexcept {
+  if (!core::current->storage->signals.due) return;
+  core::handlers_wait quiet(h);
+  h.look_for_handlers();
+}
+
 core::message* body_run(fiber* f, core::message*) noexcept {
   thread* t = *static_cast<thread**>(f->payload());
   core::settle();
   core::tls::begin();
-  run_to_end(t, [t] {
+  run_to_end(t, [t, f] {
+    handle_what_has_come(*hub::of(f));
     t->result = t->start(t->argument);
     return true;
   });
@@ -208,29 +224,17 @@ constexpr core::body thread_body{body_run, [](void*) noexcept {}};
 
 // What an attribute object says, as far as it concerns us.
 struct attributes {
-  std::size_t stack_size = 0, guard_size = 4096;
+  std::size_t stack_size = 0, guard_size = 0;
   void* stack = nullptr;
   bool detached = false;
   bool explicit_scheduling = false;
   int policy = SCHED_OTHER, priority = 0;
+  bool has_mask = false, has_processors = false;
+  std::uint64_t mask = 0;
+  cpu_set_t processors;
 };
 
-std::size_t default_stack_size() noexcept {
-  pthread_attr_t a;
-  std::size_t size = 8 << 20;
-  if (pthread_getattr_default_np(&a) == 0) {
-    pthread_attr_getstacksize(&a, &size);
-    pthread_attr_destroy(&a);
-  }
-  return size;
-}
-
-void read_attributes(const pthread_attr_t* from, attributes& a, const thread* creator) noexcept {
-  if (creator) a.policy = creator->policy, a.priority = creator->priority;
-  if (!from) {
-    a.stack_size = default_stack_size();
-    return;
-  }
+void read_attributes(const pthread_attr_t* from, attributes& a) noexcept {
   void* stack = nullptr;
   pthread_attr_getstack(from, &stack, &a.stack_size);
   std::size_t given = 0;
@@ -242,12 +246,40 @@ void read_attributes(const pthread_attr_t* from, attributes& a, const thread* cr
   a.detached = state == PTHREAD_CREATE_DETACHED;
   // Without an address, the C library computes one that is below zero.
   if (reinterpret_cast<std::uintptr_t>(stack) + a.stack_size != 0 && a.stack_size == given) a.stack = stack;
-  a.stack_size = given ? given : default_stack_size();
+  a.stack_size = given;
   if (inherits == PTHREAD_EXPLICIT_SCHED) {
     a.explicit_scheduling = true;
     sched_param p{};
     pthread_attr_getschedpolicy(from, &a.policy);
     pthread_attr_getschedparam(from, &p);
+    a.priority = p.sched_priority;
+  }
+  sigset_t mask;
+  a.has_mask = pthread_attr_getsigmask_np(from, &mask) == 0;
+  if (a.has_mask) memcpy(&a.mask, &mask, sizeof a.mask);
+  // All there can be: none were set.
+  cpu_set_t all;
+  memset(&all, -1, sizeof all);
+  a.has_processors = pthread_attr_getaffinity_np(from, sizeof a.processors, &a.processors) == 0 &&
+                     !CPU_EQUAL(&a.processors, &all);
+}
+
+// Those of a thread that is to be made: what it is not told is as the process's default has it, or its creator.
+void attributes_for(const pthread_attr_t* given, attributes& a) noexcept {
+  pthread_attr_t usual;
+  bool has_usual = pthread_getattr_default_np(&usual) == 0;
+  if (given || has_usual) read_attributes(given ? given : &usual, a);
+  if (a.stack_size == 0 && has_usual) pthread_attr_getstacksize(&usual, &a.stack_size);
+  if (has_usual) pthread_attr_destroy(&usual);
+  if (a.explicit_scheduling) return;
+  thread* creator = this_thread;
+  if (creator && creator->is_fiber()) {
+    a.policy = creator->policy;
+    a.priority = creator->priority;
+  } else {
+    sched_param p{};
+    a.policy = int(sys::call(SYS_sched_getscheduler, 0));
+    sys::call(SYS_sched_getparam, 0, &p);
     a.priority = p.sched_priority;
   }
 }
@@ -275,14 +307,14 @@ hub* begin_threads() noexcept {
   }
   if (sys::gettid() != sys::getpid()) return nullptr;
   h = &hub::here();
+  // A real one, by which the C library learns that there are several: it does so only as long as nobody has told it.
+  watch(*h);
   main_thread.id = pthread_self();
   main_thread.runs = &h->main;
   main_thread.storage.pointer = arch::thread_pointer();
   this_thread = &main_thread;
   core::tls::several();
   h->begin_threads();
-  // The C library learns by a real one, too, that there are several.
-  watch(*h);
   threads_home.store(h, std::memory_order_release);
   return h;
 }
@@ -298,15 +330,6 @@ bool needs_kernels(const void* caller) noexcept {
              " stay threads of the kernel: it waits by futex system calls of its own");
   }
   return true;
-}
-
-// The signal mask that the attributes ask for; else the creator's.
-std::uint64_t first_mask(hub& h, const pthread_attr_t* a) noexcept {
-  sigset_t set;
-  std::uint64_t mask;
-  if (!a || pthread_attr_getsigmask_np(a, &set) != 0) return h.own_mask();
-  memcpy(&mask, &set, sizeof mask);
-  return mask;
 }
 
 void after_fork() noexcept {
@@ -353,14 +376,19 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
     return real.pthread_create(id, attr, start, argument);
   }
   attributes a;
-  read_attributes(attr, a, this_thread);
+  attributes_for(attr, a);
   if (a.explicit_scheduling) {
     sched_param p{};
     p.sched_priority = a.priority;
     if (int r = scheduling_allowed(a.policy, &p)) return r;
   }
   int saved = errno;
-  thread* t = a.stack ? make_beside(a.stack, a.stack_size) : make_on_stack(*h, a.stack_size);
+  auto make = [&] { return a.stack ? make_beside(a.stack, a.stack_size) : make_on_stack(*h, a.stack_size); };
+  thread* t = make();
+  if (!t) {
+    let_others_run();  // who ends leaves memory
+    t = make();
+  }
   if (!t) return EAGAIN;
   t->id = reinterpret_cast<pthread_t>(core::tls::descriptor(t->storage.pointer));
   t->start = start;
@@ -376,6 +404,12 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   }
   if (this_thread && this_thread->processors && (t->processors = static_cast<cpu_set_t*>(malloc(sizeof(cpu_set_t))))) {
     *t->processors = *this_thread->processors;
+  }
+  if (a.has_processors) {
+    if (int r = set_processors(t, sizeof a.processors, &a.processors)) {
+      recycle(t);
+      return r == ENOMEM ? EAGAIN : r;
+    }
   }
   t->storage.current = core::tls::other(t->storage.pointer, &core::current);
   *core::tls::other(t->storage.pointer, &this_thread) = t;
@@ -407,7 +441,7 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   living.fetch_add(1, std::memory_order_relaxed);
   {
     core::handlers_wait quiet(*h);
-    h->thread_begins(t->storage, f, first_mask(*h, attr));
+    h->thread_begins(t->storage, f, a.has_mask ? a.mask : h->own_mask());
   }
   bool started = core::start(f);
   if (!started) h->thread_ends(t->storage);
@@ -429,7 +463,11 @@ int join(pthread_t id, void** result, const deadline* until) noexcept {
   std::uint32_t known = t->life.load(std::memory_order_acquire);
   if (known & thread::joined) return ESRCH;
   if (known & thread::detached) return EINVAL;
-  if (self && self->joiner.load(std::memory_order_relaxed) == t) return EDEADLK;
+  // Each waits for the other, unless one of them is being cancelled.
+  if (self && self->joiner.load(std::memory_order_relaxed) == t && !core::tls::ends_early(t->storage.pointer) &&
+      !cancel_due()) {
+    return EDEADLK;
+  }
   thread* nobody = nullptr;
   thread* me = self ? self : &main_thread;
   if (!t->joiner.compare_exchange_strong(nobody, me)) return EINVAL;

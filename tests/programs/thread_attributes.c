@@ -2,6 +2,7 @@
 // joining and detaching one. Robust mutexes whose owner ends.
 #include "threads.h"
 
+#include <grp.h>
 #include <limits.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -299,6 +300,89 @@ static void inheriting(int protocol) {
   ERR("destroy", pthread_mutex_destroy(&pi));
 }
 
+static void* own_attributes(void* p) {
+  pthread_attr_t a;
+  size_t guard;
+  sigset_t mask;
+  pthread_getattr_np(pthread_self(), &a);
+  pthread_attr_getguardsize(&a, &guard);
+  pthread_attr_destroy(&a);
+  pthread_sigmask(SIG_BLOCK, NULL, &mask);
+  printf("  guard %zu, SIGUSR1 blocked %d\n", guard, sigismember(&mask, SIGUSR1));
+  return p;
+}
+// What the attributes of the process, and of the creator, mean to a new thread.
+static void defaults(void) {
+  struct worker w;
+  pthread_attr_t before, a;
+  pthread_getattr_default_np(&before);
+  pthread_getattr_default_np(&a);
+  sigset_t usr1;
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  pthread_attr_setsigmask_np(&a, &usr1);
+  pthread_attr_setguardsize(&a, 8192);
+  ERR("setattr_default_np", pthread_setattr_default_np(&a));
+  start(&w, own_attributes, NULL);
+  end_of(&w);
+  pthread_setattr_default_np(&before);
+  start(&w, own_attributes, NULL);
+  end_of(&w);
+  cpu_set_t none;
+  CPU_ZERO(&none);
+  ERR("no processor", pthread_attr_setaffinity_np(&a, sizeof none, &none));
+  pthread_t id;
+  ERR("  is none to run on", pthread_create(&id, &a, own_attributes, NULL));
+  pthread_attr_destroy(&a);
+  pthread_attr_destroy(&before);
+}
+
+static void* own_policy(void* p) {
+  int policy;
+  struct sched_param priority;
+  pthread_getschedparam(pthread_self(), &policy, &priority);
+  printf("  policy %d, priority %d\n", policy, priority.sched_priority);
+  return p;
+}
+static void inheriting_policy(void) {
+  struct worker w;
+  struct sched_param none = {0};
+  ERR("main is SCHED_BATCH", pthread_setschedparam(pthread_self(), SCHED_BATCH, &none));
+  start(&w, own_policy, NULL);
+  end_of(&w);
+  ERR("main is SCHED_OTHER", pthread_setschedparam(pthread_self(), SCHED_OTHER, &none));
+}
+
+// The whole process gets another identity, or here the same once more, whichever thread asks for it.
+static void* asks_for_identity(void* p) {
+  gid_t groups[64];
+  int n = getgroups(64, groups);
+  SAY("setresuid", setresuid(getuid(), geteuid(), (uid_t)-1));
+  SAY("setregid", setregid(getgid(), getegid()));
+  SAY("setgid", setgid(getgid()));
+  if (geteuid() == 0) SAY("setgroups", setgroups((size_t)n, groups));
+  else SAY("setgroups", 0);
+  return p;
+}
+static void* waits_in_barrier(void* b) {
+  pthread_barrier_wait(b);
+  return NULL;
+}
+static void identity(void) {
+  struct worker w, other;
+  pthread_barrier_t b;
+  pthread_barrier_init(&b, NULL, 2);
+  start(&other, waits_in_barrier, &b);
+  await_waiting(&other);
+  puts("in a thread");
+  start(&w, asks_for_identity, NULL);
+  end_of(&w);
+  puts("in main");
+  asks_for_identity(NULL);
+  pthread_barrier_wait(&b);
+  end_of(&other);
+}
+
 int main(void) {
   main_id = pthread_self();
   stacks();
@@ -311,5 +395,8 @@ int main(void) {
   }
   inheriting(PTHREAD_PRIO_NONE);
   inheriting(PTHREAD_PRIO_INHERIT);
+  defaults();
+  inheriting_policy();
+  identity();
   return 0;
 }

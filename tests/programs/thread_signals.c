@@ -662,6 +662,111 @@ static void leaving(void) {
   close(fds[0]), close(fds[1]);
 }
 
+// --- handlers that wait for other threads ---
+
+static sem_t stopped;
+static volatile sig_atomic_t go_on;
+static void stops(int signal) {
+  (void)signal;
+  sigset_t all_but_usr2;
+  sigfillset(&all_but_usr2);
+  sigdelset(&all_but_usr2, SIGUSR2);
+  sem_post(&stopped);
+  sigsuspend(&all_but_usr2);
+}
+static void sleeps_until_told(int signal) {
+  (void)signal;
+  sem_post(&stopped);
+  while (!go_on) nanosleep(&soon, NULL);
+}
+static void spins_until_told(int signal) {
+  (void)signal;
+  sem_post(&stopped);
+  while (!go_on) {
+  }
+}
+static void* is_stopped_in_sigsuspend(void* unused) {
+  (void)unused;
+  sigset_t usr1 = set_of(SIGUSR1, 0), none_blocked = set_of(0, 0);
+  pthread_sigmask(SIG_BLOCK, &usr1, NULL);
+  int r = sigsuspend(&none_blocked);
+  r = r == -1 && errno == EINTR && blocks_signal(SIGUSR1) && !blocks_signal(SIGUSR2);
+  pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
+  return (void*)(long)r;
+}
+
+static void waiting_handlers(void) {
+  printf("-- handlers that wait\n");
+  struct worker w;
+  begin(&w);
+  sem_init(&stopped, 0, 0);
+  struct sigaction a;
+  memset(&a, 0, sizeof a);
+  install_note(SIGUSR2, 0, 0);
+  void (*const handlers[])(int) = {stops, sleeps_until_told, spins_until_told};
+  for (int i = 0; i < 3; i++) {
+    a.sa_handler = handlers[i];
+    sigfillset(&a.sa_mask);
+    MUST(sigaction(SIGUSR1, &a, NULL));
+    go_on = 0;
+    start(&w, i == 0 ? is_stopped_in_sigsuspend : sleep_hour);
+    let_wait();
+    pthread_kill(w.id, SIGUSR1);
+    while (sem_wait(&stopped)) {
+    }
+    SAY("main goes on while a handler waits", nanosleep(&soon, NULL));
+    go_on = 1;
+    pthread_kill(w.id, SIGUSR2);
+    SAY("  and the thread, when it has run", finish(&w));
+  }
+  take_handled();
+
+  // Before its first instruction.
+  install_note(SIGUSR1, 0, 0);
+  struct worker fresh;
+  begin(&fresh);
+  pthread_kill(fresh.id, SIGUSR1);
+  do_in(&fresh, say_usr1_blocked);
+  SAY("a new thread's handler", take_handled());
+  SAY("  ran there", !!pthread_equal(handler_thread, fresh.id));
+  end(&fresh);
+  end(&w);
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+static void* pauses_for_usr1(void* unused) {
+  (void)unused;
+  sighold(SIGUSR1);
+  long r = sigpause(SIGUSR1);
+  sigrelse(SIGUSR1);
+  return (void*)r;
+}
+#pragma GCC diagnostic pop
+static void* gettid_of(void* unused) {
+  (void)unused;
+  return (void*)(long)gettid();
+}
+static void older_calls(void) {
+  printf("-- sigpause, and kill of a thread's number\n");
+  struct worker w;
+  begin(&w);
+  install_note(SIGUSR1, 0, 0);
+  start(&w, pauses_for_usr1);
+  let_wait();
+  pthread_kill(w.id, SIGUSR1);
+  SAY("sigpause is ended by its signal", finish(&w));
+  SAY("  which was handled", take_handled());
+  sigset_t usr1 = set_of(SIGUSR1, 0);
+  pthread_sigmask(SIG_BLOCK, &usr1, NULL);
+  do_in(&w, block_usr1);
+  SAY("kill of a thread's number", kill((pid_t)do_in(&w, gettid_of), SIGUSR1));
+  SAY("  is for the process", is_pending(SIGUSR1));
+  pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
+  SAY("  handled", take_handled());
+  end(&w);
+}
+
 int main(void) {
   masks();
   kills();
@@ -670,4 +775,6 @@ int main(void) {
   with_masks();
   alternate_stacks();
   leaving();
+  waiting_handlers();
+  older_calls();
 }
