@@ -86,15 +86,8 @@ VARIADIC_OPENAT(openat64)
 VARIADIC_CLONE(clone)
 VARIADIC_CLONE(__clone)
 
-// --- what depends on who calls ---
+// --- syscall: six arguments, passed on whether they are there or not ---
 
-EXPORT int export_pthread_create(pthread_t* id, const pthread_attr_t* attributes, void* (*start)(void*), void* argument)
-    __asm__("pthread_create");
-EXPORT int export_pthread_create(pthread_t* id, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {
-  return tendril::posix::pthread_create(id, attributes, start, argument, __builtin_return_address(0));
-}
-
-// Six arguments, passed on whether they are there or not.
 EXPORT long export_syscall(long number, ...) __asm__("syscall");
 EXPORT long export_syscall(long number, ...) {
   va_list rest;

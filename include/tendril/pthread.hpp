@@ -101,7 +101,8 @@ TENDRIL_API int pthread_once(pthread_once_t* control, void (*routine)());
 TENDRIL_API int sched_yield();
 
 // --- <threads.h> ---
-TENDRIL_API int thrd_create(thrd_t* id, thrd_start_t start, void* argument);
+// `caller` as for pthread_create.
+TENDRIL_API int thrd_create(thrd_t* id, thrd_start_t start, void* argument, const void* caller = nullptr);
 TENDRIL_API int thrd_join(thrd_t id, int* result);
 TENDRIL_API int thrd_detach(thrd_t id);
 [[noreturn]] TENDRIL_API void thrd_exit(int result);

@@ -23,10 +23,10 @@ pthread_cond_t* condition(cnd_t* c) noexcept { return reinterpret_cast<pthread_c
 
 }  // namespace
 
-int thrd_create(thrd_t* id, thrd_start_t start, void* argument) {
+int thrd_create(thrd_t* id, thrd_start_t start, void* argument, const void* caller) {
   // What it returns is read as an int again by thrd_join().
   auto as_pthreads = reinterpret_cast<void* (*)(void*)>(reinterpret_cast<void*>(start));
-  int r = posix::pthread_create(id, nullptr, as_pthreads, argument);
+  int r = posix::pthread_create(id, nullptr, as_pthreads, argument, caller);
   return r == EAGAIN ? thrd_nomem : as_c11(r);
 }
 

@@ -298,7 +298,7 @@ report examine(const program& p, const options& o) {
     auto has = [&](std::uint32_t number) {
       return std::find(i.system_calls.begin(), i.system_calls.end(), number) != i.system_calls.end();
     };
-    if (has(SYS_futex) && i.imports.count("pthread_create")) {
+    if (has(SYS_futex) && (i.imports.count("pthread_create") || i.imports.count("thrd_create"))) {
       lines.emplace_back("waits by itself",
                          name + ": futex system calls of its own; threads that it makes stay the kernel's");
       reasons.push_back(name + " waits by futex system calls of its own");

@@ -1,7 +1,7 @@
-// Waits for its thread by a futex system call of its own, as libgomp and Go do.
+// Waits for its threads by a futex system call of its own, as libgomp and Go do.
 #include <pthread.h>
 #include <stdio.h>
-#include <sys/syscall.h>
+#include <threads.h>
 #include <unistd.h>
 
 static int done;
@@ -24,19 +24,36 @@ static long futex(int operation, int value) {
 #endif
 }
 
-static void* thread(void* main_tid) {
-  printf("%s\n", syscall(SYS_gettid) == *(long*)main_tid ? "a fiber" : "a thread of the kernel");
+// The kernel's number of the running thread, whoever stands in for gettid().
+static long kernels_tid(void) {
+  char path[64] = "";
+  long tid = 0;
+  if (readlink("/proc/thread-self", path, sizeof path - 1) > 0) sscanf(path, "%*d/task/%ld", &tid);
+  return tid;
+}
+
+static int thread(void* main_tid) {
+  printf("%s\n", kernels_tid() == *(long*)main_tid ? "a fiber" : "a thread of the kernel");
   fflush(stdout);
   __atomic_store_n(&done, 1, __ATOMIC_RELEASE);
   futex(1 /* FUTEX_WAKE */, 1);
+  return 0;
+}
+static void* posix_thread(void* main_tid) {
+  thread(main_tid);
   return NULL;
 }
 
 int main(void) {
-  long tid = syscall(SYS_gettid);
+  long tid = kernels_tid();
   pthread_t t;
-  if (pthread_create(&t, NULL, thread, &tid) != 0) return 1;
+  if (pthread_create(&t, NULL, posix_thread, &tid) != 0) return 1;
   while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE)) futex(0 /* FUTEX_WAIT */, 0);
   pthread_join(t, NULL);
+  done = 0;
+  thrd_t c;
+  if (thrd_create(&c, thread, &tid) != thrd_success) return 1;
+  while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE)) futex(0 /* FUTEX_WAIT */, 0);
+  thrd_join(c, NULL);
   return 7;
 }
