@@ -3,18 +3,24 @@
 #include <signal.h>
 #include <sys/auxv.h>
 
+#include "tls.hpp"
+
 namespace tendril::core {
 
 namespace {
 
 constexpr std::size_t room = 64 * 1024;  // only what is used becomes memory
 
+// A fiber that stands for a thread has storage of its own, and is the one whose calls that thread's handlers interrupt.
+bool is_thread(const fiber* f) noexcept { return f->storage != &f->home->storage && f->storage->signals.owner == f; }
+
 void on_fault(int, siginfo_t* info, void*) noexcept {
   if (fiber* f = current; f && info->si_code > 0 && f->stk.guards(info->si_addr)) {
-    const char* name = f->name[0] ? f->name : "unnamed";
-    sys::say("fiber ", sys::number(long(f->id)), " (", name, ") overflowed its stack of ",
-             sys::number(long(f->stk.size / 1024)),
-             " KB; set TENDRIL_STACK_SIZE, or fiber_options::stack_size for this fiber");
+    bool thread = is_thread(f);
+    sys::say(thread ? "thread " : "fiber ", sys::number(thread ? *tls::tid(f->storage->pointer) : long(f->id)), " (",
+             f->name[0] ? f->name : "unnamed", ") overflowed its stack of ", sys::number(long(f->stk.size / 1024)),
+             thread ? " KB; ulimit -s, or pthread_attr_setstacksize() for this thread, gives it more"
+                    : " KB; set TENDRIL_STACK_SIZE, or fiber_options::stack_size for this fiber");
   }
   sys::signal_action none;
   sys::sigaction(SIGSEGV, &none, nullptr);

@@ -14,7 +14,8 @@ namespace tendril::posix {
 
 namespace {
 
-constexpr std::size_t longest_name = sizeof(thread::name);  // TASK_COMM_LEN
+constexpr std::size_t longest_name = 16;  // TASK_COMM_LEN
+static_assert(longest_name <= sizeof(fiber::name));
 
 // The fiber that the number stands for, the running one for 0; null: the kernel's, or nobody's.
 thread* fiber_with(pid_t tid) noexcept {
@@ -67,14 +68,14 @@ long get_processors(const thread* t, std::size_t size, cpu_set_t* set) noexcept 
 int set_name(thread* t, const char* name) noexcept {
   std::size_t n = strlen(name);
   if (n >= longest_name) return ERANGE;
-  memcpy(t->name, name, n + 1);
+  memcpy(t->runs->name, name, n + 1);
   t->named = true;
   return 0;
 }
 
 // As the kernel has a thread's: its creator's, until it gets one of its own.
 const char* name_of(const thread* t, char (&room)[longest_name]) noexcept {
-  if (t->named) return t->name;
+  if (t->named) return t->runs->name;
   room[0] = 0;
   sys::call(SYS_prctl, PR_GET_NAME, room, 0, 0, 0);
   return room;

@@ -398,10 +398,6 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   t->explicit_scheduling = a.explicit_scheduling;
   t->policy = a.policy;
   t->priority = a.priority;
-  if (this_thread && this_thread->named) {
-    t->named = true;
-    memcpy(t->name, this_thread->name, sizeof t->name);
-  }
   if (this_thread && this_thread->processors && (t->processors = static_cast<cpu_set_t*>(malloc(sizeof(cpu_set_t))))) {
     *t->processors = *this_thread->processors;
   }
@@ -423,6 +419,10 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   }
   *static_cast<thread**>(f->payload()) = t;
   t->runs = f;
+  if (this_thread && this_thread->named) {
+    t->named = true;
+    memcpy(f->name, this_thread->runs->name, sizeof f->name);
+  }
   f->storage = &t->storage;
   f->stk = t->stack;
   f->left_stack = left_stack;

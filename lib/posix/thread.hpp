@@ -41,8 +41,7 @@ struct thread {
   bool explicit_scheduling = false;
   int policy = SCHED_OTHER;
   int priority = 0;
-  char name[16] = {};
-  bool named = false;
+  bool named = false;  // it has been given a name, which is its fiber's
 
   // The main thread is the kernel's.
   bool is_fiber() const noexcept { return stack.size || allocated; }
