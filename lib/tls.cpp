@@ -411,6 +411,8 @@ void end() noexcept {
   each_key_block(d, [](std::size_t first, key_data* block) {
     if (first) free(block);
   });
+  // An error that nobody asked for is not the next thread's. The second call forgets it.
+  if (dlerror()) dlerror();
 }
 
 }  // namespace tendril::core::tls
