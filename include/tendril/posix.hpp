@@ -21,6 +21,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
 #include <sys/resource.h>
@@ -51,6 +52,8 @@ TENDRIL_API ssize_t pwritev(int fd, const iovec* v, int n, off_t at);
 // RWF_NOWAIT never waits.
 TENDRIL_API ssize_t preadv2(int fd, const iovec* v, int n, off_t at, int flags);
 TENDRIL_API ssize_t pwritev2(int fd, const iovec* v, int n, off_t at, int flags);
+TENDRIL_API int eventfd_read(int fd, eventfd_t* value);  // eventfd(3)
+TENDRIL_API int eventfd_write(int fd, eventfd_t value);
 
 // --- recv(2), send(2) ---
 // SO_RCVTIMEO and SO_SNDTIMEO end a wait with EAGAIN. MSG_DONTWAIT never waits; MSG_WAITALL waits for the full

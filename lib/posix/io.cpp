@@ -4,6 +4,7 @@
 // eventfds, timerfds and cached files, and changes nothing that anybody else could see. What refuses it
 // (terminals, inotify, writes to eventfds, ...) is polled first. Writes to files are simply made.
 #include <limits.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -141,6 +142,18 @@ long write_pieces(int fd, vector_walk& walk, std::size_t piece, Write write) noe
   return long(walk.done());
 }
 
+// An eventfd polls writable while one can be added: more may have to wait for who reads.
+bool adds_more_than_one(int fd, const iovec* v, int n) noexcept {
+  std::uint64_t added = 0;
+  if (v->iov_len < sizeof added || !sys::readable(v->iov_base, sizeof added)) return false;
+  memcpy(&added, v->iov_base, sizeof added);
+  if (n == 1 && added <= 1) return false;
+  char path[32] = "/proc/self/fd/", target[32] = {};
+  sys::number digits(fd);
+  memcpy(path + strlen(path), digits.digits, std::size_t(digits.length));
+  return sys::call(SYS_readlinkat, AT_FDCWD, path, target, sizeof target - 1) > 0 && !strcmp(target, "anon_inode:[eventfd]");
+}
+
 long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
   auto plain = [&](const iovec* part, int parts) noexcept { return write_plain(fd, part, parts, at, flags); };
   if (kind_of(fd) == file_kind::pipe) {
@@ -158,7 +171,8 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
     });
   }
   int w = wait_ready(fd, POLLOUT);
-  return w < 0 ? w : plain(v, n);
+  if (w < 0) return w;
+  return adds_more_than_one(fd, v, n) ? offload_interruptible([&] { return plain(v, n); }) : plain(v, n);
 }
 
 // All writes end here. A blocking write returns when everything is written, or with what went through before
@@ -263,5 +277,8 @@ ssize_t pwritev2(int fd, const iovec* v, int n, off_t at, int flags) {
   if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags)) return real.pwritev2(fd, v, n, at, flags);
   return result(write_any(fd, v, n, at, flags));
 }
+
+int eventfd_read(int fd, eventfd_t* value) { return posix::read(fd, value, sizeof *value) == sizeof *value ? 0 : -1; }
+int eventfd_write(int fd, eventfd_t value) { return posix::write(fd, &value, sizeof value) == sizeof value ? 0 : -1; }
 
 }  // namespace tendril::posix
