@@ -77,10 +77,17 @@ bool hub::runs_its_own(const thread_storage& t) const noexcept {
 void hub::add_pending(thread_storage& t, pending_signal* p) noexcept {
   signal_state& s = t.signals;
   std::uint64_t bit = signal_bit(p->signal);
-  if (s.gone || (p->signal < first_real_time && (s.pending & bit))) return drop_pending(p);
+  bool timers = p->info.si_code == SI_TIMER;
+  if (s.gone || (!timers && p->signal < first_real_time && (s.pending & bit))) return drop_pending(p);
   p->next = nullptr;
   pending_signal** end = &s.first;
-  while (*end) end = &(*end)->next;
+  for (; *end; end = &(*end)->next) {
+    siginfo_t& waits = (*end)->info;
+    if (!timers || waits.si_code != SI_TIMER || waits.si_timerid != p->info.si_timerid) continue;
+    // A timer's signal waits but once.
+    waits.si_overrun += p->info.si_overrun + 1;
+    return drop_pending(p);
+  }
   *end = p;
   s.pending = s.pending | bit;
   bool lets_through = !several_threads || !(s.mask & bit);
@@ -304,11 +311,14 @@ void hub::step_aside_for(fiber* f) noexcept {
   fiber* self = current;
   if (aside_ || f->state != fiber_status::ready || self->pending) return;  // it runs in its turn
   handlers_wait quiet(*this);
+  unsigned turns = turns_;
   aside_ = self;
   ready.promote(f);
   // Behind f, before all others: they must not find what we have been interrupted in.
   stand_behind(f);
-  if (aside_ == self) aside_ = nullptr;
+  // Back at once, it still has the kernel thread to itself, which who watches that is to see.
+  if (aside_ != self) std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);
+  else aside_ = nullptr;
 }
 
 // The handler has run: whoever stepped aside goes on.

@@ -55,7 +55,8 @@ bool take_away(void* where) noexcept {
   return gave_way;
 }
 
-void on_tick(int, siginfo_t*, void* where) noexcept {
+void on_tick(int, siginfo_t* info, void* where) noexcept {
+  if (thread_timer_expired(*info)) return;
   if (!take_away(where)) sent.store(false, std::memory_order_relaxed);
 }
 
@@ -94,6 +95,8 @@ void* watcher(void* p) {
 }
 
 }  // namespace
+
+int tick_signal() noexcept { return tick.choose(); }
 
 std::uint64_t tick_bit() noexcept {
   int s = tick.number();

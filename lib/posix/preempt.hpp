@@ -15,7 +15,10 @@ namespace tendril::posix {
 // again.
 void watch(hub& h) noexcept;
 
-// The signal that does it, as a bit of a mask; 0: none yet. Like those of the C library for its own use, it is never
+// The signal that does it; 0: the program has handlers for all that could. It also tells of threads' timers (see
+// thread_signal.cpp).
+int tick_signal() noexcept;
+// As a bit of a mask; 0: none yet. Like those of the C library for its own use, it is never
 // blocked for a program that blocks all signals.
 std::uint64_t tick_bit() noexcept;
 

@@ -82,7 +82,6 @@ bool is_for_running(hub& h, int signal, const siginfo_t* info) noexcept {
 // Where the handler of a signal that has come is to run: null: here. `running` blocks what it blocked before.
 core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signal, const siginfo_t* info) noexcept {
   if (!h.several_threads || is_for_running(h, signal, info)) return nullptr;
-  if (core::thread_storage* directed = wants_timer(*info)) return directed == running ? nullptr : directed;
   core::thread_storage* main = h.first->storage;
   core::signal_state& s = main->signals;
   if (main == running || s.gone || (s.mask & core::signal_bit(signal)) || !h.runs_its_own(*main)) return nullptr;
@@ -144,8 +143,7 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &during, 0, 8);
   } else if (!is_fault(signal, info)) {
     if (h.inside) {
-      core::thread_storage* target = nullptr;
-      if (h.several_threads) target = is_for_running(h, signal, info) ? t : wants_timer(*info);
+      core::thread_storage* target = h.several_threads && is_for_running(h, signal, info) ? t : nullptr;
       if (put_off(h, signal, info, target)) return void(errno = saved);
     } else if (core::thread_storage* other = elsewhere(h, t, signal, info)) {
       bool later = put_off(h, signal, info, other);

@@ -183,6 +183,7 @@ __attribute__((noinline)) bool run_to_end(thread* t, F run) noexcept {
   int ignored;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
   core::tls::abandon_robust();
+  timers_lose_thread(*core::current->storage);
   return true;
 }
 
@@ -338,6 +339,7 @@ void after_fork() noexcept {
   if (!h) return;
   living = 1;
   core::tls::other_tids();
+  timers_are_not_inherited();
   new (&idle) idle_threads;
 }
 

@@ -81,8 +81,11 @@ thread* thread_of(int tid) noexcept;
 // Sends it a signal as the kernel would. 0, -EAGAIN.
 int send_signal(thread& t, int signal, const siginfo_t& info) noexcept;
 
-// The thread that asked for a timer by SIGEV_THREAD_ID, when its signal has come; null: it is not one of those.
-core::thread_storage* wants_timer(const siginfo_t& info) noexcept;
+// The runtime's own signal has come: sends what the program asked for if that was for a thread's timer (SIGEV_THREAD_ID).
+bool thread_timer_expired(const siginfo_t& tick) noexcept;
+// The thread has ended; the process is a forked child, whose timers are its parent's.
+void timers_lose_thread(const core::thread_storage& s) noexcept;
+void timers_are_not_inherited() noexcept;
 
 // The program sets an alternate signal stack.
 void program_sets_stacks() noexcept;

@@ -205,52 +205,103 @@ int sigaltstack(const stack_t* stack, stack_t* old) {
   return 0;
 }
 
-// --- timers for one thread: the kernel's thread gets their signals ---
+// --- timers for one thread ---
+//
+// The kernel knows one thread where there are many, which block different signals. So it sends the tick's signal, which
+// none of them blocks, and what the program asked for is posted to its thread from here.
 
 namespace {
 
-struct timer_owner {
-  std::atomic<std::uintptr_t> timer{0};  // its number, plus one
-  std::atomic<core::thread_storage*> thread{nullptr};
+struct thread_timer {
+  std::atomic<bool> used{false};
+  std::atomic<core::thread_storage*> thread{nullptr};  // null: it has ended
+  timer_t timer{};
+  int signal = 0;
+  sigval value{};
 };
-constinit timer_owner timer_owners[256];
+constinit thread_timer thread_timers[256];
+constinit std::atomic<int> thread_timers_used{0};
 
-timer_owner* owner_of(std::uintptr_t timer) noexcept {
-  for (timer_owner& o : timer_owners) {
-    if (o.timer.load(std::memory_order_acquire) == timer) return &o;
+template <class F>
+void each_thread_timer(F f) noexcept {
+  if (!thread_timers_used.load(std::memory_order_acquire)) return;
+  for (thread_timer& t : thread_timers) {
+    if (t.used.load(std::memory_order_acquire)) f(t);
+  }
+}
+
+void drop(thread_timer& t) noexcept {
+  t.thread = nullptr;
+  t.used.store(false, std::memory_order_release);
+  thread_timers_used.fetch_sub(1, std::memory_order_release);
+}
+
+thread_timer* take_thread_timer() noexcept {
+  for (thread_timer& t : thread_timers) {
+    if (t.used.exchange(true, std::memory_order_acquire)) continue;
+    thread_timers_used.fetch_add(1, std::memory_order_release);
+    return &t;
   }
   return nullptr;
 }
-// The C library hands out the kernel's number of a timer that makes no thread.
-std::uintptr_t key(timer_t t) noexcept { return reinterpret_cast<std::uintptr_t>(t) + 1; }
 
 }  // namespace
 
-core::thread_storage* wants_timer(const siginfo_t& info) noexcept {
-  if (info.si_code != SI_TIMER) return nullptr;
-  timer_owner* o = owner_of(std::uintptr_t(unsigned(info.si_timerid)) + 1);
-  return o ? o->thread.load(std::memory_order_relaxed) : nullptr;
+bool thread_timer_expired(const siginfo_t& tick) noexcept {
+  if (tick.si_code != SI_TIMER) return false;
+  auto* timer = static_cast<thread_timer*>(tick.si_value.sival_ptr);
+  core::thread_storage* target = timer->thread.load(std::memory_order_acquire);
+  if (!target || !core::current || !in_hubs_process()) return true;
+  int saved = errno;
+  siginfo_t info = tick;
+  info.si_signo = timer->signal;
+  info.si_value = timer->value;
+  hub& h = my_hub();
+  h.put_off(timer->signal, info, target);
+  if (!h.inside) {
+    h.run_handlers_due();
+    if (target->signals.due && target != core::current->storage) h.step_aside_for(target->signals.owner);
+  }
+  errno = saved;
+  return true;
 }
 
 int timer_create(clockid_t clock, sigevent* event, timer_t* timer) {
   thread* t = event && event->sigev_notify == SIGEV_THREAD_ID && ours() ? thread_of(event->_sigev_un._tid) : nullptr;
-  if (!t) return real.timer_create(clock, event, timer);
-  hub& h = *hub::of(t->runs);
+  if (!t || event->sigev_signo <= 0 || event->sigev_signo > most_signals) return real.timer_create(clock, event, timer);
+  int ticks = tick_signal();
+  thread_timer* mine = ticks ? take_thread_timer() : nullptr;
+  if (!mine) return result<int>(-EAGAIN);
+  mine->signal = event->sigev_signo;
+  mine->value = event->sigev_value;
+  mine->thread = t->runs->storage;
   sigevent kernels = *event;
-  kernels._sigev_un._tid = h.tid;
+  kernels._sigev_un._tid = hub::of(t->runs)->tid;
+  kernels.sigev_signo = ticks;
+  kernels.sigev_value.sival_ptr = mine;
   int r = real.timer_create(clock, &kernels, timer);
-  if (r < 0 || t->runs == h.first) return r;
-  if (timer_owner* o = owner_of(0)) {
-    o->thread = t->runs->storage;
-    o->timer.store(key(*timer), std::memory_order_release);
-  }
+  if (r < 0) drop(*mine);
+  else mine->timer = *timer;
   return r;
 }
 
 int timer_delete(timer_t timer) {
   int r = real.timer_delete(timer);
-  if (timer_owner* o = r == 0 ? owner_of(key(timer)) : nullptr) o->timer.store(0, std::memory_order_release);
+  if (r < 0) return r;
+  each_thread_timer([&](thread_timer& t) {
+    if (t.timer == timer) drop(t);
+  });
   return r;
+}
+
+void timers_lose_thread(const core::thread_storage& s) noexcept {
+  each_thread_timer([&](thread_timer& t) {
+    if (t.thread.load(std::memory_order_relaxed) == &s) t.thread = nullptr;
+  });
+}
+
+void timers_are_not_inherited() noexcept {
+  each_thread_timer([](thread_timer& t) { drop(t); });
 }
 
 // --- what is left of older interfaces ---
