@@ -14,6 +14,8 @@ class page_array {
     if (data_) sys::unmap(data_, capacity_ * sizeof(T));
   }
   T& operator[](std::size_t i) noexcept { return data_[i]; }
+  T* data() noexcept { return data_; }
+  const T* data() const noexcept { return data_; }
   std::size_t capacity() const noexcept { return capacity_; }
   // Makes room for at least n elements; false when there is no memory. New elements are zero bytes.
   bool reserve(std::size_t n) noexcept {

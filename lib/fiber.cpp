@@ -37,6 +37,11 @@ bool at_home(const fiber_home* home) noexcept {
   return current && current->home == home && current->state == fiber_status::running;
 }
 
+void set_orphan(fiber* f, bool orphan) noexcept {
+  f->orphan = orphan;
+  tell_unusual(*f);
+}
+
 void destroy(fiber* f) noexcept {
   // A loop, for a long chain of dead parents must not overflow the stack.
   for (;;) {
@@ -86,7 +91,7 @@ void unwind(fiber* f) noexcept {
   fiber* self = current;
   fiber* parent = f->parent;
   auto* successor = f->successor;
-  f->orphan = false;
+  set_orphan(f, false);
   f->parent = self;
   f->successor = living_ancestor;
   fiber_ref(self);
@@ -106,7 +111,7 @@ void unwind(fiber* f) noexcept {
   // One that caught fiber_exit and switched away stays suspended: it lives on, and perhaps nobody can reach it.
   if (f->refs.fetch_sub(1, std::memory_order_acq_rel) != 1 || f->started) return;
   if (f->state == fiber_status::finished) destroy(f);
-  else f->orphan = f->state != fiber_status::switched;
+  else set_orphan(f, f->state != fiber_status::switched);
 }
 
 // The last reference is gone, at home.
@@ -121,7 +126,7 @@ void release(fiber* f) noexcept {
     case fiber_status::switched:
       return unwind(f);
     default:
-      f->orphan = true;
+      set_orphan(f, true);
   }
 }
 
@@ -166,7 +171,7 @@ void tell_tracer(fiber* from, fiber* self) noexcept {
   self->letter = letter;
   home->leftover = leftover;
   if (from->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && !from->started) {
-    from->orphan = true;
+    set_orphan(from, true);
     left_behind(from);
   }
   if (!failure) return;
@@ -224,7 +229,7 @@ void unwind_held(fiber* f) noexcept {
   fiber_ref(f);
   unwind(f);
   bool ended = f->state == fiber_status::finished;
-  f->orphan = !ended;
+  set_orphan(f, !ended);
   if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && ended && !f->started) destroy(f);
 }
 
@@ -238,7 +243,7 @@ void close_home(fiber_home* home) noexcept {
 
 fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
   jump = jump_last;
-  unusual = sanitized;
+  unusual = main.unusual = sanitized;
   main.home = this;
   main.exceptions = &no_exceptions;
   thread_pointer_by_instruction.store(arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2)), std::memory_order_relaxed);
@@ -262,6 +267,7 @@ bool prepare(fiber* f) noexcept {
   f->sp = make_context(f->ctx, f->stk.bottom(), f->on_stack ? static_cast<void*>(f) : f->stk.top, entry);
   home->fibers.push_back(*f);
   home->unfinished++;
+  tell_unusual(*f);
   return true;
 }
 
@@ -416,7 +422,7 @@ arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept {
     to = fiber_living(to);
     if (to == self) {
       self->letter = m;
-      return no_switch(0, self);
+      return {nullptr, self};
     }
     if (to->state == fiber_status::parked || to->state == fiber_status::ready) {
       return no_switch(std::uintptr_t(refusal::in_hub));
@@ -477,6 +483,7 @@ void set_tracer(tracer t, void* context, void (*drop)(void*) noexcept) noexcept 
   auto* drop_old = home->drop_trace_context;
   home->trace = t;
   home->unusual = sanitized || t;
+  for (fiber* f = home->fibers.front(); f; f = home->fibers.after(*f)) tell_unusual(*f);
   home->trace_context = context;
   home->drop_trace_context = drop;
   if (old) drop_old(old);

@@ -177,13 +177,13 @@ inline constexpr bool sanitized = false;
 }
 inline constexpr bool sanitized = true;
 #endif
-// Whether `self` may leave by a plain arrival's way: see core::switches_plainly.
+// Whether `self` may wait and leave by a plain arrival's way: see core::switches_plainly.
 [[gnu::always_inline]] inline bool leaves_plainly(const fiber* self, const fiber_home* home) noexcept {
-  return home->inside == 0 && home->unusual == 0 && !self->orphan && self->exceptions->none();
+  return !self->unusual && home->inside == 0 && self->exceptions->none();
 }
 // What a function that would have switched says instead.
-[[gnu::noinline, gnu::cold]] inline arrival no_switch(std::uintptr_t why, fiber* self = nullptr) noexcept {
-  return {reinterpret_cast<void*>(why), self};
+[[gnu::noinline, gnu::cold]] inline arrival no_switch(std::uintptr_t why) noexcept {
+  return {reinterpret_cast<void*>(why), reinterpret_cast<void*>(look_back_bit)};
 }
 // Unwinds a fiber suspended in an explicit switch although somebody still holds it; one that does not end is
 // marked an orphan, so that it is not tried twice.

@@ -91,19 +91,12 @@ void set_reaper(reaper r) noexcept {
 
 void hub::wake(fiber* f, core::wake why) noexcept {
   if (f->state != fiber_status::parked) return;
-  hub& h = *of(f);
-  h.remote_waits -= f->waiting->remote;
-  h.shared_waits -= f->waiting->shared;
   bool in_a_call = f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
-  f->waiting = nullptr;
-  f->woken = why;
-  f->state = fiber_status::ready;
-  h.ready.push(f, in_a_call);
+  make_ready(f, why, in_a_call);
 }
 
-// Ends with a fiber that can run.
-void hub::look_around(unsigned turns) noexcept {
-  if ((turns & 31) == 0) look_if_due();
+void hub::look_around() noexcept {
+  if ((turns_ & 31) == 0) look_if_due();
   if (!mail.empty()) [[unlikely]] mail.drain([](fiber* f) { wake(f, wake::unparked); });
   while (ready.empty()) look(true);
 }
@@ -195,8 +188,8 @@ static bool alone() noexcept {
 
 // Whether nothing at all can make a fiber of this hub runnable any more.
 bool hub::hopeless() const noexcept {
-  return timers.empty() && !io.has_waiters() && remote_waits == 0 && mail.empty() &&
-         !arrived_.load(std::memory_order_relaxed) && (shared_waits == 0 || alone());
+  return timers.empty() && !io.has_waiters() && waits.remote == 0 && mail.empty() &&
+         !arrived_.load(std::memory_order_relaxed) && (waits.shared == 0 || alone());
 }
 
 // Nobody can run, and nothing that this hub knows of can change that.
@@ -224,8 +217,7 @@ void hub::after_fork() noexcept {
   timers.clear();
   ready.clear();
   mail.clear();
-  remote_waits = 0;
-  shared_waits = 0;
+  waits = {};
   inside = 0;
   after_fork_signals();
   for (fiber* f = fibers.front(); f;) {

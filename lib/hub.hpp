@@ -18,11 +18,26 @@
 
 namespace tendril::core {
 
+// Parked fibers that are woken from outside their hub, perhaps.
+struct outside_waits {
+  std::uint32_t remote = 0;  // that something outside this hub may wake
+  std::uint32_t shared = 0;  // that other kernel threads may wake, if there are any
+  // Both at once.
+  void add(const wait_info& what) noexcept { put(get() + of(what)); }
+  void remove(const wait_info& what) noexcept { put(get() - of(what)); }
+
+ private:
+  static std::uint64_t of(const wait_info& what) noexcept { return std::uint64_t(what.shared) << 32 | what.remote; }
+  std::uint64_t get() const noexcept { return std::uint64_t(shared) << 32 | remote; }
+  void put(std::uint64_t both) noexcept { remote = std::uint32_t(both), shared = std::uint32_t(both >> 32); }
+};
+
 struct hub : fiber_home {
   ready_queue ready;
+  inbox mail;
+  outside_waits waits;
   timer_heap timers;
   poller io;
-  inbox mail;
 
   // The hub of the calling kernel thread, made on first use.
   static hub& here() noexcept { return *static_cast<hub*>(ensure_current()->home); }
@@ -30,17 +45,31 @@ struct hub : fiber_home {
 
   // Makes a parked fiber of this thread's hub runnable; does nothing if it is not parked.
   static void wake(fiber* f, core::wake why) noexcept;
-  // The next fiber to run; polls until there is one.
-  [[gnu::always_inline]] fiber* next() noexcept {
-    breath_ = full_breath;
+  // The same where it is known to be parked. `in_a_call`: it is to make a system call next, and stands deep below its own.
+  [[gnu::always_inline]] static void make_ready(fiber* f, core::wake why, bool in_a_call) noexcept {
+    hub& h = *of(f);
+    h.waits.remove(*f->waiting);
+    f->woken = why;
+    f->state = fiber_status::ready;
+    h.ready.push(f, in_a_call);
+  }
+  // Begins a turn. Whether there is more to do than to take the next fiber.
+  [[gnu::always_inline]] bool is_to_look_around() noexcept {
     unsigned turns = turns_ + 1;
     std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);  // watched by another thread
-    if ((turns & 31) == 0 || !mail.empty() || ready.empty()) [[unlikely]] look_around(turns);
+    return (turns & 31) == 0 || !mail.empty() || ready.empty();
+  }
+  // Ends with a fiber that can run.
+  void look_around() noexcept;
+  // The next fiber to run; polls until there is one.
+  fiber* next() noexcept {
+    if (is_to_look_around()) [[unlikely]] look_around();
     return ready.pop();
   }
   // Called by cooperative calls that did not need to wait: a fiber whose descriptor is never empty has to let
   // others run now and then.
   void breathe() noexcept {
+    if (breath_turn_ != turns_) breath_turn_ = turns_, breath_ = full_breath;
     if (--breath_ == 0) [[unlikely]] out_of_breath();
   }
   // Between the two the running fiber is inside the runtime: handlers wait. See handlers_wait.
@@ -116,8 +145,6 @@ struct hub : fiber_home {
   static bool any() noexcept { return registry.load(std::memory_order_relaxed) != nullptr; }
 
   std::uint64_t handlers_begun = 0;
-  std::size_t remote_waits = 0;  // parked fibers that something outside this hub may wake
-  std::size_t shared_waits = 0;  // parked fibers that other kernel threads may wake, if there are any
 
   // The children that borrow the memory now, as far as we saw them begin (shim/vfork.cpp); a clone() that shares memory
   // counts for ever.
@@ -140,13 +167,13 @@ struct hub : fiber_home {
   void come_back() noexcept;
   void stand_behind(fiber* f) noexcept;
   void after_fork_signals() noexcept;
-  void look_around(unsigned turns) noexcept;
   void deadlock() noexcept;
   bool hopeless() const noexcept;
 
   static constexpr unsigned full_breath = 64;
-  unsigned breath_ = full_breath;
   unsigned turns_ = 0;
+  unsigned breath_ = full_breath;
+  unsigned breath_turn_ = 0;  // the turn in which it is counted
   std::uint64_t looked_ = 0;  // arch::ticks() at the last look
   std::atomic<pending_signal*> arrived_{nullptr};  // last first
   fiber* aside_ = nullptr;     // has stepped aside for a handler

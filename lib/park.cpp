@@ -45,16 +45,27 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   if (h.handlers_due()) [[unlikely]] h.run_handlers_due();
 }
 
-// The end of a first half: as switch_away.
-[[gnu::always_inline]] inline arrival leave(hub& h, fiber* self) noexcept {
-  fiber* to = h.next();
-  if (to == self) [[unlikely]] {
-    self->state = fiber_status::running;
-    if (self->storage->signals.due) h.look_for_handlers();
-    return no_switch(0, self);
-  }
-  if (to->storage->signals.due) [[unlikely]] h.look_for_handlers();
+// The end of a first half: as switch_away. All that is rare is left to functions that are called last, so that the usual
+// way needs no frame.
+[[gnu::noinline]] arrival enter_last(hub& h, fiber* self, fiber* to) noexcept {
+  if (to->storage->signals.due) h.look_for_handlers();
   enter(self, to);
+  return jump_last(to->sp, self);
+}
+[[gnu::noinline]] arrival look_around_and_leave(hub& h, fiber* self) noexcept {
+  h.look_around();
+  fiber* to = h.ready.pop();
+  if (to != self) return enter_last(h, self, to);
+  self->state = fiber_status::running;
+  if (self->storage->signals.due) h.look_for_handlers();
+  return {nullptr, self};
+}
+[[gnu::always_inline]] inline arrival leave(hub& h, fiber* self) noexcept {
+  if (h.is_to_look_around()) [[unlikely]] return look_around_and_leave(h, self);
+  fiber* to = h.ready.pop();
+  if (to->storage != self->storage || to->storage->signals.due) [[unlikely]] return enter_last(h, self, to);
+  to->state = fiber_status::running;
+  current = to;
   return jump_last(to->sp, self);
 }
 
@@ -83,54 +94,51 @@ wake park(std::int64_t when, const wait_info& what) noexcept {
     if (!h.timers.start(t)) sys::die("no memory for a timer");
   }
   self->waiting = &what;
-  self->woken = wake::unparked;
   self->state = fiber_status::parked;
-  h.remote_waits += what.remote;
-  h.shared_waits += what.shared;
+  h.waits.add(what);
   switch_away(h, self);
   h.timers.cancel(t);
   return limited && self->woken == wake::timeout ? wake::interrupted : self->woken;
 }
 
-arrival park_until_unparked(const wait_info& what) noexcept {
-  fiber* self = ensure_current();
+[[gnu::noinline]] static arrival park_without_halves(const wait_info& what) noexcept {
+  return no_switch(std::uintptr_t(park(INT64_MAX, what)));
+}
+
+arrival park_until_unparked(const wait_info& what, fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (self->pending || self->extra.forbidden || self->extra.limit != INT64_MAX || !leaves_plainly(self, &h)) [[unlikely]] {
-    return no_switch(std::uintptr_t(park(INT64_MAX, what)));
-  }
+  if (!leaves_plainly(self, &h)) [[unlikely]] return park_without_halves(what);
   h.inside = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->waiting = &what;
-  self->woken = wake::unparked;
   self->state = fiber_status::parked;
-  h.remote_waits += what.remote;
-  h.shared_waits += what.shared;
+  h.waits.add(what);
   return leave(h, self);
 }
 
 wake parked_slowly(void* context, void* from) noexcept {
-  if (!from) return wake(reinterpret_cast<std::uintptr_t>(context));
+  if (!is_switch(from)) return wake(reinterpret_cast<std::uintptr_t>(context));
   fiber* self = current;
   come_back(context, from, *hub::of(self), self);
   return self->woken;
 }
 
-arrival give_way() noexcept {
-  fiber* self = ensure_current();
+[[gnu::noinline]] static arrival yield_without_halves() noexcept { return no_switch(std::uintptr_t(yield())); }
+
+arrival give_way(fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (self->pending || self->extra.forbidden || self->extra.limit != INT64_MAX || !leaves_plainly(self, &h)) [[unlikely]] {
-    return no_switch(std::uintptr_t(yield()));
-  }
+  if (!leaves_plainly(self, &h) || h.ready.empty()) [[unlikely]] return yield_without_halves();
   h.inside = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->state = fiber_status::ready;
-  self->woken = wake::unparked;
   h.ready.push(self);
   return leave(h, self);
 }
 
+wake gave_way_unusually() noexcept { return is_due(current) ? wake::interrupted : wake::unparked; }
+
 wake gave_way_slowly(void* context, void* from) noexcept {
-  if (!from) return wake(reinterpret_cast<std::uintptr_t>(context));
+  if (!is_switch(from)) return wake(reinterpret_cast<std::uintptr_t>(context));
   fiber* self = current;
   come_back(context, from, *hub::of(self), self);
   return is_due(self) ? wake::interrupted : wake::unparked;
@@ -142,7 +150,6 @@ wake yield() noexcept {
   if (is_due(self) || self->extra.forbidden) return wake::interrupted;
   handlers_wait quiet(h);
   self->state = fiber_status::ready;
-  self->woken = wake::unparked;
   h.ready.push(self);
   switch_away(h, self);
   return is_due(self) ? wake::interrupted : wake::unparked;
@@ -151,18 +158,21 @@ wake yield() noexcept {
 void hub::stand_behind(fiber* f) noexcept {
   fiber* self = current;
   self->state = fiber_status::ready;
-  self->woken = wake::unparked;
   ready.push(self);
   ready.promote(self);
   ready.promote(f);
   switch_away(*this, self);
 }
 
-void unpark(fiber* f) noexcept {
-  if (current && current->home == f->home) return hub::wake(f, wake::unparked);
+[[gnu::noinline]] static void unpark_elsewhere(fiber* f) noexcept {
   hub* h = hub::of(f);
   h->mail.push(f);
   h->ring();
+}
+
+void unpark(fiber* f) noexcept {
+  if (!current || current->home != f->home) [[unlikely]] return unpark_elsewhere(f);
+  if (f->state == fiber_status::parked) hub::make_ready(f, wake::unparked, false);
 }
 
 bool start(fiber* task) noexcept {
@@ -179,6 +189,7 @@ bool start(fiber* task) noexcept {
 void* interrupt(fiber* f, void* error) noexcept {
   void* old = f->pending;
   f->pending = error;
+  tell_unusual(*f);
   if (f->state == fiber_status::parked && may_interrupt(f, *f->waiting)) hub::wake(f, wake::interrupted);
   return old;
 }
@@ -202,7 +213,7 @@ std::size_t wait_report(char* out, std::size_t n, const wait_info* mine) noexcep
     put(sys::number(long(f->id)));
     if (f->name[0]) put(" '"), put(f->name), put("'");
     put(" ");
-    const wait_info* waiting = f == current ? mine : f->waiting;
+    const wait_info* waiting = f == current ? mine : f->state == fiber_status::parked ? f->waiting : nullptr;
     if (f->state == fiber_status::switched) {
       put("has switched to another fiber");
     } else if (!waiting) {

@@ -14,51 +14,56 @@ class ready_queue {
  public:
   // Room for n fibers; made when fibers are made, so that push cannot fail.
   bool reserve(std::size_t n) noexcept {
-    if (n <= ring_.capacity()) return true;
-    std::size_t old = ring_.capacity();
-    if (!ring_.reserve(n)) return false;
+    if (n <= room()) return true;
+    std::size_t first = std::size_t(first_ - begin()), last = std::size_t(last_ - begin());
+    std::size_t old = ring_.capacity() ? std::size_t(end_ - begin()) : 0;
+    if (!ring_.reserve(n + 1 + ahead)) return false;
     // What had wrapped around the old end goes behind the rest.
-    std::size_t start = old ? head_ & (old - 1) : 0;
-    if (start + count_ > old) {
-      for (std::size_t i = 0; i < start + count_ - old; i++) ring_[old + i] = ring_[i];
+    if (last < first) {
+      for (std::size_t i = 0; i < last; i++) ring_[old + i] = ring_[i];
+      last += old;
     }
-    head_ = start;
+    first_ = begin() + first;
+    last_ = begin() + last;
+    end_ = begin() + ring_.capacity() - ahead;
     return true;
   }
-  std::size_t room() const noexcept { return ring_.capacity(); }
-  bool empty() const noexcept { return count_ == 0; }
-  std::size_t size() const noexcept { return count_; }
+  // One place stays free: a full ring would look like an empty one.
+  std::size_t room() const noexcept { return ring_.capacity() ? std::size_t(end_ - begin()) - 1 : 0; }
+  bool empty() const noexcept { return first_ == last_; }
   void push(fiber* f, bool deep = false) noexcept {
-    ring_[(head_ + count_) & mask()] = {f, reinterpret_cast<std::uintptr_t>(f->sp) | deep};
-    count_++;
+    *last_ = {f, reinterpret_cast<std::uintptr_t>(f->sp) | deep};
+    last_ = after(last_);
   }
   fiber* pop() noexcept {
-    fiber* f = ring_[head_ & mask()].who;
-    if (count_ > ahead) {
-      const entry& later = ring_[(head_ + ahead) & mask()];
-      const char* sp = reinterpret_cast<const char*>(later.sp);
-      __builtin_prefetch(sp);
-      __builtin_prefetch(later.who);
-      if (later.sp & 1) {
-        for (int line = 1; line < 8; line++) __builtin_prefetch(sp + line * 64);
-        const char* who = reinterpret_cast<const char*>(later.who);
-        for (int line = 1; line < 3; line++) __builtin_prefetch(who + line * 64);
-      }
+    fiber* f = first_->who;
+    // Beyond the last it is one that ran before, or none: looking ahead does no harm.
+    const entry& later = first_[ahead];
+    const char* sp = reinterpret_cast<const char*>(later.sp);
+    __builtin_prefetch(sp);
+    __builtin_prefetch(later.who);
+    if (later.sp & 1) {
+      for (int line = 1; line < 8; line++) __builtin_prefetch(sp + line * 64);
+      const char* who = reinterpret_cast<const char*>(later.who);
+      for (int line = 1; line < 3; line++) __builtin_prefetch(who + line * 64);
     }
-    head_++;
-    count_--;
+    first_ = after(first_);
     return f;
   }
   // One of those in the queue comes first.
   void promote(fiber* f) noexcept {
-    std::size_t i = 0;
-    while (i < count_ && ring_[(head_ + i) & mask()].who != f) i++;
-    if (i == count_) return;
-    entry e = ring_[(head_ + i) & mask()];
-    for (; i > 0; i--) ring_[(head_ + i) & mask()] = ring_[(head_ + i - 1) & mask()];
-    ring_[head_ & mask()] = e;
+    entry* at = first_;
+    while (at != last_ && at->who != f) at = after(at);
+    if (at == last_) return;
+    for (entry moved = *first_, *to = first_; to != at;) {
+      to = after(to);
+      entry next = *to;
+      *to = moved;
+      moved = next;
+      if (to == at) *first_ = next;
+    }
   }
-  void clear() noexcept { count_ = 0; }
+  void clear() noexcept { first_ = last_; }
 
  private:
   static constexpr std::size_t ahead = 8;
@@ -66,11 +71,13 @@ class ready_queue {
     fiber* who;
     std::uintptr_t sp;  // the lowest bit: it stands deep
   };
-  std::size_t mask() const noexcept { return ring_.capacity() - 1; }
+  entry* begin() const noexcept { return const_cast<page_array<entry>&>(ring_).data(); }
+  entry* after(entry* e) const noexcept { return e + 1 == end_ ? begin() : e + 1; }
 
+  entry* first_ = nullptr;
+  entry* last_ = nullptr;
+  entry* end_ = nullptr;     // behind it some places stay empty, so that the first can always look ahead
   page_array<entry> ring_;
-  std::size_t head_ = 0;
-  std::size_t count_ = 0;
 };
 
 }  // namespace tendril::core

@@ -93,7 +93,7 @@ class barrier {
       if (place > 0) waiters_.push(w);
     }
     if (place == 0) return complete(generation);
-    auto what = detail::waits_for(core::wait_kind::event);
+    static constexpr auto what = detail::waits_for(core::wait_kind::event);
     // Whoever gives up breaks it, unless the last one has arrived just then.
     struct given_up {
       barrier& b;

@@ -203,7 +203,7 @@ class channel {
       p.who = core::fiber_current();
       senders_.push(p);
     }
-    auto what = detail::waits_for(core::wait_kind::queue);
+    static constexpr auto what = detail::waits_for(core::wait_kind::queue);
     bool sent = detail::suspend(exclusion_, senders_, p, t, what, [] {});
     if (p.closed) throw channel_closed();
     return sent;
@@ -218,7 +218,7 @@ class channel {
       p.who = core::fiber_current();
       receivers_.push(p);
     }
-    auto what = detail::waits_for(core::wait_kind::queue);
+    static constexpr auto what = detail::waits_for(core::wait_kind::queue);
     bool got = detail::suspend(exclusion_, receivers_, p, t, what, [&] {
       if (value) put_back(*value);
     });
@@ -397,9 +397,9 @@ std::size_t select_any(const std::array<select_case*, N>& cases) {
     }
     ~delist_all() { (*this)(); }
   } delist{cases};
-  auto what = waits_for(core::wait_kind::queue);
+  static constexpr auto what = waits_for(core::wait_kind::queue);
   for (;;) {
-    core::wake why = park_raw(deadline, what);
+    core::wake why = park_raw(s.who, deadline, what);
     if (why == core::wake::unparked && !s.claimed.load(std::memory_order_acquire)) continue;
     bool mine = s.claim();  // else somebody has decided
     delist();               // and has finished with us by now

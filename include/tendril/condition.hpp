@@ -92,7 +92,7 @@ class condition {
         lock.lock();
       }
     } guard{lock};
-    auto what = detail::waits_for(core::wait_kind::event);
+    static constexpr auto what = detail::waits_for(core::wait_kind::event);
     return detail::suspend(exclusion_, waiters_, w, t, what, [this] { notify_one(); });
   }
 

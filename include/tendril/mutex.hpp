@@ -64,7 +64,7 @@ class mutex {
       if (owner() == w.who) throw error("mutex: locked again by the fiber that has it");
       waiters_.push(w);
     }
-    auto what = detail::waits_for(core::wait_kind::lock);
+    static constexpr auto what = detail::waits_for(core::wait_kind::lock);
     return detail::suspend(exclusion_, waiters_, w, t, what, [this] { unlock(); });
   }
 

@@ -247,7 +247,7 @@ class basic_queue {
       w.who = core::fiber_current();
       putters_.push(w);
     }
-    auto what = detail::waits_for(core::wait_kind::queue);
+    static constexpr auto what = detail::waits_for(core::wait_kind::queue);
     bool taken = detail::suspend(exclusion_, putters_, w, t, what, [] {});
     if (w.refused) throw queue_shutdown();
     return taken;
@@ -282,7 +282,7 @@ class basic_queue {
       w.who = core::fiber_current();
       getters_.push(w);
     }
-    auto what = detail::waits_for(core::wait_kind::queue);
+    static constexpr auto what = detail::waits_for(core::wait_kind::queue);
     detail::suspend(exclusion_, getters_, w, t, what, [&] {
       if (!w.peeks && w.item) put_back(*w.item);
     });
@@ -354,7 +354,7 @@ class joinable_queue : public basic_queue<T, detail::fifo_order<T>> {
       w.who = core::fiber_current();
       this->joiners_.push(w);
     }
-    auto what = detail::waits_for(core::wait_kind::queue);
+    static constexpr auto what = detail::waits_for(core::wait_kind::queue);
     return detail::suspend(this->exclusion_, this->joiners_, w, t, what, [] {});
   }
 };

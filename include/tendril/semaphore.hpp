@@ -51,17 +51,11 @@ class semaphore {
 
   // Gives n permits back, and wakes as many waiters. Never waits. error if there would be more than a
   // bounded_semaphore began with.
-  void release(std::ptrdiff_t n = 1) {
+  [[gnu::always_inline]] void release(std::ptrdiff_t n = 1) {
     detail::held h(exclusion_);
-    std::ptrdiff_t free = value();
-    if (n < 0 || n > most_ - free) [[unlikely]] throw error("semaphore: more permits released than there may be");
-    free += n;
-    while (free > 0 && !waiters_.empty()) {
-      free--;
-      detail::grant(*waiters_.pop());
-    }
-    permits_.store(free, std::memory_order_relaxed);
-    if (free > 0) detail::grant_all(watchers_);
+    // While somebody waits, there are no permits.
+    if (n == 1 && most_ > 0 && !waiters_.empty()) [[likely]] detail::grant_fiber(*waiters_.pop());
+    else give_back(n);
   }
 
   // Waits until there is a permit, without taking it; returns whether there was one in time. (gevent: wait)
@@ -91,6 +85,17 @@ class semaphore {
   }
 
  private:
+  void give_back(std::ptrdiff_t n) {
+    std::ptrdiff_t free = value();
+    if (n < 0 || n > most_ - free) [[unlikely]] throw error("semaphore: more permits released than there may be");
+    free += n;
+    while (free > 0 && !waiters_.empty()) {
+      free--;
+      detail::grant(*waiters_.pop());
+    }
+    permits_.store(free, std::memory_order_relaxed);
+    if (free > 0) detail::grant_all(watchers_);
+  }
   // There are permits only while nobody waits.
   bool take_now() noexcept {
     std::ptrdiff_t free = value();
@@ -106,7 +111,7 @@ class semaphore {
       w.who = core::fiber_current();
       waiters_.push(w);
     }
-    auto what = detail::waits_for(core::wait_kind::lock);
+    static constexpr auto what = detail::waits_for(core::wait_kind::lock);
     return detail::suspend(exclusion_, waiters_, w, t, what, [this] { release(); });
   }
 

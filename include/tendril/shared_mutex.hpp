@@ -73,7 +73,7 @@ class shared_mutex {
       if (take_now(writes)) return true;
       waiters_.push(w);
     }
-    auto what = detail::waits_for(core::wait_kind::lock);
+    static constexpr auto what = detail::waits_for(core::wait_kind::lock);
     // Readers behind a writer that gives up may go on.
     struct given_up {
       shared_mutex& m;

@@ -50,7 +50,7 @@ class timeout {
     if (limit_.inner) limit_.inner->outer = limit_.outer;
     else x.limits = limit_.outer;
     if (limit_.outer) limit_.outer->inner = limit_.inner;
-    detail::set_limit(x);
+    detail::set_limit(fiber_);
     fiber_ = nullptr;
   }
   // Whether it may still throw.
@@ -70,7 +70,7 @@ class timeout {
     limit_.outer = static_cast<detail::time_limit*>(x.limits);
     if (limit_.outer) limit_.outer->inner = &limit_;
     x.limits = &limit_;
-    detail::set_limit(x);
+    detail::set_limit(fiber_);
   }
 
   detail::time_limit limit_;

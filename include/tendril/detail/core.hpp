@@ -44,11 +44,12 @@ struct message {
 // switch, which comes back straight to the caller; the second one returns as usual.
 struct arrival {
   void* context;  // where `from` stands now; without a switch, the reason
-  void* from;     // the fiber that switched here, perhaps with look_back_bit; null: there was no switch
+  void* from;     // the fiber that switched here, perhaps with look_back_bit; that bit alone: there was no switch
 };
 // In arrival::from: there is more to do than a plain arrival does. It ended, say, or somebody traces.
 inline constexpr std::uintptr_t look_back_bit = 1;
-inline bool is_plain(void* from) noexcept { return from && !(reinterpret_cast<std::uintptr_t>(from) & look_back_bit); }
+inline bool is_plain(void* from) noexcept { return !(reinterpret_cast<std::uintptr_t>(from) & look_back_bit); }
+inline bool is_switch(void* from) noexcept { return reinterpret_cast<std::uintptr_t>(from) != look_back_bit; }
 
 // What a fiber does. `run` gets the first message and returns the last one, which must outlive the fiber's
 // stack (it lives in the payload); a task returns null.
@@ -87,7 +88,7 @@ struct fiber_extra {
 struct eh_state {
   void* caught = nullptr;
   unsigned int uncaught = 0;
-  bool none() const noexcept { return !caught && !uncaught; }
+  bool none() const noexcept { return (reinterpret_cast<std::uintptr_t>(caught) | uncaught) == 0; }
 };
 
 // A fiber's state. Its own kernel thread writes it; any may ask whether a fiber has ended, and then read what it
@@ -106,7 +107,7 @@ struct home_head {
   arrival (*jump)(void* to, void* cargo) noexcept = nullptr;  // jump_fcontext
   // How deep the running fiber is in the runtime: signal handlers are put off meanwhile (lib/hub.hpp: handlers_wait).
   volatile int inside = 0;
-  std::uint32_t unusual = 0;                // not 0: no switch is plain. Somebody traces, or a sanitizer has to hear of it
+  bool unusual = false;                     // no switch is plain: somebody traces, or a sanitizer has to hear of it
   volatile bool handlers_are_due = false;   // the running fiber has to look, when it leaves the runtime
   fiber* leftover = nullptr;                // finished, or suspended and held by nobody: see settle()
 };
@@ -123,6 +124,7 @@ struct fiber_head {
   void* payload_at = nullptr;
   status_cell state;
   bool orphan = false;                // lost its last handle while it ran: unwound as soon as it is suspended
+  bool unusual = false;               // its waits and switches have more to look at: see tell_unusual()
   wake woken = wake::unparked;        // how its last wait has ended
   fiber_extra extra;
 };
@@ -148,6 +150,10 @@ inline bool fiber_on_this_thread(const fiber* f) noexcept { return head(f).home 
 inline fiber_status fiber_state(const fiber* f) noexcept { return head(f).state; }
 inline const void* fiber_awaits(const fiber* f) noexcept { return head(f).awaits; }
 inline fiber_extra& fiber_extras(fiber* f) noexcept { return head(f).extra; }
+// To be called when one of these has changed, so that a wait or a switch need look at one flag.
+inline void tell_unusual(fiber_head& h) noexcept {
+  h.unusual = h.pending || h.extra.limit != INT64_MAX || h.extra.forbidden || h.orphan || head(h.home).unusual;
+}
 TENDRIL_API bool fiber_is_main(const fiber* f) noexcept;
 TENDRIL_API fiber* fiber_parent(const fiber* f) noexcept;
 TENDRIL_API void fiber_set_parent(fiber* f, fiber* parent) noexcept;
@@ -174,8 +180,8 @@ TENDRIL_API void settle() noexcept;
 // exception is being handled, and so on. Inline, for then the jump's own return is the only one.
 [[gnu::always_inline]] inline bool switches_plainly(const fiber_head& self, const fiber_head& to,
                                                     const void* family) noexcept {
-  return to.awaits == family && to.storage == self.storage && head(self.home).inside == 0 && head(self.home).unusual == 0 &&
-         !self.orphan && self.exceptions->none();
+  return to.awaits == family && to.storage == self.storage && !self.unusual && head(self.home).inside == 0 &&
+         self.exceptions->none();
 }
 [[gnu::always_inline]] inline arrival switch_plainly(fiber_head& self, fiber_head& to, void* value,
                                                      const void* family) noexcept {
@@ -213,9 +219,10 @@ enum class wait_kind : std::uint8_t {
   sleep, task, descriptor, descriptors, child, helper, signal, lock, event, queue, other,
 };
 struct wait_info {
+  // Each 1 or 0: the hub adds both up in one.
+  std::uint32_t remote = 0;    // another kernel thread, or the system, may end this wait
+  std::uint32_t shared = 0;    // another kernel thread may end this wait, if the process has any
   wait_kind kind = wait_kind::other;
-  bool remote = false;         // another kernel thread, or the system, may end this wait
-  bool shared = false;         // another kernel thread may end this wait, if the process has any
   bool interruptible = false;  // a signal handler ends it
   bool uninterruptible = false;  // kill() waits until it has ended by itself
   bool for_signal = false;     // waits for a signal handler to run: any fiber, not only the main one
@@ -226,12 +233,12 @@ struct wait_info {
 // Suspends the running fiber until unpark(), or until `deadline` (CLOCK_MONOTONIC nanoseconds).
 // May return `unparked` without cause: callers check what they wait for and park again.
 TENDRIL_API wake park(std::int64_t deadline, const wait_info& what) noexcept;
-// The same without a deadline, in two halves. Without a switch the arrival's context is the wake.
-TENDRIL_API arrival park_until_unparked(const wait_info& what) noexcept;
+// The same without a deadline, in two halves; `self` is the running fiber. Without a switch the arrival's context is
+// the wake.
+TENDRIL_API arrival park_until_unparked(const wait_info& what, fiber* self) noexcept;
 TENDRIL_API wake parked_slowly(void* context, void* from) noexcept;
-[[gnu::always_inline]] inline wake parked(void* context, void* from) noexcept {
+[[gnu::always_inline]] inline wake parked(fiber_head& self, void* context, void* from) noexcept {
   if (!is_plain(from)) [[unlikely]] return parked_slowly(context, from);
-  fiber_head& self = head(current);
   head(static_cast<fiber*>(from)).sp = context;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   head(self.home).inside = 0;
@@ -244,16 +251,16 @@ TENDRIL_API void unpark(fiber* f) noexcept;
 // Lets the other runnable fibers run once. Returns interrupted, or unparked.
 TENDRIL_API wake yield() noexcept;
 // The same in two halves. Without a switch the arrival's context is the wake.
-TENDRIL_API arrival give_way() noexcept;
+TENDRIL_API arrival give_way(fiber* self) noexcept;
 TENDRIL_API wake gave_way_slowly(void* context, void* from) noexcept;
-[[gnu::always_inline]] inline wake gave_way(void* context, void* from) noexcept {
+TENDRIL_API wake gave_way_unusually() noexcept;
+[[gnu::always_inline]] inline wake gave_way(fiber_head& self, void* context, void* from) noexcept {
   if (!is_plain(from)) [[unlikely]] return gave_way_slowly(context, from);
-  fiber_head& self = head(current);
   head(static_cast<fiber*>(from)).sp = context;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   head(self.home).inside = 0;
   if (head(self.home).handlers_are_due) [[unlikely]] run_handlers_due();
-  return self.pending && !self.extra.shields ? wake::interrupted : wake::unparked;
+  return self.unusual ? gave_way_unusually() : wake::unparked;
 }
 // Puts a fresh task into the ready queue; it lives until it is finished, with or without handles. False: no memory.
 TENDRIL_API bool start(fiber* task) noexcept;
@@ -262,7 +269,10 @@ TENDRIL_API bool start(fiber* task) noexcept;
 TENDRIL_API void* interrupt(fiber* f, void* error) noexcept;
 inline void* fiber_take_pending(fiber* f) noexcept {
   void* p = head(f).pending;
-  head(f).pending = nullptr;
+  if (p) {
+    head(f).pending = nullptr;
+    tell_unusual(head(f));
+  }
   return p;
 }
 inline bool fiber_has_pending(const fiber* f) noexcept { return head(f).pending; }

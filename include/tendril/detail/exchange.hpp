@@ -74,7 +74,7 @@ struct settle_after {
 [[gnu::always_inline]] inline core::message* exchange(core::fiber* f, core::message& m, const void* family) {
   if (!f) [[unlikely]] throw fiber_error("no fiber");
   core::arrival a = core::fiber_exchange(f, &m, family);
-  if (!a.from) [[unlikely]] throw_refusal(a);
+  if (!core::is_switch(a.from)) [[unlikely]] throw_refusal(a);
   return core::fiber_arrived(a.context, a.from, &m);
 }
 

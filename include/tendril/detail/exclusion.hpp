@@ -25,7 +25,7 @@ class exclusion {
 
   // Returns whether several kernel threads use the object.
   bool lock() noexcept {
-    void* me = __builtin_thread_pointer();
+    auto me = reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
     if (owner_.load(std::memory_order_relaxed) == me) [[likely]] {
       busy_.store(true, std::memory_order_relaxed);
       std::atomic_signal_fence(std::memory_order_seq_cst);  // the processor's part is barrier_all()'s
@@ -39,22 +39,22 @@ class exclusion {
     if (!shared) [[likely]] busy_.store(false, std::memory_order_release);
     else if (word_.exchange(0, std::memory_order_release) == 2) core::futex_wake_one(&word_);
   }
-  bool shared() const noexcept { return owner_.load(std::memory_order_relaxed) == &everybody; }
+  bool shared() const noexcept { return owner_.load(std::memory_order_relaxed) == everybody; }
 
  private:
-  [[gnu::noinline]] bool lock_slowly(void* me) noexcept {
-    for (void* owner;;) {
+  [[gnu::noinline]] bool lock_slowly(std::uintptr_t me) noexcept {
+    for (std::uintptr_t owner;;) {
       owner = owner_.load(std::memory_order_acquire);
-      if (owner == &everybody) break;
+      if (owner == everybody) break;
       if (!owner) {
-        void* first = core::barrier_available() ? me : &everybody;
+        std::uintptr_t first = core::barrier_available() ? me : everybody;
         if (owner_.compare_exchange_strong(owner, first, std::memory_order_acq_rel)) return lock();
       } else if (owner == me) {
         return lock();
-      } else if (owner != &nobody && owner_.compare_exchange_strong(owner, &nobody, std::memory_order_acq_rel)) {
+      } else if (owner != nobody && owner_.compare_exchange_strong(owner, nobody, std::memory_order_acq_rel)) {
         core::barrier_all();
         while (busy_.load(std::memory_order_acquire)) core::processor_yield();
-        owner_.store(&everybody, std::memory_order_release);
+        owner_.store(everybody, std::memory_order_release);
       } else {
         core::processor_yield();
       }
@@ -67,8 +67,9 @@ class exclusion {
     return true;
   }
 
-  static inline char everybody, nobody;  // only their addresses count; nobody: the ownership is being taken away
-  std::atomic<void*> owner_{nullptr};
+  // A kernel thread's thread pointer, 0 before the first comes, or one of these; nobody: the ownership is being taken away.
+  static constexpr std::uintptr_t everybody = 1, nobody = 2;
+  std::atomic<std::uintptr_t> owner_{0};
   std::atomic<bool> busy_{false};
   std::atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held and waited for
 };

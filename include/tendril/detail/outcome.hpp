@@ -187,7 +187,7 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   what.kind = core::wait_kind::task;
   what.target = f;
   while (!ended()) {
-    if (park(deadline, what) == core::wake::timeout) return ended();
+    if (park(w.who, deadline, what) == core::wake::timeout) return ended();
   }
   return true;
 }

@@ -47,11 +47,13 @@ struct time_limit {
 };
 
 // Tells lib/ the earliest limit in force.
-inline void set_limit(core::fiber_extra& x) noexcept {
+inline void set_limit(core::fiber* f) noexcept {
+  core::fiber_extra& x = core::fiber_extras(f);
   x.limit = INT64_MAX;
   for (auto* l = static_cast<time_limit*>(x.limits); l; l = l->outer) {
     if (!l->fired && l->at < x.limit) x.limit = l->at;
   }
+  core::tell_unusual(core::head(f));
 }
 
 // Throws what kill() or a time-out left for the running fiber. A kill goes first, then the outermost time-out, since
@@ -72,7 +74,7 @@ inline void throw_if_interrupted(core::fiber* self = core::fiber_current()) {
   }
   if (!expired) return;
   expired->fired = true;
-  set_limit(x);
+  set_limit(self);
   if (!expired->error) throw timeout_error("timed out", expired->id);
   std::rethrow_exception(expired->error);
 }
@@ -101,29 +103,34 @@ inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
   return w;
 }
 
-// Waits once. Whatever parks or yields without a deadline is always inline: see core::arrival.
-[[gnu::always_inline]] inline core::wake park_once(clock::time_point deadline, const core::wait_info& what) noexcept {
+// Waits once; `self` is the running fiber. Whatever parks or yields without a deadline is always inline: see core::arrival.
+[[gnu::always_inline]] inline core::wake park_once(core::fiber* self, clock::time_point deadline,
+                                                   const core::wait_info& what) noexcept {
   if (deadline != never) return core::park(deadline_of(deadline), what);
-  core::arrival a = core::park_until_unparked(what);
-  return core::parked(a.context, a.from);
+  core::arrival a = core::park_until_unparked(what, self);
+  return core::parked(core::head(self), a.context, a.from);
 }
 // Waits. In a destructor that runs because of an exception a kill or a time-out has to wait for the next wait after
 // it: to throw here would end the process.
-[[gnu::always_inline]] inline core::wake park_raw(clock::time_point deadline, core::wait_info& what) {
-  core::wake w = park_once(deadline, what);
+[[gnu::always_inline]] inline core::wake park_raw(core::fiber* self, clock::time_point deadline,
+                                                  const core::wait_info& what) {
+  core::wake w = park_once(self, deadline, what);
   if (w != core::wake::interrupted) [[likely]] return w;
-  if (!unwinding() || core::fiber_extras(core::fiber_current()).forbidden) return w;
-  what.uninterruptible = true;
-  return core::park(deadline_of(deadline), what);
+  if (!unwinding() || core::fiber_extras(self).forbidden) return w;
+  core::wait_info to_the_end = what;
+  to_the_end.uninterruptible = true;
+  return core::park(deadline_of(deadline), to_the_end);
 }
-[[gnu::always_inline]] inline core::wake park(clock::time_point deadline, core::wait_info& what) {
-  core::wake w = park_raw(deadline, what);
+[[gnu::always_inline]] inline core::wake park(core::fiber* self, clock::time_point deadline,
+                                              const core::wait_info& what) {
+  core::wake w = park_raw(self, deadline, what);
   return w == core::wake::unparked ? w : checked(w, &what);
 }
 
 [[gnu::always_inline]] inline void yield() {
-  core::arrival a = core::give_way();
-  core::wake w = core::gave_way(a.context, a.from);
+  core::fiber* self = core::fiber_current();
+  core::arrival a = core::give_way(self);
+  core::wake w = core::gave_way(core::head(self), a.context, a.from);
   if (w == core::wake::interrupted && (!unwinding() || core::fiber_extras(core::fiber_current()).forbidden)) checked(w);
 }
 
@@ -133,9 +140,8 @@ inline void interrupt(core::fiber* f, std::exception_ptr e) {
 
 inline void sleep_until(clock::time_point t) {
   if (t == clock::time_point::min()) return yield();
-  core::wait_info what;
-  what.kind = core::wait_kind::sleep;
-  while (park(t, what) != core::wake::timeout) {
+  static constexpr core::wait_info what{.kind = core::wait_kind::sleep};
+  while (park(core::fiber_current(), t, what) != core::wake::timeout) {
   }
 }
 
@@ -153,12 +159,17 @@ class uninterrupted {
 // While one lives, a wait of the running fiber throws an error that names who may not wait.
 class no_waiting {
  public:
-  explicit no_waiting(const char* who) noexcept : before_(std::exchange(x_.forbidden, who)) {}
-  ~no_waiting() { x_.forbidden = before_; }
+  explicit no_waiting(const char* who) noexcept : before_(forbid(who)) {}
+  ~no_waiting() { forbid(before_); }
   no_waiting(const no_waiting&) = delete;
 
  private:
-  core::fiber_extra& x_ = core::fiber_extras(core::fiber_current());
+  const char* forbid(const char* who) noexcept {
+    const char* before = std::exchange(self_.extra.forbidden, who);
+    core::tell_unusual(self_);
+    return before;
+  }
+  core::fiber_head& self_ = core::head(core::fiber_current());
   const char* before_;
 };
 

@@ -15,8 +15,8 @@ namespace tendril::detail {
 
 struct waiter {
   core::fiber* who = nullptr;
-  waiter* next = nullptr;
-  waiter* prev = nullptr;
+  waiter* next;  // while it is listed
+  waiter* prev;
   // Called under the object's exclusion in place of waking `who`: must be short, and not touch the object.
   void (*notify)(waiter&) noexcept = nullptr;
   std::atomic<bool> granted{false};
@@ -52,13 +52,17 @@ class wait_list {
   waiter* last_ = nullptr;
 };
 
-// To a waiter that has just been taken off its list, under the exclusion.
-inline void grant(waiter& w) noexcept {
+// To a waiter that has just been taken off its list, under the exclusion. The first is for one that is a fiber for sure.
+inline void grant_fiber(waiter& w) noexcept {
   core::fiber* who = w.who;
+  w.granted.store(true, std::memory_order_release);
+  core::unpark(who);
+}
+inline void grant(waiter& w) noexcept {
+  if (!w.notify) return grant_fiber(w);
   auto* notify = w.notify;
   w.granted.store(true, std::memory_order_release);
-  if (notify) notify(w);
-  else core::unpark(who);
+  notify(w);
 }
 // Grants all; those who come meanwhile are not there yet.
 inline void grant_all(wait_list& list) noexcept {
@@ -74,10 +78,9 @@ inline void await_granter(exclusion& x) noexcept {
 
 // The rare ends of a wait; true: it goes on.
 template <class HandOn>
-[[gnu::noinline]] bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_info& what,
-                             HandOn&& hand_on) {
+bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_info& what, HandOn&& hand_on) {
   if (why == core::wake::unparked) return true;
-  if (why == core::wake::interrupted && unwinding() && !core::fiber_extras(core::fiber_current()).forbidden) {
+  if (why == core::wake::interrupted && unwinding() && !core::fiber_extras(w.who).forbidden) {
     what.uninterruptible = true;
     return true;
   }
@@ -96,23 +99,34 @@ template <class HandOn>
   return false;
 }
 
+// A wait that has not simply been granted.
+template <class HandOn>
+[[gnu::noinline]] bool suspended(exclusion& x, wait_list& list, waiter& w, clock::time_point deadline,
+                                 core::wait_info what, core::wake why, HandOn&& hand_on) {
+  while (leave(x, list, w, why, what, hand_on)) {
+    why = park_once(w.who, deadline, what);
+    if (why != core::wake::interrupted && w.is_granted()) {
+      await_granter(x);
+      return true;
+    }
+  }
+  return w.is_granted();
+}
 // Waits until w, which is on the list, is granted, or the deadline has passed; the exclusion is not held. Returns
 // whether it was granted. Throws what a kill or a time-out left; if it had been granted by then, hand_on() gives that to
 // somebody else first.
 template <class HandOn>
-[[gnu::always_inline]] inline bool suspend(exclusion& x, wait_list& list, waiter& w, clock::time_point deadline, core::wait_info& what,
-             HandOn&& hand_on) {
-  for (;;) {
-    core::wake why = park_once(deadline, what);
-    if (why != core::wake::interrupted && w.is_granted()) [[likely]] {
-      await_granter(x);
-      return true;
-    }
-    if (!leave(x, list, w, why, what, hand_on)) return w.is_granted();
+[[gnu::always_inline]] inline bool suspend(exclusion& x, wait_list& list, waiter& w, clock::time_point deadline,
+                                           const core::wait_info& what, HandOn&& hand_on) {
+  core::wake why = park_once(w.who, deadline, what);
+  if (why == core::wake::interrupted || !w.is_granted()) [[unlikely]] {
+    return suspended(x, list, w, deadline, what, why, hand_on);
   }
+  await_granter(x);
+  return true;
 }
 
-inline core::wait_info waits_for(core::wait_kind kind) noexcept {
+constexpr core::wait_info waits_for(core::wait_kind kind) noexcept {
   core::wait_info what;
   what.kind = kind;
   what.shared = true;
