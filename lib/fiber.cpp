@@ -42,6 +42,12 @@ void set_orphan(fiber* f, bool orphan) noexcept {
   tell_unusual(*f);
 }
 
+// Not to the pool at once: what is about to be written again is still in the cache.
+void make_idle(fiber* f) noexcept {
+  f->next_doomed = f->home->idle;
+  f->home->idle = f;
+}
+
 void destroy(fiber* f) noexcept {
   // A loop, for a long chain of dead parents must not overflow the stack.
   for (;;) {
@@ -52,12 +58,10 @@ void destroy(fiber* f) noexcept {
     if (!f->on_stack) {
       f->~fiber();
       free(f);
-    } else if (f->stack_size != 0 || sanitized) {
+    } else if (!f->pooled || sanitized) {
       if (!home->closed) home->stacks.give_back(stack(f->stk));
     } else if (!home->closed) {
-      // Not to the pool at once: what is about to be written again is still in the cache.
-      f->next_doomed = home->idle;
-      home->idle = f;
+      make_idle(f);
     }  // else the stack goes with the home
     if (parent) {
       bool plain = at_home(home) && parent != &home->main && parent->state == fiber_status::finished &&
@@ -195,7 +199,15 @@ message* take_letter(fiber* self) noexcept {
   return m;
 }
 
-[[noreturn]] void entry(boost::context::detail::transfer_t t) {
+// Whether nothing is left to do for an ending fiber by the one that comes next: then it says so itself.
+bool ends_plainly(const fiber* self) noexcept {
+  return self->on_stack && !self->unusual && self->successor != living_ancestor &&
+         self->refs.load(std::memory_order_acquire) != 0;
+}
+
+}  // namespace
+
+void entry(boost::context::detail::transfer_t t) {
   fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(t.data) & ~look_back_bit);
   from->sp = t.fctx;
   arrived_first(from->ctx);
@@ -203,16 +215,24 @@ message* take_letter(fiber* self) noexcept {
   self->home->inside = 0;
   if (self->home->handlers_are_due) [[unlikely]] run_handlers_due();
   if (!is_plain(t.data)) look_back(from, self);
-  message* last = self->what->run(self, take_letter(self));
+  message* last = self->what->run(self, self->on_stack ? nullptr : take_letter(self));
   self->home->unfinished--;
   fiber* to = self->successor(self);
   self->state = fiber_status::finished;
-  to->letter = last;
+  if (ends_plainly(self)) [[likely]] {
+    // What settle() would do. Whoever holds the fiber cannot let go of it, and so of the stack, before it is left.
+    self->unlink();
+    self->started = false;
+    self->as_new = self->pooled && !self->named && !self->extra.locals;
+    if (to->storage->signals.due) [[unlikely]] self->home->handlers_are_due = true;
+    enter(self, to);
+    jump_last(to->sp, self);
+    __builtin_unreachable();
+  }
+  to->letter = self->successor == living_ancestor ? last : nullptr;  // who comes next in the hub expects none
   switch_to(self, to, true);
   __builtin_unreachable();
 }
-
-}  // namespace
 
 void leave_home(fiber_home* home) noexcept {
   if (home->users.fetch_sub(1, std::memory_order_acq_rel) == 1) home->destroy(home);
@@ -258,16 +278,22 @@ fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
   fibers.push_back(main);
 }
 
-bool prepare(fiber* f) noexcept {
-  fiber_home* home = f->home;
-  if (home->unfinished + 2 > home->room && !home->make_room(home)) return false;  // one more, and main
+bool make_ready_for_one_more(fiber_home* home) noexcept {
+  if (home->unfinished + 2 > home->room && !home->make_room(home)) return false;
   if (!home->watches_overflow) watch_overflow(*home);
-  if (!f->left_stack && !f->on_stack) f->stk = home->stacks.take(f->stack_size);
+  return true;
+}
+
+bool prepare(fiber* f) noexcept {
+  if (f->on_stack) return prepare_on_stack(f);
+  fiber_home* home = f->home;
+  if (!make_ready_for_one_more(home)) return false;
+  if (!f->left_stack) f->stk = home->stacks.take(f->stack_size);
   if (!f->stk.top) return false;
-  f->sp = make_context(f->ctx, f->stk.bottom(), f->on_stack ? static_cast<void*>(f) : f->stk.top, entry);
+  f->sp = make_context(f->ctx, f->stk.bottom(), f->stk.top, entry);
   home->fibers.push_back(*f);
   home->unfinished++;
-  tell_unusual(*f);
+  f->unusual = f->unusual || home->unusual;
   return true;
 }
 
@@ -298,6 +324,13 @@ void look_back(fiber* from, fiber* self) noexcept {
 
 namespace {
 
+// A new fiber's, which shares its creator's storage.
+eh_state* exceptions_of(fiber* creator, const fiber_options& o) noexcept {
+  if (!o.eh_globals) return &no_exceptions;
+  if (creator->exceptions == &no_exceptions) creator->exceptions = o.eh_globals();
+  return creator->exceptions;
+}
+
 // A new fiber in that memory, behind which there is room for its payload.
 fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o) noexcept {
   fiber* f = new (memory) fiber;
@@ -305,8 +338,7 @@ fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o)
   f->home = home;
   home->living++;
   f->storage = creator->storage;
-  if (o.eh_globals) creator->exceptions = static_cast<eh_state*>(o.eh_globals);
-  f->exceptions = o.eh_globals ? creator->exceptions : &no_exceptions;
+  f->exceptions = exceptions_of(creator, o);
   f->payload_at = reinterpret_cast<char*>(f) + fiber::payload_offset();
   f->kind = o.kind;
   f->what = &b;
@@ -315,6 +347,60 @@ fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o)
   f->id = next_id(*home);
   if (o.name && *o.name) fiber_set_name(f, o.name);
   return f;
+}
+
+// Takes the last of the idle ones.
+[[gnu::always_inline]] inline void take_idle(fiber_home* home) noexcept {
+  fiber* next = home->idle->next_doomed;
+  home->idle = next;
+  if (!next) return;
+  // Whoever spawns one task often spawns another.
+  const char* to_come = reinterpret_cast<const char*>(next);
+  for (std::size_t at = 0; at < offsetof(fiber, letter); at += 64) __builtin_prefetch(to_come + at, 1);
+  __builtin_prefetch(to_come + fiber::payload_offset(), 1);
+  __builtin_prefetch(to_come - 64, 1);  // its stack
+}
+
+// An ended task becomes a new one, where it lies.
+[[gnu::always_inline]] inline void begin_again(fiber* f, fiber* creator, const body& b, const fiber_options& o) noexcept {
+  fiber_home* home = creator->home;
+  home->living++;
+  f->storage = creator->storage;
+  f->exceptions = exceptions_of(creator, o);
+  f->state = fiber_status::fresh;
+  f->unusual = home->unusual;
+  f->refs.store(1, std::memory_order_relaxed);
+  f->what = &b;
+  f->id = next_id(*home);
+  f->as_new = false;
+}
+
+fiber* task_at(const stack& stk, std::size_t payload_size, fiber* creator, const body& b, const fiber_options& o) noexcept {
+  std::size_t room = fiber::payload_offset() + payload_size;
+  auto at = (reinterpret_cast<std::uintptr_t>(stk.top) - room) & ~std::uintptr_t(63);
+  fiber* f = make(reinterpret_cast<void*>(at), creator, b, o);
+  f->stk = stk;
+  f->payload_size = payload_size;
+  f->on_stack = true;
+  f->pooled = o.stack_size == 0;
+  return f;
+}
+// A payload that would not leave much of its stack lies beside it.
+bool fits(std::size_t payload_size) noexcept {
+  return fiber::payload_offset() + payload_size <= stack_pool::smallest / 4;
+}
+[[gnu::noinline]] fiber* task_on_stack(fiber* idle, std::size_t payload_size, fiber* creator, const body& b,
+                                       const fiber_options& o) noexcept {
+  if (!fits(payload_size)) return fiber_new(payload_size, b, o);
+  stack stk = idle->stk;
+  take_idle(creator->home);
+  return task_at(stk, payload_size, creator, b, o);
+}
+[[gnu::noinline]] fiber* task_on_new_stack(std::size_t payload_size, fiber* creator, const body& b,
+                                           const fiber_options& o) noexcept {
+  if (!fits(payload_size)) return fiber_new(payload_size, b, o);
+  stack stk = creator->home->stacks.take(o.stack_size);
+  return stk.size ? task_at(stk, payload_size, creator, b, o) : nullptr;
 }
 
 }  // namespace
@@ -336,42 +422,43 @@ fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o
 fiber* task_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
   fiber* creator = ensure_current();
   fiber_home* home = creator->home;
-  if (home->doomed.load(std::memory_order_relaxed) && at_home(home)) adopt_doomed(home);
-  std::size_t room = fiber::payload_offset() + payload_size;
-  // A payload that would not leave much of its stack lies beside it.
-  if (room > stack_pool::smallest / 4) return fiber_new(payload_size, b, o);
-  stack stk;
-  if (fiber* last = home->idle; last && o.stack_size == 0) {
-    home->idle = last->next_doomed;
-    stk = last->stk;
-    // Whoever spawns one task often spawns another.
-    if (const char* next = reinterpret_cast<const char*>(home->idle)) {
-      for (std::size_t at = 0; at < sizeof(fiber) + 64; at += 64) __builtin_prefetch(next + at, 1);
-      __builtin_prefetch(next - 64, 1);  // its stack
-    }
-  } else {
-    stk = home->stacks.take(o.stack_size);
-    if (!stk.size) return nullptr;
+  if (home->doomed.load(std::memory_order_relaxed) && at_home(home)) [[unlikely]] adopt_doomed(home);
+  fiber* last = home->idle;
+  if (!last || o.stack_size != 0) [[unlikely]] return task_on_new_stack(payload_size, creator, b, o);
+  if (last->payload_size != payload_size || !last->as_new || (o.name && *o.name)) [[unlikely]] {
+    return task_on_stack(last, payload_size, creator, b, o);
   }
-  auto at = (reinterpret_cast<std::uintptr_t>(stk.top) - room) & ~std::uintptr_t(63);
-  fiber* f = make(reinterpret_cast<void*>(at), creator, b, o);
-  f->stk = stk;
-  f->on_stack = true;
-  return f;
+  take_idle(home);
+  begin_again(last, creator, b, o);
+  return last;
 }
 
 void fiber_ref(fiber* f) noexcept { f->refs.fetch_add(1, std::memory_order_relaxed); }
 
+namespace {
+
+// At home.
+[[gnu::noinline]] void unref_here(fiber* f) noexcept {
+  if (f->refs.load(std::memory_order_acquire) == 1 && !f->started) {
+    // The only one left, so nobody can be about to make another: spares a locked instruction.
+    f->refs.store(0, std::memory_order_relaxed);
+    release(f);
+  } else if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    release(f);
+  }
+}
+
+}  // namespace
+
 void fiber_unref(fiber* f) noexcept {
   fiber_home* home = f->home;
   if (at_home(home)) [[likely]] {
-    if (f->refs.load(std::memory_order_acquire) == 1 && !f->started) {
-      // The only one left, so nobody can be about to make another: spares a locked instruction.
-      f->refs.store(0, std::memory_order_relaxed);
-      release(f);
-    } else if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      release(f);
-    }
+    if (!f->as_new || f->refs.load(std::memory_order_acquire) != 1 || home->closed) [[unlikely]] return unref_here(f);
+    // The usual end of a task.
+    f->refs.store(0, std::memory_order_relaxed);
+    f->what->destroy(f->payload());
+    make_idle(f);
+    home->living--;
     return;
   }
   // Elsewhere nobody may look at the fiber's state, so the last reference itself goes home.
@@ -412,6 +499,7 @@ void fiber_set_name(fiber* f, const char* name) noexcept {
   std::size_t n = strnlen(name, sizeof f->name - 1);
   memcpy(f->name, name, n);
   f->name[n] = 0;
+  f->named = n != 0;
 }
 std::uint64_t fiber_id(const fiber* f) noexcept { return f->id; }
 

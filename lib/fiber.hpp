@@ -17,6 +17,7 @@ namespace tendril::core {
 
 struct fiber_home;
 
+// What a short task's life touches stands first.
 struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   fiber_kind kind = fiber_kind::explicit_switch;
   bool in_trace = false;    // runs the trace callback, whose own switches are not traced
@@ -25,18 +26,25 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool started = false;     // a task: lives, with or without handles, from start() until it was settled
   bool masked = false;      // waits with a signal mask of its own
   bool has_eh = false;      // `eh` is to be given back to the run-time when it runs again
+  bool named = false;
+  bool pooled = false;      // lies on a stack of the default size
+  bool as_new = false;      // an ended task of which nothing is left that begin_again() does not set
   int inside = 0;           // fiber_home::inside, while it is suspended
+  std::atomic<std::uint32_t> refs{1};
+  const body* what = nullptr;
+  // Where to go when it has finished: the living ancestor, or the hub's next fiber.
+  fiber* (*successor)(fiber* self) noexcept = nullptr;
+  const wait_info* waiting = nullptr;  // for what, while it is parked
+  fiber* next_doomed = nullptr;
+  std::uint64_t id = 0;
+  std::size_t payload_size = 0;
+  stack stk;
+
   [[no_unique_address]] context ctx;
   message* letter = nullptr;      // what it finds when it runs again; null unless it is about to
   fiber* parent = nullptr;        // holds a reference
-  const body* what = nullptr;
   // The stack is somebody else's, who learns by this that it was left for good. The fiber itself may be held longer.
   void (*left_stack)(fiber*) noexcept = nullptr;
-  // Where to go when it has finished: the living ancestor, or the hub's next fiber.
-  fiber* (*successor)(fiber* self) noexcept = nullptr;
-
-  // What it waits for while it is parked, and how that ended.
-  const wait_info* waiting = nullptr;
 
   // How many signal handlers had run for its thread (signal_state::handled) when its current call began.
   std::uint32_t signals_before = 0;
@@ -46,14 +54,10 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   // Another kernel thread's unpark, on its way to the home hub.
   std::atomic<bool> in_inbox{false};
   fiber* next_in_inbox = nullptr;
-  fiber* next_doomed = nullptr;
 
-  std::atomic<std::uint32_t> refs{1};
   std::size_t stack_size = 0;
   const void* family = nullptr;  // of the first value that it is given
   eh_state eh;
-  stack stk;
-  std::uint64_t id = 0;
   char name[24] = {};
 
   void* payload() noexcept { return payload_at; }
@@ -107,8 +111,21 @@ inline fiber* ensure_current() noexcept {
   return current;
 }
 
-// Gives a fresh fiber its stack; false: no memory.
+// Gives a fresh fiber its stack; false: no memory. The second is for one that lies on its stack.
 bool prepare(fiber* f) noexcept;
+bool make_ready_for_one_more(fiber_home* home) noexcept;
+[[noreturn]] void entry(boost::context::detail::transfer_t t);
+[[gnu::always_inline]] inline bool prepare_on_stack(fiber* f) noexcept {
+  fiber_home* home = f->home;
+  if (home->unfinished + 2 > home->room || !home->watches_overflow) [[unlikely]] {  // one more, and main
+    if (!make_ready_for_one_more(home)) return false;
+  }
+  f->sp = make_context(f->ctx, f->stk.bottom(), f, entry);
+  home->fibers.push_back(*f);
+  home->unfinished++;
+  f->unusual = f->unusual || home->unusual;
+  return true;
+}
 // What a switch finds out afterwards, and rarely: the fiber that it came from has ended or is held by nobody, or
 // somebody traces.
 void look_back(fiber* from, fiber* self) noexcept;

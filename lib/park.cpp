@@ -73,8 +73,8 @@ fiber* after_task(fiber* self) noexcept {
   self->home->inside = 1;  // whoever runs next sets it to its own
   hub& h = *hub::of(self);
   // Somebody may wait for this stack to be left: who polls when there is nothing else to do is not to stand on it.
-  if (self->left_stack && h.ready.empty()) hub::wake(&h.main, wake::unparked);
-  return hub::of(self)->next();
+  if (self->left_stack && h.ready.empty()) [[unlikely]] hub::wake(&h.main, wake::unparked);
+  return h.next();
 }
 
 }  // namespace
@@ -178,7 +178,7 @@ void unpark(fiber* f) noexcept {
 bool start(fiber* task) noexcept {
   hub* h = hub::of(task);
   handlers_wait quiet(*h);
-  if (!prepare(task)) return false;
+  if (!(task->on_stack ? prepare_on_stack(task) : prepare(task))) return false;
   task->started = true;
   task->successor = after_task;
   task->state = fiber_status::ready;

@@ -40,12 +40,13 @@ class ready_queue {
     // Beyond the last it is one that ran before, or none: looking ahead does no harm.
     const entry& later = first_[ahead];
     const char* sp = reinterpret_cast<const char*>(later.sp);
+    const char* who = reinterpret_cast<const char*>(later.who);
     __builtin_prefetch(sp);
-    __builtin_prefetch(later.who);
-    if (later.sp & 1) {
+    __builtin_prefetch(who);
+    __builtin_prefetch(who + 64);
+    __builtin_prefetch(who + 128);
+    if (later.sp & 1) [[unlikely]] {
       for (int line = 1; line < 8; line++) __builtin_prefetch(sp + line * 64);
-      const char* who = reinterpret_cast<const char*>(later.who);
-      for (int line = 1; line < 3; line++) __builtin_prefetch(who + line * 64);
     }
     first_ = after(first_);
     return f;

@@ -58,14 +58,23 @@ struct body {
   void (*destroy)(void* payload) noexcept;
 };
 
+// The C++ run-time's per-thread exception state (Itanium C++ ABI 2.2.2): which exceptions are being handled,
+// and how many thrown ones are not caught yet. Each fiber has its own: one that leaves with some takes it along, so
+// during a switch there is none.
+struct eh_state {
+  void* caught = nullptr;
+  unsigned int uncaught = 0;
+  bool none() const noexcept { return (reinterpret_cast<std::uintptr_t>(caught) | uncaught) == 0; }
+};
+
 enum class fiber_kind : std::uint8_t { explicit_switch, task };
 
 struct fiber_options {
   std::size_t stack_size = 0;  // 0: the default
-  const char* name = nullptr;
+  const char* name = "";
   fiber_kind kind = fiber_kind::explicit_switch;
   const void* family = nullptr;
-  void* eh_globals = nullptr;  // what __cxa_get_globals() returns on this kernel thread
+  eh_state* (*eh_globals)() noexcept = nullptr;  // the C++ run-time's, of the calling thread
 };
 
 enum class fiber_status : std::uint8_t { fresh, switched, running, parked, ready, finished };
@@ -81,15 +90,6 @@ struct fiber_extra {
 };
 
 // --- what the headers see of lib/'s own structures: enough to switch plainly without a call ---
-
-// The C++ run-time's per-thread exception state (Itanium C++ ABI 2.2.2): which exceptions are being handled,
-// and how many thrown ones are not caught yet. Each fiber has its own: one that leaves with some takes it along, so
-// during a switch there is none.
-struct eh_state {
-  void* caught = nullptr;
-  unsigned int uncaught = 0;
-  bool none() const noexcept { return (reinterpret_cast<std::uintptr_t>(caught) | uncaught) == 0; }
-};
 
 // A fiber's state. Its own kernel thread writes it; any may ask whether a fiber has ended, and then read what it
 // left behind.

@@ -27,6 +27,8 @@ struct slot {
 template <>
 struct slot<void> {};
 
+inline core::eh_state* eh_globals() noexcept { return reinterpret_cast<core::eh_state*>(abi::__cxa_get_globals()); }
+
 // The address that stands for a family. (Not const: a linker may fold equal constants.)
 template <class T>
 inline char family_tag = 0;
@@ -192,7 +194,7 @@ core::fiber* make_explicit(F&& run, std::size_t stack_size, const char* name) {
   o.stack_size = stack_size;
   o.name = name;
   o.family = family<T>();
-  o.eh_globals = abi::__cxa_get_globals();
+  o.eh_globals = eh_globals;
   core::fiber* f = core::fiber_new(sizeof(payload), payload::ops, o);
   if (!f) throw std::bad_alloc();
   new (core::fiber_payload(f)) payload(std::forward<F>(run));

@@ -1,12 +1,11 @@
 // How a task's result is kept and waited for: the throwing half of lib/park.cpp. Not for programs.
 #pragma once
 
-#include <cxxabi.h>
-
 #include <atomic>
 #include <cstdio>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <new>
 #include <optional>
 #include <type_traits>
@@ -43,11 +42,12 @@ class outcome_base {
   // Calls what link() left, in that order, when the task has ended.
   using callback = std::function<void(core::fiber*)>;
   std::size_t add_link(callback f) {
-    links_.push_back({++last_link_, std::move(f)});
-    return last_link_;
+    if (!links_) links_ = std::make_unique<links>();
+    links_->left.push_back({++links_->last, std::move(f)});
+    return links_->last;
   }
   bool remove_link(std::size_t id) noexcept {
-    return std::erase_if(links_, [id](const link& l) { return l.id == id; }) != 0;
+    return links_ && std::erase_if(links_->left, [id](const link& l) { return l.id == id; }) != 0;
   }
   static void call_link(const callback& f, core::fiber* task) noexcept {
     auto report = [task](const char* what) {
@@ -68,12 +68,7 @@ class outcome_base {
   void end(core::fiber* self) noexcept {
     ended_.store(true, std::memory_order_release);
     grant_all(joiners_);
-    // A callback may add another, which is called at once, or remove one.
-    while (!links_.empty()) {
-      callback f = std::move(links_.front().call);
-      links_.erase(links_.begin());
-      call_link(f, self);
-    }
+    if (links_) [[unlikely]] call_links(self);
   }
   std::exception_ptr error_;
   bool exited_ = false;  // error_ is a fiber_exit: ended on request
@@ -83,10 +78,21 @@ class outcome_base {
     std::size_t id;
     callback call;
   };
+  struct links {
+    std::vector<link> left;
+    std::size_t last = 0;
+  };
+  void call_links(core::fiber* self) noexcept {
+    // A callback may add another, which is called at once, or remove one.
+    while (!links_->left.empty()) {
+      callback f = std::move(links_->left.front().call);
+      links_->left.erase(links_->left.begin());
+      call_link(f, self);
+    }
+  }
   std::atomic<bool> ended_{false};
   wait_list joiners_;
-  std::vector<link> links_;
-  std::size_t last_link_ = 0;
+  std::unique_ptr<links> links_;  // few have any
 };
 
 template <class R>
@@ -114,7 +120,9 @@ class task_payload : public outcome<R> {
     p.call(self);
     p.run_.reset();
     drop_locals(self);
-    if (void* late = core::fiber_take_pending(self)) delete static_cast<std::exception_ptr*>(late);
+    if (core::head(self).unusual) [[unlikely]] {
+      if (void* late = core::fiber_take_pending(self)) delete static_cast<std::exception_ptr*>(late);
+    }
     p.end(self);
     return nullptr;
   }
@@ -124,7 +132,7 @@ class task_payload : public outcome<R> {
  private:
   void call(core::fiber* self) noexcept {
     try {
-      throw_if_interrupted(self);  // killed before it began
+      if (core::head(self).unusual) [[unlikely]] throw_if_interrupted(self);  // killed before it began
       if constexpr (std::is_void_v<R>) {
         (*run_)();
         this->value_.emplace();
@@ -157,7 +165,7 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   o.stack_size = stack_size;
   o.name = name;
   o.kind = core::fiber_kind::task;
-  o.eh_globals = abi::__cxa_get_globals();
+  o.eh_globals = eh_globals;
   core::fiber* f = core::task_new(sizeof(payload), payload::ops, o);
   if (!f) throw std::bad_alloc();
   new (core::fiber_payload(f)) payload(std::move(run));
@@ -169,12 +177,11 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   return f;
 }
 
-// Waits until f has ended, or the deadline; returns whether it has.
+// Waits until f, which has not ended, has, or the deadline; returns whether it has.
 // Always inline: see core::arrival.
 [[gnu::always_inline]] inline bool join(core::fiber* f, outcome_base& o, clock::time_point deadline) {
   // One that belongs to the parent process of a fork has finished without an end.
   auto ended = [&] { return o.ended() || core::fiber_state(f) == core::fiber_status::finished; };
-  if (ended()) return true;
   waiter w;
   w.who = core::fiber_current();
   o.watch_ready(w);
@@ -186,9 +193,9 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   core::wait_info what;
   what.kind = core::wait_kind::task;
   what.target = f;
-  while (!ended()) {
+  do {
     if (park(w.who, deadline, what) == core::wake::timeout) return ended();
-  }
+  } while (!ended());
   return true;
 }
 
