@@ -73,11 +73,12 @@ QUESTIONS = (
         limit="jump_fcontext ring", target={"Tendril": 2}),
     Question(
         "hand_over", "A hand-over through a channel or semaphore", (2,), "fibers",
-        (but(FCONTEXT, question="switch"), ours(), ST, FIBER, PTH, GO, GEVENT,
+        (but(FCONTEXT, question="switch"), ours(), Contender("Tendril, channel", "tendril", "hand_over_channel"),
+         ST, FIBER, PTH, GO, GEVENT,
          but(THREADS_ONE, label="pthreads, semaphore, one core"),
          but(THREADS_ONE, label="pthreads, condition, one core", question="hand_over_condition"),
          but(THREADS_TWO, label="pthreads, semaphore, two cores"), shimmed()),
-        limit="jump_fcontext", target={"Tendril": 3.2}),
+        limit="jump_fcontext", target={"Tendril": 3.2, "Tendril, channel": 3.2}),
     Question(
         "thread_switch", "A switch between two threads, each with thread-local storage", (2,), "threads",
         (but(FCONTEXT, label="jump_fcontext + wrfsbase"), but(THREADS_ONE, question="yield"),

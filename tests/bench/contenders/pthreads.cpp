@@ -36,8 +36,9 @@ void yield(work& w) {
     all.push_back(start([](void*) -> void* {
       ready++;
       while (ready <= the->n) sched_yield();  // until all have begun
-      for (long k = the->ops / the->n; k > 0; k--)
-        sched_yield(), done.fetch_add(1, std::memory_order_relaxed);
+      long turns = 0;
+      for (long each = the->ops / the->n; turns < each; turns++) sched_yield();
+      done += turns;
       return nullptr;
     }));
   }

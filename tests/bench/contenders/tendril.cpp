@@ -79,6 +79,18 @@ void hand_over(work& w) {
   check(handed == (w.ops + 1) / 2, "each was handed over");
 }
 
+void hand_over_channel(work& w) {
+  tendril::channel<long> ping, pong;
+  auto other = tendril::spawn([&] {
+    for (long i = 0; i < w.ops; i += 2) pong.send(*ping.receive() + 1);
+  });
+  long sum = 0;
+  w.begin();
+  for (long i = 0; i < w.ops; i += 2) ping.send(sum), sum = *pong.receive();
+  w.end();
+  check(sum == (w.ops + 1) / 2, "each was handed over");
+}
+
 void spawn(work& w) {
   std::vector<tendril::task<long>> batch(std::size_t(w.n));
   long sum = 0, i = 0;
@@ -179,6 +191,7 @@ int main(int argc, char** argv) {
                   {"switch", public_switch},
                   {"yield", yield},
                   {"hand_over", hand_over},
+                  {"hand_over_channel", hand_over_channel},
                   {"spawn", spawn},
                   {"memory", memory_parked, question::once},
                   {"echo", echo, question::once},
