@@ -8,9 +8,9 @@
 #include <boost/context/detail/fcontext.hpp>
 #include <cstddef>
 
-#include "sys.hpp"
-
+#include "arch/arch.hpp"
 #include "sanitize.hpp"
+#include "sys.hpp"
 
 namespace tendril::core {
 
@@ -50,8 +50,8 @@ inline void destroy_context([[maybe_unused]] context& c) noexcept {
 
 // Leaves `from`, which will never run again if `ending`, and continues `to`, which stands at `sp` and receives `cargo`.
 // Returns when somebody jumps back, with their cargo and where they stand.
-inline boost::context::detail::transfer_t jump([[maybe_unused]] context& from, [[maybe_unused]] context& to,
-                                               void* sp, void* cargo, [[maybe_unused]] bool ending) noexcept {
+[[gnu::always_inline]] inline arch::jumped jump([[maybe_unused]] context& from, [[maybe_unused]] context& to,
+                                                void* sp, void* cargo, [[maybe_unused]] bool ending) noexcept {
 #ifdef TENDRIL_ASAN
   __sanitizer_start_switch_fiber(ending ? nullptr : &from.fake_stack, to.stack_bottom, to.stack_size);
 #endif
@@ -59,7 +59,7 @@ inline boost::context::detail::transfer_t jump([[maybe_unused]] context& from, [
   if (!from.tsan) from.tsan = __tsan_get_current_fiber();
   __tsan_switch_to_fiber(to.tsan, 0);
 #endif
-  auto arrived = boost::context::detail::jump_fcontext(sp, cargo);
+  auto arrived = arch::jump(sp, cargo);
 #ifdef TENDRIL_ASAN
   __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #endif

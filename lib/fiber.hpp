@@ -179,7 +179,14 @@ inline void* with_look_back(fiber* self) noexcept {
 [[gnu::always_inline]] inline void switch_to(fiber* self, fiber* to, bool ending = false) noexcept {
   depart(self, to);
   auto arrived = jump(self->ctx, to->ctx, to->sp, with_look_back(self), ending);
-  arrive(self, arrived.fctx, arrived.data);
+  arrive(self, arrived.from, arrived.cargo);
+}
+// The same between fibers of which neither expects a message, where `self` goes on living.
+[[gnu::always_inline]] inline void take_turns(fiber* self, fiber* to) noexcept {
+  if (to->storage->signals.due) [[unlikely]] self->home->handlers_are_due = true;
+  depart(self, to);
+  auto arrived = jump(self->ctx, to->ctx, to->sp, self->unusual ? with_look_back(self) : self, false);
+  arrive(self, arrived.from, arrived.cargo);
 }
 // Second, where it is a function's last act: jump_fcontext itself, returning what the seam returns. (The compiler makes
 // a tail call only if nothing stands between.) Sanitizers want to hear of it before the function returns.
@@ -190,7 +197,7 @@ inline constexpr bool sanitized = false;
 [[gnu::noinline]] inline arrival jump_last(void* to, void* cargo) noexcept {  // not inline: `current` is another thread's now
   fiber* self = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~look_back_bit);
   auto arrived = jump(self->ctx, current->ctx, to, cargo, false);
-  return {arrived.fctx, arrived.data};
+  return {arrived.from, arrived.cargo};
 }
 inline constexpr bool sanitized = true;
 #endif

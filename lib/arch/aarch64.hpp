@@ -45,6 +45,9 @@ inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 }
 inline bool thread_pointer_by_instruction(unsigned long) noexcept { return true; }
 
+// Calls jump_fcontext, which comes back by a return.
+[[gnu::always_inline]] inline jumped jump(void* to, void* cargo) noexcept { return jump_fcontext(to, cargo); }
+
 // How the C library lays a thread out around its thread pointer (TLS variant I): the thread's descriptor before it,
 // the storage above it. The stack and pointer guards are the process's.
 inline constexpr bool descriptor_before_tls = true;

@@ -44,6 +44,23 @@ inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 }
 inline bool thread_pointer_by_instruction(unsigned long hwcap2) noexcept { return hwcap2 & 2; }
 
+// Calls jump_fcontext, which comes back by a jump. A call would leave its return address with the processor, which would
+// predict each return of our callers by the address of the one before.
+[[gnu::always_inline]] inline jumped jump(void* to, void* cargo) noexcept {
+  jumped j;
+  __asm__ volatile(
+      "lea -128(%%rsp), %%rsp\n\t"  // the compiler may keep something below the stack pointer
+      "lea 1f(%%rip), %%rax\n\t"
+      "push %%rax\n\t"
+      "jmp jump_fcontext@PLT\n"
+      "1:\tlea 128(%%rsp), %%rsp"
+      : "=a"(j.from), "=d"(j.cargo), "+D"(to), "+S"(cargo)
+      :
+      : "rcx", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+        "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "memory", "cc");
+  return j;
+}
+
 // How the C library lays a thread out around its thread pointer (TLS variant II): the storage below it, the thread's
 // descriptor, which begins with what the ABI knows, at it.
 inline constexpr bool descriptor_before_tls = false;

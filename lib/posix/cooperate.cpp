@@ -70,11 +70,14 @@ bool may_wait() noexcept {
   return self && may_wait_here(self) && in_hubs_process();
 }
 
-void let_others_run() noexcept {
-  if (!may_wait()) return;
+void give_way() noexcept {
   int saved = errno;
   core::yield();
   errno = saved;
+}
+
+void let_others_run() noexcept {
+  if (may_wait()) give_way();
 }
 
 bool cooperative_here(fiber* self) noexcept {

@@ -11,7 +11,7 @@ namespace tendril::posix {
 int sched_yield() {
   if (!may_wait()) return real.sched_yield();
   if (my_hub().ready.empty()) real.sched_yield();
-  let_others_run();
+  give_way();
   if (cancels_at_once()) act_on_cancel();
   return 0;
 }
