@@ -49,7 +49,7 @@ struct channel_party : waiter {
 
   // Whether it is still to be served.
   bool claim() noexcept {
-    if (!of) return true;
+    if (!of) [[likely]] return true;
     if (!of->claim()) return false;
     of->chosen = place;
     return true;
@@ -83,8 +83,8 @@ class channel {
 
   // Sends a value; waits until somebody receives it, or there is room. channel_closed if it is closed, also meanwhile. If
   // the fiber is killed while it waits, the value may or may not have been received.
-  void send(const T& value) { send(T(value)); }
-  void send(T&& value) { send_until(value, detail::never); }
+  [[gnu::always_inline]] void send(const T& value) { send(T(value)); }
+  [[gnu::always_inline]] void send(T&& value) { send_until(value, detail::never); }
   // The same, waiting for at most `timeout`; returns whether it was sent. If not, it stays the caller's.
   template <class Rep, class Period>
   bool send(const T& value, std::chrono::duration<Rep, Period> timeout) {
@@ -102,7 +102,7 @@ class channel {
   }
 
   // Receives a value; waits for one. None: the channel is closed, and all that was in it has been received.
-  std::optional<T> receive() { return receive_until(detail::never); }
+  [[gnu::always_inline]] std::optional<T> receive() { return receive_until(detail::never); }
   // The same, waiting for at most `timeout`: then throws timeout_error.
   template <class Rep, class Period>
   std::optional<T> receive(std::chrono::duration<Rep, Period> timeout) {
@@ -152,8 +152,8 @@ class channel {
   }
   static void done(detail::wait_list& list) noexcept {
     party* p = static_cast<party*>(list.pop());
-    if (p->of) p->who = p->of->who;
-    detail::grant(*p);
+    if (p->of) [[unlikely]] p->who = p->of->who;
+    detail::grant_fiber(*p);
   }
 
   bool give(T& value) {
@@ -194,35 +194,41 @@ class channel {
     detail::held h(exclusion_);
     if (!give(value)) buffer_.push_front(std::move(value));
   }
-  bool send_until(T& value, clock::time_point t) {
-    party p;
+  // Both return whether it is over with; else p is listed.
+  bool send_or_enlist(party& p, T& value) {
+    detail::held h(exclusion_);
+    if (send_now(value)) return true;
     p.from = &value;
-    {
-      detail::held h(exclusion_);
-      if (send_now(value)) return true;
-      p.who = core::fiber_current();
-      senders_.push(p);
-    }
+    p.who = core::fiber_current();
+    senders_.push(p);
+    return false;
+  }
+  bool receive_or_enlist(party& p, std::optional<T>& value) {
+    detail::held h(exclusion_);
+    if (receive_now(value)) return true;
+    p.into = &value;
+    p.who = core::fiber_current();
+    receivers_.push(p);
+    return false;
+  }
+  // Inline: see core::arrival.
+  [[gnu::always_inline]] bool send_until(T& value, clock::time_point t) {
+    party p;
+    if (send_or_enlist(p, value)) return true;
     static constexpr auto what = detail::waits_for(core::wait_kind::queue);
     bool sent = detail::suspend(exclusion_, senders_, p, t, what, [] {});
-    if (p.closed) throw channel_closed();
+    if (p.closed) [[unlikely]] throw channel_closed();
     return sent;
   }
-  std::optional<T> receive_until(clock::time_point t) {
+  [[gnu::always_inline]] std::optional<T> receive_until(clock::time_point t) {
     party p;
     std::optional<T> value;
-    p.into = &value;
-    {
-      detail::held h(exclusion_);
-      if (receive_now(value)) return value;
-      p.who = core::fiber_current();
-      receivers_.push(p);
-    }
+    if (receive_or_enlist(p, value)) return value;
     static constexpr auto what = detail::waits_for(core::wait_kind::queue);
     bool got = detail::suspend(exclusion_, receivers_, p, t, what, [&] {
       if (value) put_back(*value);
     });
-    if (!got) throw timeout_error("receive() from a channel timed out");
+    if (!got) [[unlikely]] throw timeout_error("receive() from a channel timed out");
     return value;
   }
 

@@ -32,13 +32,13 @@ class event {
   }
 
   // Waits until the flag is set. A cancellation point, unless it is set already.
-  void wait() { wait_until(detail::never); }
+  [[gnu::always_inline]] void wait() { wait_until(detail::never); }
   // The same, for at most `timeout`, or until `t`; returns whether it was set.
   template <class Rep, class Period>
   bool wait(std::chrono::duration<Rep, Period> timeout) {
     return wait_until(detail::later(timeout));
   }
-  bool wait_until(clock::time_point t) {
+  [[gnu::always_inline]] bool wait_until(clock::time_point t) {
     return detail::wait_until_ready(exclusion_, waiters_, [this] { return is_set(); }, t, core::wait_kind::event);
   }
 

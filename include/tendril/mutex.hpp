@@ -19,7 +19,7 @@ class mutex {
   mutex& operator=(const mutex&) = delete;
 
   // Waits until nobody else has it, and takes it. error if this fiber has it already.
-  void lock() { lock_until(detail::never); }
+  [[gnu::always_inline]] void lock() { lock_until(detail::never); }
   // Takes it if nobody has it. Never waits.
   bool try_lock() {
     detail::held h(exclusion_);
@@ -55,15 +55,18 @@ class mutex {
     owner_.store(next ? next->who : nullptr, std::memory_order_relaxed);
     if (next) detail::grant(*next);
   }
-  bool lock_until(clock::time_point t) {
-    detail::waiter w;
+  bool lock_or_enlist(detail::waiter& w) {
     w.who = core::fiber_current();
-    {
-      detail::held h(exclusion_);
-      if (take_now(w.who)) return true;
-      if (owner() == w.who) throw error("mutex: locked again by the fiber that has it");
-      waiters_.push(w);
-    }
+    detail::held h(exclusion_);
+    if (take_now(w.who)) return true;
+    if (owner() == w.who) throw error("mutex: locked again by the fiber that has it");
+    waiters_.push(w);
+    return false;
+  }
+  // Inline: see core::arrival.
+  [[gnu::always_inline]] bool lock_until(clock::time_point t) {
+    detail::waiter w;
+    if (lock_or_enlist(w)) return true;
     static constexpr auto what = detail::waits_for(core::wait_kind::lock);
     return detail::suspend(exclusion_, waiters_, w, t, what, [this] { unlock(); });
   }

@@ -107,7 +107,7 @@ class basic_queue {
   // Puts an item in; waits while the queue is full. queue_shutdown after shutdown(). If the fiber is killed while it
   // waits, the item may or may not have been taken.
   void put(const T& item) { put(T(item)); }
-  void put(T&& item) { put_until(item, detail::never); }
+  [[gnu::always_inline]] void put(T&& item) { put_until(item, detail::never); }
   // The same, waiting for at most `timeout`; returns whether the item was taken.
   template <class Rep, class Period>
   bool put(const T& item, std::chrono::duration<Rep, Period> timeout) {
@@ -125,7 +125,7 @@ class basic_queue {
   }
 
   // Takes the next item out; waits while there is none. queue_shutdown if there is none and never will be.
-  T get() { return std::move(*required(get_until(detail::never, false))); }
+  [[gnu::always_inline]] T get() { return std::move(*required(get_until(detail::never, false))); }
   // The same, waiting for at most `timeout`.
   template <class Rep, class Period>
   std::optional<T> get(std::chrono::duration<Rep, Period> timeout) {
@@ -238,15 +238,19 @@ class basic_queue {
     unfinished_++;
     return true;
   }
-  bool put_until(T& item, clock::time_point t) {
-    putter w;
+  // Returns whether it is over with; else w is listed.
+  bool put_or_enlist(putter& w, T& item) {
+    detail::held h(exclusion_);
+    if (put_now(item)) return true;
     w.item = &item;
-    {
-      detail::held h(exclusion_);
-      if (put_now(item)) return true;
-      w.who = core::fiber_current();
-      putters_.push(w);
-    }
+    w.who = core::fiber_current();
+    putters_.push(w);
+    return false;
+  }
+  // Inline: see core::arrival.
+  [[gnu::always_inline]] bool put_until(T& item, clock::time_point t) {
+    putter w;
+    if (put_or_enlist(w, item)) return true;
     static constexpr auto what = detail::waits_for(core::wait_kind::queue);
     bool taken = detail::suspend(exclusion_, putters_, w, t, what, [] {});
     if (w.refused) throw queue_shutdown();
@@ -265,23 +269,30 @@ class basic_queue {
     detail::held h(exclusion_);
     if (!give_to_getter(item)) order_.put_back(std::move(item));
   }
-  // None: nothing came in time, or `required` for the queue is shut down.
-  std::optional<T> get_until(clock::time_point t, bool peeks) {
+  // The same for a getter; nothing to wait for if `at_once`.
+  bool get_or_enlist(getter& w, bool at_once) {
+    detail::held h(exclusion_);
+    if (stored() > 0) {
+      if constexpr (std::copy_constructible<T>) {
+        if (w.peeks) {
+          w.item = order_.top();
+          return true;
+        }
+      }
+      w.item = take();
+      return true;
+    }
+    if (at_once) return true;
+    if (shut_) throw queue_shutdown();
+    w.who = core::fiber_current();
+    getters_.push(w);
+    return false;
+  }
+  // None: nothing came in time, or `required` for the queue is shut down. Inline: see core::arrival.
+  [[gnu::always_inline]] std::optional<T> get_until(clock::time_point t, bool peeks) {
     getter w;
     w.peeks = peeks;
-    {
-      detail::held h(exclusion_);
-      if (stored() > 0) {
-        if constexpr (std::copy_constructible<T>) {
-          if (peeks) return order_.top();
-        }
-        return take();
-      }
-      if (t == at_once) return std::nullopt;
-      if (shut_) throw queue_shutdown();
-      w.who = core::fiber_current();
-      getters_.push(w);
-    }
+    if (get_or_enlist(w, t == at_once)) return std::move(w.item);
     static constexpr auto what = detail::waits_for(core::wait_kind::queue);
     detail::suspend(exclusion_, getters_, w, t, what, [&] {
       if (!w.peeks && w.item) put_back(*w.item);

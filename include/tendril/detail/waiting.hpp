@@ -148,7 +148,8 @@ inline void unwatch(exclusion& x, wait_list& list, waiter& w) noexcept {
   if (!w.is_granted()) list.remove(w);
 }
 template <class Ready>
-bool wait_until_ready(exclusion& x, wait_list& list, Ready ready, clock::time_point deadline, core::wait_kind kind) {
+[[gnu::always_inline]] inline bool wait_until_ready(exclusion& x, wait_list& list, Ready ready,
+                                                    clock::time_point deadline, core::wait_kind kind) {
   waiter w;
   if (!watch(x, list, w, ready)) return true;
   auto what = waits_for(kind);
