@@ -362,7 +362,8 @@ fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o)
 }
 
 // An ended task becomes a new one, where it lies.
-[[gnu::always_inline]] inline void begin_again(fiber* f, fiber* creator, const body& b, const fiber_options& o) noexcept {
+[[gnu::always_inline]] inline void begin_again(fiber* f, fiber* creator, const body& b,
+                                               const fiber_options& o) noexcept {
   fiber_home* home = creator->home;
   home->living++;
   f->storage = creator->storage;
@@ -375,7 +376,8 @@ fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o)
   f->as_new = false;
 }
 
-fiber* task_at(const stack& stk, std::size_t payload_size, fiber* creator, const body& b, const fiber_options& o) noexcept {
+fiber* task_at(const stack& stk, std::size_t payload_size, fiber* creator, const body& b,
+               const fiber_options& o) noexcept {
   std::size_t room = fiber::payload_offset() + payload_size;
   auto at = (reinterpret_cast<std::uintptr_t>(stk.top) - room) & ~std::uintptr_t(63);
   fiber* f = make(reinterpret_cast<void*>(at), creator, b, o);

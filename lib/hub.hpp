@@ -45,7 +45,7 @@ struct hub : fiber_home {
 
   // Makes a parked fiber of this thread's hub runnable; does nothing if it is not parked.
   static void wake(fiber* f, core::wake why) noexcept;
-  // The same where it is known to be parked. `in_a_call`: it is to make a system call next, and stands deep below its own.
+  // The same where it is known to be parked. `in_a_call`: it waits in a system call's stead, deep below its own frames.
   [[gnu::always_inline]] static void make_ready(fiber* f, core::wake why, bool in_a_call) noexcept {
     hub& h = *of(f);
     h.waits.remove(*f->waiting);

@@ -45,8 +45,8 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   if (h.handlers_due()) [[unlikely]] h.run_handlers_due();
 }
 
-// The end of a first half: as switch_away. All that is rare is left to functions that are called last, so that the usual
-// way needs no frame.
+// The end of a first half: as switch_away. What is rare is left to functions that are called last, so that the usual way
+// needs no frame.
 [[gnu::noinline]] arrival enter_last(hub& h, fiber* self, fiber* to) noexcept {
   if (to->storage->signals.due) h.look_for_handlers();
   enter(self, to);

@@ -44,8 +44,8 @@ inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 }
 inline bool thread_pointer_by_instruction(unsigned long hwcap2) noexcept { return hwcap2 & 2; }
 
-// Calls jump_fcontext, which comes back by a jump. A call would leave its return address with the processor, which would
-// predict each return of our callers by the address of the one before.
+// Calls jump_fcontext, which comes back by a jump. A call instruction would leave its return address with the processor,
+// which would then predict each return of our callers by the address of the one before.
 [[gnu::always_inline]] inline jumped jump(void* to, void* cargo) noexcept {
   jumped j;
   __asm__ volatile(

@@ -42,8 +42,8 @@ inline bool cooperative() noexcept {
 // The same for calls that are no cancellation points, and that no handler ends.
 bool may_wait() noexcept;
 
-// Lets other fibers run, for who asks again and again for something that one of them has to do. The first is for who knows
-// that he may wait.
+// Lets other fibers run, for who asks again and again for something that one of them has to do. The first is for who
+// knows that he may wait.
 void give_way() noexcept;
 void let_others_run() noexcept;
 

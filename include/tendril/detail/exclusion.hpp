@@ -67,7 +67,8 @@ class exclusion {
     return true;
   }
 
-  // A kernel thread's thread pointer, 0 before the first comes, or one of these; nobody: the ownership is being taken away.
+  // A kernel thread's thread pointer, 0 before the first comes, or one of these. nobody: the ownership is being taken
+  // away.
   static constexpr std::uintptr_t everybody = 1, nobody = 2;
   std::atomic<std::uintptr_t> owner_{0};
   std::atomic<bool> busy_{false};

@@ -103,7 +103,8 @@ inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
   return w;
 }
 
-// Waits once; `self` is the running fiber. Whatever parks or yields without a deadline is always inline: see core::arrival.
+// Waits once; `self` is the running fiber. Whatever parks or yields without a deadline is always inline: see
+// core::arrival.
 [[gnu::always_inline]] inline core::wake park_once(core::fiber* self, clock::time_point deadline,
                                                    const core::wait_info& what) noexcept {
   if (deadline != never) return core::park(deadline_of(deadline), what);

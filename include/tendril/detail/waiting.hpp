@@ -52,7 +52,7 @@ class wait_list {
   waiter* last_ = nullptr;
 };
 
-// To a waiter that has just been taken off its list, under the exclusion. The first is for one that is a fiber for sure.
+// To a waiter that has just been taken off its list, under the exclusion. The first is for one that has no `notify`.
 inline void grant_fiber(waiter& w) noexcept {
   core::fiber* who = w.who;
   w.granted.store(true, std::memory_order_release);
