@@ -6,7 +6,7 @@ import dataclasses
 PACKAGES = {
     "boost_fiber": "libboost-fiber-dev", "state_threads": "libst-dev", "pth": "libpth-dev", "uring": "liburing-dev",
     "asio": "libboost-coroutine-dev", "go": "golang-go", "gevent": "python3-gevent", "microsocks": "microsocks",
-    "tinyproxy": "tinyproxy",
+    "tinyproxy": "tinyproxy", "mariadbd": "mariadb-server-core",
 }
 PICTURES = "python3-matplotlib"
 
@@ -129,4 +129,8 @@ QUESTIONS = (
         "http", "python3's ThreadingHTTPServer, unmodified", (100, 1000), contenders=(
             Contender("python3", "http_server"), shimmed("python3 under the shim", "http_server")),
         target={"python3 under the shim": 1}, against="python3", kind="http", **SERVER),
+    Question(
+        "mariadb", "mariadbd, unmodified: select of a text", (100, 1000), contenders=(
+            Contender("mariadbd", "mariadbd"), shimmed("mariadbd under the shim", "mariadbd")),
+        target={"mariadbd under the shim": 1}, against="mariadbd", kind="mysql", **SERVER),
 )

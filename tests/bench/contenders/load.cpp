@@ -2,8 +2,8 @@
 //
 //   load ask KIND PORT CONNECTIONS IDLE SECONDS PID [BACKEND]
 //       Each connection sends a request, waits for the whole answer, checks it, and sends the next. KIND is
-//       echo; socks5 or connect (echo through a proxy to the port BACKEND); or http. IDLE more connections
-//       say nothing. PID is the server's: its CPU time is taken over the same window.
+//       echo; socks5 or connect (echo through a proxy to the port BACKEND); http; or mysql (a select of a text).
+//       IDLE more connections say nothing. PID is the server's: its CPU time is taken over the same window.
 //   load delayed MILLISECONDS
 //       A server that answers each request after that time, and closes.
 #include <sys/epoll.h>
@@ -58,11 +58,42 @@ void open_tunnel(int fd, long backend) {
   }
 }
 
-std::string request_of(const connection& c) {
-  if (kind == "http") return "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-  std::string r(message_size, '.');
-  std::snprintf(r.data(), r.size(), "fd %d, number %llu", c.fd, static_cast<unsigned long long>(c.sequence));
+// The length of MySQL's packet that begins there.
+std::size_t packet_at(const std::string& s, std::size_t i) {
+  auto byte = [&](std::size_t k) { return std::size_t(static_cast<unsigned char>(s[i + k])); };
+  return 4 + byte(0) + byte(1) * 256;
+}
+std::string packet(char number, const std::string& body) { return std::string{char(body.size()), 0, 0, number} + body; }
+
+// Greeting, user without password, OK.
+void log_in(int fd) {
+  char greeting[4096];
+  check(recv(fd, greeting, sizeof greeting, 0) > 0, "a greeting");
+  std::string hello("\1\x82\0\0\0\0\0\1\x21", 9);  // what we know, the longest packet, UTF-8
+  std::string answer = exchange(fd, packet(1, hello + std::string(23, '\0') + std::string("root\0\0", 6)), 4096);
+  check(answer.size() > 4 && answer[4] == 0, "a log-in");
+}
+
+// Whether all packets of a result are there: one column, its end, one row, its end.
+bool is_whole_result(const std::string& s) {
+  int ends = 0;
+  for (std::size_t i = 0; i + 5 <= s.size(); i += packet_at(s, i)) {
+    if (s[i + 4] == '\xfe' && ++ends == 2) return i + packet_at(s, i) == s.size();
+  }
+  return false;
+}
+
+// What nobody else sends.
+std::string text_of(const connection& c) {
+  std::string r = "fd " + std::to_string(c.fd) + ", number " + std::to_string(c.sequence);
+  r.resize(message_size, '.');
   return r;
+}
+
+std::string request_of(const connection& c) {
+  if (kind == "mysql") return packet(0, "\3select '" + text_of(c) + "' as it");
+  if (kind == "http") return "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  return text_of(c);
 }
 
 void ask(connection& c) {
@@ -88,6 +119,11 @@ bool take(connection& c) {
     if (head == c.answer.npos) return false;
     check(length < head && c.answer.find(" 200 ") < 16, "an answer with status and length");
     answer_size = head + 4 + std::size_t(std::atol(c.answer.c_str() + length + 16));
+  }
+  if (kind == "mysql") {
+    if (!is_whole_result(c.answer)) return false;
+    check(c.answer.find(text_of(c)) != c.answer.npos, "the text that was selected");
+    return true;
   }
   check(c.answer.size() <= answer_size, "no more than asked for");
   if (c.answer.size() < answer_size) return false;
@@ -118,6 +154,7 @@ void ask_all(char** argument) {
   for (connection& c : all) {
     c.fd = connect_to(port);
     open_tunnel(c.fd, backend);
+    if (kind == "mysql") log_in(c.fd);
     epoll_event e{.events = EPOLLIN, .data = {.ptr = &c}};
     epoll_ctl(ep, EPOLL_CTL_ADD, c.fd, &e);
   }
