@@ -130,7 +130,7 @@ int poller::add(io_waiter& w) noexcept {
     if (r == -EEXIST) r = sys::epoll_ctl(epoll_, EPOLL_CTL_MOD, w.fd, &e);
     else if (r == -ENOENT) r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, w.fd, &e);
     if (r < 0) return r;
-    if (!known) s->in = is_plain_tcp(w.fd) ? input::told : input::unknown;
+    if (!known) s->set(is_plain_tcp(w.fd) ? input::told : input::unknown);
     s->registered.store(w.generation + 1, std::memory_order_release);
   }
   s->waiters.push_back(w);

@@ -59,17 +59,19 @@ class poller {
   // A TCP connection that gave less than was asked for has no more; what comes then is an edge. So until the next edge
   // there is nothing to receive, and no need to try. Not where anything but bytes may stand in the way or be waiting:
   // errors, the end of the stream, urgent data.
-  // The fiber is about to receive from fd; then, that it got less than it asked for.
-  void begin_receive(int fd) noexcept {
-    if (slot* s = at(fd, false)) s->begin_receive();
+  // The fiber is about to receive from fd; then, that it got less than it asked for. (The number tells whether anything
+  // came between: a signal handler may run there, and others meanwhile.)
+  std::uint32_t begin_receive(int fd) noexcept {
+    slot* s = at(fd, false);
+    return s ? s->begin_receive() : 0;
   }
-  void received_all(int fd) noexcept {
-    if (slot* s = at(fd, false)) s->received_all();
+  void received_all(int fd, std::uint32_t begun) noexcept {
+    if (slot* s = at(fd, false)) s->received_all(begun);
   }
   // Whether there was nothing left, as far as has been told.
   bool drained(int fd) noexcept {
     slot* s = at(fd, false);
-    return s && s->in == input::drained && plain_streams_.load(std::memory_order_relaxed) &&
+    return s && s->state() == input::drained && plain_streams_.load(std::memory_order_relaxed) &&
            s->registered.load(std::memory_order_relaxed) == descriptors::generation(fd) + 1;
   }
   // Some connection's receives may from now on stop for other reasons than having got all: marks of urgent data that
@@ -77,7 +79,7 @@ class poller {
   static void streams_may_stop() noexcept { plain_streams_.store(false, std::memory_order_relaxed); }
 
  private:
-  enum class input : std::uint32_t {
+  enum class input : std::uint8_t {
     unknown,   // and nothing can be learnt
     told,      // there was an edge
     asked,     // none since somebody began to receive
@@ -86,16 +88,21 @@ class poller {
   struct slot {
     list<io_waiter> waiters;
     std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
-    input in;
-    void begin_receive() noexcept {
-      if (in != input::unknown) in = input::asked;
+    std::uint32_t in;                       // an `input`; above it, how often somebody began to receive
+    input state() const noexcept { return input(in & 3); }
+    void set(input i) noexcept { in = (in & ~3u) | std::uint32_t(i); }
+    std::uint32_t begin_receive() noexcept {
+      if (state() == input::unknown) return 0;
+      in += 4;
+      set(input::asked);
+      return in;
     }
-    void received_all() noexcept {
-      if (in == input::asked) in = input::drained;
+    void received_all(std::uint32_t begun) noexcept {
+      if (in == begun && begun) set(input::drained);
     }
     void tell(std::uint32_t events) noexcept {
-      if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) in = input::unknown;
-      else if ((events & EPOLLIN) && in != input::unknown) in = input::told;
+      if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) set(input::unknown);
+      else if ((events & EPOLLIN) && state() != input::unknown) set(input::told);
     }
   };
   static constexpr int per_chunk = 1024;

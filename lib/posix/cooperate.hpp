@@ -189,9 +189,9 @@ template <class Room, class Attempt>
 long until_received(int fd, Room room, Attempt attempt) noexcept {
   core::poller& io = my_hub().io;
   auto receive = [&]() noexcept -> long {
-    io.begin_receive(fd);
+    std::uint32_t begun = io.begin_receive(fd);
     long r = attempt();
-    if (r > 0 && std::size_t(r) < room()) io.received_all(fd);
+    if (r > 0 && std::size_t(r) < room()) io.received_all(fd, begun);
     return r;
   };
   if (!io.drained(fd) || !receives_wait(fd)) return until_done(fd, EPOLLIN, SO_RCVTIMEO, receive);
