@@ -14,6 +14,7 @@
 //  - Any kernel thread may call them; the fibers that run meanwhile are those of that kernel thread.
 #pragma once
 
+#include <aio.h>
 #include <mqueue.h>
 #include <netdb.h>
 #include <poll.h>
@@ -216,8 +217,11 @@ TENDRIL_API int setresgid(gid_t group, gid_t effective, gid_t saved);
 TENDRIL_API int setgroups(size_t n, const gid_t* groups);
 TENDRIL_API int initgroups(const char* user, gid_t group);
 
+// --- aio_suspend(3) ---
+TENDRIL_API int aio_suspend(const aiocb* const* list, int n, const timespec* timeout);
+
 // --- mq_overview(7), msgrcv(2), semop(2) ---
-// Queues of POSIX are polled; those of System V, and their semaphores, wait on helper threads.
+// Who has to wait does so on a helper thread.
 TENDRIL_API int mq_send(mqd_t queue, const char* text, size_t n, unsigned priority);
 TENDRIL_API int mq_timedsend(mqd_t queue, const char* text, size_t n, unsigned priority, const timespec* until);
 TENDRIL_API ssize_t mq_receive(mqd_t queue, char* text, size_t n, unsigned* priority);

@@ -45,6 +45,9 @@ TENDRIL_API int pthread_mutex_timedlock(pthread_mutex_t* m, const timespec* unti
 TENDRIL_API int pthread_mutex_clocklock(pthread_mutex_t* m, clockid_t clock, const timespec* until);
 TENDRIL_API int pthread_mutex_unlock(pthread_mutex_t* m);
 TENDRIL_API int pthread_mutex_destroy(pthread_mutex_t* m);
+// PTHREAD_PRIO_INHERIT and PTHREAD_PRIO_PROTECT are accepted, and change no priority.
+TENDRIL_API int pthread_mutex_init(pthread_mutex_t* m, const pthread_mutexattr_t* a);
+TENDRIL_API int pthread_mutex_setprioceiling(pthread_mutex_t* m, int ceiling, int* old);
 
 // --- pthread_cond_wait(3): who waited first is woken first ---
 TENDRIL_API int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m);

@@ -9,24 +9,19 @@ namespace tendril::posix {
 
 namespace {
 
-// A queue has no call that does not wait, but one whose time is over. It polls as any descriptor does.
+// A queue has no call that does not wait, but one whose time is over.
 constexpr timespec long_ago{.tv_sec = 0, .tv_nsec = 0};
 
-// `attempt` makes the call with `long_ago`.
+// `attempt` makes the call with the time-out that it is given. Who has to wait stands in the kernel's own queue, on a
+// helper thread: messages go to those in turn, and mq_notify(3) tells of those for which nobody stands there.
 template <class Attempt>
-long queue_until(mqd_t queue, std::uint32_t events, const timespec* until, Attempt attempt) noexcept {
-  long r = attempt();
+long queue_until(const timespec* until, Attempt attempt) noexcept {
+  long r = attempt(&long_ago);
   if (r != -ETIMEDOUT) {
     my_hub().breathe();
     return r;
   }
-  deadline d = until ? futex::absolute(CLOCK_REALTIME, *until) : deadline::never();
-  for (;;) {
-    int w = wait_for(queue, events, d, on_signal::restart);
-    if (w < 0 && w != -ETIMEDOUT) return w;
-    r = attempt();
-    if (r != -ETIMEDOUT || w == -ETIMEDOUT) return r;
-  }
+  return offload_interruptible([&]() noexcept { return attempt(until); });
 }
 
 }  // namespace
@@ -36,8 +31,8 @@ int mq_timedsend(mqd_t queue, const char* text, size_t n, unsigned priority, con
   if (!cooperative() || (until && (!copy_in(t, until) || !valid(&t)))) {
     return real.mq_timedsend(queue, text, n, priority, until);
   }
-  return result<int>(queue_until(queue, EPOLLOUT, until ? &t : nullptr, [&]() noexcept {
-    return sys::call(SYS_mq_timedsend, queue, text, n, priority, &long_ago);
+  return result<int>(queue_until(until ? &t : nullptr, [&](const timespec* end) noexcept {
+    return sys::call(SYS_mq_timedsend, queue, text, n, priority, end);
   }));
 }
 
@@ -51,8 +46,8 @@ ssize_t mq_timedreceive(mqd_t queue, char* text, size_t n, unsigned* priority, c
   if (!cooperative() || (until && (!copy_in(t, until) || !valid(&t)))) {
     return real.mq_timedreceive(queue, text, n, priority, until);
   }
-  return result<ssize_t>(queue_until(queue, EPOLLIN, until ? &t : nullptr, [&]() noexcept {
-    return sys::call(SYS_mq_timedreceive, queue, text, n, priority, &long_ago);
+  return result<ssize_t>(queue_until(until ? &t : nullptr, [&](const timespec* end) noexcept {
+    return sys::call(SYS_mq_timedreceive, queue, text, n, priority, end);
   }));
 }
 

@@ -180,8 +180,10 @@ int start_shell(const char* command, posix_spawn_file_actions_t* files, const si
 
 }  // namespace
 
-int system(const char* command) {
-  if (!command || !cooperative()) return real.system(command);
+namespace {
+
+// What system(3) returns, with `cancelled` if it was: the shell is not left behind then.
+int run_shell(const char* command, bool& cancelled) noexcept {
   systems.begin();
   child_signal_blocked blocked;
   std::uint64_t old = blocked.mask_before();
@@ -194,21 +196,33 @@ int system(const char* command) {
   pid_t pid;
   int status = 127 << 8;  // no shell: as if it had said exit 127
   if (start_shell(command, nullptr, &mask, &reset, &pid) == 0) {
-    pid_t r;
-    do r = posix::wait4(pid, &status, 0, nullptr);
-    while (r < 0 && errno == EINTR);
+    long r;
+    do {
+      r = until_reported(P_PID, id_t(pid), WEXITED, [&]() noexcept {
+        return sys::call(SYS_wait4, pid, &status, WNOHANG, 0);
+      });
+    } while (r == -EINTR);
+    cancelled = r == -ECANCELED;
+    if (cancelled) {
+      sys::call(SYS_kill, pid, SIGKILL);
+      sys::call(SYS_wait4, pid, 0, 0, 0);
+    }
     if (r < 0) {
-      int error = errno;
-      if (error == ECANCELED) {
-        // As when system(3) is cancelled: the shell is not left behind.
-        sys::call(SYS_kill, pid, SIGKILL);
-        sys::call(SYS_wait4, pid, 0, 0, 0);
-      }
-      errno = error;
+      errno = int(-r);
       status = -1;
     }
   }
   systems.end();  // before SIGCHLD is let through again
+  return status;
+}
+
+}  // namespace
+
+int system(const char* command) {
+  if (!command || !cooperative()) return real.system(command);
+  bool cancelled = false;
+  int status = run_shell(command, cancelled);
+  if (cancelled) act_on_cancel();
   return status;
 }
 

@@ -3,6 +3,7 @@
 
 #include <linux/io_uring.h>
 #include <linux/time_types.h>
+#include <aio.h>
 #include <mqueue.h>
 #include <netdb.h>
 #include <poll.h>

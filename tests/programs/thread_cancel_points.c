@@ -2,6 +2,7 @@
 // what is none.
 #include "threads.h"
 
+#include <aio.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <semaphore.h>
@@ -26,9 +27,12 @@ static struct timespec far;
 static struct timespec twenty = {20, 0};
 static pid_t child;
 static sigset_t usr1;
+static struct aiocb reads;
+static const struct aiocb* request = &reads;
 
 #define CALLS(X) \
   X(read, read(in[0], buf, 1)) \
+  X(aio_suspend, aio_suspend(&request, 1, NULL)) \
   X(readv, readv(in[0], &vec, 1)) \
   X(write, write(full[1], buf, sizeof buf)) \
   X(writev, writev(full[1], &vec, 1)) \
@@ -157,6 +161,24 @@ static void* waits_at(void* which) {
   return "went on";
 }
 
+// A cancelled system(3) leaves no shell behind.
+static void* runs_shell(void* unused) {
+  system("echo $$ > shell.part; mv shell.part shell; exec sleep 100");
+  return unused;
+}
+static void shells(void) {
+  struct worker w;
+  start(&w, runs_shell, NULL);
+  FILE* f;
+  while (!(f = fopen("shell", "r"))) sched_yield();
+  int pid = 0;
+  if (fscanf(f, "%d", &pid) != 1) puts("no number");
+  fclose(f);
+  pthread_cancel(w.id);
+  SAY("system is cancelled", end_of(&w) == PTHREAD_CANCELED);
+  SAY("  and its shell is gone", kill(pid, 0));
+}
+
 int main(void) {
   MUST(pipe(in));
   MUST(pipe(full));
@@ -188,6 +210,12 @@ int main(void) {
   sigemptyset(&usr1);
   sigaddset(&usr1, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &usr1, NULL);
+  int never[2];
+  MUST(pipe(never));
+  reads.aio_fildes = never[0];
+  reads.aio_buf = buf;
+  reads.aio_nbytes = 1;
+  MUST(aio_read(&reads));
   child = MUST(fork());
   if (child == 0) {
     for (;;) pause();
@@ -233,6 +261,7 @@ int main(void) {
     fflush(stdout);
     close(spare);
   }
+  shells();
   kill(child, SIGKILL);
   waitpid(child, NULL, 0);
   return 0;

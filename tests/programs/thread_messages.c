@@ -317,7 +317,22 @@ static void messages(void) {
     mq_unlink(name);
     SAY_WAITS("mq_receive", mq_receives, mq_send(queue, "abc", 3, 2));
     SAY("mq_timedreceive", in_thread(mq_times_out));
-    mq_send(queue, "one", 3, 0), mq_send(queue, "two", 3, 0);
+    // Somebody who waits comes before who asked to be told.
+    sigset_t s = set_of(SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &s, NULL);
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2};
+    MUST(mq_notify(queue, &event));
+    SAY_WAITS("mq_receive beside mq_notify", mq_receives, mq_send(queue, "abc", 3, 2));
+    sigset_t pending;
+    sigpending(&pending);
+    SAY("  tells nobody else", sigismember(&pending, SIGUSR2));
+    mq_send(queue, "one", 3, 0);
+    sigpending(&pending);
+    SAY("  and then does", sigismember(&pending, SIGUSR2));
+    struct timespec at_once = {0, 0};
+    sigtimedwait(&s, NULL, &at_once);
+    pthread_sigmask(SIG_UNBLOCK, &s, NULL);
+    mq_send(queue, "two", 3, 0);
     SAY_WAITS("mq_send to a full queue", mq_sends, mq_receive(queue, b, sizeof b, NULL));
     SAY("mq_send of too much", mq_send(queue, "12345678901234567890", 20, 0));
     SAY("mq_receive into too little", mq_receive(queue, b, 3, NULL));
