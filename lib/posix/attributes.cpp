@@ -83,6 +83,18 @@ const char* name_of(const thread* t, char (&room)[longest_name]) noexcept {
 
 }  // namespace
 
+void own_scheduling(int& policy, int& priority) noexcept {
+  if (thread* t = this_thread; t && t->is_fiber()) {
+    policy = t->policy;
+    priority = t->priority;
+    return;
+  }
+  sched_param p{};
+  policy = int(sys::call(SYS_sched_getscheduler, 0));
+  sys::call(SYS_sched_getparam, 0, &p);
+  priority = p.sched_priority;
+}
+
 int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcept {
   cpu_set_t set;
   CPU_ZERO(&set);

@@ -14,6 +14,8 @@ namespace {
 enum kind_bits : int {
   type_bits = 3,  // PTHREAD_MUTEX_TIMED_NP (normal), _RECURSIVE_NP, _ERRORCHECK_NP, _ADAPTIVE_NP
   robust_bit = 16,
+  inherit_bit = 32,
+  protect_bit = 64,
   shared_bit = 128,
 };
 
@@ -30,15 +32,29 @@ bool has_owner(int type) noexcept {
   return type == PTHREAD_MUTEX_RECURSIVE_NP || type == PTHREAD_MUTEX_ERRORCHECK_NP;
 }
 
-bool take_free(std::atomic<std::uint32_t>& w) noexcept {
-  std::uint32_t free = 0;
-  return w.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed);
+// The word of a free mutex: zero, or its ceiling.
+std::uint32_t free_word(pthread_mutex_t* m) noexcept {
+  constexpr std::uint32_t ceiling = 0xfff80000;
+  return m->__data.__kind & protect_bit ? word(m).load(std::memory_order_relaxed) & ceiling : 0;
+}
+
+// Whether the running thread's priority lets it have a mutex with a ceiling: 0, or an error number.
+int allowed(pthread_mutex_t* m) noexcept {
+  if (!(m->__data.__kind & protect_bit)) return 0;
+  int policy, priority;
+  own_scheduling(policy, priority);
+  return (policy == SCHED_FIFO || policy == SCHED_RR) && std::uint32_t(priority) <= free_word(m) >> 19 ? 0 : EINVAL;
+}
+
+bool take_free(std::atomic<std::uint32_t>& w, std::uint32_t free = 0) noexcept {
+  std::uint32_t expected = free;
+  return w.compare_exchange_strong(expected, free | 1, std::memory_order_acquire, std::memory_order_relaxed);
 }
 
 // 0, or -ETIMEDOUT.
-int wait_and_take(std::atomic<std::uint32_t>& w, deadline until) noexcept {
-  while (w.exchange(2, std::memory_order_acquire) != 0) {
-    int r = futex::wait(&w, 2, until, futex::ends::by_wake);
+int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t free = 0) noexcept {
+  while (w.exchange(free | 2, std::memory_order_acquire) != free) {
+    int r = futex::wait(&w, free | 2, until, futex::ends::by_wake);
     if (r == -ETIMEDOUT) return r;
     if (r == -ECANCELED) act_on_cancel();
   }
@@ -67,14 +83,16 @@ int lock(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
     if (int r = again(m, type, false)) return r == 1 ? 0 : -r;
   }
   std::atomic<std::uint32_t>& w = word(m);
-  if (!take_free(w)) {
+  if (int r = allowed(m)) return r;
+  std::uint32_t free = free_word(m);
+  if (!take_free(w, free)) {
     deadline d = deadline::never();
     if (until) {
       if (until->tv_nsec < 0 || until->tv_nsec >= 1'000'000'000) return EINVAL;
       if (until->tv_sec < 0) return ETIMEDOUT;
       d = futex::absolute(clock, *until);
     }
-    if (wait_and_take(w, d) < 0) return ETIMEDOUT;
+    if (wait_and_take(w, d, free) < 0) return ETIMEDOUT;
   }
   if (owned) now_mine(m);
   return 0;
@@ -121,11 +139,12 @@ __attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w) noe
 __attribute__((noinline)) int unlock_other(pthread_mutex_t* m) noexcept {
   if (foreign(m)) return real.pthread_mutex_unlock(m);
   if (has_owner(type_of(m))) {
-    if (m->__data.__owner != own_tid() || word(m).load(std::memory_order_relaxed) == 0) return EPERM;
+    if (m->__data.__owner != own_tid() || word(m).load(std::memory_order_relaxed) == free_word(m)) return EPERM;
     if (--m->__data.__count != 0) return 0;
     m->__data.__owner = 0;
   }
-  return word(m).exchange(0, std::memory_order_release) == 2 ? wake_next(word(m)) : 0;
+  std::uint32_t free = free_word(m);
+  return word(m).exchange(free, std::memory_order_release) == (free | 2) ? wake_next(word(m)) : 0;
 }
 
 }  // namespace
@@ -143,7 +162,8 @@ int pthread_mutex_trylock(pthread_mutex_t* m) {
   if (has_owner(type)) {
     if (int r = again(m, type, true)) return r == 1 ? 0 : -r;
   }
-  if (!take_free(word(m))) {
+  if (int r = allowed(m)) return r;
+  if (!take_free(word(m), free_word(m))) {
     let_others_run();  // it may be tried until it is free
     return EBUSY;
   }
@@ -169,8 +189,22 @@ int pthread_mutex_unlock(pthread_mutex_t* m) {
   return word(m).exchange(0, std::memory_order_release) == 2 ? wake_next(word(m)) : 0;
 }
 
+// The kernel inherits priorities between its own threads only, and knows no fiber that holds a mutex.
+int pthread_mutex_init(pthread_mutex_t* m, const pthread_mutexattr_t* a) {
+  int r = real.pthread_mutex_init(m, a);
+  if (r == 0 && threads_are_fibers.load(std::memory_order_relaxed)) m->__data.__kind &= ~inherit_bit;
+  return r;
+}
+
+// The C library waits here for the mutex in the kernel, and leaves those that wait for it to us.
+int pthread_mutex_setprioceiling(pthread_mutex_t* m, int ceiling, int* old) {
+  int r = real.pthread_mutex_setprioceiling(m, ceiling, old);
+  if (r == 0 && !foreign(m)) futex::wake(&word(m), INT32_MAX);
+  return r;
+}
+
 int pthread_mutex_destroy(pthread_mutex_t* m) {
-  if (!foreign(m) && word(m).load(std::memory_order_relaxed) != 0) return EBUSY;
+  if (!foreign(m) && word(m).load(std::memory_order_relaxed) != free_word(m)) return EBUSY;
   return real.pthread_mutex_destroy(m);
 }
 

@@ -272,17 +272,7 @@ void attributes_for(const pthread_attr_t* given, attributes& a) noexcept {
   if (given || has_usual) read_attributes(given ? given : &usual, a);
   if (a.stack_size == 0 && has_usual) pthread_attr_getstacksize(&usual, &a.stack_size);
   if (has_usual) pthread_attr_destroy(&usual);
-  if (a.explicit_scheduling) return;
-  thread* creator = this_thread;
-  if (creator && creator->is_fiber()) {
-    a.policy = creator->policy;
-    a.priority = creator->priority;
-  } else {
-    sched_param p{};
-    a.policy = int(sys::call(SYS_sched_getscheduler, 0));
-    sys::call(SYS_sched_getparam, 0, &p);
-    a.priority = p.sched_priority;
-  }
+  if (!a.explicit_scheduling) own_scheduling(a.policy, a.priority);
 }
 
 // Whether threads can be fibers in this process. If not, all that concerns them is the C library's from now on: its own

@@ -70,6 +70,8 @@ int own_tid() noexcept;
 
 // Whether the kernel would let a thread have that policy and priority: 0, or an error number.
 int scheduling_allowed(int policy, const sched_param* p) noexcept;
+// What the running thread has of them.
+void own_scheduling(int& policy, int& priority) noexcept;
 // The processors that the thread is to run on: 0, EINVAL (none of them can be had), ENOMEM.
 int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcept;
 

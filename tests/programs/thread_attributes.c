@@ -300,6 +300,22 @@ static void inheriting(int protocol) {
   ERR("destroy", pthread_mutex_destroy(&pi));
 }
 
+static void* locks_without_priority(void* m) {
+  ERR("lock by a thread that has none", pthread_mutex_lock(m));
+  return NULL;
+}
+static void protecting(void) {
+  struct worker w;
+  pthread_mutex_t m;
+  pthread_mutexattr_t a;
+  pthread_mutexattr_init(&a);
+  ERR("a priority ceiling", pthread_mutexattr_setprotocol(&a, PTHREAD_PRIO_PROTECT));
+  ERR("init", pthread_mutex_init(&m, &a));
+  start(&w, locks_without_priority, &m);
+  end_of(&w);
+  ERR("destroy", pthread_mutex_destroy(&m));
+}
+
 static void* own_attributes(void* p) {
   pthread_attr_t a;
   size_t guard;
@@ -395,6 +411,7 @@ int main(void) {
   }
   inheriting(PTHREAD_PRIO_NONE);
   inheriting(PTHREAD_PRIO_INHERIT);
+  protecting();
   defaults();
   inheriting_policy();
   identity();
