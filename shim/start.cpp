@@ -49,7 +49,7 @@ void cooperate_if_asked() {
 
 int wrapped_main(int argc, char** argv, char** envp) {
   cooperate_if_asked();
-  return tendril::posix::run_main(program_main, argc, argv, envp);
+  tendril::posix::run_main(program_main, argc, argv, envp);
 }
 
 }  // namespace

@@ -2,7 +2,8 @@
 // time-outs), except that while it waits, the other fibers of the kernel thread run.
 //
 // Under the shim the same functions stand behind their libc names, so that read() and tendril::posix::read() are
-// one. On a kernel thread where no other fiber could run, and inside signal handlers, a call is the C library's.
+// one. On a kernel thread where no other fiber could run a call is the C library's; inside signal handlers, too, but for
+// those of threads that are fibers, which may wait there for each other.
 //
 // Common to all, beside the man page:
 //  - The descriptor's flags are never changed. One that the program made non-blocking gives EAGAIN, as it asked.

@@ -22,8 +22,8 @@ namespace tendril::posix {
 TENDRIL_API void threads_become_fibers() noexcept;
 // Why threads cannot be made with this C library, in words; null: they can. The main thread only, the first time.
 TENDRIL_API const char* threads_obstacle() noexcept;
-// Runs the program's main, so that pthread_exit in it ends the main thread and leaves the others.
-TENDRIL_API int run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept;
+// Runs the program's main, and exits with what it returns; pthread_exit in it ends the main thread and leaves the others.
+[[noreturn]] TENDRIL_API void run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept;
 
 // --- pthread_create(3), pthread_join(3), pthread_detach(3), pthread_exit(3), pthread_cancel(3) ---
 // `caller`: some code of the module that asks. One that makes futex system calls by itself (libgomp, Go) gets a kernel

@@ -47,7 +47,7 @@ __attribute__((no_sanitize("address"))) bool in_handler(core::signal_state& s) n
 bool handler_stays(fiber* self) noexcept {
   core::signal_state& s = self->storage->signals;
   if (!s.depth || !in_handler(s)) return false;
-  if (!self->home->several_threads || s.owner != self) return true;
+  if (self->home->inside || !self->home->several_threads || s.owner != self) return true;
   stack_t alternate{};
   return sys::call(SYS_sigaltstack, 0, &alternate) < 0 || (alternate.ss_flags & SS_ONSTACK);
 }
@@ -129,13 +129,15 @@ bool copy_in(timespec& to, const timespec* from) noexcept {
 }
 
 
-int wait_parked(const core::wait_info& what, deadline until, on_signal rule) noexcept {
+int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
+                const std::atomic<std::uint32_t>* unparked) noexcept {
   if (!in_hubs_process()) return wait_in_kernel(-1, 0, until);
   int saved = errno;  // other fibers run meanwhile, and a call that succeeds leaves errno alone
   core::wake why;
   {
     core::handlers_wait quiet(my_hub());
-    why = park_unless_interrupted(what, until, rule);
+    if (unparked && unparked->load(std::memory_order_acquire)) why = core::wake::unparked;
+    else why = park_unless_interrupted(what, until, rule);
   }
   errno = saved;
   return outcome(why, what, rule);

@@ -50,8 +50,9 @@ void let_others_run() noexcept;
 // Whether a signal handler of that thread runs; forgets those that have been left.
 bool in_handler(core::signal_state& s) noexcept;
 // Whether a handler runs on that fiber, which runs, that keeps it on the kernel thread. A handler on a thread's own fiber
-// may wait as any of its code. It stays where others count on not running meanwhile (fibers of the C++ API), and on an
-// alternate stack, which another thread's handler would find free.
+// may wait as any of its code. It stays inside the runtime, which a fault may have interrupted, where others count on
+// not running meanwhile (fibers of the C++ API), and on an alternate stack, which another thread's handler would find
+// free.
 bool handler_stays(fiber* self) noexcept;
 
 inline hub& my_hub() noexcept { return *hub::of(core::current); }
@@ -134,8 +135,10 @@ inline void forget_signals() noexcept {
 // meanwhile), -ECANCELED (the fiber was killed), -EINTR, or what epoll_ctl says (-EPERM: a file, always ready).
 int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule) noexcept;
 
-// Parks for a reason other than a descriptor; 0 when unparked, else -ETIMEDOUT, -ECANCELED, -EINTR.
-int wait_parked(const core::wait_info& what, deadline until, on_signal rule) noexcept;
+// Parks for a reason other than a descriptor; 0 when unparked, else -ETIMEDOUT, -ECANCELED, -EINTR. Whoever was to unpark
+// it may have run since the caller could be found, in a handler or beside one: then `unparked` is not zero any more.
+int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
+                const std::atomic<std::uint32_t>* unparked = nullptr) noexcept;
 
 // Whether the program left fd blocking. False for descriptors that are not open.
 inline bool blocks(int fd) noexcept {

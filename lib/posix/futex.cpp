@@ -125,7 +125,7 @@ int wait(waiter& w, deadline until, ends e) noexcept {
     int r;
     what.uninterruptible = (e == ends::by_wake && !cancels_at_once()) || e == ends::by_handler;
     if (w.who && !ends_by_handler(e)) forget_signals();
-    if (w.who) r = wait_parked(what, until, rule);
+    if (w.who) r = wait_parked(what, until, rule, &w.woken);
     else r = wait_in_kernel(w, until, e);
     if (w.woken.load(std::memory_order_acquire)) return 0;
     bool over = r < 0 && !(r == -EINTR && !ends_by_handler(e));

@@ -42,10 +42,8 @@ std::uint64_t mask_of(const sigset_t& s) noexcept {
 
 bool only_faults(int signal) noexcept { return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE; }
 
-// Whether the program has set an alternate stack. Until then its handlers run on none: the one that the kernel may have
-// is ours, for faults, and one for all threads.
-constinit std::atomic<bool> stacks_set{false};
-
+// The program's handlers are to run on its alternate stack, if it has one, which a run-time of its own (Go's) may set
+// unseen. The one that the kernel may have from us is for faults, and one for all threads: it goes.
 void alternate_stacks_matter_now() noexcept {
   if (core::alternate_stacks_matter.exchange(true) || !core::current) return;
   hub& h = my_hub();
@@ -102,7 +100,7 @@ bool put_off(hub& h, int signal, const siginfo_t* info, core::thread_storage* ta
   return true;
 }
 
-// Runs the program's handler for thread t, on the running stack. `before`: the thread's mask.
+// Runs the program's handler for thread t, on the running stack.
 void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, siginfo_t* info, void* where) noexcept {
   core::signal_state& s = t.signals;
   in_handler(s);
@@ -116,7 +114,12 @@ void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, s
   // A handler that blocks all else can be left all the same.
   std::uint64_t tick = tick_bit() & handlers[signal].mask.load(std::memory_order_relaxed);
   if (tick && h.several_threads) sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &tick, 0, 8);
+  // What the interrupted call knows of signals: the handler's own calls begin with what they find.
+  fiber* self = core::current;
+  std::uint32_t before = self->signals_before, norestart_before = self->norestart_before;
   f(signal, info, where);
+  self->signals_before = before;
+  self->norestart_before = norestart_before;
   mark = 0;
   s.depth = depth;
   s.unsure = depth > 0;
@@ -188,7 +191,6 @@ void as_installed(struct sigaction& a, handler function, int flags, bool wrapped
   else if (a.sa_handler != SIG_DFL || !wrapped) return;
   // Ours, or reset to SIG_DFL by SA_RESETHAND, which leaves the flags.
   if (!(flags & SA_SIGINFO)) a.sa_flags &= ~SA_SIGINFO;
-  a.sa_flags |= flags & SA_ONSTACK;
 }
 
 }  // namespace
@@ -213,7 +215,7 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
   if (wraps) {
     wanted.sa_sigaction = note_and_call;
     wanted.sa_flags |= SA_SIGINFO;
-    if (!only_faults(signal) && !stacks_set.load()) wanted.sa_flags &= ~SA_ONSTACK;
+    if ((wanted.sa_flags & SA_ONSTACK) && !only_faults(signal)) alternate_stacks_matter_now();
     // First the table: from the system call on the handler may run.
     entry.flags = action->sa_flags;
     entry.mask = mask_of(action->sa_mask);
@@ -228,22 +230,9 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
     return r;
   }
   if (action) entry.wrapped = wraps;
-  if (wraps && (wanted.sa_flags & SA_ONSTACK) && !only_faults(signal)) alternate_stacks_matter_now();
   as_installed(before, f_before, flags_before, wrapped_before);
   if (old) *old = before;
   return r;
-}
-
-void program_sets_stacks() noexcept {
-  if (stacks_set.exchange(true)) return;
-  for (int s = 1; s < _NSIG; s++) {
-    struct sigaction a;
-    if (only_faults(s) || !(handlers[s].flags.load() & SA_ONSTACK) || real.sigaction(s, nullptr, &a) < 0) continue;
-    if (a.sa_sigaction != note_and_call) continue;
-    a.sa_flags |= SA_ONSTACK;
-    real.sigaction(s, &a, nullptr);
-    alternate_stacks_matter_now();
-  }
 }
 
 namespace {

@@ -20,7 +20,6 @@
 extern "C" {
 // The C library's own way to stop the unwinding of pthread_exit and pthread_cancel at a frame.
 void __pthread_register_cancel(__pthread_unwind_buf_t*);
-void __pthread_unregister_cancel(__pthread_unwind_buf_t*);
 void __pthread_unwind_next(__pthread_unwind_buf_t*) __attribute__((noreturn));
 int __sigsetjmp(struct __jmp_buf_tag*, int) noexcept __attribute__((returns_twice));
 }
@@ -162,17 +161,13 @@ void recycle(thread* t) noexcept {
 // --- a thread's life ---
 
 // Calls run() on the thread, and when that has returned, or been left by pthread_exit or pthread_cancel, the destructors
-// of what the thread has for itself; one of those that is left in the same way is followed by the rest. False: run() has
-// returned false, and that was all.
+// of what the thread has for itself; one of those that is left in the same way is followed by the rest.
 template <class F>
-__attribute__((noinline)) bool run_to_end(thread* t, F run) noexcept {
+__attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
   __pthread_unwind_buf_t here;
   if (__sigsetjmp(reinterpret_cast<struct __jmp_buf_tag*>(here.__cancel_jmp_buf), 0) == 0) {
     __pthread_register_cancel(&here);
-    if (!run()) {
-      __pthread_unregister_cancel(&here);
-      return false;
-    }
+    run();
   } else {
     // There have never been fibers: it is a thread of the C library's, which ends it.
     if (!threads_home.load(std::memory_order_relaxed)) __pthread_unwind_next(&here);
@@ -184,7 +179,6 @@ __attribute__((noinline)) bool run_to_end(thread* t, F run) noexcept {
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
   core::tls::abandon_robust();
   timers_lose_thread(*core::current->storage);
-  return true;
 }
 
 void one_less() noexcept {
@@ -205,7 +199,6 @@ core::message* body_run(fiber* f, core::message*) noexcept {
   run_to_end(t, [t, f] {
     handle_what_has_come(*hub::of(f));
     t->result = t->start(t->argument);
-    return true;
   });
   hub::of(f)->thread_ends(t->storage);
   // It will be as they expect when they run.
@@ -545,14 +538,11 @@ void pthread_exit(void* result) {
   __builtin_unreachable();
 }
 
-int run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept {
+void run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept {
   pthread_atfork(nullptr, nullptr, after_fork);
-  int status = 0;
-  bool ended = run_to_end(&main_thread, [&] {
-    status = main(argc, argv, envp);
-    return false;
-  });
-  if (!ended) return status;
+  // Nothing comes between main and exit, as in the C library: Free Pascal's programs end by a jump to where main returns
+  // to, on whatever stack they are.
+  run_to_end(&main_thread, [&] { exit(main(argc, argv, envp)); });
   // The main thread has ended by itself; the process does with its last thread.
   my_hub().thread_ends(my_hub().storage);
   main_thread.life.fetch_or(thread::ended);

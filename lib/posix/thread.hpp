@@ -89,9 +89,6 @@ bool thread_timer_expired(const siginfo_t& tick) noexcept;
 void timers_lose_thread(const core::thread_storage& s) noexcept;
 void timers_are_not_inherited() noexcept;
 
-// The program sets an alternate signal stack.
-void program_sets_stacks() noexcept;
-
 // Whether threads become fibers in this process. It turns to false when the first thread shows that they cannot.
 extern std::atomic<bool> threads_are_fibers;
 

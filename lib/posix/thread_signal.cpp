@@ -173,7 +173,6 @@ int tgkill(pid_t process, pid_t id, int signal) {
 }
 
 int sigaltstack(const stack_t* stack, stack_t* old) {
-  if (stack && !(stack->ss_flags & SS_DISABLE)) program_sets_stacks();
   if (!ours()) return real.sigaltstack(stack, old);
   hub& h = my_hub();
   core::handlers_wait quiet(h);

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 static const struct timespec instant = {0, 1000000};
 static const struct timespec hour = {3600, 0};
@@ -110,6 +111,27 @@ static void observations(void) {
   int status;
   MUST(waitpid(child, &status, 0));
   SAY("and the next one ends the process", WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1);
+  s.ss_flags = SS_DISABLE;
+  MUST(sigaltstack(&s, NULL));
+}
+
+// A run-time that makes its system calls itself, as Go's does, sets its stack unseen by the C library.
+static void unseen_stack(void) {
+  stack_t s = {.ss_sp = alternate, .ss_size = sizeof alternate};
+#ifdef __x86_64__
+  long result;
+  __asm__ volatile("syscall" : "=a"(result) : "0"((long)SYS_sigaltstack), "D"(&s), "S"(0L) : "rcx", "r11", "memory");
+#else
+  long result = syscall(SYS_sigaltstack, &s, NULL);
+#endif
+  SAY("a stack set by a bare system call", result);
+  install(SIGUSR1, observe, SA_ONSTACK, 0);
+  expected_sender = getpid();
+  raise(SIGUSR1);
+  say_seen("raise");
+  struct sigaction a;
+  MUST(sigaction(SIGUSR1, NULL, &a));
+  SAY("the flags that were given", a.sa_flags & ~0x04000000);
   s.ss_flags = SS_DISABLE;
   MUST(sigaltstack(&s, NULL));
 }
@@ -346,6 +368,7 @@ static void leaving(int flags) {
 
 int main(void) {
   MUST(pipe(pipe_ends));
+  unseen_stack();
   observations();
   nesting();
   calls();

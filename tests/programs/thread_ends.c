@@ -289,6 +289,20 @@ static void exit_in_main(void) {
   exit(12);
 }
 static void return_from_main(void) {}
+
+// Free Pascal's programs end by a jump to where main returns to, on the stack that they are on.
+static void* main_returns_to;
+static void jump_out_of_main(void) {
+  static char stack[1 << 18] __attribute__((aligned(16)));
+#if defined __x86_64__
+  __asm__ volatile("mov %0, %%rsp\n\txor %%ebx, %%ebx\n\tmov $21, %%eax\n\tjmp *%1"
+                   : : "r"(stack + sizeof stack), "r"(main_returns_to) : "rax", "rbx");
+#elif defined __aarch64__
+  __asm__ volatile("mov sp, %0\n\tmov w0, #21\n\tbr %1" : : "r"(stack + sizeof stack), "r"(main_returns_to) : "x0");
+#endif
+  (void)stack;
+  exit(21);
+}
 static void exit_again(void) {
   atexit(at_exit_exits);
   in_another(calls_exit, 20);
@@ -361,6 +375,7 @@ static void ways(void) {
       {"exit in a thread", exit_in_thread},
       {"exit in main, others sleep", exit_in_main},
       {"main returns", return_from_main},
+      {"main returns, on another stack", jump_out_of_main},
       {"exit within exit", exit_again},
       {"_exit in a thread", fast_exit},
       {"quick_exit in a thread", quick},
@@ -402,6 +417,7 @@ static void ways(void) {
 }
 
 int main(void) {
+  main_returns_to = __builtin_return_address(0);
   destructors();
   cleaning();
   ways();

@@ -767,6 +767,120 @@ static void older_calls(void) {
   end(&w);
 }
 
+// --- handlers that wait for another thread, as those of garbage collectors do ---
+
+enum { stopped_threads = 6, rounds = 10 };
+static sem_t all_stopped, let_go, gate;
+static pthread_mutex_t gate_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t gate_opens = PTHREAD_COND_INITIALIZER;
+static volatile int gate_open;
+static int gate_pipe[2];
+static __thread volatile long my_stops;
+
+static void stops_until_told(int signal) {
+  int saved = errno;
+  sigset_t others;
+  sigfillset(&others);
+  sigdelset(&others, SIGUSR2);
+  my_stops++;
+  sem_post(&all_stopped);
+  sigsuspend(&others);
+  sem_post(&all_stopped);
+  errno = saved;
+}
+static void stops_by_semaphore(int signal) {
+  int saved = errno;
+  my_stops++;
+  sem_post(&all_stopped);
+  while (sem_wait(&let_go)) {
+  }
+  sem_post(&all_stopped);
+  errno = saved;
+}
+static void goes_on(int signal) {}
+
+static void* in_condition(void* p) {
+  pthread_mutex_lock(&gate_mutex);
+  while (!gate_open) pthread_cond_wait(&gate_opens, &gate_mutex);
+  pthread_mutex_unlock(&gate_mutex);
+  return (void*)my_stops;
+}
+static void* in_read(void* p) {
+  char c;
+  return (void*)(read(gate_pipe[0], &c, 1) == 1 ? my_stops : -1);
+}
+static void* in_semaphore(void* p) { return (void*)(sem_wait(&gate) == 0 ? my_stops : -1); }
+static void* in_computing(void* p) {
+  while (!gate_open) {
+  }
+  return (void*)my_stops;
+}
+static void* in_sigsuspend(void* p) {
+  sigset_t blocked = set_of(SIGUSR1, SIGHUP), open = set_of(SIGTERM, 0);
+  pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+  while (!gate_open) {
+    if (sigsuspend(&open) != -1 || errno != EINTR) return (void*)-1;
+    if (!blocks_signal(SIGUSR1) || !blocks_signal(SIGHUP) || blocks_signal(SIGTERM)) return (void*)-2;
+  }
+  pthread_sigmask(SIG_UNBLOCK, &blocked, NULL);
+  return (void*)my_stops;
+}
+static void* in_sleep(void* p) {
+  while (!gate_open) nanosleep(&soon, NULL);
+  return (void*)my_stops;
+}
+
+static void await_all_stopped(void) {
+  for (int i = 0; i < stopped_threads; i++) {
+    while (sem_wait(&all_stopped)) {
+    }
+  }
+}
+static void stopping(const char* how, void (*stop)(int)) {
+  printf("-- the world stops: %s\n", how);
+  static const struct {
+    const char* name;
+    void* (*run)(void*);
+  } kinds[stopped_threads] = {{"pthread_cond_wait", in_condition}, {"read", in_read},
+                              {"sem_wait", in_semaphore},          {"a computation", in_computing},
+                              {"sigsuspend", in_sigsuspend},       {"nanosleep", in_sleep}};
+  sem_init(&all_stopped, 0, 0), sem_init(&let_go, 0, 0), sem_init(&gate, 0, 0);
+  gate_open = 0;
+  MUST(pipe(gate_pipe));
+  struct sigaction a;
+  memset(&a, 0, sizeof a);
+  a.sa_flags = SA_RESTART;
+  sigfillset(&a.sa_mask);
+  a.sa_handler = stop;
+  MUST(sigaction(SIGUSR1, &a, NULL));
+  a.sa_handler = goes_on;
+  MUST(sigaction(SIGUSR2, &a, NULL));
+  MUST(sigaction(SIGHUP, &a, NULL));
+  struct worker w[stopped_threads];
+  for (int i = 0; i < stopped_threads; i++) begin(&w[i]), start(&w[i], kinds[i].run);
+  for (int n = 0; n < rounds; n++) {
+    for (int i = 0; i < stopped_threads; i++) pthread_kill(w[i].id, SIGUSR1);
+    await_all_stopped();
+    for (int i = 0; i < stopped_threads; i++) {
+      if (stop == stops_until_told) pthread_kill(w[i].id, SIGUSR2);
+      else sem_post(&let_go);
+    }
+    await_all_stopped();
+  }
+  pthread_mutex_lock(&gate_mutex);
+  gate_open = 1;
+  pthread_cond_broadcast(&gate_opens);
+  pthread_mutex_unlock(&gate_mutex);
+  pthread_kill(w[4].id, SIGHUP);  // in sigsuspend
+  sem_post(&gate);
+  MUST(write(gate_pipe[1], "x", 1));
+  for (int i = 0; i < stopped_threads; i++) {
+    SAY(kinds[i].name, finish(&w[i]));
+    end(&w[i]);
+  }
+  close(gate_pipe[0]), close(gate_pipe[1]);
+}
+
 int main(void) {
   masks();
   kills();
@@ -777,4 +891,6 @@ int main(void) {
   leaving();
   waiting_handlers();
   older_calls();
+  stopping("handlers in sigsuspend", stops_until_told);
+  stopping("handlers in sem_wait", stops_by_semaphore);
 }
