@@ -41,11 +41,13 @@ struct selection {
 // A sender or a receiver that waits: alone, or as one case of a select().
 template <class T>
 struct channel_party : waiter {
-  std::optional<T>* into = nullptr;  // a receiver's; stays empty if the channel was closed
-  T* from = nullptr;                 // a sender's
+  union {
+    std::optional<T>* into;  // a receiver's; stays empty if the channel was closed
+    T* from;                 // a sender's
+  };
   bool closed = false;
   selection* of = nullptr;
-  std::size_t place = 0;
+  std::size_t place;  // if `of`
 
   // Whether it is still to be served.
   bool claim() noexcept {
