@@ -114,6 +114,7 @@ struct hub : fiber_home {
   void look_for_handlers() noexcept { handlers_are_due = true; }
   // The running fiber is interrupted by a handler of another thread, which runs at once and comes back here.
   void step_aside_for(fiber* f) noexcept;
+  unsigned asides = 0;  // how often that was asked for by who has sent the signal
   volatile int sending_to_self = 0;  // what the running thread sends to itself by raise() or pthread_kill()
   // What run_handlers() has sent to itself.
   struct {

@@ -21,8 +21,22 @@ void* in_liburing(const char* name) noexcept {
 
 }  // namespace
 
+void* find_symbol(const char* name) noexcept {
+  return tendril_shim_next_symbol ? tendril_shim_next_symbol(name) : dlsym(RTLD_DEFAULT, name);
+}
+
+void look_up_real_calls() noexcept {
+#define CALL(result, name, parameters, arguments) real.name.look_up();
+#define ALIAS(result, name, target, parameters, arguments)
+#define ODD(result, name, parameters) real.name.look_up();
+#include "calls.def"
+#undef CALL
+#undef ALIAS
+#undef ODD
+}
+
 void* next_symbol(const char* name) noexcept {
-  void* p = tendril_shim_next_symbol ? tendril_shim_next_symbol(name) : dlsym(RTLD_DEFAULT, name);
+  void* p = find_symbol(name);
   if (!p) p = in_liburing(name);
   if (!p) sys::die("the program's libraries have no function ", name);
   return p;

@@ -11,7 +11,8 @@
 
 namespace tendril::posix {
 
-// The address of the next definition of `name`; ends the process if there is none.
+// The address of the next definition of `name`. The first: null, the second: the process ends, if there is none.
+void* find_symbol(const char* name) noexcept;
 void* next_symbol(const char* name) noexcept;
 
 template <class F>
@@ -28,6 +29,7 @@ class real_call<R(A...)> {
     }
     return f(a...);
   }
+  void look_up() noexcept { function_.store(reinterpret_cast<R (*)(A...)>(find_symbol(name_)), std::memory_order_relaxed); }
 
  private:
   const char* name_;
@@ -45,5 +47,9 @@ struct real_calls {
 };
 
 extern constinit real_calls real;
+
+// Looks all of them up now. A thread that did so later would wait for one that holds the loader's lock, which may be
+// waiting for it (a constructor or destructor of a library).
+void look_up_real_calls() noexcept;
 
 }  // namespace tendril::posix

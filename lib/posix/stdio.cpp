@@ -240,7 +240,9 @@ bool find(F& to, const char* name) noexcept {
 enum class state { fresh, busy, known, unknown };
 constinit std::atomic<state> looked{state::fresh};
 
-void look() noexcept {
+}  // namespace
+
+void look_at_streams() noexcept {
   state fresh = state::fresh;
   if (!looked.compare_exchange_strong(fresh, state::busy)) return;
   int saved = errno;
@@ -255,6 +257,8 @@ void look() noexcept {
   errno = saved;
   looked.store(known ? state::known : state::unknown, std::memory_order_release);
 }
+
+namespace {
 
 // --- around every function ---
 
@@ -290,7 +294,7 @@ class within {
  private:
   static bool ready() noexcept {
     if (looked.load(std::memory_order_acquire) == state::fresh) [[unlikely]]
-      look();
+      look_at_streams();
     return looked.load(std::memory_order_acquire) == state::known;
   }
   void come_in(const void* what) noexcept {

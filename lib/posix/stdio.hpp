@@ -23,6 +23,8 @@ TENDRIL_API int fflush_unlocked(FILE* f);
 TENDRIL_API int vdprintf(int fd, const char* format, va_list rest);
 TENDRIL_API int __vdprintf_chk(int fd, int flag, const char* format, va_list rest);
 
+// Looks at what the C library's streams are like; what asks for it first does, too.
+void look_at_streams() noexcept;
 // Before the C library closes or reopens f: waits for its lock, and writes what there is to write. False,
 // with errno: an error, and what could not be written is forgotten, so that closing does not try again.
 bool ready_to_close(FILE* f) noexcept;

@@ -290,6 +290,8 @@ hub* begin_threads() noexcept {
     return h;
   }
   if (sys::gettid() != sys::getpid()) return nullptr;
+  look_up_real_calls();
+  look_at_streams();
   h = &hub::here();
   // A real one, by which the C library learns that there are several: it does so only as long as nobody has told it.
   watch(*h);

@@ -110,7 +110,11 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
     r = h.post(target, signal, info);
   }
   // As if the other ran on a processor of its own: who sends may look for what the handler does, and not let go.
-  if (target.signals.due && !handler_stays(self)) h.step_aside_for(t.runs);
+  // But now and then in its turn, for two that keep on doing so would let nobody else run.
+  if (target.signals.due && !handler_stays(self)) {
+    if (++h.asides % 32) h.step_aside_for(t.runs);
+    else let_others_run();
+  }
   return r;
 }
 
