@@ -12,8 +12,12 @@ import unittest
 SHIM, PROGRAM = (os.path.abspath(p) for p in sys.argv[1:3])
 
 
+# The tick by which threads take turns would stop it.
+QUIET = ("-ex", "handle SIG64 nostop noprint pass")
+
+
 def gdb(*arguments):
-    done = subprocess.run(["gdb", "-nx", "-batch", *arguments], capture_output=True, text=True, errors="replace",
+    done = subprocess.run(["gdb", "-nx", "-batch", *QUIET, *arguments], capture_output=True, text=True, errors="replace",
                           timeout=60, env={**os.environ, "DEBUGINFOD_URLS": ""})
     return done.stdout + done.stderr
 
