@@ -35,9 +35,10 @@ void child_of_fork() noexcept {
   mine->after_fork();
 }
 
-void register_fork_handler() noexcept {
-  static std::atomic<bool> done{false};
-  if (!done.exchange(true)) pthread_atfork(descriptors::shared, nullptr, child_of_fork);
+// As early as can be, since handlers run in the order of registration: one of the program's that closes descriptors in
+// the child must not find the epoll instance that the parent goes on with.
+__attribute__((constructor)) void register_fork_handler() noexcept {
+  pthread_atfork(descriptors::shared, nullptr, child_of_fork);
 }
 
 void thread_ends(void* p) noexcept {
@@ -51,7 +52,6 @@ void thread_ends(void* p) noexcept {
 }  // namespace
 
 fiber_home* make_home() noexcept {
-  register_fork_handler();
   void* memory = sys::map(sizeof(hub));
   if (!memory) sys::die("no memory for a hub");
   hub* h = new (memory) hub;

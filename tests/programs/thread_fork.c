@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <semaphore.h>
 #include <spawn.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -335,7 +336,47 @@ static void programs(void) {
   SAY("twelve threads wait for a child each", sum);
 }
 
+// An event loop as libuv's: its child handler, registered before there were threads, closes what it polls.
+static int instance = -1, wakes[2];
+static sem_t awake;
+static void close_instance(void) {
+  if (instance >= 0) close(instance);
+}
+static void* wakes_up(void* unused) {
+  (void)unused;
+  intptr_t n = write(wakes[1], "x", 1);
+  sem_wait(&awake);
+  return (void*)n;
+}
+static void event_loop(void) {
+  printf("-- an epoll instance that the child closes in its fork handler\n");
+  MUST(instance = epoll_create1(EPOLL_CLOEXEC));
+  MUST(pipe(wakes));
+  sem_init(&awake, 0, 0);
+  struct epoll_event e = {.events = EPOLLIN};
+  MUST(epoll_ctl(instance, EPOLL_CTL_ADD, wakes[0], &e));
+  result_of(returns, NULL);
+  struct worker w;
+  char c;
+  for (int i = 0; i < 2; i++) {
+    start(&w, wakes_up, NULL);
+    SAY("a thread wakes the loop", epoll_wait(instance, &e, 1, -1));
+    MUST(read(wakes[0], &c, 1));
+    sem_post(&awake);
+    SAY("  and ends", (intptr_t)end_of(&w));
+    if (i) break;
+    pid_t child = MUST(fork());
+    if (child == 0) _exit(0);
+    int status;
+    SAY("a child", waitpid(child, &status, 0) == child && status == 0);
+  }
+  close(instance), close(wakes[0]), close(wakes[1]);
+  instance = -1;
+}
+
 int main(void) {
+  pthread_atfork(NULL, NULL, close_instance);
+  event_loop();
   children();
   locks();
   handlers();
