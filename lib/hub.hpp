@@ -84,6 +84,8 @@ struct hub : fiber_home {
   }
   // Looks at events, timers and the inbox; waits for one of them if `block`.
   void look(bool block) noexcept;
+  // The same without waiting, if the last look was a while ago; lets in signals that the running thread blocks, and others not.
+  void look_if_due() noexcept;
 
   // --- signals (signals.cpp) ---
   // A signal has come whose handler cannot run here and now. False: no memory. Any thread, async-signal-safe.
@@ -160,7 +162,6 @@ struct hub : fiber_home {
  private:
   friend core::wake park(std::int64_t, const wait_info&) noexcept;
   void out_of_breath() noexcept;
-  void look_if_due() noexcept;
   void sort_arrivals() noexcept;
   void add_pending(thread_storage& t, pending_signal* p) noexcept;
   void deliver(thread_storage& t) noexcept;

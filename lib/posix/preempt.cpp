@@ -43,7 +43,7 @@ bool take_away(void* where) noexcept {
   bool gave_way = false;
   {
     core::handlers_wait quiet(h);
-    h.look(false);
+    h.look_if_due();
     if (!h.ready.empty()) {
       preempted.fetch_add(1, std::memory_order_relaxed);
       sent.store(false, std::memory_order_relaxed);
