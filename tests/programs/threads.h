@@ -3,6 +3,7 @@
 
 #include "cases.h"
 
+#include <dirent.h>
 #include <pthread.h>
 
 // POSIX threads' functions return their error.
@@ -46,25 +47,45 @@ static inline void* end_of(struct worker* w) {
   return result;
 }
 
+// Whether a kernel thread sleeps, and how often it has gone to sleep by itself; -1: there is none.
+static inline int is_asleep(const char* task, unsigned long* often) {
+  char path[300], text[4096];
+  snprintf(path, sizeof path, "/proc/self/task/%s/status", task);
+  int fd = open(path, O_RDONLY);
+  if (fd < 0) return -1;
+  ssize_t n = read(fd, text, sizeof text - 1);
+  close(fd);
+  text[n > 0 ? n : 0] = 0;
+  const char* state = strstr(text, "State:");
+  const char* voluntary = strstr(text, "\nvoluntary_ctxt_switches:");
+  *often = voluntary ? strtoul(voluntary + 25, NULL, 10) : 0;
+  return state && state[7] == 'S';
+}
+// Whether all kernel threads sleep but the first, which runs this.
+static inline int others_sleep(void) {
+  DIR* tasks = opendir("/proc/self/task");
+  int all = 1;
+  unsigned long ignored;
+  for (struct dirent* e; all && (e = readdir(tasks));) {
+    if (e->d_name[0] != '.' && atoi(e->d_name) != getpid()) all = is_asleep(e->d_name, &ignored) != 0;
+  }
+  closedir(tasks);
+  return all;
+}
+
 // Waits until the thread waits: its kernel thread sleeps, and did so for some looks. One that is none of the kernel's
-// runs when others let it, until it waits.
+// runs when others let it, until it waits; who waits for it may be another kernel thread.
 static inline void await_waiting(struct worker* w) {
-  unsigned long runs = 0;
+  unsigned long runs = 0, now = 0;
   while (!__atomic_load_n(&w->tid, __ATOMIC_ACQUIRE)) sched_yield();
   for (int looks = 0; looks < 30;) {
-    char path[64], text[4096];
-    snprintf(path, sizeof path, "/proc/self/task/%d/status", (int)w->tid);
-    int fd = open(path, O_RDONLY);
-    if (fd < 0) {
-      looks++;
+    char task[16];
+    snprintf(task, sizeof task, "%d", (int)w->tid);
+    int s = is_asleep(task, &now);
+    if (s < 0) {
+      looks = others_sleep() ? looks + 1 : 0;
     } else {
-      ssize_t n = read(fd, text, sizeof text - 1);
-      close(fd);
-      text[n > 0 ? n : 0] = 0;
-      const char* state = strstr(text, "State:");
-      const char* voluntary = strstr(text, "\nvoluntary_ctxt_switches:");
-      unsigned long now = voluntary ? strtoul(voluntary + 25, NULL, 10) : 0;
-      looks = state && state[7] == 'S' && now == runs ? looks + 1 : 0;
+      looks = s && now == runs ? looks + 1 : 0;
       runs = now;
     }
     sched_yield();
