@@ -719,6 +719,7 @@ static void waiting_handlers(void) {
     pthread_kill(w.id, SIGUSR2);
     SAY("  and the thread, when it has run", finish(&w));
   }
+  end(&w);
   take_handled();
 
   // Before its first instruction.
@@ -730,7 +731,6 @@ static void waiting_handlers(void) {
   SAY("a new thread's handler", take_handled());
   SAY("  ran there", !!pthread_equal(handler_thread, fresh.id));
   end(&fresh);
-  end(&w);
 }
 
 #pragma GCC diagnostic push
