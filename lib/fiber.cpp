@@ -15,6 +15,7 @@ static_assert(sizeof(arrival) == sizeof(boost::context::detail::transfer_t));
 static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, jump) == 0);  // head() relies on it
 std::atomic<bool> thread_pointer_by_instruction{false};
 constinit std::atomic<bool> alternate_stacks_matter{false};
+constinit std::atomic<bool> protection_keys_matter{false};
 
 namespace {
 
@@ -297,7 +298,12 @@ bool prepare(fiber* f) noexcept {
   return true;
 }
 
-void carry_signals(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
+void carry_rest(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
+  if (protection_keys_matter.load(std::memory_order_relaxed)) {
+    // In a handler they are the kernel's first ones, until it returns: who is left there gets his own back by that.
+    from->protection = arch::protection_rights();
+    if (from->protection != to->protection) arch::set_protection_rights(to->protection);
+  }
   signal_state& a = from->signals;
   signal_state& b = to->signals;
   if (a.unsure) {

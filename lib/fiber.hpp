@@ -130,8 +130,9 @@ bool make_ready_for_one_more(fiber_home* home) noexcept;
 // somebody traces.
 void look_back(fiber* from, fiber* self) noexcept;
 
-// What else travels with a switch to another thread, and is rarely different: the signal mask, the alternate stack.
-void carry_signals(thread_storage* from, thread_storage* to, fiber_home* home) noexcept;
+// What else travels with a switch to another thread, and is rarely different: the signal mask, the alternate stack, the
+// rights of pkeys(7).
+void carry_rest(thread_storage* from, thread_storage* to, fiber_home* home) noexcept;
 
 // The bare switch, in three parts. The processor predicts a return by who called last, which after a jump was another
 // fiber: each return costs more than the switch. So the jump is the last thing that a function of the seam does
@@ -145,7 +146,10 @@ void carry_signals(thread_storage* from, thread_storage* to, fiber_home* home) n
     arch::set_thread_pointer(there->pointer, thread_pointer_by_instruction.load(std::memory_order_relaxed));
     const signal_state& a = here->signals;
     const signal_state& b = there->signals;
-    if (a.mask != b.mask || a.unsure || a.alternate || b.alternate) [[unlikely]] carry_signals(here, there, self->home);
+    if (a.mask != b.mask || a.unsure || a.alternate || b.alternate ||
+        protection_keys_matter.load(std::memory_order_relaxed)) [[unlikely]] {
+      carry_rest(here, there, self->home);
+    }
   }
   to->state = fiber_status::running;
   *there->current = to;

@@ -18,8 +18,12 @@ namespace tendril::core {
 struct thread_storage {
   void* pointer = nullptr;    // what the thread pointer is while they run
   fiber** current = nullptr;  // where this storage has the variable `current`
+  std::uint32_t protection = 0;  // its rights to memory with protection keys, while another one runs; once they matter
   signal_state signals;
 };
+
+// Whether the program has protection keys, so that rights may differ from thread to thread.
+extern std::atomic<bool> protection_keys_matter;
 
 namespace tls {
 

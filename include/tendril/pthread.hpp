@@ -99,9 +99,10 @@ TENDRIL_API int sched_getparam(pid_t tid, struct sched_param* p);
 TENDRIL_API int sched_rr_get_interval(pid_t tid, timespec* interval);
 TENDRIL_API int prctl(int what, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 
-// --- pthread_once(3), sched_yield(2) ---
+// --- pthread_once(3), sched_yield(2), pkey_alloc(2) ---
 TENDRIL_API int pthread_once(pthread_once_t* control, void (*routine)());
 TENDRIL_API int sched_yield();
+TENDRIL_API int pkey_alloc(unsigned flags, unsigned rights);
 
 // --- <threads.h> ---
 // `caller` as for pthread_create.

@@ -38,6 +38,11 @@ inline void relax() noexcept { __asm__ volatile("yield"); }
 inline constexpr bool signal_needs_restorer = false;
 inline constexpr void (*signal_return)() noexcept = nullptr;
 
+// Protection keys, see pkeys(7): not used here yet.
+inline constexpr bool has_protection_keys = false;
+inline std::uint32_t protection_rights() noexcept { return 0; }
+inline void set_protection_rights(std::uint32_t) noexcept {}
+
 // The thread pointer: where thread-local storage is found.
 inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 [[gnu::always_inline]] inline void set_thread_pointer(void* p, bool) noexcept {

@@ -32,6 +32,18 @@ __attribute__((naked, noinline)) inline void signal_return() noexcept {
   __asm__ volatile("mov $15, %rax\n\tsyscall");
 }
 
+// What a thread may do with the memory that has a protection key, see pkeys(7): two bits for each key, first "no access".
+// Only where the kernel has given out such a key.
+inline constexpr bool has_protection_keys = true;
+inline std::uint32_t protection_rights() noexcept {
+  std::uint32_t rights, ignored;
+  __asm__ volatile("rdpkru" : "=a"(rights), "=d"(ignored) : "c"(0));
+  return rights;
+}
+inline void set_protection_rights(std::uint32_t rights) noexcept {
+  __asm__ volatile("wrpkru" : : "a"(rights), "c"(0), "d"(0) : "memory");
+}
+
 // The thread pointer: where thread-local storage is found.
 inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 // `by_instruction`: the kernel lets programs write the register themselves (AT_HWCAP2, bit 1).

@@ -428,6 +428,7 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   living.fetch_add(1, std::memory_order_relaxed);
   {
     core::handlers_wait quiet(*h);
+    if (core::protection_keys_matter.load(std::memory_order_relaxed)) t->storage.protection = arch::protection_rights();
     h->thread_begins(t->storage, f, a.has_mask ? a.mask : h->own_mask());
   }
   bool started = core::start(f);
