@@ -148,6 +148,7 @@ const char* look() noexcept {
 #if defined(TENDRIL_ASAN) || defined(TENDRIL_TSAN)
   return "this build has a sanitizer in it, which must know the threads";
 #endif
+  if (void* tsan; find(tsan, "__tsan_init")) return "the thread sanitizer must see each thread begin";
   void* tp = arch::thread_pointer();
   const std::uint32_t* size;
   if (!find(size, "_thread_db_sizeof_pthread")) return "it does not tell debuggers about its threads";

@@ -281,6 +281,28 @@ E
 javac T.java && java -Xmx128m -XX:+UseSerialGC T""")
 
 
+    @needs("node")
+    def test_node_workers(self):
+        # The code of its WebAssembly has a protection key.
+        self.same("""cat > w.js <<'E'
+const {Worker, isMainThread, parentPort} = require('worker_threads');
+const add = Buffer.from('AGFzbQEAAAABBwFgAn9/AX8DAgEABwcBA2FkZAAACgkBBwAgACABags=', 'base64');
+if (isMainThread) {
+  let sum = 0, left = 4;
+  for (let i = 0; i < 4; i++)
+    new Worker(__filename).on('message', m => { sum += m; }).on('exit', () => { if (!--left) console.log(sum); });
+} else {
+  let n = 0;
+  for (let i = 0; i < 300; i++) {
+    const {exports} = new WebAssembly.Instance(new WebAssembly.Module(add));
+    for (let j = 0; j < 20000; j++) n = exports.add(n, 1);
+  }
+  parentPort.postMessage(n);
+}
+E
+node w.js""")
+
+
 class Servers(Programs):
     web = None  # by setUpModule
 
@@ -346,6 +368,21 @@ class Tools(Programs):
     def test_gcc(self):
         self.same("printf '#include <stdio.h>\\nint main(int c, char **v) { return printf(\"%%d\\\\n\", c) != 2; }\\n' > h.c; "
                   "gcc -O2 -pipe -Wall -o h h.c && ./h; gcc -save-temps=obj -o h2 h.c && ./h2 && ls h2*; echo 'int x = y;' > e.c; gcc -c e.c; echo $?")
+
+    @needs("g++")
+    def test_threads_under_the_thread_sanitizer(self):
+        self.same("""cat > t.cpp <<'E'
+#include <cstdio>
+#include <mutex>
+#include <thread>
+std::mutex m; int n;
+int main() {
+  std::thread all[4];
+  for (auto& t : all) t = std::thread([] { for (int i = 0; i < 1000; i++) { std::lock_guard held(m); n++; } });
+  for (auto& t : all) t.join();
+  std::printf("%d", n); }
+E
+g++ -fsanitize=thread -o t t.cpp -pthread && ./t""")
 
     @needs("ssh")
     def test_ssh(self):
