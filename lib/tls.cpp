@@ -16,6 +16,9 @@
 
 #undef p_type  // <resolv.h> has its own idea of the word
 
+// There if the program, or a library of its, was made with the thread sanitizer.
+extern "C" void __tsan_init() __attribute__((weak));
+
 namespace tendril::core::tls {
 
 namespace {
@@ -145,10 +148,7 @@ std::uint32_t& cancel_bits(void* pointer) noexcept {
 arch::thread_header& header(void* descriptor) noexcept { return *static_cast<arch::thread_header*>(descriptor); }
 
 const char* look() noexcept {
-#if defined(TENDRIL_ASAN) || defined(TENDRIL_TSAN)
-  return "this build has a sanitizer in it, which must know the threads";
-#endif
-  if (void* tsan; find(tsan, "__tsan_init")) return "the thread sanitizer must see each thread begin";
+  if (sanitizer_sees_threads()) return "there is a sanitizer, which must see each thread begin";
   void* tp = arch::thread_pointer();
   const std::uint32_t* size;
   if (!find(size, "_thread_db_sizeof_pthread")) return "it does not tell debuggers about its threads";
@@ -291,6 +291,14 @@ bool key_destructors_once(void* d) noexcept {
 }
 
 }  // namespace
+
+bool sanitizer_sees_threads() noexcept {
+#if defined(TENDRIL_ASAN) || defined(TENDRIL_TSAN)
+  return true;
+#else
+  return __tsan_init;
+#endif
+}
 
 const char* obstacle() noexcept {
   static std::atomic<bool> looked{false};

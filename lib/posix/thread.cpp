@@ -351,7 +351,10 @@ int own_tid() noexcept {
   return known_tid;
 }
 
-void threads_become_fibers() noexcept { threads_are_fibers = true; }
+void threads_become_fibers() noexcept {
+  // Before any lock is taken: one that is taken in our way cannot be let go in the C library's.
+  threads_are_fibers = !core::tls::sanitizer_sees_threads();
+}
 
 const char* threads_obstacle() noexcept { return core::tls::obstacle(); }
 
