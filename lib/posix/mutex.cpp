@@ -4,6 +4,7 @@
 // (held), 2 (held, and perhaps waited for); the owner and the count of recursive ones. Those that other processes
 // share, and robust ones, are the C library's.
 #include "futex.hpp"
+#include "preempt.hpp"
 #include "retry.hpp"
 #include "thread.hpp"
 
@@ -133,6 +134,7 @@ __attribute__((noinline)) int lock_other(pthread_mutex_t* m) noexcept {
 
 __attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w) noexcept {
   futex::wake(&w, 1);
+  give_way_if_due();
   return 0;
 }
 

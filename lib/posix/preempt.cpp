@@ -21,6 +21,9 @@ namespace {
 constexpr core::nanoseconds longest_tick = 10'000'000;
 constexpr core::nanoseconds shortest_tick = 500'000;
 constexpr core::nanoseconds idle_tick = 250'000'000;
+// Of so many ticks one comes even if threads give way by themselves: they may always do so with something held that the
+// others want, and let go of it only in between.
+constexpr unsigned lockstep_ticks = 8;
 
 // How often a tick found somebody to run instead, for the watcher.
 constinit std::atomic<unsigned> preempted{0};
@@ -35,9 +38,11 @@ bool take_away(void* where) noexcept {
   fiber* self = core::current;
   if (!self || !this_thread || this_thread->runs != self) return false;
   hub& h = *hub::of(self);
-  if (h.inside || self->state != core::fiber_status::running) return false;
   const char* at = reinterpret_cast<const char*>(arch::program_counter(*static_cast<ucontext_t*>(where)));
-  if (at >= &__ehdr_start && at < &etext) return false;
+  if (h.inside || self->state != core::fiber_status::running || (at >= &__ehdr_start && at < &etext)) {
+    tick_in_vain.store(true, std::memory_order_relaxed);
+    return false;
+  }
   if (handler_stays(self) || !in_hubs_process()) return false;
   int saved = errno;
   bool gave_way = false;
@@ -64,7 +69,7 @@ constinit core::own_signal tick{on_tick, SA_RESTART | SA_NODEFER};
 
 void* watcher(void* p) {
   hub& h = *static_cast<hub*>(p);
-  unsigned turns = h.turns(), seen = 0, idle = 0, unanswered = 0;
+  unsigned turns = h.turns(), seen = 0, idle = 0, busy = 0, unanswered = 0;
   core::nanoseconds period = longest_tick;
   int pid = sys::getpid();
   for (;;) {
@@ -74,7 +79,7 @@ void* watcher(void* p) {
     if (h.sleeps()) {
       idle++;
       period = longest_tick;
-    } else if (now == turns) {
+    } else if (now == turns || ++busy % lockstep_ticks == 0) {
       idle = 0;
       int s = tick.choose();
       if (s && (!sent.exchange(true, std::memory_order_relaxed) || ++unanswered == most_unanswered)) {
@@ -95,6 +100,13 @@ void* watcher(void* p) {
 }
 
 }  // namespace
+
+constinit std::atomic<bool> tick_in_vain{false};
+
+void give_way_late() noexcept {
+  tick_in_vain.store(false, std::memory_order_relaxed);
+  let_others_run();
+}
 
 int tick_signal() noexcept { return tick.choose(); }
 

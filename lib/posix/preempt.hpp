@@ -15,6 +15,14 @@ namespace tendril::posix {
 // again.
 void watch(hub& h) noexcept;
 
+// After a thread has let go of what another waits for: lets that one run first if a tick came in vain before, amid the
+// runtime. Else one that only ever gives way with the lock held, and takes it again at once, would keep it for ever.
+extern std::atomic<bool> tick_in_vain;
+void give_way_late() noexcept;
+inline void give_way_if_due() noexcept {
+  if (tick_in_vain.load(std::memory_order_relaxed)) [[unlikely]] give_way_late();
+}
+
 // The signal that does it; 0: the program has handlers for all that could. It also tells of threads' timers (see
 // thread_signal.cpp).
 int tick_signal() noexcept;

@@ -8,6 +8,7 @@
 
 #include "futex.hpp"
 #include "offload.hpp"
+#include "preempt.hpp"
 #include "thread.hpp"
 
 namespace tendril::posix {
@@ -86,7 +87,10 @@ int sem_post(sem_t* s) {
   do {
     if (std::uint32_t(d) == SEM_VALUE_MAX) return result<int>(-EOVERFLOW);
   } while (!sem.data.compare_exchange_weak(d, d + 1, std::memory_order_seq_cst, std::memory_order_relaxed));
-  if (d >= semaphore::one_waiter) futex::wake(&sem.value(), 1);
+  if (d >= semaphore::one_waiter) {
+    futex::wake(&sem.value(), 1);
+    give_way_if_due();
+  }
   return 0;
 }
 

@@ -1,0 +1,54 @@
+// A thread that lets go of a lock only to take it again does not keep it for ever, not even if others only ever get their
+// turns while it holds it: here, amid its writes.
+#include "threads.h"
+
+#include <semaphore.h>
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static sem_t semaphore;
+static volatile int done;
+static int null;
+
+static void* writes_with_mutex(void* unused) {
+  while (!done) {
+    pthread_mutex_lock(&mutex);
+    write(null, "x", 1);
+    pthread_mutex_unlock(&mutex);
+  }
+  return unused;
+}
+
+static void* writes_with_semaphore(void* unused) {
+  while (!done) {
+    while (sem_wait(&semaphore)) {
+    }
+    write(null, "x", 1);
+    sem_post(&semaphore);
+  }
+  return unused;
+}
+
+int main(void) {
+  MUST(null = open("/dev/null", O_WRONLY));
+  struct worker w;
+  start(&w, writes_with_mutex, NULL);
+  usleep(20000);
+  for (int i = 0; i < 3; i++) {
+    ERR("main has the mutex", pthread_mutex_lock(&mutex));
+    ERR("  and lets go of it", pthread_mutex_unlock(&mutex));
+  }
+  done = 1;
+  end_of(&w);
+
+  done = 0;
+  sem_init(&semaphore, 0, 1);
+  start(&w, writes_with_semaphore, NULL);
+  usleep(20000);
+  for (int i = 0; i < 3; i++) {
+    SAY("main has the semaphore", sem_wait(&semaphore));
+    SAY("  and lets go of it", sem_post(&semaphore));
+  }
+  done = 1;
+  end_of(&w);
+  return 0;
+}
