@@ -2,9 +2,9 @@
 // another has done something, or waits in the kernel where we could not see it (inside the C library, in an inline
 // system call). The C library's threads would take turns then, so ours have to.
 //
-// A kernel thread beside watches the hub. If the same fiber has run for a tick, a signal makes it yield, right where
-// it is: on its own stack, with its own thread-local storage, it can be left anywhere but inside the runtime. Fibers
-// of the C++ API, which count on not being interrupted, are left alone.
+// A kernel thread beside watches the hub. If the same fiber has run for a tick, and now and then in any case, a signal
+// makes it yield, right where it is: on its own stack, with its own thread-local storage, it can be left anywhere but
+// inside the runtime. Fibers of the C++ API, which count on not being interrupted, are left alone.
 #pragma once
 
 #include "cooperate.hpp"
