@@ -7,6 +7,8 @@
 // (process_pool_executor.hpp). (concurrent.futures.Executor, asyncio's loop.run_in_executor)
 #pragma once
 
+#include <signal.h>
+
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -58,6 +60,25 @@ class ordered_results {
   std::deque<future<R>> futures_;
   std::chrono::steady_clock::time_point deadline_;
 };
+
+namespace detail {
+
+// While one lives, its kernel thread blocks all signals, and so do the threads that it makes: handlers are the program's.
+class signals_blocked {
+ public:
+  signals_blocked() noexcept {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~signals_blocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  signals_blocked(const signals_blocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+}  // namespace detail
 
 // The base of the executors: each has submit(f, args...), which makes the call elsewhere and returns its
 // future.

@@ -47,13 +47,7 @@ class process_pool_executor : public executor<process_pool_executor> {
                                                    : std::max(1u, std::thread::hardware_concurrency()))) {
     // A kernel thread of its own talks to the workers, with a fiber for each. Handlers are none of its
     // business.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct restore {
-      sigset_t& mask;
-      ~restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
-    } guard{before};
+    detail::signals_blocked quiet;
     manager_ = std::thread(manage, state_);
   }
   process_pool_executor(const process_pool_executor&) = delete;

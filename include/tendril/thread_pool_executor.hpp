@@ -163,13 +163,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
     state_->work.notify_one();
   }
   void add_thread() {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct restore {
-      sigset_t& mask;
-      ~restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
-    } guard{before};
+    detail::signals_blocked quiet;
     threads_.emplace_back(serve, state_);
     pthread_setname_np(threads_.back().native_handle(), name_.c_str());
     state_->live++;

@@ -1,5 +1,6 @@
 // send(2), recv(2) and their families: flags, time-outs, datagrams, control messages, several messages at once.
 #include "cases.h"
+#include "tcp_pair.h"
 
 #include <arpa/inet.h>
 #include <linux/errqueue.h>
@@ -12,19 +13,6 @@
 #include <sys/un.h>
 
 static char buf[1 << 17];
-
-static void tcp_pair(int s[2]) {
-  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t len = sizeof a;
-  int l = MUST(socket(AF_INET, SOCK_STREAM, 0));
-  MUST(bind(l, (struct sockaddr*)&a, sizeof a));
-  MUST(listen(l, 1));
-  MUST(getsockname(l, (struct sockaddr*)&a, &len));
-  s[0] = MUST(socket(AF_INET, SOCK_STREAM, 0));
-  MUST(connect(s[0], (struct sockaddr*)&a, sizeof a));
-  s[1] = MUST(accept(l, NULL, NULL));
-  close(l);
-}
 
 static void close_pair(int s[2]) {
   close(s[0]);

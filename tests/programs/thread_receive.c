@@ -1,25 +1,13 @@
 // Receiving from a connection that was just emptied, in a thread that waits: whatever comes next, and in whatever
 // company, ends the wait and is received in full.
 #include "threads.h"
+#include "tcp_pair.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-
-static void tcp_pair(int s[2]) {
-  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t len = sizeof a;
-  int l = MUST(socket(AF_INET, SOCK_STREAM, 0));
-  MUST(bind(l, (struct sockaddr*)&a, sizeof a));
-  MUST(listen(l, 1));
-  MUST(getsockname(l, (struct sockaddr*)&a, &len));
-  s[0] = MUST(socket(AF_INET, SOCK_STREAM, 0));
-  MUST(connect(s[0], (struct sockaddr*)&a, sizeof a));
-  s[1] = MUST(accept(l, NULL, NULL));
-  close(l);
-}
 
 enum { room = 10, most = 4 };
 static long by_recv(int fd, char* to) { return recv(fd, to, room, 0); }
