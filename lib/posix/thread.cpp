@@ -110,7 +110,10 @@ thread* make_on_stack(hub& h, std::size_t size) noexcept {
   }
   core::stack s = h.stacks.take(size);
   if (!s.size) return nullptr;
-  char* place = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(s.top) - top_size()) & ~std::uintptr_t(63));
+  // Half as far below the end as the pool says: two pages hold a thread that sleeps.
+  char* end = reinterpret_cast<char*>(s.base + s.size);
+  auto top = reinterpret_cast<std::uintptr_t>(end - (end - reinterpret_cast<char*>(s.top)) / 2);
+  char* place = reinterpret_cast<char*>((top - top_size()) & ~std::uintptr_t(63));
   if (s.used) memset(place, 0, top_size());
   thread* t = object_at(place);
   if (!t) {
