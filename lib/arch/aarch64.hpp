@@ -34,6 +34,9 @@ inline std::uint64_t ticks_per_tenth_ms() noexcept {
 
 inline void relax() noexcept { __asm__ volatile("yield"); }
 
+// Atomic operations need no room between them.
+inline void space_locked() noexcept {}
+
 // A signal handler installed by a raw rt_sigaction returns by itself: the kernel brings the code.
 inline constexpr bool signal_needs_restorer = false;
 inline constexpr void (*signal_return)() noexcept = nullptr;

@@ -49,7 +49,14 @@ int allowed(pthread_mutex_t* m) noexcept {
 
 bool take_free(std::atomic<std::uint32_t>& w, std::uint32_t free = 0) noexcept {
   std::uint32_t expected = free;
+  arch::space_locked();
   return w.compare_exchange_strong(expected, free | 1, std::memory_order_acquire, std::memory_order_relaxed);
+}
+
+// Lets go of it; whether somebody may wait.
+bool set_free(std::atomic<std::uint32_t>& w, std::uint32_t free = 0) noexcept {
+  arch::space_locked();
+  return w.exchange(free, std::memory_order_release) == (free | 2);
 }
 
 // 0, or -ETIMEDOUT.
@@ -63,8 +70,8 @@ int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t f
 }
 
 // What the running thread already has of it. 0: nothing. 1: one more of a recursive one was taken. Else an error.
-int again(pthread_mutex_t* m, int type, bool only_tries) noexcept {
-  if (m->__data.__owner != own_tid()) return 0;
+[[gnu::always_inline]] inline int again(pthread_mutex_t* m, int type, bool only_tries) noexcept {
+  if (m->__data.__owner != own_tid()) [[likely]] return 0;
   if (type == PTHREAD_MUTEX_ERRORCHECK_NP) return only_tries ? -EBUSY : -EDEADLK;
   if (m->__data.__count + 1 == 0) return -EAGAIN;
   m->__data.__count++;
@@ -129,7 +136,11 @@ __attribute__((noinline, cold)) int lock_contended(std::atomic<std::uint32_t>& w
 
 __attribute__((noinline)) int lock_other(pthread_mutex_t* m) noexcept {
   if (foreign(m)) return lock_foreign(m, deadline::never(), [m] { return real.pthread_mutex_lock(m); });
-  return lock(m, CLOCK_MONOTONIC, nullptr);
+  if (m->__data.__kind != PTHREAD_MUTEX_RECURSIVE_NP) return lock(m, CLOCK_MONOTONIC, nullptr);
+  if (int r = again(m, PTHREAD_MUTEX_RECURSIVE_NP, false)) return r == 1 ? 0 : -r;
+  if (!take_free(word(m))) lock_contended(word(m));
+  now_mine(m);
+  return 0;
 }
 
 __attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w) noexcept {
@@ -145,8 +156,7 @@ __attribute__((noinline)) int unlock_other(pthread_mutex_t* m) noexcept {
     if (--m->__data.__count != 0) return 0;
     m->__data.__owner = 0;
   }
-  std::uint32_t free = free_word(m);
-  return word(m).exchange(free, std::memory_order_release) == (free | 2) ? wake_next(word(m)) : 0;
+  return set_free(word(m), free_word(m)) ? wake_next(word(m)) : 0;
 }
 
 }  // namespace
@@ -188,7 +198,7 @@ int pthread_mutex_unlock(pthread_mutex_t* m) {
   if (m->__data.__kind != PTHREAD_MUTEX_TIMED_NP || !threads_are_fibers.load(std::memory_order_relaxed)) [[unlikely]] {
     return unlock_other(m);
   }
-  return word(m).exchange(0, std::memory_order_release) == 2 ? wake_next(word(m)) : 0;
+  return set_free(word(m)) ? wake_next(word(m)) : 0;
 }
 
 // The kernel inherits priorities between its own threads only, and knows no fiber that holds a mutex.

@@ -82,7 +82,7 @@ int sem_timedwait(sem_t* s, const timespec* until) {
 
 int sem_post(sem_t* s) {
   semaphore& sem = semaphore::of(s);
-  if (sem.shared || foreign(s)) return real.sem_post(s);
+  if (sem.shared || !threads_are_fibers.load(std::memory_order_relaxed)) return real.sem_post(s);
   std::uint64_t d = sem.data.load(std::memory_order_relaxed);
   do {
     if (std::uint32_t(d) == SEM_VALUE_MAX) return result<int>(-EOVERFLOW);

@@ -29,9 +29,9 @@ namespace tendril::posix {
 __thread thread* this_thread __attribute__((tls_model("initial-exec"))) = nullptr;
 constinit std::atomic<bool> threads_are_fibers{false};
 
-namespace {
-
 __thread int known_tid __attribute__((tls_model("initial-exec"))) = 0;
+
+namespace {
 
 constinit thread main_thread;
 // The hub on which the program's threads live: the main thread's.
@@ -349,9 +349,8 @@ thread* thread_of(int tid) noexcept {
   return nullptr;
 }
 
-int own_tid() noexcept {
-  if (!known_tid) [[unlikely]] known_tid = this_thread ? *core::tls::tid(arch::thread_pointer()) : sys::gettid();
-  return known_tid;
+int look_up_own_tid() noexcept {
+  return known_tid = this_thread ? *core::tls::tid(arch::thread_pointer()) : sys::gettid();
 }
 
 void threads_become_fibers() noexcept {

@@ -66,7 +66,9 @@ class no_cancellation_point {
 };
 
 // The number by which locks know their owner: gettid(), or what stands for it.
-int own_tid() noexcept;
+extern __thread int known_tid __attribute__((tls_model("initial-exec")));  // 0: not asked for yet
+int look_up_own_tid() noexcept;
+inline int own_tid() noexcept { return known_tid ? known_tid : look_up_own_tid(); }
 
 // Whether the kernel would let a thread have that policy and priority: 0, or an error number.
 int scheduling_allowed(int policy, const sched_param* p) noexcept;

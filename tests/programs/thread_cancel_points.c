@@ -120,6 +120,8 @@ static int out[2], spare;
   X("poll without time", poll(NULL, 0, 0)) \
   X("waitpid, WNOHANG", waitpid(child, NULL, WNOHANG)) \
   X("sem_wait of a free one", ({ sem_post(&semaphore); sem_wait(&semaphore); })) \
+  X("sem_post", sem_post(&semaphore)) \
+  X("pthread_cond_signal", pthread_cond_signal(&condition)) \
   X("pthread_testcancel", (pthread_testcancel(), 0)) \
   X("sched_yield", sched_yield()) \
   X("dup2", dup2(file, spare)) \
