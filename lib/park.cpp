@@ -79,9 +79,36 @@ fiber* after_task(fiber* self) noexcept {
 
 }  // namespace
 
-wake park(std::int64_t when, const wait_info& what) noexcept {
-  fiber* self = ensure_current();
-  hub& h = *hub::of(self);
+namespace {
+
+// For a fiber of which nothing is unusual. Unlike park_until_unparked() also for who is inside the runtime.
+[[gnu::always_inline]] inline wake park_plainly(hub& h, fiber* self, const wait_info& what) noexcept {
+  int depth = h.inside;
+  h.inside = depth + 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  self->waiting = &what;
+  self->state = fiber_status::parked;
+  h.waits.add(what);
+  fiber* to = h.next();
+  if (to != self) [[likely]] {
+    if (to->storage->signals.due) [[unlikely]] h.look_for_handlers();
+    enter(self, to);
+    auto arrived = arch::jump(to->sp, self);
+    fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(arrived.cargo) & ~look_back_bit);
+    from->sp = arrived.from;
+    if (!is_plain(arrived.cargo)) [[unlikely]] look_back(from, self);
+  } else {
+    self->state = fiber_status::running;
+  }
+  if (self->storage->signals.due) [[unlikely]] h.look_for_handlers();
+  if (h.leftover) [[unlikely]] settle();
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  h.inside = depth;
+  if (depth == 0 && h.handlers_due()) [[unlikely]] h.run_handlers_due();
+  return self->woken;
+}
+
+[[gnu::noinline]] wake park_with_all(hub& h, fiber* self, std::int64_t when, const wait_info& what) noexcept {
   if ((self->pending || self->extra.forbidden) && may_interrupt(self, what)) return wake::interrupted;
   bool limited = self->extra.limit < when && may_interrupt(self, what);
   if (limited) when = self->extra.limit;
@@ -99,6 +126,15 @@ wake park(std::int64_t when, const wait_info& what) noexcept {
   switch_away(h, self);
   h.timers.cancel(t);
   return limited && self->woken == wake::timeout ? wake::interrupted : self->woken;
+}
+
+}  // namespace
+
+wake park(std::int64_t when, const wait_info& what) noexcept {
+  fiber* self = ensure_current();
+  hub& h = *hub::of(self);
+  if (when == INT64_MAX && !self->unusual && self->exceptions->none()) [[likely]] return park_plainly(h, self, what);
+  return park_with_all(h, self, when, what);
 }
 
 [[gnu::noinline]] static arrival park_without_halves(const wait_info& what) noexcept {

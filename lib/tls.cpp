@@ -21,6 +21,8 @@ extern "C" void __tsan_init() __attribute__((weak));
 
 namespace tendril::core::tls {
 
+constinit cancel_facts cancels;
+
 namespace {
 
 // struct list_t of the C library.
@@ -39,12 +41,6 @@ struct key {
   void (*destructor)(void*);
 };
 
-// Some bits of a byte in a descriptor.
-struct flag {
-  std::size_t offset = 0;
-  char bits = 0;
-};
-
 // What the C library has told or shown.
 struct facts {
   const char* obstacle = "not looked at yet";
@@ -57,8 +53,7 @@ struct facts {
   char* single = nullptr;   // __libc_single_threaded
   link* threads = nullptr;  // the list of threads whose stacks the C library did not make
   // Offsets in a descriptor, and sizes.
-  std::size_t descriptor_size = 0, tid = 0, cancel = 0, list = 0, specific = 0, level1 = 0, level2 = 0, robust = 0;
-  flag uncancellable, asynchronous;  // set by pthread_setcancelstate, _setcanceltype
+  std::size_t descriptor_size = 0, tid = 0, list = 0, specific = 0, level1 = 0, level2 = 0, robust = 0;
   std::size_t static_size = 0, static_align = 0;
   long futex_offset = 0;
   std::ptrdiff_t rseq = 0;  // from the thread pointer; 0: none
@@ -122,9 +117,9 @@ std::ptrdiff_t find_destructors() noexcept {
 // The bits in the running thread's descriptor that differ between before and after `change`; 0: none, or in several
 // bytes.
 template <class F>
-flag changed_bits(void* d, F change) noexcept {
+cancel_facts::flag changed_bits(void* d, F change) noexcept {
   char before[8192];
-  flag found;
+  cancel_facts::flag found;
   if (c.descriptor_size > sizeof before) return found;
   memcpy(before, d, c.descriptor_size);
   change();
@@ -132,17 +127,9 @@ flag changed_bits(void* d, F change) noexcept {
     char bits = char(static_cast<char*>(d)[i] ^ before[i]);
     if (!bits) continue;
     if (found.bits) return {};
-    found = {i, bits};
+    found = {static_cast<char*>(d) + i - static_cast<char*>(arch::thread_pointer()), bits};
   }
   return found;
-}
-
-constexpr std::uint32_t cancelled = 1 << 3, exiting = 1 << 4, terminated = 1 << 5;
-
-bool is_set(void* pointer, flag f) noexcept { return *at(descriptor(pointer), std::ptrdiff_t(f.offset)) & f.bits; }
-
-std::uint32_t& cancel_bits(void* pointer) noexcept {
-  return *reinterpret_cast<std::uint32_t*>(at(descriptor(pointer), std::ptrdiff_t(c.cancel)));
 }
 
 arch::thread_header& header(void* descriptor) noexcept { return *static_cast<arch::thread_header*>(descriptor); }
@@ -156,7 +143,8 @@ const char* look() noexcept {
   std::size_t rtld_user = 0, ignored = 0;
   void* const* rtld = nullptr;
   void (*static_info)(std::size_t*, std::size_t*) = nullptr;
-  if (!field("_thread_db_pthread_tid", 32, c.tid) || !field("_thread_db_pthread_cancelhandling", 32, c.cancel) ||
+  std::size_t requests = 0;
+  if (!field("_thread_db_pthread_tid", 32, c.tid) || !field("_thread_db_pthread_cancelhandling", 32, requests) ||
       !field("_thread_db_pthread_list", 128, c.list) ||
       !field("_thread_db_pthread_specific", 2048, c.specific) ||
       !field("_thread_db_rtld_global__dl_stack_user", 128, rtld_user) ||
@@ -204,12 +192,13 @@ const char* look() noexcept {
   // From a known state; disabled while the type changes, so that nothing happens at once.
   int state, type;
   pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
-  c.uncancellable = changed_bits(d, [] { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr); });
+  cancels.requests = static_cast<char*>(d) + requests - static_cast<char*>(tp);
+  cancels.disabled = changed_bits(d, [] { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr); });
   pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
-  c.asynchronous = changed_bits(d, [] { pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, nullptr); });
+  cancels.asynchronous = changed_bits(d, [] { pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, nullptr); });
   pthread_setcanceltype(type, nullptr);
   pthread_setcancelstate(state, nullptr);
-  if (!c.uncancellable.bits || !c.asynchronous.bits) return "how it cancels threads is not what is expected";
+  if (!cancels.disabled.bits || !cancels.asynchronous.bits) return "how it cancels threads is not what is expected";
   find(c.single, "__libc_single_threaded");
   const std::ptrdiff_t* rseq;
   if (find(rseq, "__rseq_offset")) c.rseq = *rseq;
@@ -318,18 +307,10 @@ void* pointer_of(void* descriptor) noexcept {
 int* tid(void* pointer) noexcept { return reinterpret_cast<int*>(at(descriptor(pointer), std::ptrdiff_t(c.tid))); }
 
 void ask_to_cancel(void* pointer) noexcept {
-  std::atomic_ref(cancel_bits(pointer)).fetch_or(cancelled, std::memory_order_acq_rel);
+  cancels.requested(pointer).fetch_or(cancel_facts::cancelled, std::memory_order_acq_rel);
 }
-bool cancel_due(void* pointer) noexcept {
-  std::uint32_t bits = std::atomic_ref(cancel_bits(pointer)).load(std::memory_order_acquire);
-  return (bits & (cancelled | exiting | terminated)) == cancelled && !is_set(pointer, c.uncancellable);
-}
-bool cancels_at_once(void* pointer) noexcept {
-  return is_set(pointer, c.asynchronous);
-}
-
 bool ends_early(void* pointer) noexcept {
-  return std::atomic_ref(cancel_bits(pointer)).load(std::memory_order_acquire) & (cancelled | exiting | terminated);
+  return cancels.requested(pointer).load(std::memory_order_acquire) & cancel_facts::all;
 }
 
 void other_tids() noexcept { last_tid = unsigned(sys::getpid()) * 0x9e3779b1u; }

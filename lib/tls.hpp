@@ -27,6 +27,24 @@ extern std::atomic<bool> protection_keys_matter;
 
 namespace tls {
 
+// Where a thread's descriptor has what cancellation is about: counted from the thread pointer on.
+struct cancel_facts {
+  struct flag {
+    std::ptrdiff_t at = 0;
+    char bits = 0;
+    bool is_set(const void* pointer) const noexcept { return static_cast<const char*>(pointer)[at] & bits; }
+  };
+  static constexpr std::uint32_t cancelled = 1 << 3, exiting = 1 << 4, terminated = 1 << 5;
+  static constexpr std::uint32_t all = cancelled | exiting | terminated;
+
+  std::ptrdiff_t requests = 0;
+  flag disabled, asynchronous;  // PTHREAD_CANCEL_DISABLE, PTHREAD_CANCEL_ASYNCHRONOUS
+  std::atomic_ref<std::uint32_t> requested(void* pointer) const noexcept {
+    return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(static_cast<char*>(pointer) + requests));
+  }
+};
+extern cancel_facts cancels;
+
 // Why blocks cannot be made with this C library, in words; null: they can. The first call looks at the running thread,
 // which must be the main one.
 const char* obstacle() noexcept;
@@ -60,9 +78,12 @@ void other_tids() noexcept;
 int* tid(void* pointer) noexcept;
 // pthread_cancel, as the C library notes it. Whether the thread is to be cancelled, and lets that happen, now or at all.
 void ask_to_cancel(void* pointer) noexcept;
-bool cancel_due(void* pointer) noexcept;
-bool cancels_at_once(void* pointer) noexcept;  // PTHREAD_CANCEL_ASYNCHRONOUS
-bool ends_early(void* pointer) noexcept;       // it was asked to, or is exiting
+inline bool cancel_due(void* pointer) noexcept {
+  std::uint32_t asked = cancels.requested(pointer).load(std::memory_order_acquire);
+  return (asked & cancel_facts::all) == cancel_facts::cancelled && !cancels.disabled.is_set(pointer);
+}
+inline bool cancels_at_once(void* pointer) noexcept { return cancels.asynchronous.is_set(pointer); }
+bool ends_early(void* pointer) noexcept;  // it was asked to, or is exiting
 // The pthread_t, which is the descriptor's address.
 void* descriptor(void* pointer) noexcept;
 void* pointer_of(void* descriptor) noexcept;

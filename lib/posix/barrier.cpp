@@ -38,7 +38,7 @@ int pthread_barrier_wait(pthread_barrier_t* object) {
   futex::waiter w;
   {
     core::undisturbed quiet;
-    core::spin_guard guard(b.lock);
+    detail::held guard(b.lock);
     if (++mine.in >= mine.count) {
       mine.in = 0;
       for (futex::waiter* other = b.waiters.front(); other;) {
@@ -53,7 +53,7 @@ int pthread_barrier_wait(pthread_barrier_t* object) {
   if (futex::wait(w, deadline::never(), futex::ends::by_wake) < 0) {
     {
       core::undisturbed quiet;
-      core::spin_guard guard(b.lock);
+      detail::held guard(b.lock);
       mine.in--;
     }
     act_on_cancel();

@@ -36,7 +36,7 @@ int wait_in_kernel(int fd, std::uint32_t events, deadline until) noexcept {
 
 }  // namespace
 
-__attribute__((no_sanitize("address"))) bool in_handler(core::signal_state& s) noexcept {
+__attribute__((noinline, no_sanitize("address"))) bool in_handler(core::signal_state& s) noexcept {
   const char* here = static_cast<const char*>(arch::stack_pointer());
   int depth = s.depth;
   while (depth > 0 && !still_runs(s.handlers[depth - 1], here)) depth--;
@@ -44,13 +44,15 @@ __attribute__((no_sanitize("address"))) bool in_handler(core::signal_state& s) n
   return depth > 0;
 }
 
-bool handler_stays(fiber* self) noexcept {
+[[gnu::noinline]] static bool running_handler_stays(fiber* self) noexcept {
   core::signal_state& s = self->storage->signals;
-  if (!s.depth || !in_handler(s)) return false;
+  if (!in_handler(s)) return false;
   if (self->home->inside || !self->home->several_threads || s.owner != self) return true;
   stack_t alternate{};
   return sys::call(SYS_sigaltstack, 0, &alternate) < 0 || (alternate.ss_flags & SS_ONSTACK);
 }
+
+bool handler_stays(fiber* self) noexcept { return self->storage->signals.depth && running_handler_stays(self); }
 
 constinit std::atomic<bool> always{false};
 

@@ -2,65 +2,22 @@
 
 #include <pthread.h>
 
-
 namespace tendril::posix::futex {
+
+constinit bucket table[1 << buckets_log2];
 
 namespace {
 
-constexpr unsigned buckets_log2 = 12;
-constinit bucket table[1 << buckets_log2];
-
 // A handler that wakes somebody (sem_post) must not find the lock held by what it has interrupted.
 using quiet = core::undisturbed;
-
-// Whether the caller can leave the kernel thread to other fibers.
-bool may_park() noexcept {
-  fiber* self = core::current;
-  return self && self->state == core::fiber_status::running && self->home->unfinished && in_hubs_process();
-}
 
 void child_of_fork() noexcept {
   // Who waited there stayed in the parent process.
   for (bucket& b : table) {
     b.waiters.abandon();
-    new (&b.lock) core::spin_lock;
+    new (&b.lock) detail::exclusion;
   }
 }
-
-
-}  // namespace
-
-bucket& bucket_of(const void* word) noexcept {
-  std::uint64_t h = reinterpret_cast<std::uint64_t>(word) >> 2;
-  return table[h * 0x9e3779b97f4a7c15 >> (64 - buckets_log2)];
-}
-
-void list_waiter(bucket& b, waiter& w, const void* word) noexcept {
-  w.word = word;
-  w.who = may_park() ? core::current : nullptr;
-  b.waiters.push_back(w);
-  if (w.count) w.count->store(w.count->load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-}
-
-void unlist(waiter& w) noexcept {
-  if (!w.linked()) return;
-  w.unlink();
-  if (w.count) w.count->store(w.count->load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
-}
-
-void wake_one(waiter& w) noexcept {
-  unlist(w);
-  if (w.who) {
-    // The mark comes last: whoever sees it goes, frame and fiber.
-    core::unpark(w.who);
-    w.woken.store(1, std::memory_order_release);
-  } else {
-    w.woken.store(1, std::memory_order_release);
-    sys::futex_wake(&w.woken, 1);
-  }
-}
-
-namespace {
 
 bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends::by_handler; }
 
@@ -85,7 +42,7 @@ void at_its_place(waiter& w, F f) noexcept {
   core::undisturbed quiet;
   for (;;) {
     const void* word = std::atomic_ref(w.word).load(std::memory_order_relaxed);
-    core::spin_guard guard(bucket_of(word).lock);
+    detail::held guard(bucket_of(word).lock);
     if (w.word == word) return f();
   }
 }
@@ -101,21 +58,24 @@ void add(waiter& w, const void* word) noexcept {
   prepare();
   bucket& b = bucket_of(word);
   quiet q;
-  core::spin_guard guard(b.lock);
+  detail::held guard(b.lock);
   list_waiter(b, w, word);
 }
 
+namespace {
+
+// Only while the word is `expected`.
 bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t expected) noexcept {
   prepare();
   bucket& b = bucket_of(word);
   quiet q;
-  core::spin_guard guard(b.lock);
+  detail::held guard(b.lock);
   if (word->load(std::memory_order_seq_cst) != expected) return false;
   list_waiter(b, w, word);
   return true;
 }
 
-int wait(waiter& w, deadline until, ends e) noexcept {
+[[gnu::always_inline]] inline int wait_here(waiter& w, deadline until, ends e) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::lock;
   what.target = w.word;
@@ -139,19 +99,23 @@ int wait(waiter& w, deadline until, ends e) noexcept {
   }
 }
 
+}  // namespace
+
+int wait(waiter& w, deadline until, ends e) noexcept { return wait_here(w, until, e); }
+
 int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
          std::uint32_t bits) noexcept {
   waiter w;
   w.bits = bits;
   if (!add_if(w, word, expected)) return -EAGAIN;
-  return wait(w, until, e);
+  return wait_here(w, until, e);
 }
 
 int wake(const void* word, int n, std::uint32_t bits) noexcept {
   bucket& b = bucket_of(word);
   int woken = 0;
   quiet q;
-  core::spin_guard guard(b.lock);
+  detail::held guard(b.lock);
   for (waiter* w = b.waiters.front(); w && woken < n;) {
     waiter* next = b.waiters.after(*w);
     if (w->word == word && (w->bits & bits)) {
@@ -172,13 +136,14 @@ requeued requeue(const void* from, int n, const void* to, int moved, const std::
   bucket& b = bucket_of(to);
   requeued done{};
   quiet q;
-  core::spin_lock& first = &a < &b ? a.lock : b.lock;
-  core::spin_lock& second = &a < &b ? b.lock : a.lock;
-  core::spin_guard guard(first);
-  if (&first != &second) second.lock();
+  // In the order of the addresses, so that nobody waits who has what another waits for.
+  detail::exclusion& first = &a < &b ? a.lock : b.lock;
+  detail::exclusion* second = &a == &b ? nullptr : &a < &b ? &b.lock : &a.lock;
+  detail::held guard(first);
+  bool shared = second && second->lock();
   if (expected && static_cast<const std::atomic<std::uint32_t>*>(from)->load(std::memory_order_seq_cst) != *expected) {
     done.woken = -1;
-    if (&first != &second) second.unlock();
+    if (second) second->unlock(shared);
     return done;
   }
   for (waiter* w = a.waiters.front(); w;) {
@@ -200,7 +165,7 @@ requeued requeue(const void* from, int n, const void* to, int moved, const std::
     }
     w = next;
   }
-  if (&first != &second) second.unlock();
+  if (second) second->unlock(shared);
   return done;
 }
 

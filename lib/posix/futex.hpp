@@ -7,7 +7,8 @@
 
 #include <cstdint>
 
-#include "../futex_lock.hpp"
+#include <tendril/detail/exclusion.hpp>
+
 #include "cooperate.hpp"
 
 namespace tendril::posix::futex {
@@ -32,10 +33,9 @@ struct waiter : core::list_node {
   std::atomic<std::uint32_t> woken{0};
 };
 
-// In two steps, for those who have to let go of something in between: lists `w` for `word`; then waits. add() looks at
-// nothing; add_if() only adds while the word is `expected`.
+// In two steps, for those who have to let go of something in between: lists `w` for `word`, without looking at it; then
+// waits.
 void add(waiter& w, const void* word) noexcept;
-bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t expected) noexcept;
 void remove(waiter& w) noexcept;
 // 0: woken. Else -ETIMEDOUT, -ECANCELED, -EINTR, and the waiter is not listed any more.
 int wait(waiter& w, deadline until, ends e) noexcept;
@@ -58,15 +58,41 @@ deadline absolute(clockid_t clock, const timespec& t) noexcept;
 // --- the table itself, for locks that decide under its lock whom they wake or whether they wait ---
 
 struct alignas(64) bucket {
-  core::spin_lock lock;
+  detail::exclusion lock;
   core::list<waiter> waiters;
 };
+constexpr unsigned buckets_log2 = 12;
+extern bucket table[1 << buckets_log2];
+inline bucket& bucket_of(const void* word) noexcept {
+  std::uint64_t h = reinterpret_cast<std::uint64_t>(word) >> 2;
+  return table[h * 0x9e3779b97f4a7c15 >> (64 - buckets_log2)];
+}
 // To be called before the first of what follows: a forked child has no waiters.
 void prepare() noexcept;
-bucket& bucket_of(const void* word) noexcept;
 // These under the lock of the bucket, without which a listed waiter does not go away.
-void list_waiter(bucket& b, waiter& w, const void* word) noexcept;
-void unlist(waiter& w) noexcept;
-void wake_one(waiter& w) noexcept;
+inline void list_waiter(bucket& b, waiter& w, const void* word) noexcept {
+  fiber* self = core::current;
+  bool may_park = self && self->state == core::fiber_status::running && self->home->unfinished && in_hubs_process();
+  w.word = word;
+  w.who = may_park ? self : nullptr;
+  b.waiters.push_back(w);
+  if (w.count) w.count->store(w.count->load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+inline void unlist(waiter& w) noexcept {
+  if (!w.linked()) return;
+  w.unlink();
+  if (w.count) w.count->store(w.count->load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+}
+inline void wake_one(waiter& w) noexcept {
+  unlist(w);
+  if (w.who) {
+    // The mark comes last: whoever sees it goes, frame and fiber.
+    core::unpark(w.who);
+    w.woken.store(1, std::memory_order_release);
+  } else {
+    w.woken.store(1, std::memory_order_release);
+    sys::futex_wake(&w.woken, 1);
+  }
+}
 
 }  // namespace tendril::posix::futex

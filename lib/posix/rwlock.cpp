@@ -95,7 +95,7 @@ int wait_and_take(pthread_rwlock_t* l, std::uint32_t as, deadline until) noexcep
     w.bits = as;
     {
       core::undisturbed quiet;
-      core::spin_guard guard(b.lock);
+      detail::held guard(b.lock);
       std::uint32_t s = word.load(std::memory_order_relaxed);
       do {
         if (may_take(l, s, as)) break;
@@ -111,7 +111,7 @@ int wait_and_take(pthread_rwlock_t* l, std::uint32_t as, deadline until) noexcep
     if (r == 0) return 0;  // it was given to us
     {
       core::undisturbed quiet;
-      core::spin_guard guard(b.lock);
+      detail::held guard(b.lock);
       hand_over(b, l, 0);
     }
     if (r != -ECANCELED) return -r;
@@ -214,7 +214,7 @@ int pthread_rwlock_unlock(pthread_rwlock_t* l) {
     if (last && (s & (writers_wait | readers_wait))) {
       futex::bucket& b = futex::bucket_of(l);
       core::undisturbed quiet;
-      core::spin_guard guard(b.lock);
+      detail::held guard(b.lock);
       // Between readers the last one is who finds nobody else.
       if ((w.load(std::memory_order_relaxed) & holders) == held) {
         hand_over(b, l, held);

@@ -30,6 +30,14 @@ struct semaphore {
     } while (!data.compare_exchange_weak(d, d - 1, std::memory_order_acquire, std::memory_order_relaxed));
     return true;
   }
+  // The same for one of its waiters, who waits no more then.
+  bool take_and_leave() noexcept {
+    std::uint64_t d = data.load(std::memory_order_relaxed);
+    do {
+      if (std::uint32_t(d) == 0) return false;
+    } while (!data.compare_exchange_weak(d, d - one_waiter - 1, std::memory_order_acquire, std::memory_order_relaxed));
+    return true;
+  }
 };
 static_assert(sizeof(semaphore) <= sizeof(sem_t) && std::endian::native == std::endian::little);
 
@@ -41,10 +49,11 @@ bool foreign(sem_t* s) noexcept {
 
 // 0, or -errno.
 int wait(semaphore& s, deadline until) noexcept {
-  int r = 0;
   if (s.take()) return 0;
   s.data.fetch_add(semaphore::one_waiter, std::memory_order_seq_cst);
-  while (!s.take()) {
+  int r;
+  do {
+    if (s.take_and_leave()) return 0;
     if (s.shared) {
       r = int(offload_interruptible([&] {
         timespec left = time_left(until);
@@ -53,9 +62,7 @@ int wait(semaphore& s, deadline until) noexcept {
     } else {
       r = futex::wait(&s.value(), 0, until, futex::ends::by_signal);
     }
-    if (r < 0 && r != -EAGAIN) break;
-    r = 0;
-  }
+  } while (r >= 0 || r == -EAGAIN);
   s.data.fetch_sub(semaphore::one_waiter, std::memory_order_relaxed);
   return r;
 }

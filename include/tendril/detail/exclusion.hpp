@@ -25,14 +25,15 @@ class exclusion {
 
   // Returns whether several kernel threads use the object.
   bool lock() noexcept {
-    auto me = reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
-    if (owner_.load(std::memory_order_relaxed) == me) [[likely]] {
+    // The usual owner first: a fiber that stands for a thread has a thread pointer of its own.
+    std::uintptr_t owner = owner_.load(std::memory_order_relaxed);
+    if (owner == reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer()) || owner == core::kernel_thread()) [[likely]] {
       busy_.store(true, std::memory_order_relaxed);
       std::atomic_signal_fence(std::memory_order_seq_cst);  // the processor's part is barrier_all()'s
-      if (owner_.load(std::memory_order_relaxed) == me) [[likely]] return false;
+      if (owner_.load(std::memory_order_relaxed) == owner) [[likely]] return false;
       busy_.store(false, std::memory_order_release);
     }
-    return lock_slowly(me);
+    return lock_slowly(core::kernel_thread());
   }
   // `shared` is what lock() returned.
   void unlock(bool shared) noexcept {
@@ -67,7 +68,7 @@ class exclusion {
     return true;
   }
 
-  // A kernel thread's thread pointer, 0 before the first comes, or one of these. nobody: the ownership is being taken
+  // core::kernel_thread(), 0 before the first comes, or one of these. nobody: the ownership is being taken
   // away.
   static constexpr std::uintptr_t everybody = 1, nobody = 2;
   std::atomic<std::uintptr_t> owner_{0};
