@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "sys.hpp"
+
 namespace tendril::core {
 
 using nanoseconds = std::int64_t;
@@ -22,11 +24,11 @@ struct deadline {
   constexpr bool passed(nanoseconds now) const noexcept { return at <= now; }
 };
 
-// The time now. Reads the vDSO, so it costs no system call and does not touch errno.
-inline nanoseconds now() noexcept {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+inline nanoseconds time_of(clockid_t clock) noexcept {
+  timespec t{};
+  sys::clock_gettime(clock, &t);
   return t.tv_sec * 1'000'000'000 + t.tv_nsec;
 }
+inline nanoseconds now() noexcept { return time_of(CLOCK_MONOTONIC); }
 
 }  // namespace tendril::core

@@ -15,7 +15,7 @@ static_assert(sizeof(arrival) == sizeof(boost::context::detail::transfer_t));
 static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, jump) == 0);  // head() relies on it
 std::atomic<bool> thread_pointer_by_instruction{false};
 constinit std::atomic<bool> alternate_stacks_matter{false};
-constinit std::atomic<bool> protection_keys_matter{false};
+constinit std::atomic<unsigned char> switches_carry{0};
 
 namespace {
 
@@ -299,7 +299,8 @@ bool prepare(fiber* f) noexcept {
 }
 
 void carry_rest(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
-  if (protection_keys_matter.load(std::memory_order_relaxed)) {
+  if (switches_carry_any(cpu_time)) count_cpu_time(*from, *to, *home);
+  if (switches_carry_any(protection_rights)) {
     // In a handler they are the kernel's first ones, until it returns: who is left there gets his own back by that.
     from->protection = arch::protection_rights();
     if (from->protection != to->protection) arch::set_protection_rights(to->protection);
@@ -319,6 +320,32 @@ void carry_rest(thread_storage* from, thread_storage* to, fiber_home* home) noex
     if (sys::call(SYS_sigaltstack, b.alternate ? &b.stack : &usual, 0) == 0) home->stack_of = b.alternate ? to : nullptr;
   }
   if (a.mask != b.mask) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &b.mask, 0, 8);
+}
+
+void count_cpu_time(thread_storage& running, thread_storage& next, fiber_home& home) noexcept {
+  auto& cpu = home.cpu;
+  constexpr auto relaxed = std::memory_order_relaxed;
+  unsigned changes = cpu.changes.load(relaxed);
+  nanoseconds now = time_of(CLOCK_THREAD_CPUTIME_ID);
+  cpu.changes.store(changes + 1, relaxed);
+  std::atomic_thread_fence(std::memory_order_release);
+  running.cpu_time.store(running.cpu_time.load(relaxed) + now - cpu.counted.load(relaxed), relaxed);
+  cpu.counted.store(now, relaxed);
+  cpu.user.store(&next, relaxed);
+  cpu.changes.store(changes + 2, std::memory_order_release);
+}
+
+nanoseconds cpu_time_elsewhere(const thread_storage& t, const fiber_home& home, clockid_t homes_clock) noexcept {
+  auto& cpu = home.cpu;
+  constexpr auto relaxed = std::memory_order_relaxed;
+  for (;;) {
+    unsigned changes = cpu.changes.load(std::memory_order_acquire);
+    nanoseconds used = t.cpu_time.load(relaxed);
+    if (cpu.user.load(relaxed) == &t) used += time_of(homes_clock) - cpu.counted.load(relaxed);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (!(changes & 1) && cpu.changes.load(relaxed) == changes) return used;
+    arch::relax();
+  }
 }
 
 void look_back(fiber* from, fiber* self) noexcept {

@@ -75,6 +75,11 @@ struct fiber_home : home_head {
   thread_storage storage;  // the kernel thread's own
   signal_masks masks;      // of its threads, once there are several
   bool several_threads = false;
+  struct {                                   // the kernel thread's time, as other kernel threads may read it
+    std::atomic<unsigned> changes{0};        // odd: it changes now
+    std::atomic<nanoseconds> counted{0};     // what of it its threads have been told
+    std::atomic<const thread_storage*> user{nullptr};  // whose the rest is
+  } cpu;
   const thread_storage* stack_of = nullptr;  // whose alternate stack the kernel knows
   tracer trace = nullptr;
   void* trace_context = nullptr;
@@ -131,8 +136,13 @@ bool make_ready_for_one_more(fiber_home* home) noexcept;
 void look_back(fiber* from, fiber* self) noexcept;
 
 // What else travels with a switch to another thread, and is rarely different: the signal mask, the alternate stack, the
-// rights of pkeys(7).
+// rights of pkeys(7), the time of the processor.
 void carry_rest(thread_storage* from, thread_storage* to, fiber_home* home) noexcept;
+// What the kernel thread has used of the processor since this was last called has been the running thread's; `next` runs
+// from now on.
+void count_cpu_time(thread_storage& running, thread_storage& next, fiber_home& home) noexcept;
+// What a thread has used, asked on another kernel thread.
+nanoseconds cpu_time_elsewhere(const thread_storage& t, const fiber_home& home, clockid_t homes_clock) noexcept;
 
 // The bare switch, in three parts. The processor predicts a return by who called last, which after a jump was another
 // fiber: each return costs more than the switch. So the jump is the last thing that a function of the seam does
@@ -147,7 +157,7 @@ void carry_rest(thread_storage* from, thread_storage* to, fiber_home* home) noex
     const signal_state& a = here->signals;
     const signal_state& b = there->signals;
     if (a.mask != b.mask || a.unsure || a.alternate || b.alternate ||
-        protection_keys_matter.load(std::memory_order_relaxed)) [[unlikely]] {
+        switches_carry.load(std::memory_order_relaxed)) [[unlikely]] {
       carry_rest(here, there, self->home);
     }
   }

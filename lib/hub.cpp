@@ -219,6 +219,7 @@ void hub::after_fork() noexcept {
   mail.clear();
   waits = {};
   inside = 0;
+  cpu.counted = current->storage->cpu_time = 0;
   after_fork_signals();
   for (fiber* f = fibers.front(); f;) {
     fiber* next = fibers.after(*f);

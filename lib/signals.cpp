@@ -195,6 +195,7 @@ void hub::begin_threads() noexcept {
   sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &s.mask, 8);
   masks.clear();
   masks.add(s.mask);
+  count_cpu_time(storage, storage, *this);
   several_threads = true;
   stack_t has{};
   if (sys::call(SYS_sigaltstack, 0, &has) == 0 && !(has.ss_flags & SS_DISABLE) && has.ss_sp != signal_stack) {

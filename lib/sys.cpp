@@ -1,9 +1,25 @@
 #include "sys.hpp"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 
 namespace tendril::sys {
+
+namespace {
+
+int ask_kernel(clockid_t clock, timespec* t) { return (int)call(SYS_clock_gettime, clock, t); }
+
+__attribute__((constructor)) void look_for_vdso() noexcept {
+  void* vdso = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);
+  void* found = vdso ? dlsym(vdso, arch::vdso_clock_gettime) : nullptr;
+  if (found) clock_of_kernel.store(reinterpret_cast<clock_source>(found), std::memory_order_relaxed);
+  else dlerror();  // no error of the program's
+}
+
+}  // namespace
+
+constinit std::atomic<clock_source> clock_of_kernel{ask_kernel};
 
 int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout, const std::uint64_t* mask) noexcept {
   static std::atomic<bool> lacks_pwait2{false};

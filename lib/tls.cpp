@@ -220,7 +220,8 @@ void set_up(void* tp) noexcept {
   void* d = descriptor(tp);
   arch::fill_thread_header(header(d), header(descriptor(arch::thread_pointer())));
   constexpr unsigned above_kernels = 1u << 22;  // the largest pid_max
-  *tid(tp) = int(above_kernels + 1 + last_tid.fetch_add(1, std::memory_order_relaxed) % (1u << 28));
+  constexpr unsigned end = 1u << 28;            // what a CPU clock's number has room for, see pthread_getcpuclockid
+  *tid(tp) = int(above_kernels + 1 + last_tid.fetch_add(1, std::memory_order_relaxed) % (end - above_kernels - 1));
   *reinterpret_cast<void**>(at(d, std::ptrdiff_t(c.specific))) =
       at(d, std::ptrdiff_t(c.specific - c.level2 * sizeof(key_data)));
   if (c.robust) {

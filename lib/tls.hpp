@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "arch/arch.hpp"
+#include "deadline.hpp"
 #include "signal_state.hpp"
 
 namespace tendril::core {
@@ -18,12 +19,20 @@ namespace tendril::core {
 struct thread_storage {
   void* pointer = nullptr;    // what the thread pointer is while they run
   fiber** current = nullptr;  // where this storage has the variable `current`
-  std::uint32_t protection = 0;  // its rights to memory with protection keys, while another one runs; once they matter
+  std::uint32_t protection = 0;  // its rights to memory with protection keys, while another one runs; once carried
+  std::atomic<nanoseconds> cpu_time{0};  // what it has used, as far as it has been counted: see count_cpu_time
   signal_state signals;
 };
 
-// Whether the program has protection keys, so that rights may differ from thread to thread.
-extern std::atomic<bool> protection_keys_matter;
+// What else each switch to another thread carries, from when the program first needs it.
+enum carried : unsigned char {
+  protection_rights = 1,  // there are protection keys, so that rights may differ
+  cpu_time = 2,           // some thread has asked how much of the processor it has used
+};
+extern std::atomic<unsigned char> switches_carry;
+inline bool switches_carry_any(unsigned char what) noexcept {
+  return switches_carry.load(std::memory_order_relaxed) & what;
+}
 
 namespace tls {
 

@@ -192,9 +192,12 @@ TENDRIL_API int raise(int signal);
 TENDRIL_API int pthread_kill(pthread_t id, int signal);
 TENDRIL_API int pthread_sigqueue(pthread_t id, int signal, sigval value);
 TENDRIL_API int tgkill(pid_t process, pid_t thread, int signal);
-// SIGEV_THREAD_ID with the gettid() of a thread that is a fiber.
+// SIGEV_THREAD_ID with the gettid() of a thread that is a fiber, and clocks of such threads (see pthread.hpp).
 TENDRIL_API int timer_create(clockid_t clock, sigevent* event, timer_t* timer);
 TENDRIL_API int timer_delete(timer_t timer);
+TENDRIL_API int timer_settime(timer_t timer, int flags, const itimerspec* value, itimerspec* old);
+TENDRIL_API int timer_gettime(timer_t timer, itimerspec* value);
+TENDRIL_API int timer_getoverrun(timer_t timer);
 // Also the gettid() of a thread that is a fiber stands for the process, as it does natively.
 TENDRIL_API int kill(pid_t process, int signal);
 // As BSD has it, and as POSIX does: the signals to block meanwhile, or the one to let through.

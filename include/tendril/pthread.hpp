@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <threads.h>
 #include <time.h>
@@ -79,12 +80,19 @@ TENDRIL_API int pthread_barrier_destroy(pthread_barrier_t* b);
 TENDRIL_API int pthread_spin_lock(pthread_spinlock_t* l);
 TENDRIL_API int pthread_spin_trylock(pthread_spinlock_t* l);
 
+// --- pthread_getcpuclockid(3), clock_gettime(2), getrusage(2): each thread has a CPU clock of its own ---
+// Which is exact from the first question on. Before, time is put down to who happens to run when a tick comes.
+TENDRIL_API int pthread_getcpuclockid(pthread_t id, clockid_t* clock);
+TENDRIL_API int clock_gettime(clockid_t clock, timespec* t);
+TENDRIL_API int clock_getres(clockid_t clock, timespec* t);
+TENDRIL_API int clock_settime(clockid_t clock, const timespec* t);
+TENDRIL_API int getrusage(int who, rusage* usage);
+
 // --- pthread_getattr_np(3), pthread_setname_np(3), sched_setaffinity(2), sched_setscheduler(2), and prctl(2) for the
 // name: kept for each thread, since all run on one kernel thread; refused where the kernel would ---
 TENDRIL_API int pthread_getattr_np(pthread_t id, pthread_attr_t* a);
 TENDRIL_API int pthread_setname_np(pthread_t id, const char* name);
 TENDRIL_API int pthread_getname_np(pthread_t id, char* name, size_t n);
-TENDRIL_API int pthread_getcpuclockid(pthread_t id, clockid_t* clock);
 TENDRIL_API int pthread_setschedparam(pthread_t id, int policy, const struct sched_param* p);
 TENDRIL_API int pthread_getschedparam(pthread_t id, int* policy, struct sched_param* p);
 TENDRIL_API int pthread_setschedprio(pthread_t id, int priority);

@@ -19,6 +19,9 @@ inline long system_call(long number, long a = 0, long b = 0, long c = 0, long d 
   return x0;
 }
 
+// The kernel's clocks, as a function in the program's address space: see vdso(7).
+inline constexpr const char* vdso_clock_gettime = "__kernel_clock_gettime";
+
 // A free-running counter, used only to notice that "a while" has passed.
 inline std::uint64_t ticks() noexcept {
   std::uint64_t t;

@@ -19,6 +19,9 @@ inline long system_call(long number, long a = 0, long b = 0, long c = 0, long d 
   return result;
 }
 
+// The kernel's clocks, as a function in the program's address space: see vdso(7).
+inline constexpr const char* vdso_clock_gettime = "__vdso_clock_gettime";
+
 // A free-running counter, used only to notice that "a while" has passed; its rate is not known exactly.
 inline std::uint64_t ticks() noexcept { return __builtin_ia32_rdtsc(); }
 // About a tenth of a millisecond of ticks() on the machines of today (2 to 4 GHz).

@@ -177,15 +177,6 @@ int prctl(int what, unsigned long a, unsigned long b, unsigned long c, unsigned 
   return real.prctl(what, a, b, c, d);
 }
 
-int pthread_getcpuclockid(pthread_t id, clockid_t* clock) {
-  thread* t = fiber_of(id);
-  if (!t) return real.pthread_getcpuclockid(id, clock);
-  if (has_ended(t)) return ESRCH;
-  // All share a kernel thread, and its time.
-  *clock = clockid_t(~unsigned(hub::of(t->runs)->tid) << 3 | 6);
-  return 0;
-}
-
 int pthread_setschedparam(pthread_t id, int policy, const struct sched_param* p) {
   thread* t = fiber_of(id);
   if (!t) return real.pthread_setschedparam(id, policy, p);

@@ -172,9 +172,7 @@ requeued requeue(const void* from, int n, const void* to, int moved, const std::
 deadline absolute(clockid_t clock, const timespec& t) noexcept {
   core::nanoseconds at = nanoseconds_of(t);
   if (clock == CLOCK_MONOTONIC || at == INT64_MAX) return {at};
-  timespec now_there{};
-  sys::call(SYS_clock_gettime, clock, &now_there);
-  core::nanoseconds left = at - nanoseconds_of(now_there);
+  core::nanoseconds left = at - core::time_of(clock);
   return deadline::after(core::now(), left > 0 ? left : 0);
 }
 

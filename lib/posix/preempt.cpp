@@ -48,6 +48,7 @@ bool take_away(void* where) noexcept {
   bool gave_way = false;
   {
     core::handlers_wait quiet(h);
+    core::count_cpu_time(*self->storage, *self->storage, h);
     h.look_if_due();
     if (!h.ready.empty()) {
       preempted.fetch_add(1, std::memory_order_relaxed);

@@ -8,7 +8,7 @@ namespace tendril::posix {
 
 int pkey_alloc(unsigned flags, unsigned rights) {
   int key = real.pkey_alloc(flags, rights);
-  if (key < 0 || !arch::has_protection_keys || core::protection_keys_matter.load(std::memory_order_relaxed)) return key;
+  if (key < 0 || !arch::has_protection_keys || core::switches_carry_any(core::protection_rights)) return key;
   if (core::current) {
     hub& h = my_hub();
     core::handlers_wait quiet(h);
@@ -16,7 +16,7 @@ int pkey_alloc(unsigned flags, unsigned rights) {
     std::uint32_t before = (arch::protection_rights() & ~(3u << 2 * key)) | 1u << 2 * key;
     for (fiber* f = h.fibers.front(); f; f = h.fibers.after(*f)) f->storage->protection = before;
   }
-  core::protection_keys_matter = true;
+  core::switches_carry |= core::protection_rights;
   return key;
 }
 

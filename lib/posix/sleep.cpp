@@ -4,6 +4,9 @@
 #include <sys/timerfd.h>
 #include <threads.h>
 
+#include <algorithm>
+
+#include "clock.hpp"
 #include "offload.hpp"
 
 namespace tendril::posix {
@@ -51,6 +54,30 @@ int sleep_by_timer(clockid_t clock, int flags, const timespec& t) noexcept {
   return r < 0 ? int(r) : 0;
 }
 
+// On the CPU clock of another thread, which goes no faster than time does: looks again when it could have come so far. A
+// thread that has ended stays where it is, for ever.
+int sleep_by_thread(clockid_t clock, int flags, const timespec& t, timespec& rest) noexcept {
+  core::wait_info what;
+  what.kind = core::wait_kind::sleep;
+  what.remote = what.interruptible = true;
+  core::nanoseconds target = nanoseconds_of(t);
+  bool begun = flags & TIMER_ABSTIME;
+  for (core::nanoseconds pause = 100'000;; pause = pause < 5'000'000 ? pause * 2 : pause) {
+    deadline next = deadline::never();
+    core::nanoseconds left = 0;
+    if (core::nanoseconds now; time_of_thread(clock, now)) {
+      if (!begun) target = deadline::after(now, target).at;
+      begun = true;
+      left = target - now;
+      if (left <= 0) return 0;
+      next = deadline::after(core::now(), std::max(left, pause));
+    }
+    int r = wait_parked(what, next, on_signal::always);
+    if (r == -EINTR) rest = {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
+    if (r < 0 && r != -ETIMEDOUT) return r;
+  }
+}
+
 // 0, or an error number, as clock_nanosleep returns it.
 int sleep_any(clockid_t clock, int flags, const timespec* wanted, timespec* left) noexcept {
   timespec t;
@@ -63,6 +90,8 @@ int sleep_any(clockid_t clock, int flags, const timespec* wanted, timespec* left
     deadline until = absolute ? deadline{nanoseconds_of(t)} : time_from_now(&t);
     r = sleep_until(until);
     if (r == -EINTR) rest = time_left(until);
+  } else if (core::nanoseconds now; time_of_thread(clock, now)) {
+    r = sleep_by_thread(clock, flags, t, rest);
   } else {
     timespec start{}, end{};
     sys::call(SYS_clock_gettime, clock, &start);
@@ -103,10 +132,11 @@ int nanosleep(const timespec* wanted, timespec* left) {
 }
 
 int clock_nanosleep(clockid_t clock, int flags, const timespec* wanted, timespec* left) {
-  // CLOCK_THREAD_CPUTIME_ID, unknown clocks: errors that the C library knows best.
+  // Unknown clocks: errors that the C library knows best. Below zero: CPU clocks of threads and processes.
   bool known = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_TAI ||
-               clock == CLOCK_PROCESS_CPUTIME_ID;
+               clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0;
   if (!cooperative() || !known) return real.clock_nanosleep(clock, flags, wanted, left);
+  if (is_own_clock(clock)) return EINVAL;  // the time would never come
   return sleep_any(clock, flags, wanted, left);
 }
 

@@ -278,6 +278,12 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
     case SYS_set_tid_address:
       if (this_thread && this_thread->stack_address) return posix::gettid();
       break;
+    case SYS_clock_gettime:
+      return posix::clock_gettime(clockid_t(a), pointer<timespec>(b));
+    case SYS_clock_getres:
+      return posix::clock_getres(clockid_t(a), pointer<timespec>(b));
+    case SYS_getrusage:
+      return posix::getrusage(int(a), pointer<rusage>(b));
     case SYS_sched_yield:
       return posix::sched_yield();
     case SYS_prctl:

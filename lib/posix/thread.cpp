@@ -182,6 +182,7 @@ __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
   core::tls::abandon_robust();
   timers_lose_thread(*core::current->storage);
+  clocks_lose_thread(*t);
 }
 
 void one_less() noexcept {
@@ -328,6 +329,7 @@ void after_fork() noexcept {
   living = 1;
   core::tls::other_tids();
   timers_are_not_inherited();
+  clocks_are_not_inherited();
   new (&idle) idle_threads;
 }
 
@@ -433,7 +435,7 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   living.fetch_add(1, std::memory_order_relaxed);
   {
     core::handlers_wait quiet(*h);
-    if (core::protection_keys_matter.load(std::memory_order_relaxed)) t->storage.protection = arch::protection_rights();
+    if (core::switches_carry_any(core::protection_rights)) t->storage.protection = arch::protection_rights();
     h->thread_begins(t->storage, f, a.has_mask ? a.mask : h->own_mask());
   }
   bool started = core::start(f);

@@ -41,6 +41,9 @@ struct thread {
   bool explicit_scheduling = false;
   int policy = SCHED_OTHER;
   int priority = 0;
+  core::nanoseconds user_time = 0, system_time = 0;  // what getrusage() last said
+  bool clock_is_known = false;     // somebody has asked for its CPU clock, and it is in a list of such
+  thread* next_known_clock = nullptr;
   bool named = false;  // it has been given a name, which is its fiber's
 
   // The main thread is the kernel's.
@@ -90,6 +93,10 @@ bool thread_timer_expired(const siginfo_t& tick) noexcept;
 // The thread has ended; the process is a forked child, whose timers are its parent's.
 void timers_lose_thread(const core::thread_storage& s) noexcept;
 void timers_are_not_inherited() noexcept;
+
+// As timers_lose_thread; as timers_are_not_inherited.
+void clocks_lose_thread(thread& t) noexcept;
+void clocks_are_not_inherited() noexcept;
 
 // Whether threads become fibers in this process. It turns to false when the first thread shows that they cannot.
 extern std::atomic<bool> threads_are_fibers;
