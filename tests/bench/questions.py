@@ -30,15 +30,26 @@ def shimmed(label="pthreads under the shim", program="pthreads", **more):
 
 
 @dataclasses.dataclass(frozen=True)
+class Target:
+    """What a contender should show: a figure at most so many times another's."""
+    who: str
+    most: float             # or, with `least`, at least
+    to: str = ""            # whose figure it is compared with; by default the limit's
+    figure: str = ""        # by default the one of the question
+    alone: bool = False     # compared with nobody: `most` is the figure itself
+    least: bool = False
+    sizes: tuple = ()       # by default all
+
+
+@dataclasses.dataclass(frozen=True)
 class Question:
     name: str
     title: str
     sizes: tuple               # of what `of` says; one table and one bar chart each, and a curve over them
     of: str
     contenders: tuple
-    limit: str = ""            # the contender that is the physical limit; ...
-    target: dict = dataclasses.field(default_factory=dict)  # at most so many times that: {contender: factor}
-    against: str = ""          # ... or, for the target, another contender
+    limit: str = ""            # the contender that is the physical limit
+    targets: tuple = ()
     unit: str = "ns"           # of the figure
     figure: str = "cpu_ns"     # which member of an answer is compared; CPU time holds when a neighbour is noisy
     beside: tuple = ("ns",)    # which others the table shows
@@ -56,6 +67,14 @@ FIBER, GO, GEVENT = Contender("Boost.Fiber", "boost_fiber"), Contender("Go", "go
 ST, PTH = Contender("State Threads", "state_threads"), Contender("GNU Pth", "pth")
 
 
+def proxied(program):
+    """What a proxy should show under the shim, against itself natively."""
+    shim = f"{program} under the shim"
+    return (Target(shim, 1.6, to=program, figure="per_second", least=True, sizes=(100,)),
+            Target(shim, 1.9, to=program, figure="per_second", least=True, sizes=(1000, 5000)),
+            Target(shim, 0.5, to=program, figure="bytes"))
+
+
 def but(contender, **changes):
     return dataclasses.replace(contender, **changes)
 
@@ -65,12 +84,14 @@ QUESTIONS = (
         "switch", "A switch between two fibers", (2,), "fibers",
         (FCONTEXT, Contender("Tendril, core", "tendril", "core_switch"), ours(),
          Contender("Boost.Context fiber", "boost_context"), Contender("greenlet", "gevent")),
-        limit="jump_fcontext", target={"Tendril, core": 1.05, "Tendril": 1.5}),
+        limit="jump_fcontext", targets=(Target("Tendril, core", 1.05), Target("Tendril", 1.5))),
     Question(
         "yield", "A turn through the hub", (2, 100, 10_000, 100_000), "fibers",
         (but(FCONTEXT, label="jump_fcontext ring"), ours(), FIBER, ST, but(PTH, most=1000), GO,
          but(GEVENT, most=10_000), but(THREADS_ONE, most=1000)),
-        limit="jump_fcontext ring", target={"Tendril": 2}),
+        limit="jump_fcontext ring",
+        targets=(Target("Tendril", 2, sizes=(2, 100)), Target("Tendril", 1.4, sizes=(10_000,)),
+                 Target("Tendril", 1.9, sizes=(100_000,)))),
     Question(
         "hand_over", "A hand-over through a channel or semaphore", (2,), "fibers",
         (but(FCONTEXT, question="switch"), ours(), Contender("Tendril, channel", "tendril", "hand_over_channel"),
@@ -78,59 +99,71 @@ QUESTIONS = (
          but(THREADS_ONE, label="pthreads, semaphore, one core"),
          but(THREADS_ONE, label="pthreads, condition, one core", question="hand_over_condition"),
          but(THREADS_TWO, label="pthreads, semaphore, two cores"), shimmed()),
-        limit="jump_fcontext", target={"Tendril": 3.2, "Tendril, channel": 3.2}),
+        limit="jump_fcontext", targets=(Target("Tendril", 3.2), Target("Tendril, channel", 3.2))),
     Question(
         "thread_switch", "A switch between two threads, each with thread-local storage", (2,), "threads",
         (but(FCONTEXT, label="jump_fcontext + wrfsbase"), but(THREADS_ONE, question="yield"),
          shimmed(question="yield")),
-        limit="jump_fcontext + wrfsbase", target={"pthreads under the shim": 1.5}),
+        limit="jump_fcontext + wrfsbase", targets=(Target("pthreads under the shim", 1.5),)),
     Question(
         "mutex", "A lock that all want", (2, 100), "threads",
-        (THREADS_ONE, THREADS_TWO, shimmed()), target={"pthreads under the shim": 1}, against="pthreads, one core"),
+        (THREADS_ONE, THREADS_TWO, shimmed()), targets=(Target("pthreads under the shim", 1, to="pthreads, one core"),)),
     Question(
         "spawn", "Spawn, run, and join with a result: one by one, and in batches", (1, 1000), "fibers at once",
         (FCONTEXT, ours(), Contender("Boost.Context, pooled", "boost_context", most=1), FIBER, ST, PTH, GO, GEVENT,
          THREADS_ONE, shimmed()),
-        limit="jump_fcontext", target={"Tendril": 3}),
+        limit="jump_fcontext", targets=(Target("Tendril", 3),)),
     Question(
         "memory", "Memory of a parked fiber: resident, and page tables", (100_000, 1_000_000), "fibers",
         (ours(), but(ST, most=100_000), but(FIBER, most=100_000), GO, but(GEVENT, most=100_000),
          but(THREADS_ONE, label="pthreads (10,000)", most=100_000), shimmed(most=100_000)),
+        targets=(Target("Tendril", 4403, alone=True), Target("Tendril", 100, figure="mappings", alone=True),
+                 Target("pthreads under the shim", 8704, alone=True)),
         unit="B", figure="bytes", beside=("mappings",), kind="memory"),
     Question(
         "echo", "TCP echo of 64 bytes, one core: CPU per request", (100, 1000, 10_000), contenders=(
             EPOLL, ours(), Contender("raw io_uring", "uring"), Contender("Asio, callbacks", "asio"),
             Contender("Asio, spawn", "asio", "echo_spawn"), but(ST, most=5000), but(PTH, most=100), GO, GEVENT, THREADS_ONE, shimmed()),
-        limit="raw epoll", target={"Tendril": 1.03, "pthreads under the shim": 1.2}, kind="server", **SERVER),
+        limit="raw epoll",
+        targets=(Target("Tendril", 1.03, sizes=(100, 1000)), Target("Tendril", 1.05, sizes=(10_000,)),
+                 Target("Tendril", 1.15, figure="p99_us", sizes=(10_000,)), Target("pthreads under the shim", 1.2),
+                 Target("pthreads under the shim", 0.7, to="pthreads, one core")),
+        kind="server", **SERVER),
     Question(
         "idle", "The same with 15,000 idle connections beside", (1000,), contenders=(
             but(EPOLL, question="echo"), ours(question="echo"), Contender("raw io_uring", "uring", "echo"),
             Contender("Asio, callbacks", "asio", "echo"), but(GO, question="echo")),
-        limit="raw epoll", target={"Tendril": 1.03}, kind="server", idle=15_000, **SERVER),
+        limit="raw epoll", targets=(Target("Tendril", 1.03),), kind="server", idle=15_000, **SERVER),
     Question(
         "fetch", "Fetches with 50 ms delay, all at once: CPU of the client", (2000,), "fetches",
-        (EPOLL, ours(), GO, GEVENT, THREADS_ONE, shimmed()),
-        limit="raw epoll", target={"Tendril": 1.3}, unit="us", figure="cpu_us", beside=("us",), kind="client"),
+        (EPOLL, ours(), GO, GEVENT, THREADS_ONE, shimmed(),
+         Contender("python3's threads", "python_threads"), shimmed("python3's threads under the shim", "python_threads")),
+        limit="raw epoll",
+        targets=(Target("Tendril", 1.3), Target("pthreads under the shim", 0.7, to="pthreads, one core"),
+                 Target("python3's threads under the shim", 1, to="gevent")),
+        unit="us", figure="cpu_us", beside=("us",), kind="client"),
     Question(
         "sleep", "Sleeping 0 to 1 s over and over: CPU per wake, and lateness", (100_000,), "fibers",
         (but(EPOLL, label="callbacks on a heap"), ours(), Contender("Asio, callbacks", "asio"), FIBER,
          but(ST, most=10_000), GO, GEVENT),
-        limit="callbacks on a heap", target={"Tendril": 2}, beside=("p50_us", "p99_us", "p999_us")),
+        limit="callbacks on a heap", targets=(Target("Tendril", 2), Target("Tendril", 2000, figure="p99_us", alone=True)),
+        beside=("p50_us", "p99_us", "p999_us")),
     Question(
         "microsocks", "microsocks, unmodified: 64 bytes through it and back", (100, 1000, 5000), contenders=(
             but(EPOLL, label="a relay on callbacks", question="relay"), Contender("microsocks", "microsocks"),
             shimmed("microsocks under the shim", "microsocks")),
-        limit="a relay on callbacks", target={"microsocks under the shim": 1.3}, kind="socks5", **SERVER),
+        limit="a relay on callbacks",
+        targets=(Target("microsocks under the shim", 1.3), *proxied("microsocks")), kind="socks5", **SERVER),
     Question(
         "tinyproxy", "tinyproxy, unmodified: 64 bytes through it and back", (100, 1000, 5000), contenders=(
             Contender("tinyproxy", "tinyproxy"), shimmed("tinyproxy under the shim", "tinyproxy")),
-        target={"tinyproxy under the shim": 0.625}, against="tinyproxy", kind="connect", **SERVER),
+        targets=proxied("tinyproxy"), kind="connect", **SERVER),
     Question(
         "http", "python3's ThreadingHTTPServer, unmodified", (100, 1000), contenders=(
             Contender("python3", "http_server"), shimmed("python3 under the shim", "http_server")),
-        target={"python3 under the shim": 1}, against="python3", kind="http", **SERVER),
+        targets=(Target("python3 under the shim", 1, to="python3"),), kind="http", **SERVER),
     Question(
         "mariadb", "mariadbd, unmodified: select of a text", (100, 1000), contenders=(
             Contender("mariadbd", "mariadbd"), shimmed("mariadbd under the shim", "mariadbd")),
-        target={"mariadbd under the shim": 1}, against="mariadbd", kind="mysql", **SERVER),
+        targets=(Target("mariadbd under the shim", 1, to="mariadbd"),), kind="mysql", **SERVER),
 )

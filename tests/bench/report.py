@@ -43,8 +43,8 @@ class Table:
         values = self.values(label, figure)
         return statistics.median(values) if values else None
 
-    def ratio(self, label, to):
-        mine, theirs = self.median(label), self.median(to)
+    def ratio(self, label, to, figure=None):
+        mine, theirs = self.median(label, figure), self.median(to, figure)
         return mine / theirs if mine is not None and theirs else None
 
     @property
@@ -53,7 +53,20 @@ class Table:
 
     def ours(self):
         """Who is compared with each peer: the first of those that have a target, or Tendril."""
-        return [l for l in (*self.question.target, "Tendril") if l in self.answers][:1]
+        return [l for l in (*(t.who for t in self.question.targets), "Tendril") if l in self.answers][:1]
+
+    def judged(self):
+        """Of each target that has an answer, a line, and whether it is reached."""
+        for t in self.question.targets:
+            to = t.to or self.question.limit
+            value = self.median(t.who, t.figure) if t.alone else self.ratio(t.who, to, t.figure)
+            if value is None or (t.sizes and self.size not in t.sizes):
+                continue
+            name = NAMES.get(t.figure, t.figure)
+            what = (f"{number(value)} {name or self.question.unit}" if t.alone else
+                    f"{number(value)} x {to}{', ' + name if name else ''}")
+            reached = value >= t.most if t.least else value <= t.most
+            yield f"{t.who}: {what}, to be at {'least' if t.least else 'most'} {t.most:,}", reached
 
     def rows(self):
         q = self.question
@@ -81,11 +94,7 @@ class Table:
         lines = [self.title]
         for r in rows:
             lines.append("  " + "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))))
-        to = self.question.against or self.question.limit
-        for label, most in self.question.target.items():
-            if (ratio := self.ratio(label, to)) is not None:
-                lines.append(f"  {label}: {number(ratio)} x {to}, to be at most {most}: "
-                             f"{'reached' if ratio <= most else 'NOT reached'}")
+        lines += [f"  {line}: {'reached' if reached else 'NOT reached'}" for line, reached in self.judged()]
         lines += [f"  {label} {note}" for label, note in self.notes.items()]
         return "\n".join(lines) + "\n"
 

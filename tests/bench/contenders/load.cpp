@@ -131,15 +131,6 @@ bool take(connection& c) {
   return true;
 }
 
-double resident(long pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
-  double kilobytes = 0;
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("VmRSS:") || line.starts_with("VmPTE:")) kilobytes += std::atof(line.c_str() + 6);
-  }
-  return kilobytes * 1024;
-}
-
 void ask_all(char** argument) {
   kind = argument[0];
   long port = std::atol(argument[1]), count = std::atol(argument[2]), idle = std::atol(argument[3]);
@@ -148,7 +139,7 @@ void ask_all(char** argument) {
   clockid_t server;
   if (clock_getcpuclockid(pid_t(pid), &server) != 0) fail("the server's clock");
 
-  double memory = resident(pid);
+  double memory = occupied(std::to_string(pid));
   std::vector<connection> all(std::size_t(count + idle));
   int ep = epoll_create1(0);
   for (connection& c : all) {
@@ -189,7 +180,7 @@ void ask_all(char** argument) {
       "\"p999_us\": %.6g, "
       "\"bytes\": %.6g, \"ops\": %ld}\n",
       cpu * per, (now - window) * per, double(answers) / (now - window), latency.at(0.5), latency.at(0.99),
-      latency.at(0.999), (resident(pid) - memory) / double(all.size()), answers);
+      latency.at(0.999), (occupied(std::to_string(pid)) - memory) / double(all.size()), answers);
 }
 
 void answer_delayed(double delay) {
