@@ -35,6 +35,7 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   // Where to go when it has finished: the living ancestor, or the hub's next fiber.
   fiber* (*successor)(fiber* self) noexcept = nullptr;
   const wait_info* waiting = nullptr;  // for what, while it is parked
+  std::uint32_t timer = 0;             // where that has a deadline: its place in the hub's timers; 0: none
   fiber* next_doomed = nullptr;
   std::uint64_t id = 0;
   std::size_t payload_size = 0;

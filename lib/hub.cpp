@@ -91,8 +91,13 @@ void set_reaper(reaper r) noexcept {
 
 void hub::wake(fiber* f, core::wake why) noexcept {
   if (f->state != fiber_status::parked) return;
-  bool in_a_call = f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
-  make_ready(f, why, in_a_call);
+  bool deep = why == wake::timeout || f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
+  make_ready(f, why, deep);
+}
+
+void hub::wake_at(fiber* f, nanoseconds when, bool precise) noexcept {
+  if (timers.empty()) seen_ = now();
+  if (!timers.start(f, when, precise, seen_)) sys::die("no memory for a timer");
 }
 
 void hub::look_around() noexcept {
@@ -127,7 +132,7 @@ void hub::look(bool block) noexcept {
   }
   nanoseconds t = block || !timers.empty() ? now() : 0;
   if (block) {
-    deadline until = timers.next();
+    deadline until{timers.next()};
     // A thread that has nothing to do gives the memory of stacks that it does not use back, once a second.
     if (until.at - t > trim_interval && t - trimmed_ >= trim_interval) {
       trimmed_ = t;
@@ -137,6 +142,9 @@ void hub::look(bool block) noexcept {
     timespec wait{}, *timeout = nullptr;
     if (!until.is_never()) {
       nanoseconds left = until.at > t ? until.at - t : 0;
+      // The kernel may be late by a thousandth of what it is asked for, but by 0.1 s at most; by 50 us in any case.
+      nanoseconds slack = left / 1001 < 100'000'000 ? left / 1001 : 100'000'000;
+      if (slack > 50'000) left -= slack;
       wait = {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
       timeout = &wait;
     }
@@ -149,7 +157,10 @@ void hub::look(bool block) noexcept {
     io.poll(&none);
   }
   sleeping_.store(false, std::memory_order_relaxed);
-  if (!timers.empty()) timers.run(t);
+  if (!timers.empty()) {
+    seen_ = t;
+    timers.run(t, [](fiber* f) { wake(f, wake::timeout); });
+  }
   if (!mail.empty()) mail.drain([](fiber* f) { wake(f, wake::unparked); });
   if (closed_elsewhere_.load(std::memory_order_relaxed) && closed_elsewhere_.exchange(false) && io.has_waiters()) {
     io.wake_all_closed();

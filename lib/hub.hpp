@@ -36,7 +36,7 @@ struct hub : fiber_home {
   ready_queue ready;
   inbox mail;
   outside_waits waits;
-  timer_heap timers;
+  core::timers timers;
   poller io;
 
   // The hub of the calling kernel thread, made on first use.
@@ -45,13 +45,13 @@ struct hub : fiber_home {
 
   // Makes a parked fiber of this thread's hub runnable; does nothing if it is not parked.
   static void wake(fiber* f, core::wake why) noexcept;
-  // The same where it is known to be parked. `in_a_call`: it waits in a system call's stead, deep below its own frames.
-  [[gnu::always_inline]] static void make_ready(fiber* f, core::wake why, bool in_a_call) noexcept {
+  // The same where it is known to be parked. `deep`: it stands deep below its own frames, as in a system call's stead.
+  [[gnu::always_inline]] static void make_ready(fiber* f, core::wake why, bool deep) noexcept {
     hub& h = *of(f);
     h.waits.remove(*f->waiting);
     f->woken = why;
     f->state = fiber_status::ready;
-    h.ready.push(f, in_a_call);
+    h.ready.push(f, deep);
   }
   // Begins a turn. Whether there is more to do than to take the next fiber.
   [[gnu::always_inline]] bool is_to_look_around() noexcept {
@@ -61,6 +61,8 @@ struct hub : fiber_home {
   }
   // Ends with a fiber that can run.
   void look_around() noexcept;
+  // That the fiber, which is about to park, is woken then at the latest.
+  void wake_at(fiber* f, nanoseconds when, bool precise) noexcept;
   // The next fiber to run; polls until there is one.
   fiber* next() noexcept {
     if (is_to_look_around()) [[unlikely]] look_around();
@@ -160,7 +162,6 @@ struct hub : fiber_home {
   static std::atomic<int> count;  // of all hubs
 
  private:
-  friend core::wake park(std::int64_t, const wait_info&) noexcept;
   void out_of_breath() noexcept;
   void sort_arrivals() noexcept;
   void add_pending(thread_storage& t, pending_signal* p) noexcept;
@@ -180,6 +181,7 @@ struct hub : fiber_home {
   std::atomic<pending_signal*> arrived_{nullptr};  // last first
   fiber* aside_ = nullptr;     // has stepped aside for a handler
   nanoseconds trimmed_ = 0;
+  nanoseconds seen_ = 0;  // the time, as the timers were last looked at
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> closed_elsewhere_{false};
 };

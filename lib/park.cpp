@@ -6,12 +6,6 @@ namespace tendril::core {
 
 namespace {
 
-struct park_timer : timer {
-  fiber* who;
-};
-
-void wake_by_timer(timer& t) noexcept { hub::wake(static_cast<park_timer&>(t).who, wake::timeout); }
-
 bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   return f->extra.forbidden || (!what.uninterruptible && !f->extra.shields);
 }
@@ -38,6 +32,7 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
 [[gnu::always_inline]] inline void come_back(void* context, void* from, hub& h, fiber* self) noexcept {
   self->inside = 1;
   arrive(self, context, from);
+  forget_deadline(self);
   if (self->storage->signals.due) [[unlikely]] h.look_for_handlers();
   if (h.leftover) settle();
   std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -108,48 +103,60 @@ namespace {
   return self->woken;
 }
 
-[[gnu::noinline]] wake park_with_all(hub& h, fiber* self, std::int64_t when, const wait_info& what) noexcept {
+[[gnu::noinline]] wake park_with_all(hub& h, fiber* self, std::int64_t when, const wait_info& what,
+                                     bool precise) noexcept {
   if ((self->pending || self->extra.forbidden) && may_interrupt(self, what)) return wake::interrupted;
   bool limited = self->extra.limit < when && may_interrupt(self, what);
   if (limited) when = self->extra.limit;
   handlers_wait quiet(h);
-  park_timer t;
-  if (when != INT64_MAX) {
-    t.when = {when};
-    t.fire = wake_by_timer;
-    t.who = self;
-    if (!h.timers.start(t)) sys::die("no memory for a timer");
-  }
+  if (when != INT64_MAX) h.wake_at(self, when, precise);
   self->waiting = &what;
   self->state = fiber_status::parked;
   h.waits.add(what);
   switch_away(h, self);
-  h.timers.cancel(t);
+  forget_deadline(self);
   return limited && self->woken == wake::timeout ? wake::interrupted : self->woken;
 }
 
 }  // namespace
 
-wake park(std::int64_t when, const wait_info& what) noexcept {
+wake park(std::int64_t when, const wait_info& what, bool precise) noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
   if (when == INT64_MAX && !self->unusual && self->exceptions->none()) [[likely]] return park_plainly(h, self, what);
-  return park_with_all(h, self, when, what);
+  return park_with_all(h, self, when, what, precise);
 }
 
-[[gnu::noinline]] static arrival park_without_halves(const wait_info& what) noexcept {
-  return no_switch(std::uintptr_t(park(INT64_MAX, what)));
+[[gnu::noinline]] static arrival park_without_halves(std::int64_t when, const wait_info& what, bool precise) noexcept {
+  return no_switch(std::uintptr_t(park(when, what, precise)));
 }
 
 arrival park_until_unparked(const wait_info& what, fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (!leaves_plainly(self, &h)) [[unlikely]] return park_without_halves(what);
+  if (!leaves_plainly(self, &h)) [[unlikely]] return park_without_halves(INT64_MAX, what, false);
   h.inside = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->waiting = &what;
   self->state = fiber_status::parked;
   h.waits.add(what);
   return leave(h, self);
+}
+
+arrival park_until(std::int64_t when, const wait_info& what, bool precise, fiber* self) noexcept {
+  hub& h = *hub::of(self);
+  if (!leaves_plainly(self, &h)) [[unlikely]] return park_without_halves(when, what, precise);
+  h.inside = 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  h.wake_at(self, when, precise);
+  self->waiting = &what;
+  self->state = fiber_status::parked;
+  h.waits.add(what);
+  return leave(h, self);
+}
+
+// The running fiber's wait is over, and it is still inside the runtime.
+void forget_deadline(fiber* self) noexcept {
+  if (self->timer) hub::of(self)->timers.cancel(self);
 }
 
 wake parked_slowly(void* context, void* from) noexcept {

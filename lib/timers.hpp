@@ -1,113 +1,80 @@
-// Timers of one hub: an indexed 4-ary heap, so that cancelling (as frequent as firing) needs no search.
+// The timers of one hub: who waits until when.
 //
-// A timer lives in the frame of whoever waits, which for most of many sleepers is not in the cache. So what the heap
-// compares and moves is its own, close together: the times, and where each timer's entry stands. A timer knows its slot,
-// which stays the same; it is touched when it starts, fires or is cancelled.
+// Waking costs a system call, a look at everything and a cold cache; with many sleepers it is much cheaper to wake all
+// of a millisecond in one go. So a wait that is long against a millisecond may end that much late, unless the deadline
+// is asked to be precise. When the hub is awake anyway, all who are due are woken, in the order of their deadlines.
 #pragma once
 
-#include "array.hpp"
-#include "deadline.hpp"
+#include "timer_heap.hpp"
+#include "timer_wheel.hpp"
 
 namespace tendril::core {
 
-struct timer {
-  deadline when{};
-  void (*fire)(timer&) noexcept = nullptr;
-  std::uint32_t slot = 0;  // plus one; 0: not running
-};
-
-class timer_heap {
+class timers {
  public:
-  bool empty() const noexcept { return count_ == 0; }
-  deadline next() const noexcept { return count_ ? first_ : deadline::never(); }
-  // False: no memory for one more.
-  bool start(timer& t) noexcept {
-    if (!heap_.reserve(root + count_ + 1) || !slots_.reserve(count_ + 1)) return false;
-    std::uint32_t s = free_ ? free_ - 1 : count_;
-    if (free_) free_ = slots_[s].place;
-    slots_[s].who = &t;
-    t.slot = s + 1;
-    up(root + count_++, {t.when.at, s});
-    first_ = {heap_[root].at};
-    return true;
+  bool empty() const noexcept { return exact_.empty() && coarse_.empty(); }
+  // When to look again at the latest.
+  nanoseconds next() const noexcept {
+    nanoseconds e = exact_.next(), c = coarse_.next();
+    return e < c ? e : c;
   }
-  void cancel(timer& t) noexcept {
-    if (!t.slot) return;
-    remove(t.slot - 1);
-    t.slot = 0;
+  // The fiber has no timer yet. `now` need not be the latest. False: no memory for one more.
+  bool start(fiber* f, nanoseconds at, bool precise, nanoseconds now) noexcept {
+    if (!precise && at - now >= long_wait && coarse_.takes(at)) return coarse_.start(f, at, now);
+    std::uint32_t number = exact_.start(f, at);
+    f->timer = number | is_exact;
+    return number;
   }
-  // Fires what is due. (Firing cancels nothing.) Several at a time, so that the frames they live in are on their way into
-  // the cache together.
-  void run(nanoseconds now) noexcept {
-    while (count_ && first_.passed(now)) {
-      timer* due[16];
-      int n = 0;
-      do {
-        std::uint32_t s = heap_[root].slot;
-        due[n] = slots_[s].who;
-        __builtin_prefetch(due[n++]);
-        remove(s);
-      } while (n < 16 && count_ && first_.passed(now));
-      for (int i = 0; i < n; i++) {
-        due[i]->slot = 0;
-        due[i]->fire(*due[i]);
+  // It has one.
+  [[gnu::noinline]] void cancel(fiber* f) noexcept {
+    if (f->timer & is_exact) exact_.cancel(f->timer & ~is_exact);
+    else coarse_.cancel(f->timer);
+    f->timer = 0;
+  }
+  // Calls wake(fiber) for all who are due. (It starts and cancels no timers.) Several at a time, so that the fibers are
+  // on their way into the cache together.
+  template <class Wake>
+  void run(nanoseconds now, Wake wake) noexcept {
+    coarse_.turn(now);
+    constexpr int at_once = 16;
+    fiber* due[at_once];
+    int n;
+    do {
+      for (n = 0; n < at_once && (due[n] = pop(now)); n++) {
+        const char* f =
+            reinterpret_cast<const char*>(due[n]);  // what waking touches, and what begins behind it on its stack
+        for (int line : {0, 1, 2, 5, 6}) __builtin_prefetch(f + line * 64);
       }
-    }
+      for (int i = 0; i < n; i++) {
+        due[i]->timer = 0;
+        wake(due[i]);
+      }
+    } while (n == at_once);
   }
-  void clear() noexcept { count_ = free_ = 0; }
+  void clear() noexcept {
+    exact_.clear();
+    coarse_.clear();
+  }
 
  private:
-  struct entry {
-    nanoseconds at;
-    std::uint32_t slot;
-  };
-  struct slot {
-    timer* who;
-    std::uint32_t place;  // of its entry; of a free slot, the next free one plus one
-  };
-  // With the first at this index, the four children of an entry share a line of the cache.
-  static constexpr std::uint32_t root = 3;
-  static std::uint32_t parent(std::uint32_t i) noexcept { return i / 4 + 2; }
-  void remove(std::uint32_t s) noexcept {
-    std::uint32_t i = slots_[s].place;
-    slots_[s].place = free_;
-    free_ = s + 1;
-    entry last = heap_[root + --count_];
-    if (last.slot != s) {
-      if (i > root && last.at < heap_[parent(i)].at) up(i, last);
-      else down(i, last);
+  static constexpr nanoseconds long_wait = 8'000'000;
+  static constexpr std::uint32_t is_exact = 1u << 31;
+
+  // The first who is due; null: nobody.
+  fiber* pop(nanoseconds now) noexcept {
+    nanoseconds at = INT64_MAX;
+    fiber* f = coarse_.first(now, at);
+    if (exact_.next() <= now && exact_.next() < at) {
+      f = exact_.first();
+      exact_.pop();
+    } else if (f) {
+      coarse_.pop();
     }
-    if (count_) first_ = {heap_[root].at};
-  }
-  void put(std::uint32_t i, entry e) noexcept {
-    heap_[i] = e;
-    slots_[e.slot].place = i;
-  }
-  void up(std::uint32_t i, entry e) noexcept {
-    for (; i > root && e.at < heap_[parent(i)].at; i = parent(i)) put(i, heap_[parent(i)]);
-    put(i, e);
-  }
-  void down(std::uint32_t i, entry e) noexcept {
-    std::uint32_t end = root + count_;
-    for (;;) {
-      std::uint32_t first = i * 4 - 8;
-      if (first >= end) break;
-      std::uint32_t least = first;
-      for (std::uint32_t c = first + 1; c < first + 4 && c < end; c++) {
-        if (heap_[c].at < heap_[least].at) least = c;
-      }
-      if (heap_[least].at >= e.at) break;
-      put(i, heap_[least]);
-      i = least;
-    }
-    put(i, e);
+    return f;
   }
 
-  page_array<entry> heap_;
-  page_array<slot> slots_;
-  std::uint32_t count_ = 0;
-  std::uint32_t free_ = 0;  // a free slot plus one; 0: only those from count_ on
-  deadline first_{};
+  timer_heap exact_;
+  timer_wheel coarse_;
 };
 
 }  // namespace tendril::core

@@ -232,13 +232,24 @@ auto spawn(F&& f, A&&... args) {
   return spawn(fiber_options{}, std::forward<F>(f), std::forward<A>(args)...);
 }
 
+// How late a sleep may end: waking all sleepers of a millisecond in one go is much cheaper than one by one. So one of
+// 8 ms or more, and likewise any other wait's time-out, ends up to a millisecond late. One that is shorter, or precise,
+// ends as soon as the kernel wakes the thread (some 50 us late) and the other fibers give way.
+inline constexpr struct precise_t {
+} precise{};
+
 // Suspends the running fiber for at least `d`; 0 or less: yield(). A cancellation point.
 template <class Rep, class Period>
 void sleep(std::chrono::duration<Rep, Period> d) {
   detail::sleep_until(d > d.zero() ? detail::later(d) : clock::time_point::min());
 }
+template <class Rep, class Period>
+void sleep(std::chrono::duration<Rep, Period> d, precise_t) {
+  detail::sleep_until(d > d.zero() ? detail::later(d) : clock::time_point::min(), true);
+}
 // Suspends the running fiber until `t`.
 inline void sleep_until(clock::time_point t) { detail::sleep_until(t); }
+inline void sleep_until(clock::time_point t, precise_t) { detail::sleep_until(t, true); }
 // Lets every other fiber that can run do so once. A cancellation point. (gevent.sleep(0))
 [[gnu::always_inline]] inline void yield() { detail::yield(); }
 

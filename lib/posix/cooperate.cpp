@@ -101,7 +101,7 @@ namespace {
 core::wake park_unless_interrupted(const core::wait_info& what, deadline until, on_signal rule) noexcept {
   if (interrupted(rule, what.for_signal)) return core::wake::signal;
   if (!what.uninterruptible && cancel_due()) return core::wake::interrupted;
-  return core::park(until.at, what);
+  return core::park(until.at, what, true);
 }
 
 // What the end of a wait means, once the handlers have run.

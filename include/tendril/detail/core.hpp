@@ -237,14 +237,18 @@ struct wait_info {
 
 // Suspends the running fiber until unpark(), or until `deadline` (CLOCK_MONOTONIC nanoseconds).
 // May return `unparked` without cause: callers check what they wait for and park again.
-TENDRIL_API wake park(std::int64_t deadline, const wait_info& what) noexcept;
-// The same without a deadline, in two halves; `self` is the running fiber. Without a switch the arrival's context is
-// the wake.
+// Long waits may end up to a millisecond late, unless the deadline is `precise`.
+TENDRIL_API wake park(std::int64_t deadline, const wait_info& what, bool precise = false) noexcept;
+// The same in two halves, the first without a deadline and with one; `self` is the running fiber. Without a switch the
+// arrival's context is the wake.
 TENDRIL_API arrival park_until_unparked(const wait_info& what, fiber* self) noexcept;
+TENDRIL_API arrival park_until(std::int64_t deadline, const wait_info& what, bool precise, fiber* self) noexcept;
 TENDRIL_API wake parked_slowly(void* context, void* from) noexcept;
-[[gnu::always_inline]] inline wake parked(fiber_head& self, void* context, void* from) noexcept {
+TENDRIL_API void forget_deadline(fiber* self) noexcept;
+[[gnu::always_inline]] inline wake parked(fiber_head& self, void* context, void* from, bool limited) noexcept {
   if (!is_plain(from)) [[unlikely]] return parked_slowly(context, from);
   head(static_cast<fiber*>(from)).sp = context;
+  if (limited && self.woken != wake::timeout) forget_deadline(reinterpret_cast<fiber*>(&self));
   std::atomic_signal_fence(std::memory_order_seq_cst);
   head(self.home).inside = 0;
   if (head(self.home).handlers_are_due) [[unlikely]] run_handlers_due();

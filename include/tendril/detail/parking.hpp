@@ -106,25 +106,26 @@ inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
 // Waits once; `self` is the running fiber. Whatever parks or yields without a deadline is always inline: see
 // core::arrival.
 [[gnu::always_inline]] inline core::wake park_once(core::fiber* self, clock::time_point deadline,
-                                                   const core::wait_info& what) noexcept {
-  if (deadline != never) return core::park(deadline_of(deadline), what);
-  core::arrival a = core::park_until_unparked(what, self);
-  return core::parked(core::head(self), a.context, a.from);
+                                                   const core::wait_info& what, bool precise = false) noexcept {
+  bool limited = deadline != never;
+  core::arrival a = limited ? core::park_until(deadline_of(deadline), what, precise, self)
+                            : core::park_until_unparked(what, self);
+  return core::parked(core::head(self), a.context, a.from, limited);
 }
 // Waits. In a destructor that runs because of an exception a kill or a time-out has to wait for the next wait after
 // it: to throw here would end the process.
 [[gnu::always_inline]] inline core::wake park_raw(core::fiber* self, clock::time_point deadline,
-                                                  const core::wait_info& what) {
-  core::wake w = park_once(self, deadline, what);
+                                                  const core::wait_info& what, bool precise = false) {
+  core::wake w = park_once(self, deadline, what, precise);
   if (w != core::wake::interrupted) [[likely]] return w;
   if (!unwinding() || core::fiber_extras(self).forbidden) return w;
   core::wait_info to_the_end = what;
   to_the_end.uninterruptible = true;
-  return core::park(deadline_of(deadline), to_the_end);
+  return core::park(deadline_of(deadline), to_the_end, precise);
 }
 [[gnu::always_inline]] inline core::wake park(core::fiber* self, clock::time_point deadline,
-                                              const core::wait_info& what) {
-  core::wake w = park_raw(self, deadline, what);
+                                              const core::wait_info& what, bool precise = false) {
+  core::wake w = park_raw(self, deadline, what, precise);
   return w == core::wake::unparked ? w : checked(w, &what);
 }
 
@@ -139,10 +140,10 @@ inline void interrupt(core::fiber* f, std::exception_ptr e) {
   delete static_cast<std::exception_ptr*>(core::interrupt(f, new std::exception_ptr(std::move(e))));
 }
 
-inline void sleep_until(clock::time_point t) {
+inline void sleep_until(clock::time_point t, bool precise = false) {
   if (t == clock::time_point::min()) return yield();
   static constexpr core::wait_info what{.kind = core::wait_kind::sleep};
-  while (park(core::fiber_current(), t, what) != core::wake::timeout) {
+  while (park(core::fiber_current(), t, what, precise) != core::wake::timeout) {
   }
 }
 
