@@ -55,7 +55,7 @@ void destroy(fiber* f) noexcept {
     fiber* parent = f->parent;
     fiber_home* home = f->home;
     if (f->extra.locals) f->extra.drop_locals(f->extra.locals);
-    if (f->what) f->what->destroy(f->payload());
+    if (f->what) f->what->destroy(fiber_payload(f));
     if (!f->on_stack) {
       f->~fiber();
       free(f);
@@ -202,37 +202,39 @@ message* take_letter(fiber* self) noexcept {
 
 // Whether nothing is left to do for an ending fiber by the one that comes next: then it says so itself.
 bool ends_plainly(const fiber* self) noexcept {
-  return self->on_stack && !self->unusual && self->successor != living_ancestor &&
-         self->refs.load(std::memory_order_acquire) != 0;
+  return self->on_stack && !self->unusual && !self->parent && self->refs.load(std::memory_order_acquire) != 0;
 }
 
 }  // namespace
 
-void entry(boost::context::detail::transfer_t t) {
-  fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(t.data) & ~look_back_bit);
-  from->sp = t.fctx;
-  arrived_first(from->ctx);
+// Where a context begins. That of a task that has ended plainly waits here to be the next one's.
+[[noreturn]] static void entry(boost::context::detail::transfer_t t) {
   fiber* self = current;
-  self->home->inside = 0;
-  if (self->home->handlers_are_due) [[unlikely]] run_handlers_due();
-  if (!is_plain(t.data)) look_back(from, self);
-  message* last = self->what->run(self, self->on_stack ? nullptr : take_letter(self));
-  self->home->unfinished--;
-  fiber* to = self->successor(self);
-  self->state = fiber_status::finished;
-  if (ends_plainly(self)) [[likely]] {
+  arch::jumped came{t.fctx, t.data};
+  for (;;) {
+    fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(came.cargo) & ~look_back_bit);
+    from->sp = came.from;
+    arrived_first(from->ctx);
+    self->home->inside = 0;
+    if (self->home->handlers_are_due) [[unlikely]] run_handlers_due();
+    if (!is_plain(came.cargo)) [[unlikely]] look_back(from, self);
+    message* last = self->what->run(self, self->on_stack ? nullptr : take_letter(self));
+    self->home->unfinished--;
+    fiber* to = self->successor(self);
+    self->state = fiber_status::finished;
+    if (!ends_plainly(self)) [[unlikely]] {
+      to->letter = self->successor == living_ancestor ? last : nullptr;  // who comes next in the hub expects none
+      switch_to(self, to, true);
+      __builtin_unreachable();
+    }
     // What settle() would do. Whoever holds the fiber cannot let go of it, and so of the stack, before it is left.
     self->unlink();
     self->started = false;
     self->as_new = self->pooled && !self->named && !self->extra.locals;
     if (to->storage->signals.due) [[unlikely]] self->home->handlers_are_due = true;
     enter(self, to);
-    jump_last(to->sp, self);
-    __builtin_unreachable();
+    came = arch::jump(to->sp, self);
   }
-  to->letter = self->successor == living_ancestor ? last : nullptr;  // who comes next in the hub expects none
-  switch_to(self, to, true);
-  __builtin_unreachable();
 }
 
 void leave_home(fiber_home* home) noexcept {
@@ -279,22 +281,16 @@ fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
   fibers.push_back(main);
 }
 
-bool make_ready_for_one_more(fiber_home* home) noexcept {
-  if (home->unfinished + 2 > home->room && !home->make_room(home)) return false;
-  if (!home->watches_overflow) watch_overflow(*home);
-  return true;
-}
-
 bool prepare(fiber* f) noexcept {
-  if (f->on_stack) return prepare_on_stack(f);
   fiber_home* home = f->home;
-  if (!make_ready_for_one_more(home)) return false;
-  if (!f->left_stack) f->stk = home->stacks.take(f->stack_size);
-  if (!f->stk.top) return false;
-  f->sp = make_context(f->ctx, f->stk.bottom(), f->stk.top, entry);
-  home->fibers.push_back(*f);
-  home->unfinished++;
-  f->unusual = f->unusual || home->unusual;
+  if (!home->has_room() && !home->make_room(home)) return false;
+  if (!home->watches_overflow) watch_overflow(*home);
+  if (!f->sp) {
+    if (!f->on_stack && !f->left_stack) f->stk = home->stacks.take(f->stack_size);
+    if (!f->stk.top) return false;
+    f->sp = make_context(f->ctx, f->stk.bottom(), f->on_stack ? static_cast<void*>(f) : f->stk.top, entry);
+  }
+  prepared(f);
   return true;
 }
 
@@ -358,9 +354,9 @@ void look_back(fiber* from, fiber* self) noexcept {
 namespace {
 
 // A new fiber's, which shares its creator's storage.
-eh_state* exceptions_of(fiber* creator, const fiber_options& o) noexcept {
-  if (!o.eh_globals) return &no_exceptions;
-  if (creator->exceptions == &no_exceptions) creator->exceptions = o.eh_globals();
+eh_state* exceptions_of(fiber* creator, const body& b) noexcept {
+  if (!b.eh_globals) return &no_exceptions;
+  if (creator->exceptions == &no_exceptions) creator->exceptions = b.eh_globals();
   return creator->exceptions;
 }
 
@@ -371,8 +367,7 @@ fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o)
   f->home = home;
   home->living++;
   f->storage = creator->storage;
-  f->exceptions = exceptions_of(creator, o);
-  f->payload_at = reinterpret_cast<char*>(f) + fiber::payload_offset();
+  f->exceptions = exceptions_of(creator, b);
   f->kind = o.kind;
   f->what = &b;
   f->family = o.family;
@@ -389,60 +384,63 @@ fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o)
   if (!next) return;
   // Whoever spawns one task often spawns another.
   const char* to_come = reinterpret_cast<const char*>(next);
-  for (std::size_t at = 0; at < offsetof(fiber, letter); at += 64) __builtin_prefetch(to_come + at, 1);
-  __builtin_prefetch(to_come + fiber::payload_offset(), 1);
+  for (std::size_t at = 0; at < offsetof(fiber, stk); at += 64) __builtin_prefetch(to_come + at, 1);
+  __builtin_prefetch(fiber_payload(next), 1);
   __builtin_prefetch(to_come - 64, 1);  // its stack
 }
 
-// An ended task becomes a new one, where it lies.
-[[gnu::always_inline]] inline void begin_again(fiber* f, fiber* creator, const body& b,
-                                               const fiber_options& o) noexcept {
-  fiber_home* home = creator->home;
-  home->living++;
-  f->storage = creator->storage;
-  f->exceptions = exceptions_of(creator, o);
-  f->state = fiber_status::fresh;
-  f->unusual = home->unusual;
+// An ended task becomes a new one, where it lies, of the same thread.
+[[gnu::always_inline]] inline void begin_again(fiber* f, const body& b) noexcept {
+  f->home->living++;
   f->refs.store(1, std::memory_order_relaxed);
   f->what = &b;
-  f->id = next_id(*home);
+  f->id = next_id(*f->home);
   f->as_new = false;
-}
-
-fiber* task_at(const stack& stk, std::size_t payload_size, fiber* creator, const body& b,
-               const fiber_options& o) noexcept {
-  std::size_t room = fiber::payload_offset() + payload_size;
-  auto at = (reinterpret_cast<std::uintptr_t>(stk.top) - room) & ~std::uintptr_t(63);
-  fiber* f = make(reinterpret_cast<void*>(at), creator, b, o);
-  f->stk = stk;
-  f->payload_size = payload_size;
-  f->on_stack = true;
-  f->pooled = o.stack_size == 0;
-  return f;
-}
-// A payload that would not leave much of its stack lies beside it.
-bool fits(std::size_t payload_size) noexcept {
-  return fiber::payload_offset() + payload_size <= stack_pool::smallest / 4;
-}
-[[gnu::noinline]] fiber* task_on_stack(fiber* idle, std::size_t payload_size, fiber* creator, const body& b,
-                                       const fiber_options& o) noexcept {
-  if (!fits(payload_size)) return fiber_new(payload_size, b, o);
-  stack stk = idle->stk;
-  take_idle(creator->home);
-  return task_at(stk, payload_size, creator, b, o);
-}
-[[gnu::noinline]] fiber* task_on_new_stack(std::size_t payload_size, fiber* creator, const body& b,
-                                           const fiber_options& o) noexcept {
-  if (!fits(payload_size)) return fiber_new(payload_size, b, o);
-  stack stk = creator->home->stacks.take(o.stack_size);
-  return stk.size ? task_at(stk, payload_size, creator, b, o) : nullptr;
 }
 
 }  // namespace
 
+fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size, const char* name) noexcept {
+  fiber* creator = ensure_current();
+  fiber_home* home = creator->home;
+  fiber_options o{.stack_size = stack_size, .name = name, .kind = fiber_kind::task};
+  if (home->doomed.load(std::memory_order_relaxed) && at_home(home)) adopt_doomed(home);
+  std::size_t room = payload_offset + payload_size;
+  // A payload that would not leave much of its stack lies beside it.
+  if (room > stack_pool::smallest / 4) return fiber_new(payload_size, b, o);
+  stack stk;
+  if (stack_size == 0 && home->idle) {
+    stk = home->idle->stk;
+    take_idle(home);
+  } else {
+    stk = home->stacks.take(stack_size);
+  }
+  if (!stk.size) return nullptr;
+  auto at = (reinterpret_cast<std::uintptr_t>(stk.top) - room) & ~std::uintptr_t(63);
+  fiber* f = make(reinterpret_cast<void*>(at), creator, b, o);
+  f->stk = stk;
+  f->payload_size = std::uint32_t(payload_size);
+  f->on_stack = true;
+  f->pooled = stack_size == 0;
+  return f;
+}
+
+fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept {
+  // All that is rare goes the same way, and last: the usual way needs no frame.
+  fiber* creator = current;
+  fiber* last = creator ? creator->home->idle : nullptr;
+  if (!last || !last->as_new || last->payload_size != payload_size || last->storage != creator->storage ||
+      creator->home->doomed.load(std::memory_order_relaxed)) [[unlikely]] {
+    return task_new(payload_size, b, 0, "");
+  }
+  take_idle(last->home);
+  begin_again(last, b);
+  return last;
+}
+
 fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
   fiber* creator = ensure_current();
-  void* memory = malloc(fiber::payload_offset() + payload_size);
+  void* memory = malloc(payload_offset + payload_size);
   if (!memory) return nullptr;
   fiber* f = make(memory, creator, b, o);
   if (o.kind == fiber_kind::explicit_switch) {
@@ -454,19 +452,6 @@ fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o
   return f;
 }
 
-fiber* task_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
-  fiber* creator = ensure_current();
-  fiber_home* home = creator->home;
-  if (home->doomed.load(std::memory_order_relaxed) && at_home(home)) [[unlikely]] adopt_doomed(home);
-  fiber* last = home->idle;
-  if (!last || o.stack_size != 0) [[unlikely]] return task_on_new_stack(payload_size, creator, b, o);
-  if (last->payload_size != payload_size || !last->as_new || (o.name && *o.name)) [[unlikely]] {
-    return task_on_stack(last, payload_size, creator, b, o);
-  }
-  take_idle(home);
-  begin_again(last, creator, b, o);
-  return last;
-}
 
 void fiber_ref(fiber* f) noexcept { f->refs.fetch_add(1, std::memory_order_relaxed); }
 
@@ -491,7 +476,7 @@ void fiber_unref(fiber* f) noexcept {
     if (!f->as_new || f->refs.load(std::memory_order_acquire) != 1 || home->closed) [[unlikely]] return unref_here(f);
     // The usual end of a task.
     f->refs.store(0, std::memory_order_relaxed);
-    f->what->destroy(f->payload());
+    f->what->destroy(fiber_payload(f));
     make_idle(f);
     home->living--;
     return;
@@ -536,7 +521,6 @@ void fiber_set_name(fiber* f, const char* name) noexcept {
   f->name[n] = 0;
   f->named = n != 0;
 }
-std::uint64_t fiber_id(const fiber* f) noexcept { return f->id; }
 
 arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept {
   fiber* self = ensure_current();

@@ -26,19 +26,18 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool started = false;     // a task: lives, with or without handles, from start() until it was settled
   bool masked = false;      // waits with a signal mask of its own
   bool has_eh = false;      // `eh` is to be given back to the run-time when it runs again
-  bool named = false;
   bool pooled = false;      // lies on a stack of the default size
-  bool as_new = false;      // an ended task of which nothing is left that begin_again() does not set
+  bool named = false;
+  bool as_new = false;      // an ended task that waits in entry() to be another, see begin_again()
   int inside = 0;           // fiber_home::inside, while it is suspended
   std::atomic<std::uint32_t> refs{1};
+  std::uint32_t payload_size = 0;  // if it lies on its stack
   const body* what = nullptr;
   // Where to go when it has finished: the living ancestor, or the hub's next fiber.
   fiber* (*successor)(fiber* self) noexcept = nullptr;
   const wait_info* waiting = nullptr;  // for what, while it is parked
   std::uint32_t timer = 0;             // where that has a deadline: its place in the hub's timers; 0: none
   fiber* next_doomed = nullptr;
-  std::uint64_t id = 0;
-  std::size_t payload_size = 0;
   stack stk;
 
   [[no_unique_address]] context ctx;
@@ -61,9 +60,8 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   eh_state eh;
   char name[24] = {};
 
-  void* payload() noexcept { return payload_at; }
-  static constexpr std::size_t payload_offset() noexcept { return (sizeof(fiber) + 15) & ~std::size_t(15); }
 };
+static_assert(sizeof(fiber) <= payload_offset);
 
 // What the fibers of one kernel thread share; the hub derives from it.
 struct fiber_home : home_head {
@@ -98,6 +96,7 @@ struct fiber_home : home_head {
   // Makes room in the ready queue for one more fiber; false: no memory.
   bool (*make_room)(fiber_home*) noexcept = nullptr;
   std::size_t room = 0;  // how many it has room for
+  bool has_room() const noexcept { return unfinished + 2 <= room; }  // for one more, and main
   // Fibers whose last handle went away where they could not be unwound (on another kernel thread, inside the
   // hub), each with that last reference. &main: the kernel thread has ended, nobody will look any more.
   std::atomic<fiber*> doomed{nullptr};
@@ -117,20 +116,14 @@ inline fiber* ensure_current() noexcept {
   return current;
 }
 
-// Gives a fresh fiber its stack; false: no memory. The second is for one that lies on its stack.
+// A fresh fiber is about to run for the first time: gets a stack and a context, unless it has them; false: no memory.
 bool prepare(fiber* f) noexcept;
-bool make_ready_for_one_more(fiber_home* home) noexcept;
-[[noreturn]] void entry(boost::context::detail::transfer_t t);
-[[gnu::always_inline]] inline bool prepare_on_stack(fiber* f) noexcept {
+// The end of that.
+[[gnu::always_inline]] inline void prepared(fiber* f) noexcept {
   fiber_home* home = f->home;
-  if (home->unfinished + 2 > home->room || !home->watches_overflow) [[unlikely]] {  // one more, and main
-    if (!make_ready_for_one_more(home)) return false;
-  }
-  f->sp = make_context(f->ctx, f->stk.bottom(), f, entry);
   home->fibers.push_back(*f);
   home->unfinished++;
   f->unusual = f->unusual || home->unusual;
-  return true;
 }
 // What a switch finds out afterwards, and rarely: the fiber that it came from has ended or is held by nobody, or
 // somebody traces.

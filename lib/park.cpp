@@ -64,11 +64,20 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   return jump_last(to->sp, self);
 }
 
+[[gnu::noinline]] fiber* look_around_for_next(hub& h) noexcept {
+  h.look_around();
+  return h.ready.pop();
+}
 fiber* after_task(fiber* self) noexcept {
-  self->home->inside = 1;  // whoever runs next sets it to its own
   hub& h = *hub::of(self);
-  // Somebody may wait for this stack to be left: who polls when there is nothing else to do is not to stand on it.
-  if (self->left_stack && h.ready.empty()) [[unlikely]] hub::wake(&h.main, wake::unparked);
+  h.inside = 1;  // whoever runs next sets it to its own
+  return h.is_to_look_around() ? look_around_for_next(h) : h.ready.pop();
+}
+fiber* after_thread(fiber* self) noexcept {
+  hub& h = *hub::of(self);
+  h.inside = 1;
+  // Somebody waits for this stack to be left: who polls when there is nothing else to do is not to stand on it.
+  if (h.ready.empty()) [[unlikely]] hub::wake(&h.main, wake::unparked);
   return h.next();
 }
 
@@ -230,14 +239,31 @@ void unpark(fiber* f) noexcept {
   if (f->state == fiber_status::parked) hub::make_ready(f, wake::unparked, false);
 }
 
-bool start(fiber* task) noexcept {
-  hub* h = hub::of(task);
-  handlers_wait quiet(*h);
-  if (!(task->on_stack ? prepare_on_stack(task) : prepare(task))) return false;
+static void set_out(hub& h, fiber* task) noexcept {
   task->started = true;
-  task->successor = after_task;
   task->state = fiber_status::ready;
-  h->ready.push(task);
+  h.ready.push(task);
+}
+
+[[gnu::noinline]] static bool start_slowly(hub& h, fiber* task) noexcept {
+  handlers_wait quiet(h);
+  if (!prepare(task)) return false;
+  task->successor = task->left_stack ? after_thread : after_task;
+  set_out(h, task);
+  return true;
+}
+
+bool start(fiber* task) noexcept {
+  hub& h = *hub::of(task);
+  // One that was a task before has all that it needs.
+  if (!task->sp || h.inside != 0 || !h.has_room()) [[unlikely]] return start_slowly(h, task);
+  h.inside = 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  prepared(task);
+  set_out(h, task);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  h.inside = 0;
+  if (h.handlers_due()) [[unlikely]] h.run_handlers_due();
   return true;
 }
 

@@ -128,15 +128,16 @@ class any_task {
     return static_cast<detail::outcome_base*>(core::fiber_payload(fiber_.handle()));
   }
   bool is_current() const noexcept { return fiber_.handle() == core::fiber_current(); }
-  void check() const {
+  void check(core::fiber* self = core::fiber_current()) const {
     if (!fiber_.valid()) throw fiber_error("no task");
-    if (!core::fiber_on_this_thread(fiber_.handle())) throw fiber_error("task of another kernel thread");
+    if (!core::fibers_share_thread(fiber_.handle(), self)) throw fiber_error("task of another kernel thread");
   }
   [[gnu::always_inline]] bool wait_for_end(clock::time_point deadline) const {
-    check();
+    core::fiber* self = core::fiber_current();
+    check(self);
     if (ready()) return true;
-    if (is_current()) throw fiber_error("a task cannot wait for its own end");
-    return detail::join(fiber_.handle(), *base(), deadline);
+    if (fiber_.handle() == self) throw fiber_error("a task cannot wait for its own end");
+    return detail::join(self, fiber_.handle(), *base(), deadline);
   }
   template <class Task, class F, class When>
   static std::size_t add_link(const Task& t, F f, When when) {

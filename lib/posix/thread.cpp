@@ -197,7 +197,7 @@ void handle_what_has_come(hub& h) noexcept {
 }
 
 core::message* body_run(fiber* f, core::message*) noexcept {
-  thread* t = *static_cast<thread**>(f->payload());
+  thread* t = *static_cast<thread**>(core::fiber_payload(f));
   core::settle();
   core::tls::begin();
   run_to_end(t, [t, f] {
@@ -213,7 +213,7 @@ core::message* body_run(fiber* f, core::message*) noexcept {
 
 // The fiber has left its stack, which may go to the next thread from here on.
 void left_stack(fiber* f) noexcept {
-  thread* t = *static_cast<thread**>(f->payload());
+  thread* t = *static_cast<thread**>(core::fiber_payload(f));
   if (t->life.fetch_or(thread::ended, std::memory_order_acq_rel) & thread::detached) recycle(t);
   else futex::wake(&t->life, INT32_MAX);  // by now it may be another's, but the address will do
 }
@@ -411,7 +411,7 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
     recycle(t);
     return EAGAIN;
   }
-  *static_cast<thread**>(f->payload()) = t;
+  *static_cast<thread**>(core::fiber_payload(f)) = t;
   t->runs = f;
   if (this_thread && this_thread->named) {
     t->named = true;

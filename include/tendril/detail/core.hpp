@@ -53,9 +53,11 @@ inline bool is_switch(void* from) noexcept { return reinterpret_cast<std::uintpt
 
 // What a fiber does. `run` gets the first message and returns the last one, which must outlive the fiber's
 // stack (it lives in the payload); a task returns null.
+struct eh_state;
 struct body {
   message* (*run)(fiber*, message* first) noexcept;
   void (*destroy)(void* payload) noexcept;
+  eh_state* (*eh_globals)() noexcept = nullptr;  // the C++ run-time's, of the calling thread
 };
 
 // The C++ run-time's per-thread exception state (Itanium C++ ABI 2.2.2): which exceptions are being handled,
@@ -74,7 +76,6 @@ struct fiber_options {
   const char* name = "";
   fiber_kind kind = fiber_kind::explicit_switch;
   const void* family = nullptr;
-  eh_state* (*eh_globals)() noexcept = nullptr;  // the C++ run-time's, of the calling thread
 };
 
 enum class fiber_status : std::uint8_t { fresh, switched, running, parked, ready, finished };
@@ -122,7 +123,7 @@ struct fiber_head {
   eh_state* exceptions = nullptr;     // the run-time's, of that storage
   const void* awaits = nullptr;       // the family of the value it waits for in an explicit switch, or null
   void* pending = nullptr;            // a std::exception_ptr*, see interrupt
-  void* payload_at = nullptr;
+  std::uint64_t id = 0;
   status_cell state;
   bool orphan = false;                // lost its last handle while it ran: unwound as soon as it is suspended
   bool unusual = false;               // its waits and switches have more to look at: see tell_unusual()
@@ -138,16 +139,21 @@ extern TENDRIL_API __thread fiber* current __attribute__((tls_model("initial-exe
 
 // A new fiber with room for `payload_size` bytes at fiber_payload(); one reference; null: no memory.
 TENDRIL_API fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept;
-// The same for a task that is to be started at once: with its stack, and on it.
-TENDRIL_API fiber* task_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept;
-inline void* fiber_payload(fiber* f) noexcept { return head(f).payload_at; }
+// The same for a task that is to be started at once: with its stack, and on it. The second is for the default size, and no
+// name.
+TENDRIL_API fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size, const char* name) noexcept;
+TENDRIL_API fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept;
+// Behind the fiber, where a line of the cache begins if it lies on its stack.
+inline constexpr std::size_t payload_offset = 384;
+inline void* fiber_payload(fiber* f) noexcept { return reinterpret_cast<char*>(f) + payload_offset; }
 TENDRIL_API void fiber_ref(fiber* f) noexcept;
 // The last reference to a suspended fiber unwinds it with fiber_exit, here if this is its kernel thread.
 TENDRIL_API void fiber_unref(fiber* f) noexcept;
 // The running fiber; on a kernel thread that never had one, its main fiber is made.
 TENDRIL_API fiber* make_current() noexcept;
 inline fiber* fiber_current() noexcept { return current ? current : make_current(); }
-inline bool fiber_on_this_thread(const fiber* f) noexcept { return head(f).home == head(fiber_current()).home; }
+inline bool fibers_share_thread(const fiber* f, const fiber* g) noexcept { return head(f).home == head(g).home; }
+inline bool fiber_on_this_thread(const fiber* f) noexcept { return fibers_share_thread(f, fiber_current()); }
 // By what the kernel threads are told apart.
 inline std::uintptr_t kernel_thread() noexcept {
   return reinterpret_cast<std::uintptr_t>(current ? head(head(current).home).kernel_thread : __builtin_thread_pointer());
@@ -166,7 +172,7 @@ TENDRIL_API void fiber_set_parent(fiber* f, fiber* parent) noexcept;
 TENDRIL_API fiber* fiber_living(fiber* f) noexcept;
 TENDRIL_API const char* fiber_name(const fiber* f) noexcept;
 TENDRIL_API void fiber_set_name(fiber* f, const char* name) noexcept;
-TENDRIL_API std::uint64_t fiber_id(const fiber* f) noexcept;
+inline std::uint64_t fiber_id(const fiber* f) noexcept { return head(f).id; }
 
 // Why a fiber cannot be switched to.
 enum class refusal : std::uintptr_t { no_memory, other_thread, in_hub, other_family };

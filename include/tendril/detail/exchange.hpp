@@ -180,7 +180,7 @@ struct explicit_payload {
     return &p.last;
   }
   static void destroy(void* payload) noexcept { static_cast<explicit_payload*>(payload)->~explicit_payload(); }
-  static constexpr core::body ops{body, destroy};
+  static constexpr core::body ops{body, destroy, eh_globals};
 };
 
 template <class T, class F>
@@ -194,7 +194,6 @@ core::fiber* make_explicit(F&& run, std::size_t stack_size, const char* name) {
   o.stack_size = stack_size;
   o.name = name;
   o.family = family<T>();
-  o.eh_globals = eh_globals;
   core::fiber* f = core::fiber_new(sizeof(payload), payload::ops, o);
   if (!f) throw std::bad_alloc();
   new (core::fiber_payload(f)) payload(std::forward<F>(run));

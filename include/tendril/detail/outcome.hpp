@@ -29,12 +29,13 @@ class outcome_base {
   bool failed() const noexcept { return error_ && !exited_; }
   std::exception_ptr failure() const noexcept { return failed() ? error_ : nullptr; }
 
-  // For wait(), and for join().
+  // For wait(); add_joiner() for who knows that it has not ended.
   bool watch_ready(waiter& w) noexcept {
     if (ended()) return false;
-    joiners_.push(w);
+    add_joiner(w);
     return true;
   }
+  void add_joiner(waiter& w) noexcept { joiners_.push(w); }
   void unwatch_ready(waiter& w) noexcept {
     if (!w.is_granted()) joiners_.remove(w);
   }
@@ -42,7 +43,7 @@ class outcome_base {
   // Calls what link() left, in that order, when the task has ended.
   using callback = std::function<void(core::fiber*)>;
   std::size_t add_link(callback f) {
-    if (!links_) links_ = std::make_unique<links>();
+    if (!links_) links_.reset(new links);
     links_->left.push_back({++links_->last, std::move(f)});
     return links_->last;
   }
@@ -72,6 +73,7 @@ class outcome_base {
   }
   std::exception_ptr error_;
   bool exited_ = false;  // error_ is a fiber_exit: ended on request
+  bool callable_ = true;  // what the task runs is still there
 
  private:
   struct link {
@@ -92,7 +94,10 @@ class outcome_base {
   }
   std::atomic<bool> ended_{false};
   wait_list joiners_;
-  std::unique_ptr<links> links_;  // few have any
+  struct delete_links {
+    [[gnu::noinline]] void operator()(links* l) const noexcept { delete l; }  // few have any
+  };
+  std::unique_ptr<links, delete_links> links_;
 };
 
 template <class R>
@@ -113,12 +118,16 @@ template <class R, class F>
 class task_payload : public outcome<R> {
  public:
   explicit task_payload(F&& f) : run_(std::move(f)) {}
+  ~task_payload() {
+    if (this->callable_) run_.~F();
+  }
 
   static core::message* body(core::fiber* self, core::message*) noexcept {
     auto& p = *static_cast<task_payload*>(core::fiber_payload(self));
     if (core::head(core::head(self).home).leftover) core::settle();
     p.call(self);
-    p.run_.reset();
+    p.run_.~F();
+    p.callable_ = false;
     drop_locals(self);
     if (core::head(self).unusual) [[unlikely]] {
       if (void* late = core::fiber_take_pending(self)) delete static_cast<std::exception_ptr*>(late);
@@ -127,17 +136,17 @@ class task_payload : public outcome<R> {
     return nullptr;
   }
   static void destroy(void* payload) noexcept { static_cast<task_payload*>(payload)->~task_payload(); }
-  static constexpr core::body ops{body, destroy};
+  static constexpr core::body ops{body, destroy, eh_globals};
 
  private:
   void call(core::fiber* self) noexcept {
     try {
       if (core::head(self).unusual) [[unlikely]] throw_if_interrupted(self);  // killed before it began
       if constexpr (std::is_void_v<R>) {
-        (*run_)();
+        run_();
         this->value_.emplace();
       } else {
-        this->value_.emplace((*run_)());
+        this->value_.emplace(run_());
       }
     } catch (const fiber_exit&) {
       this->error_ = std::current_exception();
@@ -152,7 +161,10 @@ class task_payload : public outcome<R> {
       }
     }
   }
-  std::optional<F> run_;
+  // While `callable_`. (Not std::optional, whose flag would cost a line of the cache.)
+  union {
+    F run_;
+  };
 };
 
 // At the end of a kernel thread its unfinished tasks get a fiber_exit.
@@ -161,12 +173,8 @@ inline void reap_task(core::fiber* f) noexcept { interrupt(f, std::make_exceptio
 template <class R, class F>
 core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   using payload = task_payload<R, F>;
-  core::fiber_options o;
-  o.stack_size = stack_size;
-  o.name = name;
-  o.kind = core::fiber_kind::task;
-  o.eh_globals = eh_globals;
-  core::fiber* f = core::task_new(sizeof(payload), payload::ops, o);
+  core::fiber* f = stack_size == 0 && (!name || !*name) ? core::plain_task_new(sizeof(payload), payload::ops)
+                                                        : core::task_new(sizeof(payload), payload::ops, stack_size, name);
   if (!f) throw std::bad_alloc();
   new (core::fiber_payload(f)) payload(std::move(run));
   [[maybe_unused]] static const bool reaped = (core::set_reaper(reap_task), true);
@@ -177,26 +185,34 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   return f;
 }
 
-// Waits until f, which has not ended, has, or the deadline; returns whether it has.
-// Always inline: see core::arrival.
-[[gnu::always_inline]] inline bool join(core::fiber* f, outcome_base& o, clock::time_point deadline) {
-  // One that belongs to the parent process of a fork has finished without an end.
-  auto ended = [&] { return o.ended() || core::fiber_state(f) == core::fiber_status::finished; };
-  waiter w;
-  w.who = core::fiber_current();
-  o.watch_ready(w);
+// A join that has not simply seen the end.
+[[gnu::noinline]] inline bool joined(core::fiber* f, outcome_base& o, waiter& w, clock::time_point deadline,
+                                     const core::wait_info& what, core::wake why) {
   struct leave {
     outcome_base& o;
     waiter& w;
     ~leave() { o.unwatch_ready(w); }
   } guard{o, w};
+  for (;; why = park_once(w.who, deadline, what)) {
+    why = checked(to_the_end(why, deadline, what), &what);
+    // One that belongs to the parent process of a fork has finished without an end.
+    bool ended = o.ended() || core::fiber_state(f) == core::fiber_status::finished;
+    if (ended || why == core::wake::timeout) return ended;
+  }
+}
+// `self`, which is running, waits until f, which has not ended, has, or the deadline; returns whether it has.
+// Always inline: see core::arrival.
+[[gnu::always_inline]] inline bool join(core::fiber* self, core::fiber* f, outcome_base& o,
+                                        clock::time_point deadline) {
+  waiter w;
+  w.who = self;
+  o.add_joiner(w);
   core::wait_info what;
   what.kind = core::wait_kind::task;
   what.target = f;
-  do {
-    if (park(w.who, deadline, what) == core::wake::timeout) return ended();
-  } while (!ended());
-  return true;
+  core::wake why = park_once(self, deadline, what);
+  if (why != core::wake::interrupted && w.is_granted()) [[likely]] return true;
+  return joined(f, o, w, deadline, what, why);
 }
 
 }  // namespace tendril::detail

@@ -112,16 +112,20 @@ inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
                             : core::park_until_unparked(what, self);
   return core::parked(core::head(self), a.context, a.from, limited);
 }
-// Waits. In a destructor that runs because of an exception a kill or a time-out has to wait for the next wait after
-// it: to throw here would end the process.
+// What a wait that has ended so goes on with: in a destructor that runs because of an exception a kill or a time-out has to
+// wait for the next wait after it, for to throw here would end the process.
+inline core::wake to_the_end(core::wake w, clock::time_point deadline, const core::wait_info& what,
+                             bool precise = false) {
+  if (w != core::wake::interrupted) [[likely]] return w;
+  if (!unwinding() || core::fiber_extras(core::fiber_current()).forbidden) return w;
+  core::wait_info uninterruptible = what;
+  uninterruptible.uninterruptible = true;
+  return core::park(deadline_of(deadline), uninterruptible, precise);
+}
+// Waits.
 [[gnu::always_inline]] inline core::wake park_raw(core::fiber* self, clock::time_point deadline,
                                                   const core::wait_info& what, bool precise = false) {
-  core::wake w = park_once(self, deadline, what, precise);
-  if (w != core::wake::interrupted) [[likely]] return w;
-  if (!unwinding() || core::fiber_extras(self).forbidden) return w;
-  core::wait_info to_the_end = what;
-  to_the_end.uninterruptible = true;
-  return core::park(deadline_of(deadline), to_the_end, precise);
+  return to_the_end(park_once(self, deadline, what, precise), deadline, what, precise);
 }
 [[gnu::always_inline]] inline core::wake park(core::fiber* self, clock::time_point deadline,
                                               const core::wait_info& what, bool precise = false) {

@@ -39,6 +39,11 @@ class wait_list {
     (w.prev ? w.prev->next : first_) = w.next;
     (w.next ? w.next->prev : last_) = w.prev;
   }
+  // The first; the others are reached by `next`.
+  waiter* take_all() noexcept {
+    last_ = nullptr;
+    return std::exchange(first_, nullptr);
+  }
   waiter* pop() noexcept {
     waiter* w = first_;
     if (!w) return nullptr;
@@ -66,7 +71,11 @@ inline void grant(waiter& w) noexcept {
 }
 // Grants all; those who come meanwhile are not there yet.
 inline void grant_all(wait_list& list) noexcept {
-  while (waiter* w = list.pop()) grant(*w);
+  if (list.empty()) return;
+  for (waiter *w = list.take_all(), *next; w; w = next) {
+    next = w->next;
+    grant(*w);
+  }
 }
 
 // The one who granted has left the object.
