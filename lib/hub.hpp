@@ -125,6 +125,7 @@ struct hub : fiber_home {
     volatile int signal = 0;
     thread_storage* target = nullptr;
     std::uint64_t mask = 0;  // the thread's own
+    const siginfo_t* info = nullptr;  // which the kernel may have no room for
   } delivery;
   // The main thread; in a child of fork the one that forked.
   fiber* first = &main;

@@ -95,7 +95,9 @@ void hub::add_pending(thread_storage& t, pending_signal* p) noexcept {
   fiber* f = s.owner;
   if (lets_through && (&t == current->storage || !runs_its_own(t))) handlers_are_due = true;
   if (f->state != fiber_status::parked) return;
-  if ((lets_through && f->waiting->interruptible) || (s.awaited & bit)) wake(f, wake::signal);
+  // One that waits for a descriptor may find it by a signalfd, though it blocks it.
+  bool by_descriptor = f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
+  if ((lets_through && f->waiting->interruptible) || (s.awaited & bit) || by_descriptor) wake(f, wake::signal);
 }
 
 int hub::post(thread_storage& t, int signal, const siginfo_t& info) noexcept {
@@ -120,11 +122,11 @@ void hub::sort_arrivals() noexcept {
       add_pending(*t, p);
       continue;
     }
-    // All threads have come to block it: it is the kernel's again, which keeps it for the process.
+    // All threads have come to block it: it is the kernel's again, which keeps it for the process, if it has room.
     std::uint64_t bit = signal_bit(p->signal);
     sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
-    sys::call(SYS_rt_sigqueueinfo, pid, p->signal, &p->info);
-    drop_pending(p);
+    if (sys::call(SYS_rt_sigqueueinfo, pid, p->signal, &p->info) == -EAGAIN) add_pending(*first->storage, p);
+    else drop_pending(p);
   }
 }
 
@@ -260,8 +262,9 @@ void hub::deliver(thread_storage& t) noexcept {
     if (!take_pending(t, ~blocked, info)) {
       s.due = s.pending && s.depth;
       // The only thread: the kernel keeps what is blocked, and knows when it no longer is.
-      while (!several_threads && take_pending(t, ~0ULL, info)) {
-        sys::call(SYS_rt_tgsigqueueinfo, pid, tid, info.si_signo, &info);
+      for (pending_signal* p = several_threads ? nullptr : s.first; p; p = s.first) {
+        if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, p->signal, &p->info) == -EAGAIN) break;
+        take_pending(t, signal_bit(p->signal), info);
       }
       inside = 0;
       return;
@@ -272,10 +275,17 @@ void hub::deliver(thread_storage& t) noexcept {
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &others, 0, 8);
     delivery.target = &t;
     delivery.mask = now;
+    delivery.info = &info;
     delivery.signal = signal;
     inside = 0;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &info);
+    if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &info) == -EAGAIN) {
+      // The queue of the user's signals is full (RLIMIT_SIGPENDING): one that says nothing needs no place there.
+      siginfo_t bare{};
+      bare.si_signo = signal;
+      bare.si_code = SI_USER;
+      sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &bare);
+    }
     std::atomic_signal_fence(std::memory_order_seq_cst);
     if (!delivery.signal) continue;
     delivery.signal = 0;  // ignored by now

@@ -16,6 +16,7 @@ namespace tendril::core {
 
 struct pending_signal {
   std::atomic<bool> used{false};
+  bool lent = false;  // to the kernel, see posix/lent_signals.hpp
   int signal = 0;
   pending_signal* next = nullptr;
   thread_storage* target = nullptr;  // null: the process

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "../helpers.hpp"
+#include "lent_signals.hpp"
 #include "waiters.hpp"
 
 namespace tendril::posix {
@@ -261,6 +262,7 @@ short poll_once(int fd, short events) noexcept {
   pollfd p{.fd = fd, .events = events, .revents = 0};
   long r;
   do {
+    lent_signals lent;
     timespec none{};
     r = sys::call(SYS_ppoll, &p, 1, &none, 0, 8);
   } while (r == -EINTR);  // even without waiting, when a signal has just come

@@ -3,6 +3,7 @@
 // level- and edge-triggering, EPOLLONESHOT and all the rest are the kernel's.
 #include <tendril/posix.hpp>
 
+#include "lent_signals.hpp"
 #include "offload.hpp"
 #include "waiters.hpp"
 
@@ -11,6 +12,7 @@ namespace tendril::posix {
 namespace {
 
 long fetch(int ep, epoll_event* e, int n, const sigset_t* mask) noexcept {
+  lent_signals lent(mask);
   return sys::call(SYS_epoll_pwait, ep, e, n, 0, mask, 8);
 }
 
@@ -39,18 +41,19 @@ long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* 
 }  // namespace
 
 int epoll_wait(int ep, epoll_event* e, int n, int timeout) {
-  if (timeout == 0 || !cooperative()) return real.epoll_wait(ep, e, n, timeout);
+  if ((timeout == 0 && !signals_to_lend()) || !cooperative()) return real.epoll_wait(ep, e, n, timeout);
   return posix::epoll_pwait(ep, e, n, timeout, nullptr);
 }
 
 int epoll_pwait(int ep, epoll_event* e, int n, int timeout, const sigset_t* mask) {
-  if (timeout == 0 || !cooperative()) return real.epoll_pwait(ep, e, n, timeout, mask);
+  if ((timeout == 0 && !signals_to_lend()) || !cooperative()) return real.epoll_pwait(ep, e, n, timeout, mask);
   deadline until = timeout < 0 ? deadline::never() : deadline::after(core::now(), timeout * 1'000'000L);
   return result<int>(epoll_until(ep, e, n, until, mask));
 }
 
 int epoll_pwait2(int ep, epoll_event* e, int n, const timespec* timeout, const sigset_t* mask) {
-  if (!cooperative() || (timeout && !sys::readable(timeout, sizeof *timeout)) || !valid(timeout) || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) {
+  if (!cooperative() || (timeout && !sys::readable(timeout, sizeof *timeout)) || !valid(timeout) ||
+      (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0 && !signals_to_lend())) {
     return real.epoll_pwait2(ep, e, n, timeout, mask);
   }
   return result<int>(epoll_until(ep, e, n, time_from_now(timeout), mask));

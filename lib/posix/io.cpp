@@ -11,6 +11,7 @@
 #include <tendril/posix.hpp>
 
 #include "cooperate.hpp"
+#include "lent_signals.hpp"
 #include "offload.hpp"
 #include "vector.hpp"
 
@@ -25,7 +26,10 @@ namespace {
 constexpr off_t here = -1;  // preadv2's way to say: at the file position, and move it
 
 long read_nowait(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
-  return sys::call(SYS_preadv2, fd, v, n, at, 0, flags | RWF_NOWAIT);
+  lent_signals lent;
+  long r = sys::call(SYS_preadv2, fd, v, n, at, 0, flags | RWF_NOWAIT);
+  lent.have_been_read(v, r);
+  return r;
 }
 long write_nowait(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
   return sys::call(SYS_pwritev2, fd, v, n, at, 0, flags | RWF_NOWAIT);
@@ -81,7 +85,11 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
     if (long r = sys::call(SYS_read, fd, nullptr, 0); r < 0) return r;
   }
   int w = wait_ready(fd, POLLIN);
-  return w < 0 ? w : read_plain(fd, v, n, at, flags);
+  if (w < 0) return w;
+  lent_signals lent;
+  long r = read_plain(fd, v, n, at, flags);
+  lent.have_been_read(v, r);
+  return r;
 }
 
 // All reads end here; `at` is `here` for those that use the file position.

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "lent_signals.hpp"
 #include "offload.hpp"
 #include "waiters.hpp"
 
@@ -14,6 +15,7 @@ namespace {
 constexpr std::uint32_t always_told = EPOLLERR | EPOLLHUP;
 
 long poll_now(pollfd* fds, nfds_t n, const sigset_t* mask) noexcept {
+  lent_signals lent(mask);
   timespec none{};
   return sys::call(SYS_ppoll, fds, n, &none, mask, 8);
 }
@@ -99,6 +101,7 @@ class select_sets {
       const sigset_t* mask;
       std::size_t size;
     } masked{mask, 8};
+    lent_signals lent(mask);
     timespec none{};
     return sys::call(SYS_pselect6, n_, theirs_[0], theirs_[1], theirs_[2], &none, &masked);
   }
@@ -171,12 +174,13 @@ long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const 
 }  // namespace
 
 int poll(pollfd* fds, nfds_t n, int timeout) {
-  if (timeout == 0 || !cooperative()) return real.poll(fds, n, timeout);
+  if ((timeout == 0 && !signals_to_lend()) || !cooperative()) return real.poll(fds, n, timeout);
   return result<int>(poll_until(fds, n, after_milliseconds(timeout), nullptr));
 }
 
 int ppoll(pollfd* fds, nfds_t n, const timespec* timeout, const sigset_t* mask) {
-  if (!cooperative() || !valid(timeout) || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) {
+  if (!cooperative() || !valid(timeout) ||
+      (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0 && !signals_to_lend())) {
     return real.ppoll(fds, n, timeout, mask);
   }
   return result<int>(poll_until(fds, n, time_from_now(timeout), mask));
@@ -184,7 +188,8 @@ int ppoll(pollfd* fds, nfds_t n, const timespec* timeout, const sigset_t* mask) 
 
 int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout) {
   if (!cooperative() || n < 0 || n > core::descriptors::limit ||
-      (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0 || (timeout->tv_sec == 0 && timeout->tv_usec == 0)))) {
+      (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0 ||
+                   (timeout->tv_sec == 0 && timeout->tv_usec == 0 && !signals_to_lend())))) {
     return real.select(n, r, w, x, timeout);
   }
   deadline until = deadline::never();
@@ -203,7 +208,7 @@ int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout) {
 
 int pselect(int n, fd_set* r, fd_set* w, fd_set* x, const timespec* timeout, const sigset_t* mask) {
   if (!cooperative() || n < 0 || n > core::descriptors::limit || !valid(timeout) ||
-      (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) {
+      (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0 && !signals_to_lend())) {
     return real.pselect(n, r, w, x, timeout, mask);
   }
   return result<int>(select_until(n, r, w, x, time_from_now(timeout), mask));

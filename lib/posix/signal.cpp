@@ -140,6 +140,7 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
     // Sent by run_handlers(), with all else blocked.
     t = h.delivery.target;
     h.delivery.signal = 0;
+    *info = *h.delivery.info;
     memcpy(&mask_after, &h.delivery.mask, sizeof h.delivery.mask);
     std::uint64_t during = h.delivery.mask | entry.mask.load(std::memory_order_relaxed);
     if (!(flags & SA_NODEFER)) during |= core::signal_bit(signal);

@@ -1,0 +1,177 @@
+// Signals that are pending for one thread: seen by it, and by it alone, through signalfd(2), as read(2), poll(2), select(2)
+// and epoll_wait(2) tell; and handled although the queue of the user's signals is full.
+#include "threads.h"
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/signalfd.h>
+#include <sys/uio.h>
+
+static int fd, other_fd, ep;
+static sigset_t blocked;
+
+static void send_to(pthread_t id, int signal, int value) {
+  ERR("pthread_sigqueue", pthread_sigqueue(id, signal, (union sigval){.sival_int = value}));
+}
+
+// --- waiting for it ---
+
+static long told(const struct signalfd_siginfo* info) {
+  return info->ssi_code == SI_QUEUE && info->ssi_pid == (uint32_t)getpid() ? (long)info->ssi_signo * 100 + info->ssi_int : -2;
+}
+static long read_one(void) {
+  struct signalfd_siginfo info;
+  memset(&info, 0, sizeof info);
+  ssize_t n = read(fd, &info, sizeof info);
+  return n == sizeof info ? told(&info) : n;
+}
+static void* reads(void* unused) {
+  (void)unused;
+  return (void*)read_one();
+}
+static void* polls(void* unused) {
+  (void)unused;
+  struct pollfd f = {fd, POLLIN, 0};
+  return (void*)(poll(&f, 1, 20000) == 1 && f.revents == POLLIN ? read_one() : -3);
+}
+static void* selects(void* unused) {
+  (void)unused;
+  fd_set r;
+  FD_ZERO(&r);
+  FD_SET(fd, &r);
+  struct timeval t = {20, 0};
+  return (void*)(select(fd + 1, &r, NULL, NULL, &t) == 1 && FD_ISSET(fd, &r) ? read_one() : -3);
+}
+static void* waits_in_epoll(void* unused) {
+  (void)unused;
+  struct epoll_event e;
+  return (void*)(epoll_wait(ep, &e, 1, 20000) == 1 && e.data.u32 == 7 ? read_one() : -3);
+}
+static void waiting(void) {
+  static const struct {
+    const char* name;
+    void* (*run)(void*);
+  } ways[] = {{"read", reads}, {"poll", polls}, {"select", selects}, {"epoll_wait", waits_in_epoll}};
+  for (int i = 0; i < 4; i++) {
+    struct worker w, idle;
+    printf("-- %s\n", ways[i].name);
+    start(&idle, ways[i].run, NULL);
+    await_waiting(&idle);
+    start(&w, ways[i].run, NULL);
+    await_waiting(&w);
+    send_to(w.id, SIGUSR1, i);
+    SAY("the one that it was sent to has it", (long)(intptr_t)end_of(&w));
+    send_to(idle.id, SIGRTMIN + 1, 10 + i);
+    SAY("the other has its own", (long)(intptr_t)end_of(&idle) - (SIGRTMIN + 1) * 100);
+    start(&w, ways[i].run, NULL);
+    await_waiting(&w);
+    sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 20 + i});
+    SAY("one for the process", (long)(intptr_t)end_of(&w));
+  }
+}
+
+// --- what is there already ---
+
+static pthread_barrier_t sent;
+static void* looks(void* unused) {
+  struct pollfd f[2] = {{fd, POLLIN, 0}, {other_fd, POLLIN, 0}};
+  struct epoll_event e;
+  struct signalfd_siginfo info[4];
+  pthread_barrier_wait(&sent);
+  pthread_barrier_wait(&sent);
+  SAY("poll", poll(f, 2, 0));
+  SAY("  the descriptor for other signals is not ready", f[1].revents);
+  SAY("epoll_wait", epoll_wait(ep, &e, 1, 0));
+  SAY("a descriptor for other signals", read(other_fd, info, sizeof info));
+  SAY("too little room", read(fd, info, sizeof *info - 1));
+  struct iovec v[3] = {{info, 100}, {(char*)info + 100, 29}, {(char*)info + 129, 2 * sizeof *info - 129}};
+  SAY("two of three, in pieces", readv(fd, v, 3));
+  SAY("  the first", told(&info[0]));
+  SAY("  and the second", told(&info[1]) - (SIGRTMIN + 1) * 100);
+  sigset_t pending;
+  sigpending(&pending);
+  SAY("one is left", sigismember(&pending, SIGRTMIN + 1) && !sigismember(&pending, SIGUSR1));
+  SAY("the third", read(fd, info, sizeof info));
+  SAY("  which is the last", told(&info[0]) - (SIGRTMIN + 1) * 100);
+  sigpending(&pending);
+  SAY("none is left", !sigismember(&pending, SIGRTMIN + 1));
+  SAY("poll", poll(f, 2, 0));
+  MUST(fcntl(fd, F_SETFL, O_NONBLOCK));
+  SAY("read", read(fd, info, sizeof info));
+  MUST(fcntl(fd, F_SETFL, 0));
+  return unused;
+}
+static void looking(void) {
+  printf("-- what is pending\n");
+  pthread_barrier_init(&sent, NULL, 2);
+  struct worker w;
+  start(&w, looks, NULL);
+  pthread_barrier_wait(&sent);
+  send_to(w.id, SIGRTMIN + 1, 1);
+  send_to(w.id, SIGUSR1, 2);
+  send_to(w.id, SIGRTMIN + 1, 3);
+  struct pollfd f = {fd, POLLIN, 0};
+  SAY("who sends sees nothing", poll(&f, 1, 0));
+  pthread_barrier_wait(&sent);
+  end_of(&w);
+}
+
+// --- a full queue ---
+
+static int values[4];
+static void note(int signal, siginfo_t* info, void* context) {
+  (void)signal, (void)context;
+  values[handled++] = info->si_value.sival_int;
+}
+static void* unblocks(void* unused) {
+  pthread_barrier_wait(&sent);
+  pthread_barrier_wait(&sent);
+  pthread_sigmask(SIG_UNBLOCK, &blocked, NULL);
+  return unused;
+}
+static void full(void) {
+  printf("-- the queue is full\n");
+  struct sigaction a;
+  memset(&a, 0, sizeof a);
+  a.sa_sigaction = note;
+  a.sa_flags = SA_SIGINFO;
+  MUST(sigaction(SIGUSR1, &a, NULL));
+  MUST(sigaction(SIGRTMIN + 1, &a, NULL));
+  struct worker w;
+  start(&w, unblocks, NULL);
+  pthread_barrier_wait(&sent);
+  send_to(w.id, SIGRTMIN + 1, 41);
+  send_to(w.id, SIGRTMIN + 1, 42);
+  send_to(w.id, SIGUSR1, 43);
+  struct rlimit before, none;
+  MUST(getrlimit(RLIMIT_SIGPENDING, &before));
+  none = (struct rlimit){0, before.rlim_max};
+  MUST(setrlimit(RLIMIT_SIGPENDING, &none));
+  pthread_barrier_wait(&sent);
+  end_of(&w);
+  MUST(setrlimit(RLIMIT_SIGPENDING, &before));
+  SAY("all are handled", handled);
+  printf("values %d\n", values[0] + values[1] + values[2]);
+}
+
+int main(void) {
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGUSR1);
+  sigaddset(&blocked, SIGRTMIN + 1);
+  pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+  fd = MUST(signalfd(-1, &blocked, SFD_CLOEXEC));
+  sigset_t other;
+  sigemptyset(&other);
+  sigaddset(&other, SIGUSR2);
+  pthread_sigmask(SIG_BLOCK, &other, NULL);
+  other_fd = MUST(signalfd(-1, &other, SFD_CLOEXEC | SFD_NONBLOCK));
+  ep = MUST(epoll_create1(EPOLL_CLOEXEC));
+  struct epoll_event e = {EPOLLIN, {.u32 = 7}};
+  MUST(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e));
+  waiting();
+  looking();
+  full();
+  return 0;
+}
