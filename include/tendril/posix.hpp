@@ -221,8 +221,9 @@ TENDRIL_API int setresgid(gid_t group, gid_t effective, gid_t saved);
 TENDRIL_API int setgroups(size_t n, const gid_t* groups);
 TENDRIL_API int initgroups(const char* user, gid_t group);
 
-// --- aio_suspend(3) ---
+// --- aio_suspend(3), lio_listio(3) ---
 TENDRIL_API int aio_suspend(const aiocb* const* list, int n, const timespec* timeout);
+TENDRIL_API int lio_listio(int mode, aiocb* const* list, int n, sigevent* event);
 
 // --- mq_overview(7), msgrcv(2), semop(2) ---
 // Who has to wait does so on a helper thread.
