@@ -270,7 +270,7 @@ fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
   main.home = this;
   main.exceptions = &no_exceptions;
   thread_pointer_by_instruction.store(arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2)), std::memory_order_relaxed);
-  storage.pointer = kernel_thread = arch::thread_pointer();
+  storage.pointer = arch::thread_pointer();
   storage.current = &current;
   main.storage = &storage;
   storage.signals.owner = &main;

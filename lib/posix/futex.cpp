@@ -15,7 +15,7 @@ void child_of_fork() noexcept {
   // Who waited there stayed in the parent process.
   for (bucket& b : table) {
     b.waiters.abandon();
-    new (&b.lock) detail::exclusion;
+    new (&b.lock) exclusion;
   }
 }
 
@@ -137,8 +137,8 @@ requeued requeue(const void* from, int n, const void* to, int moved, const std::
   requeued done{};
   quiet q;
   // In the order of the addresses, so that nobody waits who has what another waits for.
-  detail::exclusion& first = &a < &b ? a.lock : b.lock;
-  detail::exclusion* second = &a == &b ? nullptr : &a < &b ? &b.lock : &a.lock;
+  exclusion& first = &a < &b ? a.lock : b.lock;
+  exclusion* second = &a == &b ? nullptr : &a < &b ? &b.lock : &a.lock;
   detail::held guard(first);
   bool shared = second && second->lock();
   if (expected && static_cast<const std::atomic<std::uint32_t>*>(from)->load(std::memory_order_seq_cst) != *expected) {

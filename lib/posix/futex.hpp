@@ -57,8 +57,16 @@ deadline absolute(clockid_t clock, const timespec& t) noexcept;
 
 // --- the table itself, for locks that decide under its lock whom they wake or whether they wait ---
 
+// Fibers that stand for threads are told from other kernel threads by the thread pointer of theirs.
+struct by_kernel_thread {
+  static std::uintptr_t me() noexcept {
+    return reinterpret_cast<std::uintptr_t>(core::current ? my_hub().storage.pointer : arch::thread_pointer());
+  }
+};
+using exclusion = detail::exclusion_by<by_kernel_thread>;
+
 struct alignas(64) bucket {
-  detail::exclusion lock;
+  exclusion lock;
   core::list<waiter> waiters;
 };
 constexpr unsigned buckets_log2 = 12;

@@ -106,7 +106,6 @@ class status_cell {
 // What the fibers of one kernel thread share (lib/fiber.hpp: fiber_home).
 struct home_head {
   arrival (*jump)(void* to, void* cargo) noexcept = nullptr;  // jump_fcontext
-  void* kernel_thread = nullptr;  // its thread pointer; fibers that stand for threads have others
   // How deep the running fiber is in the runtime: signal handlers are put off meanwhile (lib/hub.hpp: handlers_wait).
   volatile int inside = 0;
   bool unusual = false;                     // no switch is plain: somebody traces, or a sanitizer has to hear of it
@@ -154,10 +153,6 @@ TENDRIL_API fiber* make_current() noexcept;
 inline fiber* fiber_current() noexcept { return current ? current : make_current(); }
 inline bool fibers_share_thread(const fiber* f, const fiber* g) noexcept { return head(f).home == head(g).home; }
 inline bool fiber_on_this_thread(const fiber* f) noexcept { return fibers_share_thread(f, fiber_current()); }
-// By what the kernel threads are told apart.
-inline std::uintptr_t kernel_thread() noexcept {
-  return reinterpret_cast<std::uintptr_t>(current ? head(head(current).home).kernel_thread : __builtin_thread_pointer());
-}
 inline fiber_status fiber_state(const fiber* f) noexcept { return head(f).state; }
 inline const void* fiber_awaits(const fiber* f) noexcept { return head(f).awaits; }
 inline fiber_extra& fiber_extras(fiber* f) noexcept { return head(f).extra; }

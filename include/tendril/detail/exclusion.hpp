@@ -17,23 +17,28 @@
 
 namespace tendril::detail {
 
-class exclusion {
+// By what the kernel threads are told apart.
+struct by_thread_pointer {
+  static std::uintptr_t me() noexcept { return reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer()); }
+};
+
+template <class By>
+class exclusion_by {
  public:
-  constexpr exclusion() noexcept = default;
-  exclusion(const exclusion&) = delete;
-  exclusion& operator=(const exclusion&) = delete;
+  constexpr exclusion_by() noexcept = default;
+  exclusion_by(const exclusion_by&) = delete;
+  exclusion_by& operator=(const exclusion_by&) = delete;
 
   // Returns whether several kernel threads use the object.
   bool lock() noexcept {
-    // The usual owner first: a fiber that stands for a thread has a thread pointer of its own.
-    std::uintptr_t owner = owner_.load(std::memory_order_relaxed);
-    if (owner == reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer()) || owner == core::kernel_thread()) [[likely]] {
+    std::uintptr_t me = By::me();
+    if (owner_.load(std::memory_order_relaxed) == me) [[likely]] {
       busy_.store(true, std::memory_order_relaxed);
       std::atomic_signal_fence(std::memory_order_seq_cst);  // the processor's part is barrier_all()'s
-      if (owner_.load(std::memory_order_relaxed) == owner) [[likely]] return false;
+      if (owner_.load(std::memory_order_relaxed) == me) [[likely]] return false;
       busy_.store(false, std::memory_order_release);
     }
-    return lock_slowly(core::kernel_thread());
+    return lock_slowly(me);
   }
   // `shared` is what lock() returned.
   void unlock(bool shared) noexcept {
@@ -68,25 +73,28 @@ class exclusion {
     return true;
   }
 
-  // core::kernel_thread(), 0 before the first comes, or one of these. nobody: the ownership is being taken
-  // away.
+  // By::me(), 0 before the first comes, or one of these. nobody: the ownership is being taken away.
   static constexpr std::uintptr_t everybody = 1, nobody = 2;
   std::atomic<std::uintptr_t> owner_{0};
   std::atomic<bool> busy_{false};
   std::atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held and waited for
 };
 
+// (A fiber that stands for a thread has a thread pointer of its own, and so counts as another one.)
+using exclusion = exclusion_by<by_thread_pointer>;
+
 // Holds an exclusion.
+template <class Exclusion>
 class held {
  public:
-  explicit held(exclusion& x) noexcept : exclusion_(x), shared_(x.lock()) {}
+  explicit held(Exclusion& x) noexcept : exclusion_(x), shared_(x.lock()) {}
   ~held() { exclusion_.unlock(shared_); }
   held(const held&) = delete;
   // Whether several kernel threads use the object.
   bool shared() const noexcept { return shared_; }
 
  private:
-  exclusion& exclusion_;
+  Exclusion& exclusion_;
   bool shared_;
 };
 
