@@ -100,7 +100,7 @@ static inline void peer_ends(void) {
 }
 
 // Counting signal handlers.
-static volatile sig_atomic_t handled;
+static _Atomic long handled;  // by several threads at once, too
 static inline void count_signal(int signal) {
   (void)signal;
   handled++;

@@ -21,7 +21,8 @@ static const char* name_of(int r) {
 
 static mtx_t mutex;
 static cnd_t condition;
-static int ready, destroyed, once_calls;
+static int ready, once_calls;
+static _Atomic int destroyed;
 static tss_t key;
 static once_flag flag = ONCE_FLAG_INIT;
 static thrd_t self_seen;

@@ -7,10 +7,12 @@ static pthread_rwlock_t lock;
 static char order[64];
 static volatile int counter;
 
-static void note(char c) {
-  size_t n = strlen(order);
-  order[n] = c;
-  order[n + 1] = 0;
+static _Atomic size_t noted;
+
+static void note(char c) { order[noted++] = c; }  // by readers, too, at once
+static void forget(void) {
+  noted = 0;
+  memset(order, 0, sizeof order);
 }
 
 static void* reads(void* name) {
@@ -77,7 +79,7 @@ static void alone(void) {
 static void orders(int kind) {
   struct worker w[6];
   init(kind);
-  order[0] = 0;
+  forget();
   pthread_rwlock_rdlock(&lock);
   start(&w[0], writes, "W");
   await_waiting(&w[0]);
@@ -93,7 +95,7 @@ static void orders(int kind) {
   pthread_rwlock_unlock(&lock);
   for (int i = 0; i < 2; i++) end_of(&w[i]);
   printf("behind a reader: %s\n", order);
-  order[0] = 0;
+  forget();
   pthread_rwlock_wrlock(&lock);
   start(&w[0], tries, NULL);
   end_of(&w[0]);
@@ -121,7 +123,7 @@ static void times(void) {
   pthread_rwlock_rdlock(&lock);
   start(&w, waits_till, "w");
   await_waiting(&w);
-  order[0] = 0;
+  forget();
   start(&r, reads, "r");
   ERR("a writer behind a reader gives up", (int)(intptr_t)end_of(&w));
   end_of(&r);
@@ -177,7 +179,7 @@ static void* cancelled_writer(void* unused) {
 static void cancels(void) {
   struct worker w;
   init(PTHREAD_RWLOCK_DEFAULT_NP);
-  order[0] = 0;
+  forget();
   pthread_rwlock_rdlock(&lock);
   start(&w, cancelled_writer, NULL);
   await_waiting(&w);
