@@ -29,9 +29,10 @@ using core::hub;
 // library's.
 bool cooperative_here(fiber* self) noexcept;
 // Whether there are other fibers that could run.
-extern std::atomic<bool> always;  // or we act as if there were: cooperate_always()
+extern std::atomic<bool> always;   // or we act as if there were: cooperate_always()
+extern std::atomic<bool> ticking;  // or a tick may come (preempt.hpp), which ends a wait in the kernel with EINTR
 inline bool others_here(fiber* self) noexcept {
-  return hub::of(self)->unfinished != 0 || always.load(std::memory_order_relaxed);
+  return hub::of(self)->unfinished != 0 || always.load(std::memory_order_relaxed) || ticking.load();
 }
 inline bool cooperative() noexcept {
   fiber* self = core::current;

@@ -22,7 +22,7 @@ void child_of_fork() noexcept {
 bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends::by_handler; }
 
 // How a kernel thread waits on which no other fiber could run.
-int wait_in_kernel(waiter& w, deadline until, ends e) noexcept {
+int wait_in_kernel(waiter& w, deadline until, ends e, on_signal rule) noexcept {
   while (!w.woken.load(std::memory_order_acquire)) {
     timespec left{}, *timeout = nullptr;
     if (!until.is_never()) {
@@ -31,7 +31,8 @@ int wait_in_kernel(waiter& w, deadline until, ends e) noexcept {
     }
     int r = sys::futex_wait(&w.woken, 0, timeout);
     if (r == -ETIMEDOUT) return r;
-    if (r == -EINTR && ends_by_handler(e)) return r;
+    // With a time-out, the kernel says so after any signal, our own (preempt.cpp) among them.
+    if (r == -EINTR && ends_by_handler(e) && (!core::current || interrupted(rule))) return r;
   }
   return 0;
 }
@@ -86,7 +87,7 @@ bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t exp
     what.uninterruptible = (e == ends::by_wake && !cancels_at_once()) || e == ends::by_handler;
     if (w.who && !ends_by_handler(e)) forget_signals();
     if (w.who) r = wait_parked(what, until, rule, &w.woken);
-    else r = wait_in_kernel(w, until, e);
+    else r = wait_in_kernel(w, until, e, rule);
     if (w.woken.load(std::memory_order_acquire)) return 0;
     bool over = r < 0 && !(r == -EINTR && !ends_by_handler(e));
     bool listed = false;

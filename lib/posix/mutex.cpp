@@ -3,6 +3,8 @@
 // The mutex is the program's own object, with the C library's meaning of its fields: the word __lock is 0 (free), 1
 // (held), 2 (held, and perhaps waited for); the owner and the count of recursive ones. Those that other processes
 // share, and robust ones, are the C library's.
+#include <limits.h>
+
 #include "futex.hpp"
 #include "preempt.hpp"
 #include "retry.hpp"
@@ -110,13 +112,14 @@ int lock(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
 template <class Lock>
 int lock_foreign(pthread_mutex_t* m, deadline until, Lock blocking) noexcept {
   if (!threads_are_fibers.load(std::memory_order_relaxed) || !may_wait()) return blocking();
+  constexpr int not_recoverable = INT_MAX - 1;  // as an owner; to try such a one would leave it locked
   int r;
   bool done = retry_until(until, m, [&] {
-    r = real.pthread_mutex_trylock(m);
-    return r != EBUSY || m->__data.__owner == own_tid();
+    r = m->__data.__owner == not_recoverable ? EBUSY : real.pthread_mutex_trylock(m);
+    return r != EBUSY || m->__data.__owner == own_tid() || m->__data.__owner == not_recoverable;
   });
   if (!done) return ETIMEDOUT;
-  return r == EBUSY ? blocking() : r;  // what a blocking call says at once: a deadlock with itself
+  return r == EBUSY ? blocking() : r;  // what a blocking call says at once: a deadlock with itself, or that
 }
 
 int lock_foreign_until(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {

@@ -77,7 +77,9 @@ void* watcher(void* p) {
     timespec nap{.tv_sec = 0, .tv_nsec = idle > 20 ? idle_tick : period};
     sys::call(SYS_nanosleep, &nap, 0);
     unsigned now = h.turns();
-    if (h.sleeps()) {
+    // Said before the last look: a thread that is left alone either hears of it, or gets no tick.
+    ticking.store(living.load() > 1);
+    if (h.sleeps() || living.load() <= 1) {
       idle++;
       period = longest_tick;
     } else if (now == turns || ++busy % lockstep_ticks == 0) {
@@ -103,6 +105,7 @@ void* watcher(void* p) {
 }  // namespace
 
 constinit std::atomic<bool> tick_in_vain{false};
+constinit std::atomic<bool> ticking{false};
 
 void give_way_late() noexcept {
   tick_in_vain.store(false, std::memory_order_relaxed);
@@ -125,7 +128,7 @@ void watch(hub& h) noexcept {
   core::undisturbed quiet;
   if (!core::start_own_thread(watcher, &h, 64 * 1024)) watching = false;
   static std::atomic<bool> registered{false};
-  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { watching = sent = false; });
+  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { watching = sent = ticking = false; });
 }
 
 }  // namespace tendril::posix

@@ -28,6 +28,7 @@ namespace tendril::posix {
 
 __thread thread* this_thread __attribute__((tls_model("initial-exec"))) = nullptr;
 constinit std::atomic<bool> threads_are_fibers{false};
+constinit std::atomic<std::uint32_t> living{1};
 
 __thread int known_tid __attribute__((tls_model("initial-exec"))) = 0;
 
@@ -36,9 +37,6 @@ namespace {
 constinit thread main_thread;
 // The hub on which the program's threads live: the main thread's.
 constinit std::atomic<hub*> threads_home{nullptr};
-// Threads that have not ended, the main thread counted. A futex.
-constinit std::atomic<std::uint32_t> living{1};
-
 // --- stacks with a thread's object and storage at their top, kept for the next thread ---
 
 constexpr std::size_t most_idle = 256;
@@ -186,7 +184,7 @@ __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
 }
 
 void one_less() noexcept {
-  if (living.fetch_sub(1, std::memory_order_acq_rel) == 1) futex::wake(&living, INT32_MAX);
+  if (living.fetch_sub(1) == 1) futex::wake(&living, INT32_MAX);
 }
 
 // Signals that were sent to the running thread before it ran for the first time.

@@ -68,6 +68,9 @@ class no_cancellation_point {
   int state_ = -1;
 };
 
+// Threads that have not ended, the main thread counted. A futex.
+extern std::atomic<std::uint32_t> living;
+
 // The number by which locks know their owner: gettid(), or what stands for it.
 extern __thread int known_tid __attribute__((tls_model("initial-exec")));  // 0: not asked for yet
 int look_up_own_tid() noexcept;

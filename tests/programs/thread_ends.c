@@ -1,10 +1,11 @@
 // How threads end, and how a process ends by what its threads do: destructors of keys and their rounds, pthread_exit(3)
 // in cleanup handlers and destructors, the main thread's pthread_exit, exit(3), quick_exit(3), _exit(2) and abort(3)
-// from any thread with what is to run then, exec from a thread.
+// from any thread with what is to run then, exec from a thread. What is left when all have ended.
 #include "threads.h"
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <poll.h>
 #include <semaphore.h>
 #include <sys/mman.h>
 
@@ -418,10 +419,31 @@ static void ways(void) {
   }
 }
 
+static void* returns(void* p) { return p; }
+static void alone_again(void) {
+  printf("-- the last one left\n");
+  struct worker w;
+  start(&w, returns, NULL);
+  end_of(&w);
+  struct timespec some = {0, 30000000}, then;
+  int interrupted = 0;
+  sem_t none;
+  sem_init(&none, 0, 0);
+  for (int i = 0; i < 5; i++) {
+    interrupted += poll(NULL, 0, 30) < 0;
+    interrupted += nanosleep(&some, NULL) < 0;
+    clock_gettime(CLOCK_REALTIME, &then);
+    then.tv_sec += then.tv_nsec >= 970000000, then.tv_nsec = (then.tv_nsec + 30000000) % 1000000000;
+    interrupted += sem_timedwait(&none, &then) < 0 && errno != ETIMEDOUT;
+  }
+  printf("waits that ended early: %d\n", interrupted);
+}
+
 int main(void) {
   main_returns_to = __builtin_return_address(0);
   destructors();
   cleaning();
+  alone_again();
   ways();
   return 0;
 }

@@ -138,8 +138,8 @@ extern TENDRIL_API __thread fiber* current __attribute__((tls_model("initial-exe
 
 // A new fiber with room for `payload_size` bytes at fiber_payload(); one reference; null: no memory.
 TENDRIL_API fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept;
-// The same for a task that is to be started at once: with its stack, and on it. The second is for the default size, and no
-// name.
+// The same for a task that is to be started at once: with its stack, and on it. The second: on one of the default size,
+// without a name.
 TENDRIL_API fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size, const char* name) noexcept;
 TENDRIL_API fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept;
 // Behind the fiber, where a line of the cache begins if it lies on its stack.

@@ -173,8 +173,9 @@ inline void reap_task(core::fiber* f) noexcept { interrupt(f, std::make_exceptio
 template <class R, class F>
 core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   using payload = task_payload<R, F>;
-  core::fiber* f = stack_size == 0 && (!name || !*name) ? core::plain_task_new(sizeof(payload), payload::ops)
-                                                        : core::task_new(sizeof(payload), payload::ops, stack_size, name);
+  bool plain = stack_size == 0 && (!name || !*name);
+  core::fiber* f = plain ? core::plain_task_new(sizeof(payload), payload::ops)
+                         : core::task_new(sizeof(payload), payload::ops, stack_size, name);
   if (!f) throw std::bad_alloc();
   new (core::fiber_payload(f)) payload(std::move(run));
   [[maybe_unused]] static const bool reaped = (core::set_reaper(reap_task), true);

@@ -112,8 +112,8 @@ inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
                             : core::park_until_unparked(what, self);
   return core::parked(core::head(self), a.context, a.from, limited);
 }
-// What a wait that has ended so goes on with: in a destructor that runs because of an exception a kill or a time-out has to
-// wait for the next wait after it, for to throw here would end the process.
+// What becomes of a wait that has ended so: in a destructor that runs because of an exception a kill or a time-out has
+// to wait for the next wait after it, for to throw here would end the process.
 inline core::wake to_the_end(core::wake w, clock::time_point deadline, const core::wait_info& what,
                              bool precise = false) {
   if (w != core::wake::interrupted) [[likely]] return w;
