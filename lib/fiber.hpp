@@ -108,7 +108,9 @@ struct fiber_home : home_head {
 // Whether programs may write the thread pointer themselves here.
 extern std::atomic<bool> thread_pointer_by_instruction;
 
-// Makes this kernel thread's home (the hub layer provides it).
+// Makes this kernel thread's home (the hub layer provides it). The first: null, the second: the process ends, if there is no
+// memory.
+fiber_home* try_to_make_home() noexcept;
 fiber_home* make_home() noexcept;
 
 inline fiber* ensure_current() noexcept {

@@ -51,9 +51,9 @@ void thread_ends(void* p) noexcept {
 
 }  // namespace
 
-fiber_home* make_home() noexcept {
+fiber_home* try_to_make_home() noexcept {
   void* memory = sys::map(sizeof(hub));
-  if (!memory) sys::die("no memory for a hub");
+  if (!memory) return nullptr;
   hub* h = new (memory) hub;
   h->destroy = [](fiber_home* home) noexcept {
     hub* gone = static_cast<hub*>(home);
@@ -69,7 +69,11 @@ fiber_home* make_home() noexcept {
     h->room = h->ready.room();
     return true;
   };
-  if (!h->make_room(h)) sys::die("no memory for a hub");
+  if (!h->make_room(h)) {
+    h->~hub();
+    sys::unmap(memory, sizeof(hub));
+    return nullptr;
+  }
 #ifdef TENDRIL_ASAN
   __lsan_register_root_region(memory, sizeof(hub));
 #endif
@@ -81,6 +85,12 @@ fiber_home* make_home() noexcept {
   }
   hub::count++;
   __cxa_thread_atexit_impl(thread_ends, h, &__dso_handle);
+  return h;
+}
+
+fiber_home* make_home() noexcept {
+  fiber_home* h = try_to_make_home();
+  if (!h) sys::die("no memory for a hub");
   return h;
 }
 

@@ -284,6 +284,15 @@ bool possible() noexcept {
   return false;
 }
 
+// The C library ends the process where it finds no memory for what it notes of a first thread (destructors of
+// thread_local objects), so that is asked for beforehand.
+bool memory_left() noexcept {
+  constexpr std::size_t plenty = 16 * 1024;
+  void* volatile p = malloc(plenty);  // which compilers leave out otherwise
+  free(p);
+  return p;
+}
+
 // The first thread: from here on there are fibers. Null: threads stay the kernel's.
 hub* begin_threads() noexcept {
   hub* h = threads_home.load(std::memory_order_acquire);
@@ -291,7 +300,7 @@ hub* begin_threads() noexcept {
     watch(*h);  // in a forked child nobody does yet
     return h;
   }
-  if (sys::gettid() != sys::getpid()) return nullptr;
+  if (sys::gettid() != sys::getpid() || !(core::current || core::try_to_make_home())) return nullptr;
   look_up_real_calls();
   look_at_streams();
   h = &hub::here();
@@ -362,6 +371,8 @@ const char* threads_obstacle() noexcept { return core::tls::obstacle(); }
 
 int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(void*), void* argument,
                    const void* caller) {
+  bool first = threads_are_fibers.load(std::memory_order_relaxed) && !threads_home.load(std::memory_order_relaxed);
+  if (first && !memory_left()) return EAGAIN;
   hub* h = possible() && !needs_kernels(caller) ? begin_threads() : nullptr;
   // A kernel thread that is not the hub's was made by somebody who needs those, and so are its own.
   if (!h || !core::current || core::current->home != h || !in_hubs_process()) {

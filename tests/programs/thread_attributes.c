@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 static char* stack;
@@ -178,6 +179,29 @@ static void scheduling(void) {
 static void* returns(void* p) { return p; }
 static void* joins(void* p) { return (void*)(intptr_t)pthread_join(*(pthread_t*)p, NULL); }
 static pthread_t main_id;
+
+// Before there are any.
+static void without_memory(void) {
+  if (getenv("SANITIZED")) return;  // a sanitizer's run-time library needs some
+  if (peer()) {
+    pthread_t id;
+    struct rlimit before, little;
+    MUST(getrlimit(RLIMIT_AS, &before));
+    little = (struct rlimit){10 << 20, before.rlim_max};
+    MUST(setrlimit(RLIMIT_AS, &little));
+    for (size_t size = 1 << 20; size >= 4096; size /= 2) {
+      while (mmap(NULL, size, PROT_NONE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0) != MAP_FAILED) {
+      }
+    }
+    int e = pthread_create(&id, NULL, returns, NULL);
+    MUST(setrlimit(RLIMIT_AS, &before));
+    ERR("the first thread, without memory", e);
+    ERR("  with memory", pthread_create(&id, NULL, returns, NULL));
+    ERR("  joined", pthread_join(id, NULL));
+    leave();
+  }
+  peer_ends();
+}
 
 static void making(void) {
   struct worker w, j;
@@ -401,6 +425,7 @@ static void identity(void) {
 
 int main(void) {
   main_id = pthread_self();
+  without_memory();
   stacks();
   naming();
   scheduling();
