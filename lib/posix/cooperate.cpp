@@ -132,8 +132,8 @@ bool copy_in(timespec& to, const timespec* from) noexcept {
 }
 
 
-int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
-                const std::atomic<std::uint32_t>* unparked) noexcept {
+int wait_parked(const core::wait_info& what, deadline until, on_signal rule, const std::atomic<std::uint32_t>* unparked,
+                core::nanoseconds* ended) noexcept {
   if (!in_hubs_process()) return wait_in_kernel(-1, 0, until);
   int saved = errno;  // other fibers run meanwhile, and a call that succeeds leaves errno alone
   core::wake why;
@@ -141,6 +141,7 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
     core::handlers_wait quiet(my_hub());
     if (unparked && unparked->load(std::memory_order_acquire)) why = core::wake::unparked;
     else why = park_unless_interrupted(what, until, rule);
+    if (ended && why == core::wake::signal) *ended = core::now();
   }
   errno = saved;
   return outcome(why, what, rule);
@@ -170,7 +171,7 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule) noexc
   return outcome(why, what, rule);
 }
 
-int wait_set::wait(deadline until, std::size_t& bad_before) noexcept {
+int wait_set::wait(deadline until, std::size_t& bad_before, core::nanoseconds* ended) noexcept {
   if (!in_hubs_process()) return -ENOMEM;
   hub& h = my_hub();
   int saved = errno;
@@ -197,6 +198,7 @@ int wait_set::wait(deadline until, std::size_t& bad_before) noexcept {
     bad_before = bad;
     if (!failed && !newly_bad) why = park_unless_interrupted(what, until, on_signal::always);
     for (std::size_t i = 0; i < count_; i++) h.io.remove(w_[i]);
+    if (ended && why == core::wake::signal) *ended = core::now();
   }
   errno = saved;
   if (failed) return -ENOMEM;

@@ -81,8 +81,8 @@ inline core::nanoseconds nanoseconds_of(const timespec& t) noexcept {
 inline deadline time_from_now(const timespec* t) noexcept {
   return t ? deadline::after(core::now(), nanoseconds_of(*t)) : deadline::never();
 }
-inline timespec time_left(deadline until) noexcept {
-  core::nanoseconds left = until.at - core::now();
+inline timespec time_left(deadline until, core::nanoseconds now = core::now()) noexcept {
+  core::nanoseconds left = until.at - now;
   if (left < 0) left = 0;
   return {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
 }
@@ -138,8 +138,9 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule) noexc
 
 // Parks for a reason other than a descriptor; 0 when unparked, else -ETIMEDOUT, -ECANCELED, -EINTR. Whoever was to unpark
 // it may have run since the caller could be found, in a handler or beside one: then `unparked` is not zero any more.
+// `ended` is set when a signal ends the wait: to the time before its handler has run.
 int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
-                const std::atomic<std::uint32_t>* unparked = nullptr) noexcept;
+                const std::atomic<std::uint32_t>* unparked = nullptr, core::nanoseconds* ended = nullptr) noexcept;
 
 // Whether the program left fd blocking. False for descriptors that are not open.
 inline bool blocks(int fd) noexcept {

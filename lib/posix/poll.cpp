@@ -146,7 +146,8 @@ class select_sets {
   char* many_ = nullptr;
 };
 
-long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const sigset_t* mask) noexcept {
+long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const sigset_t* mask,
+                  core::nanoseconds* ended = nullptr) noexcept {
   select_sets sets(n, r, w, x);
   if (!sets.ok()) return -ENOMEM;
   if (sets.bad()) return -EFAULT;
@@ -163,7 +164,7 @@ long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const 
       wait_set set(std::size_t(sets.count()));
       if (!set.ok()) return sets.fail(-ENOMEM);
       sets.each([&](int fd, std::uint32_t events) { set.add(fd, events); });
-      why = set.wait(until, bad);
+      why = set.wait(until, bad, ended);
     }
     if (why == -EINTR || why == -ECANCELED || why == -ENOMEM) return sets.fail(why);
     got = sets.now(nullptr);
@@ -197,10 +198,11 @@ int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout) {
     timespec t{.tv_sec = timeout->tv_sec + timeout->tv_usec / 1'000'000, .tv_nsec = timeout->tv_usec % 1'000'000 * 1000};
     until = time_from_now(&t);
   }
-  long got = select_until(n, r, w, x, until, nullptr);
+  core::nanoseconds ended = 0;
+  long got = select_until(n, r, w, x, until, nullptr, &ended);
   if (timeout) {
     // Linux leaves what is left of the time-out there.
-    timespec left = time_left(until);
+    timespec left = time_left(until, got == -EINTR && ended ? ended : core::now());
     *timeout = {.tv_sec = left.tv_sec, .tv_usec = left.tv_nsec / 1000};
   }
   return result<int>(got);

@@ -1,6 +1,7 @@
 // sleep(3), nanosleep(2), clock_nanosleep(2).
 #include <tendril/posix.hpp>
 
+#include <sys/prctl.h>
 #include <sys/timerfd.h>
 #include <threads.h>
 
@@ -22,13 +23,20 @@ bool copy_out(timespec* to, timespec from) noexcept {
   return true;
 }
 
-// Sleeps until a point of CLOCK_MONOTONIC. 0, -EINTR, -ECANCELED.
-int sleep_until(deadline until) noexcept {
+// What may be left after a handler has ended a sleep: to the point by which it would have been over, with the slack that
+// the kernel allows its timers.
+timespec rest_of_sleep(deadline until, core::nanoseconds ended) noexcept {
+  long slack = sys::call(SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
+  return time_left(slack > 0 ? deadline::after(until.at, slack) : until, ended);
+}
+
+// Sleeps until a point of CLOCK_MONOTONIC. 0, -EINTR, -ECANCELED. Sets `ended` with -EINTR, as wait_parked() does.
+int sleep_until(deadline until, core::nanoseconds& ended) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::sleep;
   what.interruptible = true;
   for (;;) {
-    int w = wait_parked(what, until, on_signal::always);
+    int w = wait_parked(what, until, on_signal::always, nullptr, &ended);
     if (w == -ETIMEDOUT) return 0;
     if (w < 0) return w;
   }
@@ -88,8 +96,9 @@ int sleep_any(clockid_t clock, int flags, const timespec* wanted, timespec* left
   timespec rest{};
   if (clock == CLOCK_MONOTONIC || (clock == CLOCK_REALTIME && !absolute)) {
     deadline until = absolute ? deadline{nanoseconds_of(t)} : time_from_now(&t);
-    r = sleep_until(until);
-    if (r == -EINTR) rest = time_left(until);
+    core::nanoseconds ended = 0;
+    r = sleep_until(until, ended);
+    if (r == -EINTR && !absolute) rest = rest_of_sleep(until, ended);
   } else if (core::nanoseconds now; time_of_thread(clock, now)) {
     r = sleep_by_thread(clock, flags, t, rest);
   } else {

@@ -25,8 +25,8 @@ class wait_set {
   }
   // Parks until one of them may be ready. 0, -ETIMEDOUT, -ECANCELED, -EINTR (any handler), or -ENOMEM: some
   // descriptor could not be watched. `bad_before` counts those that were not open at the last try; when there are
-  // more, it does not park. Zero at first.
-  int wait(deadline until, std::size_t& bad_before) noexcept;
+  // more, it does not park. Zero at first. `ended` as wait_parked() has it.
+  int wait(deadline until, std::size_t& bad_before, core::nanoseconds* ended = nullptr) noexcept;
 
  private:
   core::io_waiter* w_;
