@@ -48,7 +48,7 @@ int wait_foreign(pthread_cond_t* c, pthread_mutex_t* m, Wait wait) noexcept {
     return true;
   });
   int not_owner = posix::pthread_mutex_unlock(m);
-  bool cancelled = call.wait(handlers::meanwhile, !not_owner) == -ECANCELED;
+  bool cancelled = !not_owner && call.wait(handlers::meanwhile, true) == -ECANCELED;
   if (cancelled || not_owner) {
     // Nothing wakes the helper alone, and others have to bear with spurious wake-ups.
     real.pthread_cond_broadcast(c);
