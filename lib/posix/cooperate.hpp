@@ -97,11 +97,16 @@ bool cancel_due() noexcept;
 // cancellation points.
 bool cancels_at_once() noexcept;
 
+// The running thread has met a broken pipe, and the kernel has sent its kernel thread SIGPIPE. If the thread blocks that, it
+// is pending for this thread alone: takes it away before another one runs that does not.
+void keep_broken_pipe() noexcept;
+
 // A raw result as libc reports it.
 template <class T = long>
 inline T result(long r) noexcept {
   if (sys::failed(r)) {
     if (r == -ECANCELED) act_on_cancel();
+    if (r == -EPIPE) keep_broken_pipe();
     errno = int(-r);
     return T(-1);
   }

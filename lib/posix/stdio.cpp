@@ -286,6 +286,7 @@ class within {
     if (ready()) come_in(what);
   }
   ~within() {
+    if (self_ && errno == EPIPE) [[unlikely]] keep_broken_pipe();
     if (self_) self_->stream = before_;
     if (lock_) wake_next(lock_);
   }

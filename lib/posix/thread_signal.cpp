@@ -79,6 +79,17 @@ int send_to_self(hub& h, int signal, const siginfo_t& info) noexcept {
 
 }  // namespace
 
+void keep_broken_pipe() noexcept {
+  if (!ours() || !my_hub().several_threads) return;
+  hub& h = my_hub();
+  core::handlers_wait quiet(h);
+  std::uint64_t bit = core::signal_bit(SIGPIPE);
+  if (!(h.own_mask() & bit)) return;
+  siginfo_t info;
+  timespec none{};
+  if (sys::call(SYS_rt_sigtimedwait, &bit, &info, &none, 8) == SIGPIPE) h.post(*core::current->storage, SIGPIPE, info);
+}
+
 int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
   if (t.life.load(std::memory_order_acquire) & thread::ended) return 0;
   hub& h = *hub::of(t.runs);

@@ -1,5 +1,6 @@
 // Signals that are pending for one thread: seen by it, and by it alone, through signalfd(2), as read(2), poll(2), select(2)
-// and epoll_wait(2) tell; and handled although the queue of the user's signals is full.
+// and epoll_wait(2) tell; and handled although the queue of the user's signals is full. Among them SIGPIPE, which a thread that
+// blocks it sends itself.
 #include "threads.h"
 
 #include <poll.h>
@@ -156,6 +157,73 @@ static void full(void) {
   printf("values %d\n", values[0] + values[1] + values[2]);
 }
 
+// --- a broken pipe ---
+
+static int broken;
+static sigset_t sigpipe;
+static long is_pending(void) {
+  sigset_t p;
+  MUST(sigpending(&p));
+  return sigismember(&p, SIGPIPE);
+}
+static void others_run(void) {
+  pthread_barrier_wait(&sent);
+  pthread_barrier_wait(&sent);
+}
+static void* writes_to_it(void* unused) {
+  (void)unused;
+  pthread_sigmask(SIG_BLOCK, &sigpipe, NULL);
+  SAY("write", write(broken, "x", 1));
+  others_run();
+  SAY("  SIGPIPE is pending for who has written", is_pending());
+  return NULL;
+}
+static void* prints_to_it(void* unused) {
+  FILE* f = fdopen(dup(broken), "w");
+  pthread_sigmask(SIG_BLOCK, &sigpipe, NULL);
+  fputs("x", f);
+  SAY("fflush", fflush(f));
+  others_run();
+  SAY("  SIGPIPE is pending for who has written", is_pending());
+  SAY("  it takes it", sigwaitinfo(&sigpipe, NULL));
+  SAY("  and it is pending no more", is_pending());
+  return unused;
+}
+static pthread_t handles;
+static void on_pipe(int signal) {
+  (void)signal;
+  handles = pthread_self();
+}
+static void* handles_it(void* unused) {
+  pthread_sigmask(SIG_BLOCK, &sigpipe, NULL);
+  SAY("write", write(broken, "x", 1));
+  others_run();
+  SAY("  no handler has run", handles != 0);
+  pthread_sigmask(SIG_UNBLOCK, &sigpipe, NULL);
+  SAY("  it runs when its thread lets it", handles == pthread_self());
+  return unused;
+}
+static void pipes(void) {
+  static void* (*const ways[])(void*) = {writes_to_it, prints_to_it, handles_it};
+  puts("-- a broken pipe");
+  int p[2];
+  MUST(pipe(p));
+  MUST(close(p[0]));
+  broken = p[1];
+  sigemptyset(&sigpipe);
+  sigaddset(&sigpipe, SIGPIPE);
+  for (int i = 0; i < 3; i++) {
+    struct worker w;
+    if (ways[i] == handles_it) signal(SIGPIPE, on_pipe);
+    start(&w, ways[i], NULL);
+    pthread_barrier_wait(&sent);
+    poll(NULL, 0, 10);
+    SAY("  not for others", is_pending());
+    pthread_barrier_wait(&sent);
+    end_of(&w);
+  }
+}
+
 int main(void) {
   sigemptyset(&blocked);
   sigaddset(&blocked, SIGUSR1);
@@ -173,5 +241,6 @@ int main(void) {
   waiting();
   looking();
   full();
+  pipes();
   return 0;
 }
