@@ -19,12 +19,23 @@ namespace {
 
 constexpr unsigned known_flags = IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP | IORING_ENTER_SQ_WAIT | IORING_ENTER_EXT_ARG;
 
+// A call that the kernel may interrupt, be it by a signal of which the program does not know, as the tick.
+template <class Call>
+auto unless_handled(Call call) noexcept {
+  for (;;) {
+    auto r = call();
+    if (r != -EINTR || interrupted(on_signal::always)) return r;
+  }
+}
+
 // 0, or -ETIME: there are less than n completions. -EINVAL: a kernel before 5.11, which cannot tell.
 long look_for(int ring, unsigned n) noexcept {
   __kernel_timespec none{};
   io_uring_getevents_arg argument{};
   argument.ts = reinterpret_cast<std::uintptr_t>(&none);
-  return sys::call(SYS_io_uring_enter, ring, 0, n, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
+  return unless_handled([&] {
+    return sys::call(SYS_io_uring_enter, ring, 0, n, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
+  });
 }
 
 // Parks until there are n completions. 0, -ETIME, -EINTR, -ECANCELED; anything else: this ring can only be waited for in
@@ -54,10 +65,10 @@ template <class Call>
 int submit_and_await(::io_uring* ring, unsigned n, __kernel_timespec* time, const sigset_t* mask, Call call) noexcept {
   deadline until = deadline_of(time);
   __kernel_timespec none{};
-  int submitted = call(&none);
+  int submitted = unless_handled([&] { return call(&none); });
   if (submitted == 0 || (submitted < 0 && submitted != -ETIME)) return submitted;
   long r = await(ring->ring_fd, n, until, mask);
-  int found = ended(r) ? int(r) : call(r == 0 ? &none : time);
+  int found = ended(r) ? int(r) : unless_handled([&] { return call(r == 0 ? &none : time); });
   return submitted > 0 ? submitted : found;
 }
 
