@@ -144,6 +144,23 @@ void poller::remove(io_waiter& w) noexcept {
   waiting_--;
 }
 
+// From an event it is three steps through cold memory to the fiber that waits. So they are taken for several at a time.
+void poller::fetch_ahead(int i, int n) noexcept {
+  auto slot_of = [&](int k) noexcept { return k >= 0 && k < n ? at(int(std::uint32_t(events_[k].data.u64)), false) : nullptr; };
+  if (slot* s = slot_of(i + 3 * ahead)) __builtin_prefetch(s);
+  if (slot* s = slot_of(i + 2 * ahead)) {
+    const char* w = reinterpret_cast<const char*>(s->waiters.front());
+    __builtin_prefetch(w);
+    __builtin_prefetch(w + 64);
+  }
+  if (slot* s = slot_of(i + ahead)) {
+    if (io_waiter* w = s->waiters.front()) {
+      const char* f = reinterpret_cast<const char*>(w->who);
+      for (int line = 0; line < 3; line++) __builtin_prefetch(f + line * 64);
+    }
+  }
+}
+
 bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
   if (!open()) {
     // No descriptors left, so nobody waits for one; and nobody can ring, so naps are short.
@@ -154,7 +171,9 @@ bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
   int n = sys::epoll_wait(epoll_, events_, sizeof events_ / sizeof *events_, timeout, mask);
   if (n == -EINTR) return false;
   if (n < 0) rebuild();
-  for (int i = 0; i < n; i++) {
+  for (int i = -3 * ahead; i < n; i++) {
+    fetch_ahead(i, n);
+    if (i < 0) continue;
     const epoll_event& e = events_[i];
     if (e.data.u64 == own_event) {
       std::uint64_t count;

@@ -106,6 +106,8 @@ class poller {
     }
   };
   static constexpr int per_chunk = 1024;
+  static constexpr int ahead = 4;
+  void fetch_ahead(int i, int n) noexcept;
   slot* at(int fd, bool make) noexcept;
   bool watch_own_event() noexcept;
   // The program closed our epoll instance behind our back: makes a new one and registers all waiters again.

@@ -46,7 +46,8 @@ class ready_queue {
     __builtin_prefetch(who + 64);
     __builtin_prefetch(who + 128);
     if (later.sp & 1) [[unlikely]] {
-      for (int line = 1; line < 8; line++) __builtin_prefetch(sp + line * 64);
+      for (int line = 1; line < 13; line++) __builtin_prefetch(sp + line * 64);
+      for (int line = 1; line < 3; line++) __builtin_prefetch(who - line * 64);  // the first frames of a task
     }
     first_ = after(first_);
     return f;
