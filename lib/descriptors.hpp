@@ -23,6 +23,8 @@ struct descriptor {
   // Calls on it wait without end, for it is private, and the program made it neither non-blocking nor gave it a time-out
   // for receiving, or for sending: the descriptors::mode_stamp() for which that was found.
   std::atomic<std::uint64_t> receives_blocking{0}, sends_blocking{0};
+  // Made by a call of ours as a stream socket over IP: the generation for which that holds, plus one.
+  std::atomic<std::uint32_t> inet_stream{0};
 };
 
 class descriptors {
@@ -85,6 +87,22 @@ class descriptors {
   // What is known of how calls on descriptors wait holds no more (O_NONBLOCK, a socket's time-outs): for all, since
   // several numbers may stand for one description.
   static void modes_changed() noexcept { modes_.fetch_add(1, std::memory_order_relaxed); }
+  // fd was made just now, as a socket that waits; as a stream over IP.
+  static void made_waiting(int fd) noexcept {
+    descriptor* d = at(fd);
+    if (!d) return;
+    d->receives_blocking.store(mode_stamp(*d), std::memory_order_relaxed);
+    d->sends_blocking.store(mode_stamp(*d), std::memory_order_relaxed);
+  }
+  static void made_inet_stream(int fd) noexcept {
+    descriptor* d = at(fd);
+    if (d) d->inet_stream.store(d->generation.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+  // Whether fd is known to be a stream over IP that nobody could have put anything on that we did not see.
+  static bool is_inet_stream(int fd) noexcept {
+    descriptor* d = sees_all(fd) ? at(fd) : nullptr;
+    return d && d->inet_stream.load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
+  }
   static std::uint64_t mode_stamp(const descriptor& d) noexcept { return stamp(d, modes_); }
 
  private:

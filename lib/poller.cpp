@@ -28,11 +28,13 @@ int moved_up(int fd) noexcept {
   return high;
 }
 
-// Whether fd is a TCP connection without anything between it and its reader.
+// Whether fd is a TCP connection without anything between it and its reader. (What the program puts there later is
+// noticed: see streams_may_stop().)
 bool is_plain_tcp(int fd) noexcept {
   int protocol = 0;
   socklen_t n = sizeof protocol;
   if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) < 0 || protocol != IPPROTO_TCP) return false;
+  if (descriptors::is_inet_stream(fd)) return true;
   char layer[16];
   n = sizeof layer;
   return sys::call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_ULP, layer, &n) == 0 && n == 0;
@@ -188,6 +190,7 @@ bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
       io_waiter* next = s->waiters.after(*w);
       if (e.events & (w->events | EPOLLERR | EPOLLHUP)) {
         remove(*w);
+        w->told = e.events;
         hub::wake(w->who, wake::unparked);
       }
       w = next;

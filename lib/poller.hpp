@@ -22,6 +22,7 @@ struct io_waiter : list_node {
   int fd = -1;
   std::uint32_t events = 0;  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count)
   std::uint32_t generation = 0;
+  std::uint32_t told = 0;  // the event that ended the wait; 0: something else did
 };
 
 class poller {
@@ -102,7 +103,7 @@ class poller {
     }
     void tell(std::uint32_t events) noexcept {
       if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) set(input::unknown);
-      else if ((events & EPOLLIN) && state() != input::unknown) set(input::told);
+      else if (state() != input::unknown) set(events & EPOLLIN ? input::told : input::drained);
     }
   };
   static constexpr int per_chunk = 1024;

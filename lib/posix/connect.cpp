@@ -5,6 +5,8 @@
 // cannot be observed. Otherwise a helper thread makes the blocking call.
 #include <tendril/posix.hpp>
 
+#include <sys/ioctl.h>
+
 #include "cooperate.hpp"
 #include "offload.hpp"
 
@@ -18,46 +20,49 @@ long connect_on_helper(int fd, const sockaddr* to, socklen_t len) noexcept {
 }
 
 // The end of a connection attempt that the kernel makes in the background.
-long wait_connected(int fd, const sockaddr* to, socklen_t len) noexcept {
-  deadline until = socket_deadline(fd, SO_SNDTIMEO);
+long wait_connected(int fd, const sockaddr* to, socklen_t len, deadline until) noexcept {
+  std::uint32_t told = 0;
   do {
-    int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always);
+    int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always, &told);
     if (w == -ETIMEDOUT) return -EINPROGRESS;
     if (w < 0) return w;
-  } while (!ready_now(fd, POLLOUT));
-  int domain = 0, error = 0;
-  socklen_t n = sizeof domain;
-  sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &n);
+  } while (!told && !ready_now(fd, POLLOUT));
   // Where asking again ends the attempt: it tells how, and makes the socket fit for another.
+  int domain = core::descriptors::is_inet_stream(fd) ? AF_INET : socket_option(fd, SO_DOMAIN);
   if (domain == AF_INET || domain == AF_INET6) return sys::call(SYS_connect, fd, to, len);
-  n = sizeof error;
+  int error = 0;
+  socklen_t n = sizeof error;
   long r = sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &n);
   return r < 0 ? r : -error;
+}
+
+bool waits_for_peer(int fd) noexcept {
+  if (core::descriptors::is_inet_stream(fd)) return true;
+  int type = socket_option(fd, SO_TYPE);
+  return type == SOCK_STREAM || type == SOCK_SEQPACKET || type == SOCK_DCCP;
 }
 
 }  // namespace
 
 int connect(int fd, const sockaddr* to, socklen_t len) {
-  if (!cooperative() || kind_of(fd) != file_kind::socket || !blocks(fd)) return real.connect(fd, to, len);
-  int type = 0;
-  socklen_t n = sizeof type;
-  sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &n);
-  // Only these wait for a peer.
-  if (type != SOCK_STREAM && type != SOCK_SEQPACKET && type != SOCK_DCCP) return real.connect(fd, to, len);
+  deadline until = deadline::never();
+  if (!cooperative() || kind_of(fd) != file_kind::socket || !waits_until(fd, SO_SNDTIMEO, until) || !waits_for_peer(fd)) {
+    return real.connect(fd, to, len);
+  }
   if (!core::descriptors::is_private(fd) || !in_hubs_process()) return result<int>(connect_on_helper(fd, to, len));
 
-  long flags = sys::call(SYS_fcntl, fd, F_GETFL);
-  sys::call(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK);
+  int yes = 1, no = 0;
+  sys::call(SYS_ioctl, fd, FIONBIO, &yes);
   int saved = errno;
   int r = real.connect(fd, to, len);
   int error = errno;
   errno = saved;
-  sys::call(SYS_fcntl, fd, F_SETFL, flags);
+  sys::call(SYS_ioctl, fd, FIONBIO, &no);
   if (r == 0) {
     my_hub().breathe();
     return 0;
   }
-  if (error == EINPROGRESS) return result<int>(wait_connected(fd, to, len));
+  if (error == EINPROGRESS) return result<int>(wait_connected(fd, to, len, until));
   // A unix socket whose listener's backlog is full, or an attempt under way: only the blocking call waits.
   if (error == EAGAIN || error == EALREADY) return result<int>(connect_on_helper(fd, to, len));
   errno = error;

@@ -147,7 +147,7 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule, con
   return outcome(why, what, rule);
 }
 
-int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule) noexcept {
+int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule, std::uint32_t* told) noexcept {
   if (!in_hubs_process()) return wait_in_kernel(fd, events, until);
   core::io_waiter w;
   w.who = core::current;
@@ -167,6 +167,7 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule) noexc
     why = park_unless_interrupted(what, until, rule);
     h.io.remove(w);
   }
+  if (told) *told = w.told;
   errno = saved;
   return outcome(why, what, rule);
 }
@@ -206,6 +207,12 @@ int wait_set::wait(deadline until, std::size_t& bad_before, core::nanoseconds* e
   return r == -EBADF ? 0 : r;  // closed meanwhile: the next try says POLLNVAL, or EBADF
 }
 
+int socket_option(int fd, int name) noexcept {
+  int value = 0;
+  socklen_t n = sizeof value;
+  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &n) < 0 ? -1 : value;
+}
+
 deadline socket_deadline(int fd, int option) noexcept {
   timeval t{};
   socklen_t n = sizeof t;
@@ -235,6 +242,12 @@ bool receives_wait(int fd) noexcept {
   return d && d->receives_blocking.load(std::memory_order_relaxed) == core::descriptors::mode_stamp(*d);
 }
 
+void note_kind(int fd, file_kind k) noexcept {
+  if (core::descriptor* d = core::descriptors::at(fd)) {
+    d->kind.store(d->generation.load(std::memory_order_relaxed) << 3 | std::uint32_t(k), std::memory_order_relaxed);
+  }
+}
+
 file_kind look_up_kind(int fd) noexcept {
   struct stat s;
   if (sys::call(SYS_fstat, fd, &s) < 0) return file_kind::unknown;
@@ -242,9 +255,7 @@ file_kind look_up_kind(int fd) noexcept {
                 : S_ISFIFO(s.st_mode) ? file_kind::pipe
                 : S_ISREG(s.st_mode)  ? file_kind::regular
                                       : file_kind::other;
-  if (core::descriptor* d = core::descriptors::at(fd)) {
-    d->kind.store(d->generation.load(std::memory_order_relaxed) << 3 | std::uint32_t(k), std::memory_order_relaxed);
-  }
+  note_kind(fd, k);
   return k;
 }
 

@@ -139,7 +139,8 @@ inline void forget_signals() noexcept {
 
 // Parks until `fd` may be ready for `events` (EPOLLIN, ...). 0: try again. Otherwise -ETIMEDOUT, -EBADF (closed
 // meanwhile), -ECANCELED (the fiber was killed), -EINTR, or what epoll_ctl says (-EPERM: a file, always ready).
-int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule) noexcept;
+// `told`: which of these, or EPOLLERR, EPOLLHUP, was found; 0: nothing, so that to try again may be vain.
+int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule, std::uint32_t* told = nullptr) noexcept;
 
 // Parks for a reason other than a descriptor; 0 when unparked, else -ETIMEDOUT, -ECANCELED, -EINTR. Whoever was to unpark
 // it may have run since the caller could be found, in a handler or beside one: then `unparked` is not zero any more.
@@ -152,6 +153,9 @@ inline bool blocks(int fd) noexcept {
   long flags = sys::call(SYS_fcntl, fd, F_GETFL);
   return flags >= 0 && !(flags & O_NONBLOCK);
 }
+
+// An option of SOL_SOCKET that is a number; -1: an error.
+int socket_option(int fd, int name) noexcept;
 
 // The time-out that SO_RCVTIMEO or SO_SNDTIMEO sets, counted from now.
 deadline socket_deadline(int fd, int option) noexcept;
@@ -215,6 +219,7 @@ long until_received(int fd, Room room, Attempt attempt) noexcept {
 // What kind of file a descriptor stands for, as far as the calls care.
 enum class file_kind : std::uint8_t { unknown, socket, pipe, regular, other };
 file_kind kind_of(int fd) noexcept;
+void note_kind(int fd, file_kind k) noexcept;
 // The same without trusting what was known before.
 file_kind look_up_kind(int fd) noexcept;
 

@@ -13,17 +13,11 @@ namespace tendril::posix {
 
 namespace {
 
-int option(int fd, int name) noexcept {
-  int value = 0;
-  socklen_t n = sizeof value;
-  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &n) < 0 ? -1 : value;
-}
-
 // Urgent bytes of a stream and error queues (but where the flag means nothing) are told at once, or not at all.
 bool never_waits(int fd, int flags) noexcept {
-  if ((flags & MSG_OOB) && option(fd, SO_TYPE) == SOCK_STREAM) return true;
+  if ((flags & MSG_OOB) && socket_option(fd, SO_TYPE) == SOCK_STREAM) return true;
   if (!(flags & MSG_ERRQUEUE)) return false;
-  int domain = option(fd, SO_DOMAIN);
+  int domain = socket_option(fd, SO_DOMAIN);
   return domain != AF_UNIX && domain != AF_NETLINK;
 }
 
@@ -33,11 +27,11 @@ std::atomic<bool> low_marks{false};
 // How many bytes a receive from a stream waits for.
 std::size_t bytes_to_wait_for(int fd, int flags) noexcept {
   if (flags & MSG_WAITALL) return SIZE_MAX;
-  int lowest = option(fd, SO_RCVLOWAT);
+  int lowest = socket_option(fd, SO_RCVLOWAT);
   return lowest > 1 ? std::size_t(lowest) : 1;
 }
 bool waits_for_more(int fd, int flags) noexcept {
-  return ((flags & MSG_WAITALL) || low_marks.load(std::memory_order_relaxed)) && option(fd, SO_TYPE) == SOCK_STREAM;
+  return ((flags & MSG_WAITALL) || low_marks.load(std::memory_order_relaxed)) && socket_option(fd, SO_TYPE) == SOCK_STREAM;
 }
 
 // Whether the next byte of a stream is the one behind urgent data: a receive does not go past it.
@@ -77,7 +71,7 @@ long receive_stream(int fd, msghdr* m, int flags, std::size_t enough) noexcept {
   vector_walk walk(whole.msg_iov, int(whole.msg_iovlen));
   if (enough > walk.total()) enough = walk.total();
   if (!blocks(fd) || r >= long(enough)) return r;
-  bool unix_domain = option(fd, SO_DOMAIN) == AF_UNIX;
+  bool unix_domain = socket_option(fd, SO_DOMAIN) == AF_UNIX;
   if ((flags & MSG_PEEK) && unix_domain && r > 0) return r;
   deadline until = socket_deadline(fd, SO_RCVTIMEO);
   on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
@@ -132,7 +126,7 @@ long receive(int fd, msghdr* m, int flags) noexcept {
 
 // Waits for room to send `m`.
 int wait_for_room(int fd, const msghdr& m, deadline until, on_signal rule) noexcept {
-  bool elsewhere = m.msg_name && m.msg_namelen && option(fd, SO_DOMAIN) == AF_UNIX && option(fd, SO_TYPE) == SOCK_DGRAM;
+  bool elsewhere = m.msg_name && m.msg_namelen && socket_option(fd, SO_DOMAIN) == AF_UNIX && socket_option(fd, SO_TYPE) == SOCK_DGRAM;
   if (!elsewhere || !ready_now(fd, POLLOUT)) return wait_for(fd, EPOLLOUT, until, rule);
   // It is the receiver's queue that is full, of which only sockets that are connected to it are told.
   long probe = sys::call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -192,7 +186,7 @@ long send_message(int fd, const msghdr* m, int flags) noexcept {
 // Connections wait in a listening socket; any other is told apart by accept(2) itself, at once.
 long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
   auto attempt = [&]() noexcept -> long {
-    if (!(flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) && !ready_now(fd, POLLIN) && option(fd, SO_ACCEPTCONN) > 0) {
+    if (!(flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) && !ready_now(fd, POLLIN) && socket_option(fd, SO_ACCEPTCONN) > 0) {
       return -EAGAIN;
     }
     return sys::call(SYS_accept4, fd, from, len, flags);
@@ -202,7 +196,9 @@ long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
 
 // Of a new socket, which nobody else knows yet.
 int made(int fd) noexcept {
-  if (fd >= 0 && core::current) core::descriptors::made_private(fd);
+  if (fd < 0 || !core::current || !in_hubs_process()) return fd;
+  core::descriptors::made_private(fd);
+  note_kind(fd, file_kind::socket);
   return fd;
 }
 
@@ -319,7 +315,14 @@ int sendmmsg(int fd, mmsghdr* m, unsigned n, int flags) {
   return int(n);
 }
 
-int socket(int domain, int type, int protocol) { return made(real.socket(domain, type, protocol)); }
+int socket(int domain, int type, int protocol) {
+  int fd = made(real.socket(domain, type, protocol));
+  if (fd < 0 || !core::current || !in_hubs_process()) return fd;
+  if (!(type & SOCK_NONBLOCK)) core::descriptors::made_waiting(fd);
+  bool stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP);
+  if (stream && (domain == AF_INET || domain == AF_INET6)) core::descriptors::made_inet_stream(fd);
+  return fd;
+}
 
 int accept(int fd, sockaddr* from, socklen_t* len) {
   return made(cooperative() ? result<int>(accept_any(fd, from, len, 0)) : real.accept(fd, from, len));

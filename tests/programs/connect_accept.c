@@ -255,6 +255,47 @@ static void datagrams(void) {
   close(s);
 }
 
+// A new socket's ways are known from its making; whatever changes them counts from then on.
+static void changed_since_made(void) {
+  int l = listen_tcp(), s = tcp(), pair[2];
+  MUST(fcntl(s, F_SETFL, O_ASYNC));
+  SAY("connect with O_ASYNC", connect(s, HERE));
+  SAY("that flag and no other outlasts it", fcntl(s, F_GETFL) == (O_RDWR | O_ASYNC));
+  int a = MUST(accept(l, NULL, NULL));
+  SAY("the server speaks first", send(a, "hello", 5, 0));
+  SAY("and is heard", recv(s, buf, sizeof buf, 0));
+  set_nonblocking(s, 1);
+  SAY("made non-blocking, nothing there", recv(s, buf, sizeof buf, 0));
+  set_nonblocking(s, 0);
+  time_out(s, SO_RCVTIMEO, 30);
+  SAY("given a time-out, nothing there", recv(s, buf, sizeof buf, 0));
+  close(s);
+  close(a);
+
+  s = (int)MUST(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  int connected = connect(s, HERE) == 0 || errno == EINPROGRESS;
+  SAY("made as non-blocking, it does not wait for the peer", connected);
+  SAY("it is connected soon", poll(&(struct pollfd){s, POLLOUT, 0}, 1, -1));
+  SAY("nothing there", recv(s, buf, sizeof buf, 0));
+  close(s);
+
+  s = tcp();
+  MUST(pipe(pair));
+  MUST(dup2(pair[0], s));
+  SAY("a pipe in a socket's place: connect", connect(s, HERE));
+  SAY("recv", recv(s, buf, sizeof buf, 0));
+  MUST(write(pair[1], "abc", 3));
+  SAY("read", read(s, buf, sizeof buf));
+  close(s);
+  int u = (int)MUST(socket(AF_INET, SOCK_DGRAM, 0));
+  SAY("a datagram socket takes the number", u == s);
+  SAY("connect returns at once", connect(u, HERE));
+  close(u);
+  close(pair[0]);
+  close(pair[1]);
+  close(l);
+}
+
 static void errors(void) {
   int f = MUST(open("/dev/null", O_RDWR)), s = tcp(), pair[2];
   here = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -305,5 +346,6 @@ int main(void) {
   pending();
   unix_listener();
   datagrams();
+  changed_since_made();
   errors();
 }
