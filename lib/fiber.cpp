@@ -310,11 +310,8 @@ void carry_rest(thread_storage* from, thread_storage* to, fiber_home* home) noex
     a.mask = now;
     a.unsure = a.depth > 0;
   }
-  if (alternate_stacks_matter.load(std::memory_order_relaxed) && home->stack_of != to && (b.alternate || home->stack_of)) {
-    stack_t usual = usual_signal_stack(*home);
-    // While a handler runs on it, the other one cannot be set, and need not be.
-    if (sys::call(SYS_sigaltstack, b.alternate ? &b.stack : &usual, 0) == 0) home->stack_of = b.alternate ? to : nullptr;
-  }
+  // While a handler runs on one, no other can be set: then who arrives does it.
+  if (!set_signal_stack(*home, to)) home->handlers_are_due = true;
   if (a.mask != b.mask) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &b.mask, 0, 8);
 }
 

@@ -65,6 +65,16 @@ stack_t usual_signal_stack(const fiber_home& home) noexcept {
   return {home.signal_stack, 0, signal_stack_size()};
 }
 
+bool set_signal_stack(fiber_home& home, thread_storage* t) noexcept {
+  signal_state& s = t->signals;
+  if (!alternate_stacks_matter.load(std::memory_order_relaxed)) return true;
+  if (home.stack_of == t || (!s.alternate && !home.stack_of)) return true;
+  stack_t usual = usual_signal_stack(home);
+  if (sys::call(SYS_sigaltstack, s.alternate ? &s.stack : &usual, 0) < 0) return false;
+  home.stack_of = s.alternate ? t : nullptr;
+  return true;
+}
+
 void drop_signal_stack(fiber_home& home) noexcept {
   stack_t has{};
   sys::call(SYS_sigaltstack, 0, &has);

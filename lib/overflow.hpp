@@ -13,6 +13,9 @@ namespace tendril::core {
 void watch_overflow(fiber_home& home) noexcept;
 // The alternate stack of threads that have not asked for one.
 stack_t usual_signal_stack(const fiber_home& home) noexcept;
+// The kernel learns which alternate stack the thread has that is to run, if that matters. False: it does not, since the
+// caller stands on the one that it knows.
+bool set_signal_stack(fiber_home& home, thread_storage* t) noexcept;
 // The kernel thread ends.
 void drop_signal_stack(fiber_home& home) noexcept;
 

@@ -248,6 +248,11 @@ void hub::note_handled(thread_storage& t, bool restart) noexcept {
   inside = 0;
 }
 
+static bool stands_on(const stack_t& stack, const void* sp) noexcept {
+  auto* bottom = static_cast<const char*>(stack.ss_sp);
+  return sp >= bottom && sp < bottom + stack.ss_size;
+}
+
 void hub::deliver(thread_storage& t) noexcept {
   signal_state& s = t.signals;
   bool mine = &t == current->storage;
@@ -266,12 +271,15 @@ void hub::deliver(thread_storage& t) noexcept {
         if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, p->signal, &p->info) == -EAGAIN) break;
         take_pending(t, signal_bit(p->signal), info);
       }
+      if (!mine) set_signal_stack(*this, current->storage);
       inside = 0;
       return;
     }
     int signal = info.si_signo;
     std::uint64_t others = ~signal_bit(signal);
-    if (s.alternate && stack_of != &t && sys::call(SYS_sigaltstack, &s.stack, 0) == 0) stack_of = &t;
+    // Another thread's is free unless that is in a handler on it.
+    bool free = mine || !stands_on(s.stack, s.owner->sp);
+    if (s.alternate && free && stack_of != &t && sys::call(SYS_sigaltstack, &s.stack, 0) == 0) stack_of = &t;
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &others, 0, 8);
     delivery.target = &t;
     delivery.mask = now;
@@ -297,6 +305,7 @@ void hub::run_handlers() noexcept {
   int depth = inside;
   inside = 1;
   handlers_are_due = false;
+  set_signal_stack(*this, current->storage);
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = current->storage;
   if (t->signals.due) deliver(*t);
@@ -308,6 +317,7 @@ void hub::run_handlers_due() noexcept {
   fiber* self = current;
   inside = 1;
   handlers_are_due = false;
+  set_signal_stack(*this, self->storage);
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = self->storage;
   inside = 0;

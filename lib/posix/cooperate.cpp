@@ -48,7 +48,13 @@ __attribute__((noinline, no_sanitize("address"))) bool in_handler(core::signal_s
 [[gnu::noinline]] static bool running_handler_stays(fiber* self) noexcept {
   core::signal_state& s = self->storage->signals;
   if (!in_handler(s)) return false;
-  if (self->home->inside || !self->home->several_threads || s.owner != self) return true;
+  hub& h = *hub::of(self);
+  if (h.inside || !h.several_threads || s.owner != self) return true;
+  bool others_count_on_it = h.unfinished + 1 != h.masks.threads();
+  return on_alternate_stack() && (others_count_on_it || !core::alternate_stacks_matter.load(std::memory_order_relaxed));
+}
+
+bool on_alternate_stack() noexcept {
   stack_t alternate{};
   return sys::call(SYS_sigaltstack, 0, &alternate) < 0 || (alternate.ss_flags & SS_ONSTACK);
 }

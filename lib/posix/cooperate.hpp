@@ -52,9 +52,10 @@ void let_others_run() noexcept;
 bool in_handler(core::signal_state& s) noexcept;
 // Whether a handler runs on that fiber, which runs, that keeps it on the kernel thread. A handler on a thread's own fiber
 // may wait as any of its code. It stays inside the runtime, which a fault may have interrupted, where others count on
-// not running meanwhile (fibers of the C++ API), and on an alternate stack, which another thread's handler would find
-// free.
+// not running meanwhile (fibers of the C++ API), and on an alternate stack that is not its thread's alone: beside such
+// fibers, and where there are handlers for faults only.
 bool handler_stays(fiber* self) noexcept;
+bool on_alternate_stack() noexcept;
 
 inline hub& my_hub() noexcept { return *hub::of(core::current); }
 

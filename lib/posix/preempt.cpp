@@ -44,6 +44,7 @@ bool take_away(void* where) noexcept {
     return false;
   }
   if (handler_stays(self) || !in_hubs_process()) return false;
+  if (self->storage->signals.depth && on_alternate_stack()) return false;  // which may have no room left
   int saved = errno;
   bool gave_way = false;
   {

@@ -1,0 +1,173 @@
+// Handlers on alternate stacks, see sigaltstack(2), that wait: each thread has its own stack, which is in use meanwhile.
+#include "threads.h"
+
+#include <semaphore.h>
+#include <setjmp.h>
+
+#define THREADS 3
+static struct place {
+  struct worker w;
+  char stack[64 << 10];
+  volatile int handlers, whole, on_it, told_on_it, refused;
+  sem_t go, done;  // for the handler, and for the thread
+} places[THREADS];
+static sem_t in_handler, started;
+static __thread struct place* mine;
+static __thread sigjmp_buf back;
+static volatile int leave_by_jump;
+
+static int is_on(const struct place* p, const void* here) {
+  return (const char*)here >= p->stack && (const char*)here < p->stack + sizeof p->stack;
+}
+static void wait_for(sem_t* s) {
+  while (sem_wait(s)) {
+  }
+}
+
+// Fills its part of the stack, waits, and looks whether that is as it was.
+static void waits_on_it(int signal) {
+  struct place* p = mine;
+  unsigned char frame[4096];
+  fill(frame, sizeof frame, (size_t)signal);
+  p->on_it += is_on(p, frame);
+  __asm__ volatile("" : : "r"(frame) : "memory");
+  sem_post(&in_handler);
+  wait_for(&p->go);
+  int whole = 1;
+  for (size_t i = 0; i < sizeof frame; i++) whole &= frame[i] == pattern(i + (size_t)signal);
+  p->whole += whole;
+  stack_t s;
+  sigaltstack(NULL, &s);
+  p->told_on_it += s.ss_sp == p->stack && (s.ss_flags & SS_ONSTACK);
+  s.ss_flags = 0;
+  p->refused += sigaltstack(&s, NULL) == -1 && errno == EPERM;
+  p->handlers++;
+  if (leave_by_jump) siglongjmp(back, 1);
+}
+static volatile int elsewhere;
+static void only_looks(int signal) {
+  char here;
+  (void)signal;
+  elsewhere += !mine ? 1 : is_on(mine, &here) ? 100 : 10000;
+}
+static void install(int signal, void (*handler)(int)) {
+  struct sigaction a;
+  memset(&a, 0, sizeof a);
+  a.sa_handler = handler;
+  a.sa_flags = SA_ONSTACK;
+  MUST(sigaction(signal, &a, NULL));
+}
+
+static void cleanup(void* ran) { ++*(int*)ran; }
+static int cleaned;
+static void* has_stack(void* p) {
+  mine = p;
+  stack_t s = {.ss_sp = mine->stack, .ss_size = sizeof mine->stack};
+  MUST(sigaltstack(&s, NULL));
+  int jumped = sigsetjmp(back, 1);
+  pthread_cleanup_push(cleanup, &cleaned);
+  if (!jumped) sem_post(&started);
+  wait_for(&mine->done);
+  pthread_cleanup_pop(0);
+  s.ss_flags = SS_DISABLE;
+  sigaltstack(&s, NULL);
+  return (void*)(intptr_t)jumped;
+}
+static void begin(int n) {
+  for (int i = 0; i < n; i++) {
+    struct place* p = &places[i];
+    p->handlers = p->whole = p->on_it = p->told_on_it = p->refused = 0;
+    sem_init(&p->go, 0, 0), sem_init(&p->done, 0, 0);
+    start(&p->w, has_stack, p);
+    wait_for(&started);
+  }
+}
+static void tell(const struct place* p) {
+  printf("handlers %d, on the stack %d, whole %d, told so %d, no other can be set %d\n", p->handlers, p->on_it, p->whole,
+         p->told_on_it, p->refused);
+}
+
+static void several(void) {
+  printf("-- several at once\n");
+  install(SIGUSR1, waits_on_it);
+  install(SIGUSR2, only_looks);
+  begin(THREADS);
+  for (int i = 0; i < THREADS; i++) {
+    pthread_kill(places[i].w.id, SIGUSR1);
+    wait_for(&in_handler);
+  }
+  for (int i = 0; i < 3; i++) raise(SIGUSR2);
+  SAY("main, which has none, handles on its own", elsewhere);
+  for (int i = 0; i < THREADS; i++) sem_post(&places[THREADS - 1 - i].go);
+  while (places[0].handlers + places[1].handlers + places[2].handlers < THREADS) sched_yield();
+  for (int i = 0; i < THREADS; i++) tell(&places[i]);
+  for (int i = 0; i < THREADS; i++) sem_post(&places[i].done), end_of(&places[i].w);
+}
+
+static void nested(void) {
+  printf("-- one in the other\n");
+  install(SIGHUP, waits_on_it);
+  begin(1);
+  pthread_kill(places[0].w.id, SIGUSR1);
+  wait_for(&in_handler);
+  pthread_kill(places[0].w.id, SIGHUP);
+  wait_for(&in_handler);
+  for (int i = 0; i < 2; i++) sem_post(&places[0].go);
+  while (places[0].handlers < 2) sched_yield();
+  tell(&places[0]);
+  sem_post(&places[0].done);
+  end_of(&places[0].w);
+}
+
+static void left(void) {
+  printf("-- left by siglongjmp\n");
+  begin(1);
+  leave_by_jump = 1;
+  for (int i = 0; i < 2; i++) {
+    pthread_kill(places[0].w.id, SIGUSR1);
+    wait_for(&in_handler);
+    sem_post(&places[0].go);
+    while (places[0].handlers <= i) sched_yield();
+  }
+  leave_by_jump = 0;
+  tell(&places[0]);
+  sem_post(&places[0].done);
+  SAY("it goes on", (intptr_t)end_of(&places[0].w));
+  printf("-- left by pthread_cancel\n");
+  begin(1);
+  pthread_kill(places[0].w.id, SIGUSR1);
+  wait_for(&in_handler);
+  pthread_cancel(places[0].w.id);
+  SAY("it ends", end_of(&places[0].w) == PTHREAD_CANCELED);
+  SAY("  and cleans up", cleaned);
+}
+
+static void of_main(void) {
+  printf("-- main's\n");
+  static struct place own;
+  mine = &own;
+  sem_init(&own.go, 0, 0);
+  stack_t s = {.ss_sp = own.stack, .ss_size = sizeof own.stack};
+  MUST(sigaltstack(&s, NULL));
+  begin(1);
+  pthread_kill(places[0].w.id, SIGUSR1);
+  wait_for(&in_handler);
+  sem_post(&own.go);
+  raise(SIGUSR1);
+  elsewhere = 0;
+  kill(getpid(), SIGUSR2);
+  SAY("one for the process", elsewhere);
+  tell(&own);
+  sem_post(&places[0].go), sem_post(&places[0].done);
+  end_of(&places[0].w);
+  tell(&places[0]);
+}
+
+int main(void) {
+  sem_init(&in_handler, 0, 0), sem_init(&started, 0, 0);
+  several();
+  nested();
+  left();
+  of_main();
+  return 0;
+}
