@@ -104,13 +104,11 @@ class semaphore {
     return true;
   }
   [[gnu::always_inline]] bool take(clock::time_point t) {  // inline: see core::arrival
-    detail::waiter w;
-    {
-      detail::held h(exclusion_);
-      if (take_now()) return true;
-      w.who = core::fiber_current();
-      waiters_.push(w);
-    }
+    detail::held h(exclusion_);
+    if (take_now()) return true;
+    detail::waiter w(core::fiber_current());
+    waiters_.push(w);
+    h.release();
     static constexpr auto what = detail::waits_for(core::wait_kind::lock);
     return detail::suspend(exclusion_, waiters_, w, t, what, [this] { release(); });
   }

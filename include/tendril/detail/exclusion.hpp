@@ -12,6 +12,7 @@
 #pragma once
 
 #include <atomic>
+#include <utility>
 
 #include "core.hpp"
 
@@ -87,14 +88,19 @@ using exclusion = exclusion_by<by_thread_pointer>;
 template <class Exclusion>
 class held {
  public:
-  explicit held(Exclusion& x) noexcept : exclusion_(x), shared_(x.lock()) {}
-  ~held() { exclusion_.unlock(shared_); }
+  explicit held(Exclusion& x) noexcept : exclusion_(&x), shared_(x.lock()) {}
+  // Inline where an exception leaves, too: only so do its members stay in registers.
+  [[gnu::always_inline]] ~held() {
+    if (exclusion_) exclusion_->unlock(shared_);
+  }
   held(const held&) = delete;
   // Whether several kernel threads use the object.
   bool shared() const noexcept { return shared_; }
+  // Lets go of it now.
+  void release() noexcept { std::exchange(exclusion_, nullptr)->unlock(shared_); }
 
  private:
-  Exclusion& exclusion_;
+  Exclusion* exclusion_;
   bool shared_;
 };
 

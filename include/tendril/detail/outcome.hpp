@@ -205,8 +205,7 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
 // Always inline: see core::arrival.
 [[gnu::always_inline]] inline bool join(core::fiber* self, core::fiber* f, outcome_base& o,
                                         clock::time_point deadline) {
-  waiter w;
-  w.who = self;
+  waiter w(self);
   o.add_joiner(w);
   core::wait_info what;
   what.kind = core::wait_kind::task;

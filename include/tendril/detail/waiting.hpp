@@ -14,7 +14,9 @@
 namespace tendril::detail {
 
 struct waiter {
-  core::fiber* who = nullptr;
+  explicit waiter(core::fiber* f = nullptr) noexcept : who(f) {}
+
+  core::fiber* who;
   waiter* next;  // while it is listed
   waiter* prev;
   // Called under the object's exclusion in place of waking `who`: must be short, and not touch the object.
@@ -46,10 +48,12 @@ class wait_list {
   }
   waiter* pop() noexcept {
     waiter* w = first_;
-    if (!w) return nullptr;
-    first_ = w->next;
-    (first_ ? first_->prev : last_) = nullptr;
+    if (w) remove_first(*w);
     return w;
+  }
+  void remove_first(waiter& w) noexcept {
+    first_ = w.next;
+    (first_ ? first_->prev : last_) = nullptr;
   }
 
  private:
