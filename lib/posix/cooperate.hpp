@@ -218,7 +218,7 @@ long until_received(int fd, Room room, Attempt attempt) noexcept {
 }
 
 // What kind of file a descriptor stands for, as far as the calls care.
-enum class file_kind : std::uint8_t { unknown, socket, pipe, regular, other };
+enum class file_kind : std::uint8_t { unknown, socket, pipe, regular, character, event, other };  // event: an eventfd
 file_kind kind_of(int fd) noexcept;
 void note_kind(int fd, file_kind k) noexcept;
 // The same without trusting what was known before.

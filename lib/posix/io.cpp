@@ -63,7 +63,7 @@ constexpr int plain_flags = 0x1 | 0x2 | 0x4 | 0x10 | 0x20;  // RWF_HIPRI, _DSYNC
 
 bool is_terminal(int fd) noexcept {
   char settings[64];  // the kernel's struct termios
-  return kind_of(fd) == file_kind::other && sys::call(SYS_ioctl, fd, TCGETS, settings) == 0;
+  return kind_of(fd) == file_kind::character && sys::call(SYS_ioctl, fd, TCGETS, settings) == 0;
 }
 
 // /dev/zero and /dev/full.
@@ -117,7 +117,7 @@ long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
     return read_from_disk(fd, walk, at, flags);
   }
   if (r == -EOPNOTSUPP) return read_when_ready(fd, v, n, at, flags);
-  if (r == -EPERM || (r > 0 && kind_of(fd) == file_kind::other)) {
+  if (r == -EPERM || (r > 0 && kind_of(fd) == file_kind::character)) {
     // Told not to wait, /dev/zero stops as soon as the processor is wanted elsewhere.
     vector_walk walk(v, n);
     if (r > 0 && (std::size_t(r) == walk.total() || !is_memory(fd) || !walk.advance(std::size_t(r)))) return r;
@@ -153,13 +153,11 @@ long write_pieces(int fd, vector_walk& walk, std::size_t piece, Write write) noe
 // An eventfd polls writable while one can be added: more may have to wait for who reads.
 bool adds_more_than_one(int fd, const iovec* v, int n) noexcept {
   std::uint64_t added = 0;
-  if (v->iov_len < sizeof added || !sys::readable(v->iov_base, sizeof added)) return false;
+  file_kind kind = core::descriptors::sees_all(fd) ? kind_of(fd) : look_up_kind(fd);
+  if (kind != file_kind::event || v->iov_len < sizeof added) return false;
+  if (!on_own_stack(v->iov_base, sizeof added) && !sys::readable(v->iov_base, sizeof added)) return false;
   memcpy(&added, v->iov_base, sizeof added);
-  if (n == 1 && added <= 1) return false;
-  char path[32] = "/proc/self/fd/", target[32] = {};
-  sys::number digits(fd);
-  memcpy(path + strlen(path), digits.digits, std::size_t(digits.length));
-  return sys::call(SYS_readlinkat, AT_FDCWD, path, target, sizeof target - 1) > 0 && !strcmp(target, "anon_inode:[eventfd]");
+  return n != 1 || added > 1;
 }
 
 long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
@@ -188,7 +186,9 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
 long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
   file_kind kind = kind_of(fd);
   if (kind == file_kind::regular) return write_plain(fd, v, n, at, flags);
-  long r = write_nowait(fd, v, n, at, flags);
+  // (That an eventfd refuses it is known.)
+  bool refuses = kind == file_kind::event && core::descriptors::sees_all(fd);
+  long r = refuses ? -EOPNOTSUPP : write_nowait(fd, v, n, at, flags);
   // EPERM: a seccomp filter without pwritev2. (That of a sealed memfd comes the plain way, above.)
   if (r == -EOPNOTSUPP || r == -EPERM) return write_when_ready(fd, v, n, at, flags);
   if (r < 0 && r != -EAGAIN) return r;
@@ -228,7 +228,7 @@ long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept 
 }
 
 // What fails at once or never waits: asking for nothing, or for more than there can be.
-bool trivial(int fd, size_t n) noexcept { return n == 0 ? kind_of(fd) == file_kind::other : n > SSIZE_MAX; }
+bool trivial(int fd, size_t n) noexcept { return n == 0 ? kind_of(fd) > file_kind::regular : n > SSIZE_MAX; }
 
 }  // namespace
 

@@ -219,6 +219,7 @@ int run_shell(const char* command, bool& cancelled) noexcept {
 }  // namespace
 
 int system(const char* command) {
+  if (command) core::descriptors::shared();
   if (!command || !cooperative()) return real.system(command);
   bool cancelled = false;
   int status = run_shell(command, cancelled);
@@ -241,8 +242,11 @@ struct blocking_pclose {
 
 }  // namespace
 
-// Opening does not wait; the C library knows which of its streams have children.
-FILE* popen(const char* command, const char* mode) { return real.popen(command, mode); }
+// Opening does not wait; the C library knows which of its streams have children. These inherit what is open.
+FILE* popen(const char* command, const char* mode) {
+  core::descriptors::shared();
+  return real.popen(command, mode);
+}
 
 int pclose(FILE* f) {
   if (!cooperative() || !in_hubs_process()) return real.pclose(f);

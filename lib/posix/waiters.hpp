@@ -27,6 +27,8 @@ class wait_set {
   // descriptor could not be watched. `bad_before` counts those that were not open at the last try; when there are
   // more, it does not park. Zero at first. `ended` as wait_parked() has it.
   int wait(deadline until, std::size_t& bad_before, core::nanoseconds* ended = nullptr) noexcept;
+  // What was told of one of them meanwhile, in the order in which they were added; 0: nothing.
+  std::uint32_t told(std::size_t i) const noexcept { return w_[i].told; }
 
  private:
   core::io_waiter* w_;
