@@ -191,7 +191,81 @@ static void duplicate(void) {
   close(s[0]), close(s[1]), close(other);
 }
 
+// Several connections at once, of which one has something.
+static void poll_several(void) {
+  int a[2], b[2];
+  tcp_pair(a), tcp_pair(b);
+  struct worker w;
+  for (int round = 0; round < 3; round++) {
+    struct pollfd p[] = {{a[1], POLLIN, -1}, {-1, POLLIN, -1}, {b[1], POLLIN | POLLRDNORM, -1}};
+    start(&w, sends_twice, (void*)(intptr_t)b[0]);
+    SAY("of three, so many are ready", poll(p, 3, -1));
+    printf("the first: %x, none: %x, the last: %x\n", p[0].revents, p[1].revents, p[2].revents);
+    end_of(&w);
+    char to[room];
+    SAY("it has", recv(b[1], to, room, 0));
+    start(&w, sends_twice, (void*)(intptr_t)a[0]);
+    SAY("of three, so many are ready then", poll(p, 3, -1));
+    printf("the first: %x, none: %x, the last: %x\n", p[0].revents, p[1].revents, p[2].revents);
+    end_of(&w);
+    SAY("it has", recv(a[1], to, room, 0));
+  }
+  struct pollfd p[] = {{a[1], POLLIN, -1}, {b[1], POLLIN | POLLOUT, -1}};
+  SAY("with room to send", poll(p, 2, -1));
+  printf("the first: %x, the last: %x\n", p[0].revents, p[1].revents);
+  close(a[0]), close(a[1]), close(b[0]), close(b[1]);
+}
+
+// How calls on a connection wait is its own, but for the time-outs that its listener has when the peer connects.
+static int accepted_from(int l, struct sockaddr_in* to, int flags) {
+  int c = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
+  MUST(connect(c, (struct sockaddr*)to, sizeof *to));
+  SAY("a connection", send(c, "x", 1, 0));
+  int s = (int)MUST(accept4(l, NULL, NULL, flags));
+  char byte;
+  SAY("has", recv(s, &byte, 1, 0));
+  return s;
+}
+static void* waits_for_byte(void* p) {
+  char byte;
+  return recv((int)(intptr_t)p, &byte, 1, 0) == 1 ? p : NULL;
+}
+static void inherit(void) {
+  int pair[2];
+  tcp_pair(pair);
+  struct worker w;
+  start(&w, waits_for_byte, (void*)(intptr_t)pair[1]);
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t len = sizeof a;
+  int l = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
+  MUST(bind(l, (struct sockaddr*)&a, sizeof a));
+  MUST(listen(l, 5));
+  MUST(getsockname(l, (struct sockaddr*)&a, &len));
+  char byte;
+  int s = accepted_from(l, &a, SOCK_NONBLOCK);
+  SAY("made non-blocking", recv(s, &byte, 1, 0));
+  struct timeval soon = {0, 1000}, never = {0, 0};
+  MUST(setsockopt(l, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon));
+  int c = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
+  MUST(connect(c, (struct sockaddr*)&a, sizeof a));
+  MUST(setsockopt(l, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never));
+  int t = (int)MUST(accept(l, NULL, NULL));
+  SAY("with its listener's time-out", recv(t, &byte, 1, 0));
+  MUST(setsockopt(t, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never));
+  MUST(send(c, "y", 1, 0));
+  SAY("and without", recv(t, &byte, 1, 0));
+  set_nonblocking(l, 1);
+  SAY("nobody connects", accept(l, NULL, NULL));
+  int u = accepted_from(l, &a, 0);
+  SAY("blocking beside a listener that is not", fcntl(u, F_GETFL) & O_NONBLOCK);
+  MUST(send(pair[0], "z", 1, 0));
+  end_of(&w);
+  close(pair[0]), close(pair[1]), close(l), close(s), close(c), close(t), close(u);
+}
+
 int main(void) {
+  poll_several();
+  inherit();
   for (int way = 0; way < 7; way++) {
     received("some bytes", way, 1, sends);
     received("more than there is room for", way, 3, sends_much);
