@@ -28,8 +28,8 @@ long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* 
     if (w == -ELOOP || w == -EINVAL || w == -ENOMEM || w == -ENOSPC) {
       // Nested too deep for one more instance around it.
       return offload_interruptible([&] {
-        core::nanoseconds left = until.is_never() ? -1 : (until.at - core::now() + 999'999) / 1'000'000;
-        return sys::call(SYS_epoll_pwait, ep, e, n, left > 0x7fffffff ? 0x7fffffff : left, 0, 8);
+        timespec left = time_left(until);  // not below zero, which would be for ever
+        return sys::epoll_wait(ep, e, n, until.is_never() ? nullptr : &left);
       }, on_signal::always);
     }
     if (w < 0 && w != -ETIMEDOUT) return w;
