@@ -106,6 +106,17 @@ QUESTIONS = (
          shimmed(question="yield")),
         limit="jump_fcontext + wrfsbase", targets=(Target("pthreads under the shim", 1.5),)),
     Question(
+        "free_mutex", "A lock that nobody else wants", (1,), "locks",
+        (THREADS_ONE, shimmed()), targets=(Target("pthreads under the shim", 1, to="pthreads, one core"),)),
+    Question(
+        "condition", "A hand-over between two threads by mutex and condition", (2,), "threads",
+        (but(THREADS_ONE, question="hand_over_condition"), shimmed(question="hand_over_condition")),
+        targets=(Target("pthreads under the shim", 0.05, to="pthreads, one core"),)),
+    Question(
+        "create", "Create and join a thread", (1,), "threads at once",
+        (but(THREADS_ONE, question="spawn"), shimmed(question="spawn")),
+        targets=(Target("pthreads under the shim", 0.1, to="pthreads, one core"),)),
+    Question(
         "mutex", "A lock that all want", (2, 100), "threads",
         (THREADS_ONE, THREADS_TWO, shimmed()), targets=(Target("pthreads under the shim", 1, to="pthreads, one core"),)),
     Question(

@@ -89,6 +89,29 @@ void conditions(work& w) {
   check(turn == w.ops, "each was handed over");
 }
 
+// A lock that only one of two threads wants.
+void free_mutex(work& w) {
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  static sem_t over;
+  static volatile long count;
+  sem_init(&over, 0, 0);
+  count = 0;
+  auto t = start([](void*) -> void* {
+    sem_wait(&over);
+    return nullptr;
+  });
+  w.begin();
+  for (long i = 0; i < w.ops; i++) {
+    pthread_mutex_lock(&lock);
+    count = count + 1;
+    pthread_mutex_unlock(&lock);
+  }
+  w.end();
+  sem_post(&over);
+  pthread_join(t, nullptr);
+  check(count == w.ops, "each had the lock");
+}
+
 // n threads that all want the same lock, and yield inside, so that it is contended.
 void mutex(work& w) {
   static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -199,6 +222,7 @@ int main(int argc, char** argv) {
                  {{"yield", yield},
                   {"hand_over", semaphores},
                   {"hand_over_condition", conditions},
+                  {"free_mutex", free_mutex},
                   {"mutex", mutex},
                   {"spawn", spawn},
                   {"memory", memory_parked, question::once},
