@@ -1,6 +1,6 @@
 // Processes, timers and messages where threads are: fork(2) and its kin from a thread, SIGEV_THREAD, SIGEV_THREAD_ID,
 // message queues of POSIX and of System V, semaphores of System V. While one thread waits, others run.
-#include "cases.h"
+#include "threads.h"
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
@@ -15,11 +15,6 @@
 extern char** environ;
 static const struct timespec hour = {3600, 0};
 
-static void let_wait(void) {
-  struct timespec t = {0, 20000000};
-  while (nanosleep(&t, &t)) {
-  }
-}
 static long in_thread(void* (*f)(void*)) {
   pthread_t t;
   void* r;
@@ -293,13 +288,13 @@ static void* sem_times_out(void* p) {
     pthread_t t_;                                                        \
     void* r_;                                                            \
     pthread_create(&t_, NULL, f, NULL);                                  \
-    let_wait();                                                          \
+    await_all_waiting();                                                 \
     release;                                                             \
     pthread_join(t_, &r_);                                               \
     SAY(sentence, (long)r_);                                             \
     on_signal(SIGUSR1, 0);                                               \
     pthread_create(&t_, NULL, f, NULL);                                  \
-    let_wait();                                                          \
+    await_all_waiting();                                                 \
     pthread_kill(t_, SIGUSR1);                                           \
     pthread_join(t_, &r_);                                               \
     SAY("  ended by a handler", (long)r_);                               \
@@ -356,12 +351,12 @@ static void messages(void) {
   pthread_t t;
   void* r;
   pthread_create(&t, NULL, msg_receives, NULL);
-  let_wait();
+  await_all_waiting();
   msgctl(sysv, IPC_RMID, NULL);
   pthread_join(t, &r);
   SAY("the queue is removed", (long)r);
   pthread_create(&t, NULL, sem_takes, NULL);
-  let_wait();
+  await_all_waiting();
   semctl(sems, 0, IPC_RMID);
   pthread_join(t, &r);
   SAY("the semaphores are removed", (long)r);

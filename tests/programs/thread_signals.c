@@ -1,6 +1,6 @@
 // Signals of threads: masks, pthread_kill(3), pthread_sigqueue(3), raise(3), sigpending(2), sigwait(3) by several
 // threads, sigsuspend(2), ppoll(2), alternate stacks; which thread handles what is sent to the process.
-#include "cases.h"
+#include "threads.h"
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
@@ -57,14 +57,14 @@ static void install_note(int signal, int flags, int also) {
 }
 
 // A thread that does things one at a time when told to.
-struct worker {
+struct servant {
   pthread_t id;
   sem_t go, done;
   void* (*what)(void*);
   void* result;
 };
 static void* work(void* p) {
-  struct worker* w = p;
+  struct servant* w = p;
   for (;;) {
     while (sem_wait(&w->go)) {
     }
@@ -73,33 +73,27 @@ static void* work(void* p) {
     sem_post(&w->done);
   }
 }
-static void begin(struct worker* w) {
+static void begin(struct servant* w) {
   sem_init(&w->go, 0, 0);
   sem_init(&w->done, 0, 0);
   if (pthread_create(&w->id, NULL, work, w)) exit(97);
 }
-static void start(struct worker* w, void* (*what)(void*)) {
+static void tell(struct servant* w, void* (*what)(void*)) {
   w->what = what;
   sem_post(&w->go);
 }
-static long finish(struct worker* w) {
+static long finish(struct servant* w) {
   while (sem_wait(&w->done)) {
   }
   return (long)w->result;
 }
-static long do_in(struct worker* w, void* (*what)(void*)) {
-  start(w, what);
+static long do_in(struct servant* w, void* (*what)(void*)) {
+  tell(w, what);
   return finish(w);
 }
-static void end(struct worker* w) {
-  start(w, NULL);
+static void end(struct servant* w) {
+  tell(w, NULL);
   pthread_join(w->id, NULL);
-}
-// Long enough for a thread to come to wait; what it waits for comes late enough anyway.
-static void let_wait(void) {
-  struct timespec t = {0, 20000000};
-  while (nanosleep(&t, &t)) {
-  }
 }
 
 static void* say_usr1_blocked(void* p) { return (void*)(long)blocks_signal(SIGUSR1); }
@@ -115,7 +109,7 @@ static void* usr1_pending(void* p) { return (void*)(long)is_pending(SIGUSR1); }
 
 static void masks(void) {
   printf("-- masks\n");
-  struct worker a, b;
+  struct servant a, b;
   sigset_t s = set_of(SIGUSR1, SIGUSR2), old, now;
   SAY("block", pthread_sigmask(SIG_BLOCK, &s, &old));
   begin(&a);
@@ -143,7 +137,7 @@ static void masks(void) {
   pthread_attr_init(&attr);
   s = set_of(SIGUSR2, 0);
   SAY("a mask in the attributes", pthread_attr_setsigmask_np(&attr, &s));
-  struct worker c;
+  struct servant c;
   sem_init(&c.go, 0, 0), sem_init(&c.done, 0, 0);
   pthread_create(&c.id, &attr, work, &c);
   do_in(&c, block_usr1);
@@ -206,10 +200,10 @@ static void* waits_cond(void* p) {
   do {                                                                              \
     install_note(SIGUSR1, flags, 0);                                                \
     take_handled();                                                                 \
-    start(&w, function);                                                            \
-    let_wait();                                                                     \
+    tell(&w, function);                                                            \
+    await_all_waiting();                                                                     \
     SAY(sentence ", killed", pthread_kill(w.id, SIGUSR1));                          \
-    let_wait();                                                                     \
+    await_all_waiting();                                                                     \
     rescue;                                                                         \
     SAY("  ended with", finish(&w));                                                \
     SAY("  handlers", take_handled());                                              \
@@ -218,7 +212,7 @@ static void* waits_cond(void* p) {
 
 static void kills(void) {
   printf("-- pthread_kill\n");
-  struct worker w;
+  struct servant w;
   begin(&w);
   MUST(pipe(fds));
   sem_init(&a_sem, 0, 0);
@@ -247,8 +241,8 @@ static void kills(void) {
              (pthread_mutex_lock(&a_mutex), a_flag = 1, pthread_cond_signal(&a_cond), pthread_mutex_unlock(&a_mutex)));
 
   // Main's own calls are not interrupted by another thread's handler.
-  start(&w, sleep_hour);
-  let_wait();
+  tell(&w, sleep_hour);
+  await_all_waiting();
   pthread_kill(w.id, SIGUSR1);
   SAY("main's sleep goes on", nanosleep(&soon, NULL));
   finish(&w);
@@ -268,11 +262,11 @@ static void kills(void) {
 
   // Ignored.
   signal(SIGUSR2, SIG_IGN);
-  start(&w, read_pipe);
-  let_wait();
+  tell(&w, read_pipe);
+  await_all_waiting();
   SAY("an ignored signal", pthread_kill(w.id, SIGUSR2));
   SAY("one ignored by default", pthread_kill(w.id, SIGCHLD));
-  let_wait();
+  await_all_waiting();
   write(fds[1], "y", 1);
   SAY("  interrupts nothing", finish(&w));
 
@@ -280,7 +274,7 @@ static void kills(void) {
   install_note(SIGRTMIN, 0, 0);
   sigset_t s = set_of(SIGRTMIN, 0);
   pthread_sigmask(SIG_BLOCK, &s, NULL);
-  struct worker q;
+  struct servant q;
   begin(&q);
   pthread_sigmask(SIG_UNBLOCK, &s, NULL);
   for (int i = 0; i < 3; i++) pthread_sigqueue(q.id, SIGRTMIN, (union sigval){.sival_int = 10 + i});
@@ -295,8 +289,8 @@ static void kills(void) {
   end(&w);
   // Ended, not yet joined.
   begin(&w);
-  start(&w, NULL);
-  let_wait();
+  tell(&w, NULL);
+  await_all_waiting();
   SAY("an ended thread", pthread_kill(w.id, SIGUSR1));
   SAY("  signal 0", pthread_kill(w.id, 0));
   pthread_join(w.id, NULL);
@@ -322,15 +316,15 @@ static void waits(void) {
   printf("-- sigwait\n");
   sigset_t s = set_of(SIGRTMIN + 1, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &s, NULL);
-  struct worker a, b;
+  struct servant a, b;
   begin(&a), begin(&b);
   install_note(SIGUSR1, 0, 0);
-  start(&a, wait_some);
-  let_wait();
+  tell(&a, wait_some);
+  await_all_waiting();
   kill(getpid(), SIGUSR1);
   SAY("one for the process, blocked by all", finish(&a));
-  start(&a, wait_some);
-  let_wait();
+  tell(&a, wait_some);
+  await_all_waiting();
   SAY("one for the thread", pthread_kill(a.id, SIGUSR1));
   SAY("  comes", finish(&a));
   SAY("  is not handled", take_handled());
@@ -338,13 +332,13 @@ static void waits(void) {
   kill(getpid(), SIGRTMIN + 1);
   SAY("one pending for the process", do_in(&a, wait_some));
   SAY("one pending for the thread", do_in(&b, wait_some));
-  start(&a, wait_rt), start(&b, wait_rt);
-  let_wait();
+  tell(&a, wait_rt), tell(&b, wait_rt);
+  await_all_waiting();
   sigqueue(getpid(), SIGRTMIN + 1, (union sigval){.sival_int = 1});
   sigqueue(getpid(), SIGRTMIN + 1, (union sigval){.sival_int = 2});
   SAY("two threads get one each", finish(&a) + finish(&b));
-  start(&a, wait_rt), start(&b, wait_rt);
-  let_wait();
+  tell(&a, wait_rt), tell(&b, wait_rt);
+  await_all_waiting();
   pthread_sigqueue(b.id, SIGRTMIN + 1, (union sigval){.sival_int = 4});
   SAY("one sent to the second thread", finish(&b));
   pthread_sigqueue(a.id, SIGRTMIN + 1, (union sigval){.sival_int = 3});
@@ -352,14 +346,14 @@ static void waits(void) {
   siginfo_t info;
   SAY("nothing is left", sigtimedwait(&s, &info, &none));
   install_note(SIGUSR2, 0, 0);
-  start(&a, wait_rt);
-  let_wait();
+  tell(&a, wait_rt);
+  await_all_waiting();
   pthread_kill(a.id, SIGUSR2);
   SAY("another signal's handler ends sigwaitinfo", finish(&a));
-  start(&a, wait_some);
-  let_wait();
+  tell(&a, wait_some);
+  await_all_waiting();
   pthread_kill(a.id, SIGUSR2);
-  let_wait();
+  await_all_waiting();
   pthread_kill(a.id, SIGUSR1);
   SAY("but not sigwait", finish(&a));
   SAY("  handlers", take_handled());
@@ -368,15 +362,15 @@ static void waits(void) {
     sigqueue(getppid(), SIGRTMIN + 1, (union sigval){.sival_int = 44});
     leave();
   }
-  start(&a, wait_rt);
+  tell(&a, wait_rt);
   SAY("from another process", finish(&a));
   peer_ends();
   // A signalfd.
   int fd = (int)MUST(signalfd(-1, &s, SFD_CLOEXEC));
   struct signalfd_siginfo si;
   fds[0] = fd;
-  start(&a, poll_pipe);
-  let_wait();
+  tell(&a, poll_pipe);
+  await_all_waiting();
   kill(getpid(), SIGUSR1);
   SAY("poll of a signalfd in a thread", finish(&a));
   SAY("  read", read(fd, &si, sizeof si));
@@ -396,7 +390,7 @@ static void* spin_until_handled(void* p) {
   return (void*)(long)!!pthread_equal(handler_thread, pthread_self());
 }
 static void* kill_process(void* p) {
-  let_wait();
+  await_all_waiting();
   kill(getpid(), SIGUSR1);
   while (!handled) sched_yield();
   return (void*)(long)!!pthread_equal(handler_thread, pthread_self());
@@ -405,11 +399,11 @@ static void* kill_process(void* p) {
 static void for_process(void) {
   printf("-- for the process\n");
   pthread_t self = pthread_self();
-  struct worker w, other;
+  struct servant w, other;
   sigset_t s = set_of(SIGUSR1, 0), before;
   begin(&w);
   install_note(SIGUSR1, 0, SIGUSR2);
-  start(&w, kill_process);
+  tell(&w, kill_process);
   SAY("main's sleep ends", nanosleep(&hour, NULL));
   SAY("  handled by main", !!pthread_equal(handler_thread, self));
   SAY("  not by the thread", finish(&w));
@@ -425,7 +419,7 @@ static void for_process(void) {
   SAY("  handled by main", !!pthread_equal(handler_thread, self));
   take_handled();
   peer_ends();
-  start(&w, spin_until_handled);
+  tell(&w, spin_until_handled);
   if (peer()) {
     struct timespec t = {0, 50000000};
     nanosleep(&t, NULL);
@@ -439,8 +433,8 @@ static void for_process(void) {
   peer_ends();
 
   pthread_sigmask(SIG_BLOCK, &s, &before);
-  start(&w, sleep_hour);
-  let_wait();
+  tell(&w, sleep_hour);
+  await_all_waiting();
   kill(getpid(), SIGUSR1);
   SAY("main blocks it: a thread's sleep ends", finish(&w));
   SAY("  handled by the thread", !!pthread_equal(handler_thread, w.id));
@@ -451,8 +445,8 @@ static void for_process(void) {
   kill(getpid(), SIGUSR1);
   SAY("all block it: pending", is_pending(SIGUSR1));
   SAY("  in a thread too", do_in(&w, usr1_pending));
-  start(&w, sleep_hour);
-  let_wait();
+  tell(&w, sleep_hour);
+  await_all_waiting();
   SAY("  not handled", take_handled());
   do_in(&other, unblock_usr1);
   SAY("until one unblocks it", take_handled());
@@ -466,7 +460,7 @@ static void for_process(void) {
   // An alarm and an interval timer.
   install_note(SIGALRM, 0, 0);
   struct itimerval t = {{0, 0}, {0, 10000}};
-  start(&w, count_until_handled);
+  tell(&w, count_until_handled);
   setitimer(ITIMER_REAL, &t, NULL);
   SAY("setitimer ends main's sleep", nanosleep(&hour, NULL));
   SAY("  in main", !!pthread_equal(handler_thread, self));
@@ -477,11 +471,11 @@ static void for_process(void) {
   fflush(stdout);
   pid_t child = MUST(fork());
   if (child == 0) {
-    struct worker x;
+    struct servant x;
     begin(&x);
     signal(SIGUSR1, SIG_DFL);
-    start(&x, read_pipe);
-    let_wait();
+    tell(&x, read_pipe);
+    await_all_waiting();
     pthread_kill(x.id, SIGUSR1);
     nanosleep(&hour, NULL);
     _exit(1);
@@ -522,20 +516,20 @@ static void with_masks(void) {
     const char* name;
     void* (*f)(void*);
   } calls[] = {{"sigsuspend", suspends}, {"ppoll", ppolls}, {"pselect", pselects}, {"epoll_pwait", epoll_pwaits}};
-  struct worker w, v;
+  struct servant w, v;
   sigset_t s = set_of(SIGUSR1, 0), before;
   install_note(SIGUSR1, SA_RESTART, 0);
   pthread_sigmask(SIG_BLOCK, &s, &before);
   begin(&w), begin(&v);
   for (int i = 0; i < 4; i++) {
     printf("%s\n", calls[i].name);
-    start(&w, calls[i].f), start(&v, calls[i].f);
-    let_wait();
+    tell(&w, calls[i].f), tell(&v, calls[i].f);
+    await_all_waiting();
     pthread_kill(w.id, SIGUSR1);
     SAY("  one of two ends", finish(&w));
     SAY("  handled there", !!pthread_equal(handler_thread, w.id));
     SAY("  blocked again", do_in(&w, say_usr1_blocked));
-    let_wait();
+    await_all_waiting();
     kill(getpid(), SIGUSR1);
     SAY("  the other by one for the process, which main blocks", finish(&v));
     SAY("  handled there", !!pthread_equal(handler_thread, v.id));
@@ -579,7 +573,7 @@ static void* no_stack(void* p) {
 }
 static void alternate_stacks(void) {
   printf("-- alternate stacks\n");
-  struct worker w, v;
+  struct servant w, v;
   stack_t s = {.ss_sp = stack_m, .ss_size = sizeof stack_m};
   begin(&v);
   SAY("main has none", (long)has_stack(NULL));
@@ -603,8 +597,8 @@ static void alternate_stacks(void) {
   SAY("in the one without", do_in(&v, raises));
   take_handled();
   stack_low = stack_w;
-  start(&w, sleep_hour);
-  let_wait();
+  tell(&w, sleep_hour);
+  await_all_waiting();
   pthread_kill(w.id, SIGUSR1);
   SAY("in a sleep", finish(&w));
   SAY("  on it", on_stack_of);
@@ -643,7 +637,7 @@ static void* jumps(void* p) {
   }
   return (void*)(long)(jumped * 10 + blocks_signal(SIGUSR1));
 }
-static struct worker jumpers[3];
+static struct servant jumpers[3];
 static void leaving(void) {
   printf("-- leaving by siglongjmp\n");
   MUST(pipe(fds));
@@ -652,9 +646,9 @@ static void leaving(void) {
   a.sa_handler = jump;
   MUST(sigaction(SIGUSR1, &a, NULL));
   for (int i = 0; i < 3; i++) begin(&jumpers[i]);
-  for (int i = 0; i < 3; i++) start(&jumpers[i], jumps);
+  for (int i = 0; i < 3; i++) tell(&jumpers[i], jumps);
   for (int n = 0; n < 20; n++) {
-    let_wait();
+    await_all_waiting();
     for (int i = 0; i < 3; i++) pthread_kill(jumpers[i].id, SIGUSR1);
   }
   for (int i = 0; i < 3; i++) SAY("a thread left 20 calls", finish(&jumpers[i]));
@@ -697,7 +691,7 @@ static void* is_stopped_in_sigsuspend(void* unused) {
 
 static void waiting_handlers(void) {
   printf("-- handlers that wait\n");
-  struct worker w;
+  struct servant w;
   begin(&w);
   sem_init(&stopped, 0, 0);
   struct sigaction a;
@@ -709,8 +703,8 @@ static void waiting_handlers(void) {
     sigfillset(&a.sa_mask);
     MUST(sigaction(SIGUSR1, &a, NULL));
     go_on = 0;
-    start(&w, i == 0 ? is_stopped_in_sigsuspend : sleep_hour);
-    let_wait();
+    tell(&w, i == 0 ? is_stopped_in_sigsuspend : sleep_hour);
+    await_all_waiting();
     pthread_kill(w.id, SIGUSR1);
     while (sem_wait(&stopped)) {
     }
@@ -724,7 +718,7 @@ static void waiting_handlers(void) {
 
   // Before its first instruction.
   install_note(SIGUSR1, 0, 0);
-  struct worker fresh;
+  struct servant fresh;
   begin(&fresh);
   pthread_kill(fresh.id, SIGUSR1);
   do_in(&fresh, say_usr1_blocked);
@@ -749,11 +743,11 @@ static void* gettid_of(void* unused) {
 }
 static void older_calls(void) {
   printf("-- sigpause, and kill of a thread's number\n");
-  struct worker w;
+  struct servant w;
   begin(&w);
   install_note(SIGUSR1, 0, 0);
-  start(&w, pauses_for_usr1);
-  let_wait();
+  tell(&w, pauses_for_usr1);
+  await_all_waiting();
   pthread_kill(w.id, SIGUSR1);
   SAY("sigpause is ended by its signal", finish(&w));
   SAY("  which was handled", take_handled());
@@ -856,8 +850,8 @@ static void stopping(const char* how, void (*stop)(int)) {
   a.sa_handler = goes_on;
   MUST(sigaction(SIGUSR2, &a, NULL));
   MUST(sigaction(SIGHUP, &a, NULL));
-  struct worker w[stopped_threads];
-  for (int i = 0; i < stopped_threads; i++) begin(&w[i]), start(&w[i], kinds[i].run);
+  struct servant w[stopped_threads];
+  for (int i = 0; i < stopped_threads; i++) begin(&w[i]), tell(&w[i], kinds[i].run);
   for (int n = 0; n < rounds; n++) {
     for (int i = 0; i < stopped_threads; i++) pthread_kill(w[i].id, SIGUSR1);
     await_all_stopped();

@@ -61,16 +61,27 @@ static inline int is_asleep(const char* task, unsigned long* often) {
   *often = voluntary ? strtoul(voluntary + 25, NULL, 10) : 0;
   return state && state[7] == 'S';
 }
-// Whether all kernel threads sleep but the first, which runs this.
+// Whether all kernel threads sleep but the one that runs this. (A thread that is none of the kernel's runs on the first.)
 static inline int others_sleep(void) {
+  char mine[32];
+  snprintf(mine, sizeof mine, "/proc/self/task/%d", (int)gettid());
+  pid_t self = access(mine, F_OK) == 0 ? gettid() : getpid();
   DIR* tasks = opendir("/proc/self/task");
   int all = 1;
   unsigned long ignored;
   for (struct dirent* e; all && (e = readdir(tasks));) {
-    if (e->d_name[0] != '.' && atoi(e->d_name) != getpid()) all = is_asleep(e->d_name, &ignored) != 0;
+    if (e->d_name[0] != '.' && atoi(e->d_name) != self) all = is_asleep(e->d_name, &ignored) != 0;
   }
   closedir(tasks);
   return all;
+}
+// Waits until all other threads wait, or have ended: their kernel threads sleep, and did so for some looks; those that are
+// none of the kernel's run when others let them.
+static inline void await_all_waiting(void) {
+  for (int looks = 0; looks < 30;) {
+    looks = others_sleep() ? looks + 1 : 0;
+    sched_yield();
+  }
 }
 
 // Waits until the thread waits: its kernel thread sleeps, and did so for some looks. One that is none of the kernel's
