@@ -115,6 +115,7 @@ static void* does_nothing(void* p) {
 static void processes(struct meeting* m) {
   struct worker other;
   start(&other, does_nothing, NULL);
+  ERR("wait without the mutex beside another thread", pthread_cond_wait(&m->condition, &m->mutex));
   m->waiting = m->taken = 0;
   fflush(stdout);
   pid_t child = MUST(fork());
