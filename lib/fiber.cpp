@@ -49,6 +49,21 @@ void make_idle(fiber* f) noexcept {
   f->home->idle = f;
 }
 
+// Not to the allocator: this is inside the runtime, where nobody may wait for a lock of the C library. Who holds it may be
+// a thread that was made to give way.
+void leave_memory(fiber_home* home, void* memory, std::size_t payload_size) noexcept {
+  auto* left = new (memory) left_memory{home->left.load(std::memory_order_relaxed), payload_size};
+  while (!home->left.compare_exchange_weak(left->next, left, std::memory_order_relaxed)) {
+  }
+}
+
+left_memory* take_left_memory(fiber_home* home) noexcept {
+  left_memory* left = home->left.load(std::memory_order_relaxed);
+  while (left && !home->left.compare_exchange_weak(left, left->next, std::memory_order_relaxed)) {
+  }
+  return left;
+}
+
 void destroy(fiber* f) noexcept {
   // A loop, for a long chain of dead parents must not overflow the stack.
   for (;;) {
@@ -57,8 +72,10 @@ void destroy(fiber* f) noexcept {
     if (f->extra.locals) f->extra.drop_locals(f->extra.locals);
     if (f->what) f->what->destroy(fiber_payload(f));
     if (!f->on_stack) {
+      std::size_t payload_size = f->payload_size;
       f->~fiber();
-      free(f);
+      if (home->closed || sanitized) free(f);
+      else leave_memory(home, f, payload_size);
     } else if (!f->pooled || sanitized) {
       if (!home->closed) home->stacks.give_back(stack(f->stk));
     } else if (!home->closed) {
@@ -239,6 +256,10 @@ bool ends_plainly(const fiber* self) noexcept {
 
 void leave_home(fiber_home* home) noexcept {
   if (home->users.fetch_sub(1, std::memory_order_acq_rel) == 1) home->destroy(home);
+}
+
+void free_left_memory(fiber_home* home) noexcept {
+  while (left_memory* left = take_left_memory(home)) free(left);
 }
 
 void give_back_idle(fiber_home* home) noexcept {
@@ -437,9 +458,15 @@ fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept {
 
 fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
   fiber* creator = ensure_current();
-  void* memory = malloc(payload_offset + payload_size);
+  void* memory = nullptr;
+  while (left_memory* left = memory ? nullptr : take_left_memory(creator->home)) {
+    if (left->payload_size == payload_size) memory = left;
+    else free(left);
+  }
+  if (!memory) memory = malloc(payload_offset + payload_size);
   if (!memory) return nullptr;
   fiber* f = make(memory, creator, b, o);
+  f->payload_size = std::uint32_t(payload_size);
   if (o.kind == fiber_kind::explicit_switch) {
     f->successor = living_ancestor;
     f->parent = creator;

@@ -31,7 +31,7 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool as_new = false;      // an ended task that waits in entry() to be another, see begin_again()
   int inside = 0;           // fiber_home::inside, while it is suspended
   std::atomic<std::uint32_t> refs{1};
-  std::uint32_t payload_size = 0;  // if it lies on its stack
+  std::uint32_t payload_size = 0;
   const body* what = nullptr;
   // Where to go when it has finished: the living ancestor, or the hub's next fiber.
   fiber* (*successor)(fiber* self) noexcept = nullptr;
@@ -63,6 +63,12 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
 };
 static_assert(sizeof(fiber) <= payload_offset);
 
+// What is left of a fiber that had memory of its own.
+struct left_memory {
+  left_memory* next;
+  std::size_t payload_size;
+};
+
 // What the fibers of one kernel thread share; the hub derives from it.
 struct fiber_home : home_head {
   fiber main;
@@ -71,6 +77,7 @@ struct fiber_home : home_head {
   stack_pool stacks;
   // Ended tasks' stacks of the default size, with what is left of the task on each: the next task takes the last one.
   fiber* idle = nullptr;
+  std::atomic<left_memory*> left{nullptr};  // of fibers that have ended, for the next one
   thread_storage storage;  // the kernel thread's own
   signal_masks masks;      // of its threads, once there are several
   bool several_threads = false;
@@ -224,6 +231,7 @@ inline constexpr bool sanitized = true;
 void unwind_held(fiber* f) noexcept;
 // Gives the stacks that wait for the next task back to the pool.
 void give_back_idle(fiber_home* home) noexcept;
+void free_left_memory(fiber_home* home) noexcept;
 // Drops the references of the doomed list.
 void adopt_doomed(fiber_home* home) noexcept;
 // The home's kernel thread ends: from now on a last handle may go away anywhere.

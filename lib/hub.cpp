@@ -57,6 +57,7 @@ fiber_home* try_to_make_home() noexcept {
   hub* h = new (memory) hub;
   h->destroy = [](fiber_home* home) noexcept {
     hub* gone = static_cast<hub*>(home);
+    free_left_memory(gone);
     gone->~hub();
 #ifdef TENDRIL_ASAN
     __lsan_unregister_root_region(gone, sizeof(hub));

@@ -15,6 +15,28 @@ namespace tendril::posix {
 // Whether signal handlers run before the call has ended.
 enum class handlers { later, meanwhile };
 
+// A core::handlers_wait in which a helper may have to be made. The C library allocates memory for it, and takes its time
+// here if that is locked; so no thread of this hub may have been made to give way amid the allocator.
+class helper_may_be_made {
+ public:
+  explicit helper_may_be_made(hub& h) noexcept : hub_(h) {
+    for (;;) {
+      unsigned turns = h.turns();
+      // Beyond what is kept for each thread: waits for the lock, as that can be left.
+      void* volatile probe = h.several_threads ? malloc(2048) : nullptr;
+      free(probe);
+      h.enter();
+      if (h.turns() == turns) return;
+      h.leave();
+    }
+  }
+  ~helper_may_be_made() { hub_.leave(); }
+  helper_may_be_made(const helper_may_be_made&) = delete;
+
+ private:
+  hub& hub_;
+};
+
 // A call of f() on a helper thread, for the running fiber, whose frame it stays in until it is done.
 template <class F>
 class helper_call : core::helper_job {
@@ -28,7 +50,7 @@ class helper_call : core::helper_job {
   helper_call(const helper_call&) = delete;
 
   void start() noexcept {
-    core::handlers_wait quiet(my_hub());
+    helper_may_be_made quiet(my_hub());
     core::start_on_helper(*this);
   }
   // Waits until it is done: 0; with `killable`, -ECANCELED when the fiber is killed or cancelled before.
@@ -104,7 +126,7 @@ long offload_interruptible(F f, on_signal rule = on_signal::restart) noexcept {
     };
     core::wake why = core::wake::signal;
     {
-      core::handlers_wait quiet(my_hub());
+      helper_may_be_made quiet(my_hub());
       if (interrupted(rule)) return -EINTR;
       core::start_on_helper(j);
       do why = core::park(INT64_MAX, what);
@@ -143,7 +165,7 @@ int offload_abandonable(Call& out) noexcept {
   int saved = errno;
   bool left = false;
   {
-    core::handlers_wait quiet(my_hub());
+    helper_may_be_made quiet(my_hub());
     core::start_on_helper(*j);
     while (!left && !j->done()) {  // left: it may be gone
       switch (core::park(INT64_MAX, what)) {

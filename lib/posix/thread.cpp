@@ -45,6 +45,7 @@ struct idle_threads {
   core::futex_lock lock;
   thread* first = nullptr;
   std::size_t count = 0;
+  std::atomic<std::size_t> beside = 0;  // of them on stacks of the program's
 };
 constinit idle_threads idle;
 
@@ -60,6 +61,7 @@ thread* take_idle(std::size_t least, std::size_t most) noexcept {
     if (found->stack.size < least || found->stack.size > most) continue;
     *t = found->next_idle;
     idle.count--;
+    if (found->allocated) idle.beside--;
     return found;
   }
   return nullptr;
@@ -71,6 +73,7 @@ void keep_idle(thread* t) noexcept {
   t->next_idle = idle.first;
   idle.first = t;
   idle.count++;
+  if (t->allocated) idle.beside++;
 }
 
 thread* object_at(void* place) noexcept {
@@ -85,6 +88,7 @@ thread* object_at(void* place) noexcept {
 thread* renewed(thread* t) noexcept {
   core::stack s = t->stack;
   void* pointer = t->storage.pointer;
+  free(t->processors);
   new (t) thread;
   t->stack = s;
   t->storage.pointer = pointer;
@@ -138,22 +142,29 @@ thread* make_beside(void* stack, std::size_t size) noexcept {
   return t;
 }
 
+// Also inside the runtime, where nobody may wait for a lock of the C library (see leave_memory() in fiber.cpp).
 void recycle(thread* t) noexcept {
-  free(t->processors);
-  t->processors = nullptr;
-  if (t->allocated) {
-    core::tls::drop(t->storage.pointer);
-    free(t->allocated);
-    return;
-  }
-  if (!t->stack.size) return;  // the main thread
+  if (!t->is_fiber()) return;  // the main thread
   t->life.fetch_or(thread::ended | thread::joined, std::memory_order_release);
   keep_idle(t);
+}
+
+// Gives back what ended threads have left and the next ones will not need. Not inside the runtime.
+void tidy_up() noexcept {
+  while (idle.beside.load(std::memory_order_relaxed) != 0) {
+    thread* t = take_idle(0, 0);
+    if (!t) break;
+    core::tls::drop(t->storage.pointer);
+    free(t->processors);
+    free(t->allocated);
+  }
   // Stacks are given back on their own kernel thread only.
   hub* h = threads_home.load(std::memory_order_relaxed);
   while (idle.count > most_idle && core::current && core::current->home == h) {
-    thread* surplus = take_idle(0, SIZE_MAX);
+    thread* surplus = take_idle(1, SIZE_MAX);
+    if (!surplus) break;
     core::stack s = surplus->stack;
+    free(surplus->processors);
     core::tls::drop(surplus->storage.pointer);
     h->stacks.give_back(s);
   }
@@ -386,6 +397,7 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
     if (int r = scheduling_allowed(a.policy, &p)) return r;
   }
   int saved = errno;
+  tidy_up();
   auto make = [&] { return a.stack ? make_beside(a.stack, a.stack_size) : make_on_stack(*h, a.stack_size); };
   thread* t = make();
   if (!t) {
@@ -486,6 +498,7 @@ int join(pthread_t id, void** result, const deadline* until) noexcept {
   }
   if (result) *result = t->result;
   recycle(t);
+  tidy_up();
   return 0;
 }
 
@@ -544,7 +557,7 @@ int pthread_detach(pthread_t id) {
     if (life & thread::joined) return ESRCH;
     if (life & thread::detached) return EINVAL;
   } while (!t->life.compare_exchange_weak(life, life | thread::detached, std::memory_order_acq_rel));
-  if (life & thread::ended) recycle(t);
+  if (life & thread::ended) recycle(t), tidy_up();
   return 0;
 }
 

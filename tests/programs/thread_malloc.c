@@ -4,6 +4,7 @@
 #include "threads.h"
 
 #include <malloc.h>
+#include <netdb.h>
 #include <semaphore.h>
 
 enum { makers = 4, freers = 3, blocks = 3000, slots = 64 };
@@ -127,7 +128,37 @@ static void* forks(void* p) {
   return (void*)wrong;
 }
 
+// --- threads end, and names are looked up, while others are amid malloc() and free() ---
+
+static volatile int over;
+static void* allocates(void* p) {
+  void* kept[512];
+  for (unsigned seed = 1; !over;) {
+    for (int i = 0; i < 512; i++) kept[i] = malloc(200 + some_size(&seed) % 1024);
+    for (int i = 0; i < 512; i++) free(kept[i]);
+  }
+  return p;
+}
+static void* ends(void* p) { return p; }
+static void* looks_up(void* p) {
+  struct addrinfo* found;
+  if (getaddrinfo("localhost", "80", NULL, &found) == 0) freeaddrinfo(found);
+  return p;
+}
+static void beside(void* (*run)(void*)) {
+  struct worker busy[4], w[20];
+  over = 0;
+  for (int i = 0; i < 4; i++) start(&busy[i], allocates, NULL);
+  for (int n = 0; n < 10; n++) {
+    for (int i = 0; i < 20; i++) start(&w[i], run, NULL);
+    for (int i = 0; i < 20; i++) end_of(&w[i]);
+  }
+  over = 1;
+  for (int i = 0; i < 4; i++) end_of(&busy[i]);
+}
+
 int main(void) {
+  mallopt(M_ARENA_MAX, 1);  // one lock for all
   struct worker m[makers], f[freers], w[4];
   long wrong = 0;
   sem_init(&room, 0, slots);
@@ -156,5 +187,9 @@ int main(void) {
   wrong = 0;
   for (int i = 0; i < 4; i++) wrong += (intptr_t)end_of(&w[i]);
   SAY("with forks", wrong);
+  beside(ends);
+  puts("threads end beside others that allocate");
+  beside(looks_up);
+  puts("names are looked up beside them");
   return 0;
 }
