@@ -397,9 +397,15 @@ TEST_CASE("sleepers wake in the order of their deadlines, not of their calls") {
 }
 
 TEST_CASE("sleep never returns early") {
-  for (auto d : {1ns, 1000ns, 1'000'000ns}) {
+  for (auto d : {1ns, 1000ns, 1'000'000ns, 20'000'001ns, 60'000'000ns}) {
     auto before = clock::now();
     sleep(d);
+    CHECK(clock::now() - before >= d);
+    before = clock::now();
+    sleep(d, precise);
+    CHECK(clock::now() - before >= d);
+    before = clock::now();
+    sleep_until(before + d, precise);
     CHECK(clock::now() - before >= d);
   }
 }
