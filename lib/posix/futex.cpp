@@ -76,7 +76,22 @@ bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t exp
   return true;
 }
 
-[[gnu::always_inline]] inline int wait_here(waiter& w, deadline until, ends e) noexcept {
+// Parks. A handler may wait, too, and others may wake who waits for the word meanwhile: as in the kernel, it has left the
+// queue by then. False: that it has, and a handler ran.
+bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_signal rule, int& r) noexcept {
+  core::handlers_wait quiet(my_hub());
+  r = wait_parked(what, until, rule, &w.woken);
+  if (!my_hub().handlers_due() || r < 0 || w.woken.load(std::memory_order_acquire)) return true;
+  bool listed = false;
+  at_its_place(w, [&] {
+    listed = w.linked();
+    unlist(w);
+  });
+  return !listed;
+}
+
+// If it `leaves` the queue for handlers: -ERESTART when that is done and the wait is not over.
+[[gnu::always_inline]] inline int wait_here(waiter& w, deadline until, ends e, bool leaves) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::lock;
   what.target = w.word;
@@ -86,7 +101,9 @@ bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t exp
     int r;
     what.uninterruptible = (e == ends::by_wake && !cancels_at_once()) || e == ends::by_handler;
     if (w.who && !ends_by_handler(e)) forget_signals();
-    if (w.who) r = wait_parked(what, until, rule, &w.woken);
+    if (w.who && leaves) {
+      if (!park_in_queue(w, what, until, rule, r)) return ends_by_handler(e) && interrupted(rule) ? -EINTR : -ERESTART;
+    } else if (w.who) r = wait_parked(what, until, rule, &w.woken);
     else r = wait_in_kernel(w, until, e, rule);
     if (w.woken.load(std::memory_order_acquire)) return 0;
     bool over = r < 0 && !(r == -EINTR && !ends_by_handler(e));
@@ -102,14 +119,17 @@ bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t exp
 
 }  // namespace
 
-int wait(waiter& w, deadline until, ends e) noexcept { return wait_here(w, until, e); }
+int wait(waiter& w, deadline until, ends e) noexcept { return wait_here(w, until, e, false); }
 
 int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
          std::uint32_t bits) noexcept {
-  waiter w;
-  w.bits = bits;
-  if (!add_if(w, word, expected)) return -EAGAIN;
-  return wait_here(w, until, e);
+  for (;;) {
+    waiter w;
+    w.bits = bits;
+    if (!add_if(w, word, expected)) return -EAGAIN;
+    int r = wait_here(w, until, e, true);
+    if (r != -ERESTART) return r;
+  }
 }
 
 int wake(const void* word, int n, std::uint32_t bits) noexcept {

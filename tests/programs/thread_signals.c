@@ -689,6 +689,20 @@ static void* is_stopped_in_sigsuspend(void* unused) {
   return (void*)(long)r;
 }
 
+static sem_t wanted, may_end;
+static void* takes(void* unused) {
+  (void)unused;
+  while (sem_wait(&wanted)) {
+  }
+  return (void*)1;
+}
+static void waits_for_end(int signal) {
+  (void)signal;
+  sem_post(&stopped);
+  while (sem_wait(&may_end)) {
+  }
+}
+
 static void waiting_handlers(void) {
   printf("-- handlers that wait\n");
   struct servant w;
@@ -713,6 +727,25 @@ static void waiting_handlers(void) {
     pthread_kill(w.id, SIGUSR2);
     SAY("  and the thread, when it has run", finish(&w));
   }
+
+  struct servant other;
+  begin(&other);
+  sem_init(&wanted, 0, 0), sem_init(&may_end, 0, 0);
+  a.sa_handler = waits_for_end;
+  a.sa_flags = SA_RESTART;
+  MUST(sigaction(SIGUSR1, &a, NULL));
+  tell(&w, takes);
+  await_all_waiting();
+  pthread_kill(w.id, SIGUSR1);
+  while (sem_wait(&stopped)) {
+  }
+  tell(&other, takes);
+  await_all_waiting();
+  sem_post(&wanted);
+  SAY("what a thread waited for before its handler, another gets", finish(&other));
+  sem_post(&may_end), sem_post(&wanted);
+  SAY("  and it gets the next", finish(&w));
+  end(&other);
   end(&w);
   take_handled();
 
