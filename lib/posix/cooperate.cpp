@@ -75,16 +75,7 @@ bool may_wait_here(fiber* self) noexcept {
 
 }  // namespace
 
-bool may_wait() noexcept {
-  fiber* self = core::current;
-  return self && may_wait_here(self) && in_hubs_process();
-}
-
-void give_way() noexcept {
-  int saved = errno;
-  core::yield();
-  errno = saved;
-}
+bool may_wait_after_all(fiber* self) noexcept { return may_wait_here(self) && in_hubs_process(); }
 
 void let_others_run() noexcept {
   if (may_wait()) give_way();

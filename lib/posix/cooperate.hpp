@@ -40,12 +40,27 @@ inline bool cooperative() noexcept {
   return cooperative_here(self);
 }
 
-// The same for calls that are no cancellation points, and that no handler ends.
-bool may_wait() noexcept;
+inline hub& my_hub() noexcept { return *hub::of(core::current); }
+
+// False in a vfork child, or one made by a bare clone(): it shares our memory, but must not touch our hub.
+inline bool in_hubs_process() noexcept { return my_hub().in_own_process(); }
+
+// The same as cooperative() for calls that are no cancellation points, and that no handler ends.
+bool may_wait_after_all(fiber* self) noexcept;
+inline bool may_wait() noexcept {
+  fiber* self = core::current;
+  if (!self) return false;
+  if (hub::of(self)->unfinished != 0 && !self->storage->signals.depth && in_hubs_process()) [[likely]] return true;
+  return may_wait_after_all(self);
+}
 
 // Lets other fibers run, for who asks again and again for something that one of them has to do. The first is for who
 // knows that he may wait.
-void give_way() noexcept;
+inline void give_way() noexcept {
+  int saved = errno;
+  core::yield();
+  errno = saved;
+}
 void let_others_run() noexcept;
 
 // Whether a signal handler of that thread runs; forgets those that have been left.
@@ -56,11 +71,6 @@ bool in_handler(core::signal_state& s) noexcept;
 // fibers, and where there are handlers for faults only.
 bool handler_stays(fiber* self) noexcept;
 bool on_alternate_stack() noexcept;
-
-inline hub& my_hub() noexcept { return *hub::of(core::current); }
-
-// False in a vfork child, or one made by a bare clone(): it shares our memory, but must not touch our hub.
-inline bool in_hubs_process() noexcept { return my_hub().in_own_process(); }
 
 // Whether the n bytes at p are part of the running fiber's stack, in use: then they can be read without asking.
 inline bool on_own_stack(const void* p, std::size_t n) noexcept {
