@@ -58,11 +58,13 @@ class timer_wheel {
     }
     if (done_ < last) done_ = last;
   }
-  // The first of those that are due, and since when; null: nobody.
+  // The first of those that are due, and since when; null: nobody, and `at` stays as it is.
   fiber* first(nanoseconds now, nanoseconds& at) noexcept {
     for (; first_due_ != due_count_ && due_[first_due_].at <= now; discard(), dead_--) {
-      at = due_[first_due_].at;
-      if (fiber* who = units_[due_[first_due_].place].e.who) return who;
+      if (fiber* who = units_[due_[first_due_].place].e.who) {
+        at = due_[first_due_].at;
+        return who;
+      }
     }
     return nullptr;
   }

@@ -130,6 +130,20 @@ TEST_CASE("one that is cancelled is not woken, also between falling due and its 
   CHECK(c.all->empty());
 }
 
+TEST_CASE("one that is due is woken though one that was due before it is cancelled") {
+  clockwork c;
+  c.now = day;
+  auto f = some(3);
+  c.start(*f[0], 20 * ms + 100 * us);
+  c.start(*f[1], 20 * ms + 300 * us);
+  c.start(*f[2], 20 * ms + 200 * us, true);
+  c.now += 20 * ms + 50 * us;
+  CHECK(c.run().empty());
+  c.cancel(*f[0]);
+  c.now += 200 * us;
+  CHECK(c.run() == std::vector{f[2].get()});
+}
+
 TEST_CASE("deadlines of all lengths, cancelled and met at random, for years") {
   for (unsigned seed = 0; seed < 20; seed++) {
     CAPTURE(seed);

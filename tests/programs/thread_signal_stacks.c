@@ -46,7 +46,7 @@ static void waits_on_it(int signal) {
 }
 static volatile int elsewhere;
 static void only_looks(int signal) {
-  char here;
+  char here = 0;
   (void)signal;
   elsewhere += !mine ? 1 : is_on(mine, &here) ? 100 : 10000;
 }
