@@ -1,5 +1,7 @@
 #include "descriptors.hpp"
 
+#include <dlfcn.h>
+
 // Defined by the shim.
 extern "C" __attribute__((weak)) void* tendril_shim_next_symbol(const char* name) noexcept;
 
@@ -9,7 +11,15 @@ constinit std::atomic<descriptor*> descriptors::chunks_[limit / per_chunk] = {};
 constinit std::atomic<std::uint32_t> descriptors::sharing_{0};
 constinit std::atomic<std::uint32_t> descriptors::modes_{0};
 
-bool descriptors::under_shim() noexcept { return tendril_shim_next_symbol; }
+constinit std::atomic<bool> descriptors::shim_is_first_{false};
+
+void descriptors::look_for_shim() noexcept {
+  if (!tendril_shim_next_symbol) return;
+  Dl_info shim, first;
+  void* close = dlsym(RTLD_DEFAULT, "close");
+  shim_is_first_ = close && dladdr(close, &first) && dladdr(reinterpret_cast<void*>(tendril_shim_next_symbol), &shim) &&
+                   first.dli_fbase == shim.dli_fbase;
+}
 
 descriptor* descriptors::add_chunk(int i) noexcept {
   void* p = sys::map(per_chunk * sizeof(descriptor));

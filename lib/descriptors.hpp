@@ -60,13 +60,16 @@ class descriptors {
     descriptor* d = at(fd);
     return d && d->private_since.load(std::memory_order_relaxed) == stamp(*d, sharing_);
   }
-  // Whether the program closes fd, and changes how it waits, by our calls only: under the shim it does. If not, the
-  // generation may be that of a file which is gone.
+  // Whether the program closes fd, and changes how it waits, by our calls only: under the shim it does, unless another
+  // preloaded library stands in front of that, which may go past it. If not, the generation may be that of a file which
+  // is gone.
   static bool sees_all(int fd) noexcept {
-    if (under_shim()) return true;
+    if (shim_is_first_.load(std::memory_order_relaxed)) return true;
     descriptor* d = at(fd);
     return d && d->kept.load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
   }
+  // To be called before there are fibers.
+  static void look_for_shim() noexcept;
   // Calls f(fd) for every descriptor in [first, last] that at() was ever asked for.
   template <class F>
   static void each_known(unsigned first, unsigned last, F f) noexcept {
@@ -106,7 +109,7 @@ class descriptors {
   static std::uint64_t mode_stamp(const descriptor& d) noexcept { return stamp(d, modes_); }
 
  private:
-  static bool under_shim() noexcept;
+  static std::atomic<bool> shim_is_first_;
   static constexpr int per_chunk = 4096;
   static descriptor* add_chunk(int i) noexcept;
   static std::atomic<descriptor*> chunks_[limit / per_chunk];

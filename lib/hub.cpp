@@ -54,6 +54,7 @@ void thread_ends(void* p) noexcept {
 fiber_home* try_to_make_home() noexcept {
   void* memory = sys::map(sizeof(hub));
   if (!memory) return nullptr;
+  descriptors::look_for_shim();
   hub* h = new (memory) hub;
   h->destroy = [](fiber_home* home) noexcept {
     hub* gone = static_cast<hub*>(home);

@@ -5,6 +5,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -50,7 +51,28 @@ static inline void say(const char* sentence, long result, int error) {
     result_;                                                    \
   })
 
-// Whether the process sleeps: its first thread does, and has not run for some looks.
+// Whether all threads of a process sleep; one that does something for another has done it.
+static inline int all_sleep(pid_t who) {
+  char path[320];
+  snprintf(path, sizeof path, "/proc/%d/task", (int)who);
+  DIR* tasks = opendir(path);
+  int all = tasks != NULL;
+  for (struct dirent* e; all && (e = readdir(tasks));) {
+    if (e->d_name[0] == '.') continue;
+    char text[512];
+    snprintf(path, sizeof path, "/proc/%d/task/%s/stat", (int)who, e->d_name);
+    int fd = open(path, O_RDONLY);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    text[n > 0 ? n : 0] = 0;
+    const char* name_ends = strrchr(text, ')');
+    all = !name_ends || name_ends[2] == 'S';
+  }
+  if (tasks) closedir(tasks);
+  return all;
+}
+
+// Whether the process sleeps: its first thread has not run since the last look, and all do.
 static inline int sleeps(pid_t who, unsigned long* runs) {
   char path[64], text[8192];
   snprintf(path, sizeof path, "/proc/%d/status", (int)who);
@@ -67,7 +89,7 @@ static inline int sleeps(pid_t who, unsigned long* runs) {
   unsigned long now = strtoul(voluntary + 25, NULL, 10) + strtoul(forced + 27, NULL, 10);
   int same = now == *runs;
   *runs = now;
-  return state[7] == 'S' && same;
+  return state[7] == 'S' && same && all_sleep(who);
 }
 
 static inline void await_blocked_pid(pid_t who) {

@@ -3,7 +3,6 @@
 
 #include "cases.h"
 
-#include <dirent.h>
 #include <pthread.h>
 
 // POSIX threads' functions return their error.
