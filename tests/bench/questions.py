@@ -134,7 +134,8 @@ QUESTIONS = (
     Question(
         "echo", "TCP echo of 64 bytes, one core: CPU per request", (100, 1000, 10_000), contenders=(
             EPOLL, ours(), Contender("raw io_uring", "uring"), Contender("Asio, callbacks", "asio"),
-            Contender("Asio, spawn", "asio", "echo_spawn"), but(ST, most=5000), but(PTH, most=100), GO, GEVENT, THREADS_ONE, shimmed()),
+            Contender("Asio, spawn", "asio", "echo_spawn"), but(ST, most=5000), but(PTH, most=100), GO, GEVENT,
+            but(THREADS_ONE, most=5000), shimmed()),
         limit="raw epoll",
         targets=(Target("Tendril", 1.03, sizes=(100, 1000)), Target("Tendril", 1.05, sizes=(10_000,)),
                  Target("Tendril", 1.15, figure="p99_us", sizes=(10_000,)), Target("pthreads under the shim", 1.2),
