@@ -14,7 +14,8 @@ constinit std::atomic<std::uint32_t> descriptors::modes_{0};
 constinit std::atomic<bool> descriptors::shim_is_first_{false};
 
 void descriptors::look_for_shim() noexcept {
-  if (!tendril_shim_next_symbol) return;
+  static std::atomic<bool> looked{false};
+  if (!tendril_shim_next_symbol || looked.exchange(true)) return;
   Dl_info shim, first;
   void* close = dlsym(RTLD_DEFAULT, "close");
   shim_is_first_ = close && dladdr(close, &first) && dladdr(reinterpret_cast<void*>(tendril_shim_next_symbol), &shim) &&

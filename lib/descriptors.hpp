@@ -68,7 +68,7 @@ class descriptors {
     descriptor* d = at(fd);
     return d && d->kept.load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
   }
-  // To be called before there are fibers.
+  // To be called before there are fibers; the first call looks.
   static void look_for_shim() noexcept;
   // Calls f(fd) for every descriptor in [first, last] that at() was ever asked for.
   template <class F>
