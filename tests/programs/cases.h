@@ -51,14 +51,14 @@ static inline void say(const char* sentence, long result, int error) {
     result_;                                                    \
   })
 
-// Whether all threads of a process sleep; one that does something for another has done it.
-static inline int all_sleep(pid_t who) {
+// Whether all threads of a process sleep, but perhaps one of them; whoever does something for another has done it.
+static inline int all_sleep(pid_t who, pid_t but) {
   char path[320];
   snprintf(path, sizeof path, "/proc/%d/task", (int)who);
   DIR* tasks = opendir(path);
   int all = tasks != NULL;
   for (struct dirent* e; all && (e = readdir(tasks));) {
-    if (e->d_name[0] == '.') continue;
+    if (e->d_name[0] == '.' || atoi(e->d_name) == but) continue;
     char text[512];
     snprintf(path, sizeof path, "/proc/%d/task/%s/stat", (int)who, e->d_name);
     int fd = open(path, O_RDONLY);
@@ -89,7 +89,7 @@ static inline int sleeps(pid_t who, unsigned long* runs) {
   unsigned long now = strtoul(voluntary + 25, NULL, 10) + strtoul(forced + 27, NULL, 10);
   int same = now == *runs;
   *runs = now;
-  return state[7] == 'S' && same && all_sleep(who);
+  return state[7] == 'S' && same && all_sleep(who, 0);
 }
 
 static inline void await_blocked_pid(pid_t who) {

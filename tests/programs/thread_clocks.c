@@ -166,17 +166,9 @@ static void sleeping(void) {
 static clockid_t asked;
 static volatile int told;
 static void tell(union sigval v) { told = time_of(asked) >= 5 * ms ? v.sival_int : -2; }
-static timer_t make_timer(clockid_t clock, int notify, int value) {
-  struct sigevent e;
-  timer_t t;
-  memset(&e, 0, sizeof e);
-  e.sigev_notify = notify;
-  e.sigev_signo = SIGUSR1;
-  e.sigev_value.sival_int = value;
-  if (notify == SIGEV_THREAD) e.sigev_notify_function = tell;
-  if (notify == SIGEV_THREAD_ID) e._sigev_un._tid = gettid();
-  MUST(timer_create(clock, &e, &t));
-  return t;
+static timer_t timer_on(clockid_t clock, int notify, int value) {
+  return make_timer(clock, notify, SIGUSR1, value, notify == SIGEV_THREAD ? tell : NULL,
+                    notify == SIGEV_THREAD_ID ? gettid() : 0);
 }
 static void set_timer(timer_t t, int flags, long first, long interval) {
   struct itimerspec s = {span(interval), span(first)};
@@ -195,7 +187,7 @@ static void* has_timers(void* unused) {
   memset(&a, 0, sizeof a);
   a.sa_handler = note;
   MUST(sigaction(SIGUSR1, &a, NULL));
-  timer_t t = make_timer(CLOCK_THREAD_CPUTIME_ID, SIGEV_SIGNAL, 0);
+  timer_t t = timer_on(CLOCK_THREAD_CPUTIME_ID, SIGEV_SIGNAL, 0);
   SAY("not set", timer_gettime(t, &s));
   SAY("  there is nothing left", s.it_value.tv_sec == 0 && s.it_value.tv_nsec == 0);
   long due = own_time() + 40 * ms;
@@ -232,13 +224,13 @@ static void* has_timers(void* unused) {
   SAY("deleted", timer_gettime(t, &s));
   take_handled();
 
-  t = make_timer(clock_of(pthread_self()), SIGEV_THREAD_ID, 0);
+  t = timer_on(clock_of(pthread_self()), SIGEV_THREAD_ID, 0);
   set_timer(t, 0, 5 * ms, 0);
   while (!handled) getppid();
   SAY("SIGEV_THREAD_ID, by the clock's number", pthread_equal(handled_by, pthread_self()) != 0);
   timer_delete(t);
   asked = clock_of(pthread_self());
-  t = make_timer(CLOCK_THREAD_CPUTIME_ID, SIGEV_THREAD, 5);
+  t = timer_on(CLOCK_THREAD_CPUTIME_ID, SIGEV_THREAD, 5);
   set_timer(t, 0, 5 * ms, 0);
   while (!told) sched_yield();
   SAY("SIGEV_THREAD, where the clock can be asked, too", told);
@@ -256,7 +248,7 @@ static void timers(void) {
   start(&w, uses_until_stopped, NULL);
   clockid_t clock = clock_of(w.id);
   long due = time_of(clock) + 20 * ms;
-  timer_t t = make_timer(clock, SIGEV_SIGNAL, 0);
+  timer_t t = timer_on(clock, SIGEV_SIGNAL, 0);
   set_timer(t, TIMER_ABSTIME, due, 0);
   while (!handled) usleep(500);
   SAY("on another's clock", time_of(clock) >= due);

@@ -57,18 +57,6 @@ static void tell(union sigval v) {
 static void await_calls(int which, int times) {
   while (__atomic_load_n(&calls[which], __ATOMIC_SEQ_CST) < times) usleep(200);
 }
-static timer_t make_timer(clockid_t clock, int notify, int signal, int v, void (*f)(union sigval), pid_t tid) {
-  struct sigevent e;
-  timer_t t;
-  memset(&e, 0, sizeof e);
-  e.sigev_notify = notify;
-  e.sigev_signo = signal;
-  e.sigev_value.sival_int = v;
-  if (f) e.sigev_notify_function = f;
-  if (tid) e._sigev_un._tid = tid;
-  MUST(timer_create(clock, &e, &t));
-  return t;
-}
 static void set_timer(timer_t t, long us, long interval_us) {
   struct itimerspec s = {{0, interval_us * 1000}, {0, us * 1000}};
   MUST(timer_settime(t, 0, &s, NULL));

@@ -65,14 +65,7 @@ static inline int others_sleep(void) {
   char mine[32];
   snprintf(mine, sizeof mine, "/proc/self/task/%d", (int)gettid());
   pid_t self = access(mine, F_OK) == 0 ? gettid() : getpid();
-  DIR* tasks = opendir("/proc/self/task");
-  int all = 1;
-  unsigned long ignored;
-  for (struct dirent* e; all && (e = readdir(tasks));) {
-    if (e->d_name[0] != '.' && atoi(e->d_name) != self) all = is_asleep(e->d_name, &ignored) != 0;
-  }
-  closedir(tasks);
-  return all;
+  return all_sleep(getpid(), self);
 }
 // Waits until all other threads wait, or have ended: their kernel threads sleep, and did so for some looks; those that are
 // none of the kernel's run when others let them.
@@ -109,5 +102,19 @@ static inline struct timespec in_ms(clockid_t clock, long ms) {
   t.tv_sec += ms / 1000;
   t.tv_nsec += ms % 1000 * 1000000;
   if (t.tv_nsec >= 1000000000) t.tv_nsec -= 1000000000, t.tv_sec++;
+  return t;
+}
+
+// `f` for SIGEV_THREAD, `tid` for SIGEV_THREAD_ID; else null and 0.
+static inline timer_t make_timer(clockid_t clock, int notify, int signal, int v, void (*f)(union sigval), pid_t tid) {
+  struct sigevent e;
+  timer_t t;
+  memset(&e, 0, sizeof e);
+  e.sigev_notify = notify;
+  e.sigev_signo = signal;
+  e.sigev_value.sival_int = v;
+  if (f) e.sigev_notify_function = f;
+  if (tid) e._sigev_un._tid = tid;
+  MUST(timer_create(clock, &e, &t));
   return t;
 }
