@@ -25,6 +25,7 @@ struct descriptor {
   std::atomic<std::uint64_t> receives_blocking{0}, sends_blocking{0};
   // Made by a call of ours as a stream socket over IP: the generation for which that holds, plus one.
   std::atomic<std::uint32_t> inet_stream{0};
+  std::atomic<std::uint32_t> connected{0};  // by us, too: the same
 };
 
 class descriptors {
@@ -105,6 +106,15 @@ class descriptors {
   static bool is_inet_stream(int fd) noexcept {
     descriptor* d = sees_all(fd) ? at(fd) : nullptr;
     return d && d->inet_stream.load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
+  }
+  // A call of ours has connected fd, such a stream.
+  static void made_connection(int fd) noexcept {
+    descriptor* d = at(fd);
+    if (d) d->connected.store(d->generation.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+  static bool is_connection(int fd) noexcept {
+    descriptor* d = sees_all(fd) ? at(fd) : nullptr;
+    return d && d->connected.load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
   }
   static std::uint64_t mode_stamp(const descriptor& d) noexcept { return stamp(d, modes_); }
 

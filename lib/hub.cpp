@@ -304,10 +304,11 @@ void hub::shut_down() noexcept {
 void forget_descriptor(int fd) noexcept {
   descriptor* d = descriptors::at(fd);
   if (!d) return;
+  bool ends = descriptors::is_private(fd);
   std::uint32_t old = d->generation.fetch_add(1, std::memory_order_acq_rel);
   if (!hub::any()) return;
-  if (current && !hub::registry.load()->next_hub) return hub::of(current)->io.forget(fd, old);
-  hub::for_each([&](hub& h) { h.io.forget(fd, old); });
+  if (current && !hub::registry.load()->next_hub) return hub::of(current)->io.forget(fd, old, ends);
+  hub::for_each([&](hub& h) { h.io.forget(fd, old, ends); });
 }
 
 void keep_descriptor(int fd) noexcept {

@@ -28,15 +28,25 @@ int moved_up(int fd) noexcept {
   return high;
 }
 
+bool is_tcp(int fd) noexcept {
+  int protocol = 0;
+  socklen_t n = sizeof protocol;
+  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) == 0 && protocol == IPPROTO_TCP;
+}
+
 // Whether fd is a TCP connection without anything between it and its reader. (What the program puts there later is
 // noticed: see streams_may_stop().)
 bool is_plain_tcp(int fd) noexcept {
-  int protocol = 0;
-  socklen_t n = sizeof protocol;
-  if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) < 0 || protocol != IPPROTO_TCP) return false;
-  if (descriptors::is_inet_stream(fd)) return true;
+  if (descriptors::is_inet_stream(fd)) {
+    // A system may make all of them something else (MPTCP, SMC): asked once.
+    static std::atomic<int> asked{0};
+    int known = asked.load(std::memory_order_relaxed);
+    if (!known) asked.store(known = is_tcp(fd) ? 1 : -1, std::memory_order_relaxed);
+    return known > 0;
+  }
+  if (!is_tcp(fd)) return false;
   char layer[16];
-  n = sizeof layer;
+  socklen_t n = sizeof layer;
   return sys::call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_ULP, layer, &n) == 0 && n == 0;
 }
 
@@ -199,11 +209,11 @@ bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
   return true;
 }
 
-void poller::forget(int fd, std::uint32_t generation) noexcept {
+void poller::forget(int fd, std::uint32_t generation, bool ends) noexcept {
   slot* s = at(fd, false);
   if (!s) return;
   std::uint32_t expected = generation + 1;
-  if (!s->registered.compare_exchange_strong(expected, 0, std::memory_order_acq_rel)) return;
+  if (!s->registered.compare_exchange_strong(expected, 0, std::memory_order_acq_rel) || ends) return;
   epoll_event e{};
   sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, &e);
 }

@@ -37,8 +37,9 @@ class poller {
   // Waits for events (null: for ever), and calls wake() for the fibers concerned. Returns false when a signal
   // ended the wait, with that signal mask if it is not null. May return early; without an epoll instance it just sleeps for a short while.
   bool poll(const timespec* timeout, const std::uint64_t* mask = nullptr) noexcept;
-  // fd is about to be closed: it is taken out of the epoll instance. Any thread.
-  void forget(int fd, std::uint32_t generation) noexcept;
+  // fd is about to be closed: it is taken out of the epoll instance, unless its description ends with it, which does that
+  // as well. (Should a duplicate keep it alive, what is told of it means nothing to anybody.) Any thread.
+  void forget(int fd, std::uint32_t generation, bool ends) noexcept;
   // Wakes everybody whose descriptor has been closed since. Own thread.
   void wake_closed(int fd) noexcept;
   void wake_all_closed() noexcept;
@@ -69,11 +70,13 @@ class poller {
   void received_all(int fd, std::uint32_t begun) noexcept {
     if (slot* s = at(fd, false)) s->received_all(begun);
   }
-  // Whether there was nothing left, as far as has been told.
+  // Whether there was nothing left, as far as has been told. Of a connection that we have made and not waited for yet
+  // it is likely, since who connects speaks first; what is there after all is told as soon as one waits.
   bool drained(int fd) noexcept {
+    if (!plain_streams_.load(std::memory_order_relaxed)) return false;
     slot* s = at(fd, false);
-    return s && s->state() == input::drained && plain_streams_.load(std::memory_order_relaxed) &&
-           s->registered.load(std::memory_order_relaxed) == descriptors::generation(fd) + 1;
+    bool watched = s && s->registered.load(std::memory_order_relaxed) == descriptors::generation(fd) + 1;
+    return watched ? s->state() == input::drained : descriptors::is_connection(fd);
   }
   // Some connection's receives may from now on stop for other reasons than having got all: marks of urgent data that
   // was read already, records of TLS in the kernel, SO_RCVLOWAT.

@@ -19,6 +19,13 @@ long connect_on_helper(int fd, const sockaddr* to, socklen_t len) noexcept {
                                socket_deadline(fd, SO_SNDTIMEO).is_never() ? on_signal::restart : on_signal::always);
 }
 
+// Whether asking again ends an attempt: it tells how, and makes the socket fit for another.
+bool ends_by_asking(int fd) noexcept {
+  if (core::descriptors::is_inet_stream(fd)) return true;
+  int domain = socket_option(fd, SO_DOMAIN);
+  return domain == AF_INET || domain == AF_INET6;
+}
+
 // The end of a connection attempt that the kernel makes in the background.
 long wait_connected(int fd, const sockaddr* to, socklen_t len, deadline until) noexcept {
   std::uint32_t told = 0;
@@ -27,9 +34,7 @@ long wait_connected(int fd, const sockaddr* to, socklen_t len, deadline until) n
     if (w == -ETIMEDOUT) return -EINPROGRESS;
     if (w < 0) return w;
   } while (!told && !ready_now(fd, POLLOUT));
-  // Where asking again ends the attempt: it tells how, and makes the socket fit for another.
-  int domain = core::descriptors::is_inet_stream(fd) ? AF_INET : socket_option(fd, SO_DOMAIN);
-  if (domain == AF_INET || domain == AF_INET6) return sys::call(SYS_connect, fd, to, len);
+  if (ends_by_asking(fd)) return sys::call(SYS_connect, fd, to, len);
   int error = 0;
   socklen_t n = sizeof error;
   long r = sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &n);
@@ -57,8 +62,14 @@ int connect(int fd, const sockaddr* to, socklen_t len) {
   int r = real.connect(fd, to, len);
   int error = errno;
   errno = saved;
+  if (r < 0 && error == EINPROGRESS && ends_by_asking(fd)) {
+    // A peer on this machine has answered by now.
+    long again = sys::call(SYS_connect, fd, to, len);
+    if (again != -EALREADY) r = again < 0 ? -1 : 0, error = int(-again);
+  }
   sys::call(SYS_ioctl, fd, FIONBIO, &no);
   if (r == 0) {
+    if (core::descriptors::is_inet_stream(fd)) core::descriptors::made_connection(fd);
     my_hub().breathe();
     return 0;
   }

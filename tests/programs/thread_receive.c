@@ -191,6 +191,47 @@ static void duplicate(void) {
   close(s[0]), close(s[1]), close(other);
 }
 
+// A connection that outlives the number by which it was waited for, beside another that has this number now.
+static void* receives(void* p) {
+  reader.got[0] = recv((int)(intptr_t)p, reader.bytes[0], room, 0);
+  return NULL;
+}
+static void heard(const char* what, int to, int fd, const char* text, int beside) {
+  memset(&reader, 0, sizeof reader);
+  struct worker w;
+  start(&w, receives, (void*)(intptr_t)fd);
+  await_waiting(&w);
+  if (beside >= 0) MUST(send(beside, "beside", 6, 0));
+  await_waiting(&w);
+  MUST(send(to, text, strlen(text), 0));
+  end_of(&w);
+  printf("%s: %ld, %s\n", what, reader.got[0], reader.bytes[0]);
+}
+static void outlive(void) {
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t len = sizeof a;
+  int l = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
+  MUST(bind(l, (struct sockaddr*)&a, sizeof a));
+  MUST(listen(l, 5));
+  MUST(getsockname(l, (struct sockaddr*)&a, &len));
+  int number = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
+  MUST(connect(number, (struct sockaddr*)&a, sizeof a));
+  int peer = (int)MUST(accept(l, NULL, NULL));
+  heard("a connection", peer, number, "abc", -1);
+  int other = (int)MUST(dup(number));
+  close(number);
+  SAY("another has its number", socket(AF_INET, SOCK_STREAM, 0) == number);
+  MUST(connect(number, (struct sockaddr*)&a, sizeof a));
+  int second = (int)MUST(accept(l, NULL, NULL));
+  heard("it hears its own peer", second, number, "def", peer);
+  char to[room];
+  SAY("and the first its own", recv(other, to, room, 0));
+  heard("by its new number", peer, other, "ghi", second);
+  MUST(dup2(other, number));
+  heard("and by its old one again", peer, number, "jkl", -1);
+  close(l), close(number), close(other), close(peer), close(second);
+}
+
 // Several connections at once, of which one has something.
 static void poll_several(void) {
   int a[2], b[2];
@@ -281,6 +322,7 @@ int main(void) {
   }
   converse();
   duplicate();
+  outlive();
   take_urgent();
   converse();
   return 0;
