@@ -1,12 +1,14 @@
-// Where a fiber stands while it does not run: Boost.Context's jump_fcontext.
+// Where a fiber stands while it does not run: a context of Boost.Context's.
 //
 // A jump saves and restores the registers that the ABI says a call preserves (x86_64: rbx, rbp, r12 to r15,
-// the stack pointer, MXCSR and the x87 control word; aarch64: x19 to x30, d8 to d15). It does not save the
-// signal mask, the thread pointer, errno, or the C++ exception state: fiber.cpp carries what belongs to a fiber.
+// the stack pointer, the control words of the floating-point units; aarch64: x19 to x30, d8 to d15). It does not save the
+// signal mask, the thread pointer, the floating-point status flags, errno, or the C++ exception state: fiber.hpp carries
+// what belongs to a fiber, or to a thread.
 #pragma once
 
 #include <boost/context/detail/fcontext.hpp>
 #include <cstddef>
+#include <tendril/detail/jump.hpp>
 
 #include "arch/arch.hpp"
 #include "sanitize.hpp"
@@ -38,7 +40,14 @@ inline void* make_context([[maybe_unused]] context& c, void* bottom, void* top, 
 #ifdef TENDRIL_TSAN
   c.tsan = __tsan_create_fiber(0);
 #endif
-  return boost::context::detail::make_fcontext(top, size, entry);
+  void* sp = boost::context::detail::make_fcontext(top, size, entry);
+#ifdef __x86_64__
+  // The frame that tendril/detail/jump.hpp knows: it begins with `entry` in rbx.
+  if (static_cast<char*>(sp) + 64 > top || static_cast<void**>(sp)[5] != reinterpret_cast<void*>(entry)) {
+    sys::die("this Boost.Context has other frames than the switch knows");
+  }
+#endif
+  return sp;
 }
 
 inline void destroy_context([[maybe_unused]] context& c) noexcept {
@@ -50,7 +59,7 @@ inline void destroy_context([[maybe_unused]] context& c) noexcept {
 
 // Leaves `from`, which will never run again if `ending`, and continues `to`, which stands at `sp` and receives `cargo`.
 // Returns when somebody jumps back, with their cargo and where they stand.
-[[gnu::always_inline]] inline arch::jumped jump([[maybe_unused]] context& from, [[maybe_unused]] context& to,
+[[gnu::always_inline]] inline arrival jump([[maybe_unused]] context& from, [[maybe_unused]] context& to,
                                                 void* sp, void* cargo, [[maybe_unused]] bool ending) noexcept {
 #ifdef TENDRIL_ASAN
   __sanitizer_start_switch_fiber(ending ? nullptr : &from.fake_stack, to.stack_bottom, to.stack_size);
@@ -59,7 +68,7 @@ inline void destroy_context([[maybe_unused]] context& c) noexcept {
   if (!from.tsan) from.tsan = __tsan_get_current_fiber();
   __tsan_switch_to_fiber(to.tsan, 0);
 #endif
-  auto arrived = arch::jump(sp, cargo);
+  auto arrived = jump(sp, cargo);
 #ifdef TENDRIL_ASAN
   __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #endif

@@ -12,7 +12,7 @@ namespace tendril::core {
 
 __thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
 static_assert(sizeof(arrival) == sizeof(boost::context::detail::transfer_t));
-static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, jump) == 0);  // head() relies on it
+static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, inside) == 0);  // head() relies on it
 std::atomic<bool> thread_pointer_by_instruction{false};
 constinit std::atomic<bool> alternate_stacks_matter{false};
 constinit std::atomic<unsigned char> switches_carry{0};
@@ -227,14 +227,14 @@ bool ends_plainly(const fiber* self) noexcept {
 // Where a context begins. That of a task that has ended plainly waits here to be the next one's.
 [[noreturn]] static void entry(boost::context::detail::transfer_t t) {
   fiber* self = current;
-  arch::jumped came{t.fctx, t.data};
+  arrival came{t.fctx, t.data};
   for (;;) {
-    fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(came.cargo) & ~look_back_bit);
-    from->sp = came.from;
+    fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(came.from) & ~look_back_bit);
+    from->sp = came.context;
     arrived_first(from->ctx);
     self->home->inside = 0;
     if (self->home->handlers_are_due) [[unlikely]] run_handlers_due();
-    if (!is_plain(came.cargo)) [[unlikely]] look_back(from, self);
+    if (!is_plain(came.from)) [[unlikely]] look_back(from, self);
     message* last = self->what->run(self, self->on_stack ? nullptr : take_letter(self));
     self->home->unfinished--;
     fiber* to = self->successor(self);
@@ -250,7 +250,7 @@ bool ends_plainly(const fiber* self) noexcept {
     self->as_new = self->pooled && !self->named && !self->extra.locals;
     if (to->storage->signals.due) [[unlikely]] self->home->handlers_are_due = true;
     enter(self, to);
-    came = arch::jump(to->sp, self);
+    came = jump(to->sp, self);
   }
 }
 
@@ -286,7 +286,6 @@ void close_home(fiber_home* home) noexcept {
 }
 
 fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
-  jump = jump_last;
   unusual = main.unusual = sanitized;
   main.home = this;
   main.exceptions = &no_exceptions;
@@ -369,6 +368,10 @@ void look_back(fiber* from, fiber* self) noexcept {
 
 // --- the seam to the public headers ---
 
+#ifndef __x86_64__
+arrival jump(void* to, void* cargo) noexcept { return jump_last(to, cargo); }
+#endif
+
 namespace {
 
 // A new fiber's, which shares its creator's storage.
@@ -414,6 +417,7 @@ fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o)
   f->what = &b;
   f->id = next_id(*f->home);
   f->as_new = false;
+  arch::inherit_float_control(f->sp);  // the task before may have changed its own
 }
 
 }  // namespace

@@ -157,6 +157,8 @@ nanoseconds cpu_time_elsewhere(const thread_storage& t, const fiber_home& home, 
   thread_storage* here = self->storage;
   if (there != here) {
     arch::set_thread_pointer(there->pointer, thread_pointer_by_instruction.load(std::memory_order_relaxed));
+    here->float_flags = arch::float_flags();
+    if (here->float_flags != there->float_flags) [[unlikely]] arch::set_float_flags(there->float_flags);
     const signal_state& a = here->signals;
     const signal_state& b = there->signals;
     if (a.mask != b.mask || a.unsure || a.alternate || b.alternate ||
@@ -196,25 +198,24 @@ inline void* with_look_back(fiber* self) noexcept {
 [[gnu::always_inline]] inline void switch_to(fiber* self, fiber* to, bool ending = false) noexcept {
   depart(self, to);
   auto arrived = jump(self->ctx, to->ctx, to->sp, with_look_back(self), ending);
-  arrive(self, arrived.from, arrived.cargo);
+  arrive(self, arrived.context, arrived.from);
 }
 // The same between fibers of which neither expects a message, where `self` goes on living.
 [[gnu::always_inline]] inline void take_turns(fiber* self, fiber* to) noexcept {
   if (to->storage->signals.due) [[unlikely]] self->home->handlers_are_due = true;
   depart(self, to);
   auto arrived = jump(self->ctx, to->ctx, to->sp, self->unusual ? with_look_back(self) : self, false);
-  arrive(self, arrived.from, arrived.cargo);
+  arrive(self, arrived.context, arrived.from);
 }
-// Second, where it is a function's last act: jump_fcontext itself, returning what the seam returns. (The compiler makes
+// Second, where it is a function's last act: the jump itself, returning what the seam returns. (The compiler makes
 // a tail call only if nothing stands between.) Sanitizers want to hear of it before the function returns.
 #if !defined(TENDRIL_ASAN) && !defined(TENDRIL_TSAN)
-arrival jump_last(void* to, void* self) noexcept __asm__("jump_fcontext");
+arrival jump_last(void* to, void* self) noexcept __asm__(TENDRIL_JUMP);
 inline constexpr bool sanitized = false;
 #else
 [[gnu::noinline]] inline arrival jump_last(void* to, void* cargo) noexcept {  // not inline: `current` is another thread's now
   fiber* self = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~look_back_bit);
-  auto arrived = jump(self->ctx, current->ctx, to, cargo, false);
-  return {arrived.from, arrived.cargo};
+  return jump(self->ctx, current->ctx, to, cargo, false);
 }
 inline constexpr bool sanitized = true;
 #endif

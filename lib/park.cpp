@@ -97,10 +97,10 @@ namespace {
   if (to != self) [[likely]] {
     if (to->storage->signals.due) [[unlikely]] h.look_for_handlers();
     enter(self, to);
-    auto arrived = arch::jump(to->sp, self);
-    fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(arrived.cargo) & ~look_back_bit);
-    from->sp = arrived.from;
-    if (!is_plain(arrived.cargo)) [[unlikely]] look_back(from, self);
+    auto arrived = jump(to->sp, self);
+    fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(arrived.from) & ~look_back_bit);
+    from->sp = arrived.context;
+    if (!is_plain(arrived.from)) [[unlikely]] look_back(from, self);
   } else {
     self->state = fiber_status::running;
   }
@@ -208,8 +208,8 @@ wake yield() noexcept {
     fiber* to = h.next();
     if (to->storage->signals.due) [[unlikely]] h.look_for_handlers();
     enter(self, to);
-    auto arrived = arch::jump(to->sp, self);
-    return gave_way(*self, arrived.from, arrived.cargo);
+    auto arrived = jump(to->sp, self);
+    return gave_way(*self, arrived.context, arrived.from);
   }
   if (is_due(self) || self->extra.forbidden) return wake::interrupted;
   handlers_wait quiet(h);

@@ -19,6 +19,7 @@ namespace tendril::core {
 struct thread_storage {
   void* pointer = nullptr;    // what the thread pointer is while they run
   fiber** current = nullptr;  // where this storage has the variable `current`
+  std::uint32_t float_flags = 0;  // while another one runs: see fenv(3)
   std::uint32_t protection = 0;  // its rights to memory with protection keys, while another one runs; once carried
   std::atomic<nanoseconds> cpu_time{0};  // what it has used, as far as it has been counted: see count_cpu_time
   signal_state signals;

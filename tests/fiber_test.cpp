@@ -3,6 +3,7 @@
 #include <tendril/fiber.hpp>
 #include <tendril/task.hpp>
 
+#include <cfenv>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -719,6 +720,22 @@ TEST_CASE("many kernel threads switch at the same time") {
 }
 
 TEST_SUITE_END();
+TEST_CASE("a fiber has a rounding mode of its own, which begins as that of who first switches to it") {
+  std::fesetround(FE_DOWNWARD);
+  fiber<int> f([](int) {
+    int first = std::fegetround();
+    std::fesetround(FE_UPWARD);
+    CHECK(to_parent(first) == 1);
+    CHECK(std::fegetround() == FE_UPWARD);
+    return 0;
+  });
+  std::fesetround(FE_TONEAREST);
+  CHECK(f.switch_to(0) == FE_TONEAREST);
+  CHECK(std::fegetround() == FE_TONEAREST);
+  f.switch_to(1);
+  CHECK(std::fegetround() == FE_TONEAREST);
+}
+
 TEST_SUITE_BEGIN("with the hub");
 
 TEST_CASE("a fiber that is parked in the hub cannot be switched to") {

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cfenv>
 #include <functional>
 #include <iostream>
 #include <memory>
@@ -42,6 +43,17 @@ std::string message_of(const std::function<void()>& f) {
 }  // namespace
 
 TEST_SUITE_BEGIN("spawn");
+
+TEST_CASE("a task rounds as its spawner does, whatever the last one on its stack did") {
+  auto mode = [] { return std::fegetround(); };
+  spawn([] { std::fesetround(FE_UPWARD); }).join();
+  CHECK(spawn(mode).get() == FE_TONEAREST);
+  std::fesetround(FE_TOWARDZERO);
+  auto t = spawn(mode);
+  std::fesetround(FE_TONEAREST);
+  CHECK(t.get() == FE_TOWARDZERO);
+  CHECK(std::fegetround() == FE_TONEAREST);
+}
 
 TEST_CASE("a task begins when the running fiber first waits, in the order of spawning") {
   std::vector<int> order;

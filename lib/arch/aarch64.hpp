@@ -56,8 +56,19 @@ inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 }
 inline bool thread_pointer_by_instruction(unsigned long) noexcept { return true; }
 
-// Calls jump_fcontext, which comes back by a return.
-[[gnu::always_inline]] inline jumped jump(void* to, void* cargo) noexcept { return jump_fcontext(to, cargo); }
+// The jump as a function: Boost.Context's own. It comes back by a return, and leaves FPCR alone.
+#define TENDRIL_JUMP "jump_fcontext"
+
+// The floating-point unit's status flags, see fenv(3).
+inline std::uint32_t float_flags() noexcept {
+  std::uint64_t fpsr;
+  __asm__ volatile("mrs %0, fpsr" : "=r"(fpsr));
+  return std::uint32_t(fpsr);
+}
+inline void set_float_flags(std::uint32_t flags) noexcept {
+  __asm__ volatile("msr fpsr, %0" : : "r"(std::uint64_t(flags)));
+}
+inline void inherit_float_control(void*) noexcept {}
 
 // How the C library lays a thread out around its thread pointer (TLS variant I): the thread's descriptor before it,
 // the storage above it. The stack and pointer guards are the process's.

@@ -63,21 +63,31 @@ inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 }
 inline bool thread_pointer_by_instruction(unsigned long hwcap2) noexcept { return hwcap2 & 2; }
 
-// Calls jump_fcontext, which comes back by a jump. A call instruction would leave its return address with the processor,
-// which would then predict each return of our callers by the address of the one before.
-[[gnu::always_inline]] inline jumped jump(void* to, void* cargo) noexcept {
-  jumped j;
-  __asm__ volatile(
-      "lea -128(%%rsp), %%rsp\n\t"  // the compiler may keep something below the stack pointer
-      "lea 1f(%%rip), %%rax\n\t"
-      "push %%rax\n\t"
-      "jmp jump_fcontext@PLT\n"
-      "1:\tlea 128(%%rsp), %%rsp"
-      : "=a"(j.from), "=d"(j.cargo), "+D"(to), "+S"(cargo)
-      :
-      : "rcx", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-        "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "memory", "cc");
-  return j;
+// The jump (tendril/detail/jump.hpp) as a function: jump_x86_64.S. It comes back by a jump.
+#define TENDRIL_JUMP "tendril_jump"
+
+// The floating-point units' status flags, see fenv(3): MXCSR's, above them those of the x87 unit.
+[[gnu::always_inline]] inline std::uint32_t float_flags() noexcept {
+  std::uint32_t sse;
+  std::uint16_t x87;
+  __asm__ volatile("stmxcsr %0\n\tfnstsw %1" : "=m"(sse), "=a"(x87));
+  return (sse & 0x3f) | std::uint32_t(x87 & 0x3f) << 6;
+}
+inline void set_float_flags(std::uint32_t flags) noexcept {
+  std::uint32_t sse;
+  __asm__ volatile("stmxcsr %0" : "=m"(sse));
+  sse = (sse & ~0x3fu) | (flags & 0x3f);
+  __asm__ volatile("ldmxcsr %0" : : "m"(sse));
+  struct {
+    std::uint32_t control, status, rest[5];
+  } x87;
+  __asm__ volatile("fnstenv %0" : "=m"(x87));  // masks all exceptions, too
+  x87.status = (x87.status & ~0x3fu) | flags >> 6;
+  __asm__ volatile("fldenv %0" : : "m"(x87));
+}
+// Who stands at sp in a jump goes on with the control words that are set here now.
+[[gnu::always_inline]] inline void inherit_float_control(void* sp) noexcept {
+  __asm__ volatile("stmxcsr (%0)\n\tfnstcw 4(%0)" : : "r"(sp) : "memory");
 }
 
 // How the C library lays a thread out around its thread pointer (TLS variant II): the storage below it, the thread's

@@ -456,6 +456,7 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   living.fetch_add(1, std::memory_order_relaxed);
   {
     core::handlers_wait quiet(*h);
+    t->storage.float_flags = arch::float_flags();
     if (core::switches_carry_any(core::protection_rights)) t->storage.protection = arch::protection_rights();
     h->thread_begins(t->storage, f, a.has_mask ? a.mask : h->own_mask());
   }

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "export.hpp"
+#include "jump.hpp"
 
 namespace tendril::core {
 
@@ -36,16 +37,6 @@ struct message {
   void* instead = nullptr;  // a new std::exception_ptr of the trace callback, to rethrow in place of all that
 };
 
-// What a switch brings back when it returns, from whoever switched here. Each function that gives one has a second
-// half, to be called with it at once and on the same fiber.
-//
-// The halves are apart because a processor predicts where a function returns to by who called last. After a switch
-// that was another fiber, so each return costs more than the whole switch. The first half ends in a tail call of the
-// switch, which comes back straight to the caller; the second one returns as usual.
-struct arrival {
-  void* context;  // where `from` stands now; without a switch, the reason
-  void* from;     // the fiber that switched here, perhaps with look_back_bit; that bit alone: there was no switch
-};
 // In arrival::from: there is more to do than a plain arrival does. It ended, say, or somebody traces.
 inline constexpr std::uintptr_t look_back_bit = 1;
 inline bool is_plain(void* from) noexcept { return !(reinterpret_cast<std::uintptr_t>(from) & look_back_bit); }
@@ -105,7 +96,6 @@ class status_cell {
 
 // What the fibers of one kernel thread share (lib/fiber.hpp: fiber_home).
 struct home_head {
-  arrival (*jump)(void* to, void* cargo) noexcept = nullptr;  // jump_fcontext
   // How deep the running fiber is in the runtime: signal handlers are put off meanwhile (lib/hub.hpp: handlers_wait).
   volatile int inside = 0;
   bool unusual = false;                     // no switch is plain: somebody traces, or a sanitizer has to hear of it
@@ -199,7 +189,7 @@ TENDRIL_API void settle() noexcept;
   to.awaits = nullptr;
   to.value = value;
   current = reinterpret_cast<fiber*>(&to);
-  return head(self.home).jump(to.sp, &self);
+  return jump(to.sp, &self);
 }
 TENDRIL_API void run_handlers_due() noexcept;
 // The second half, if is_plain(from): the value, which lives in the sender.

@@ -1,0 +1,57 @@
+// The jump of tendril/detail/jump.hpp as a function, for who has nothing left to do after it: a tail call.
+
+#define CONTROL 0xffc0 /* of MXCSR */
+#define STATUS 0x3f
+
+  .text
+  .globl tendril_jump
+  .hidden tendril_jump
+  .type tendril_jump, @function
+  .p2align 4
+tendril_jump:
+  .cfi_startproc
+  lea -56(%rsp), %rsp
+  .cfi_adjust_cfa_offset 56
+  stmxcsr (%rsp)
+  fnstcw 4(%rsp)
+  mov %r12, 8(%rsp)
+  mov %r13, 16(%rsp)
+  mov %r14, 24(%rsp)
+  mov %r15, 32(%rsp)
+  mov %rbx, 40(%rsp)
+  mov %rbp, 48(%rsp)
+  mov (%rsp), %ecx
+  movzwl 4(%rsp), %r9d
+  mov %rsp, %rax
+  mov %rdi, %rsp
+  mov 56(%rsp), %r8
+  xor (%rsp), %ecx
+  xor 4(%rsp), %r9w
+  and $CONTROL, %ecx
+  or %r9w, %cx
+  jne 2f
+1:
+  mov 8(%rsp), %r12
+  mov 16(%rsp), %r13
+  mov 24(%rsp), %r14
+  mov 32(%rsp), %r15
+  mov 40(%rsp), %rbx
+  mov 48(%rsp), %rbp
+  lea 64(%rsp), %rsp
+  .cfi_adjust_cfa_offset -64
+  mov %rsi, %rdx  // as the result of whoever waits in a jump
+  mov %rax, %rdi  // as the arguments of whoever begins
+  jmp *%r8
+  .cfi_adjust_cfa_offset 64
+2:
+  mov (%rax), %ecx  // with the status flags of now
+  xor (%rsp), %ecx
+  and $STATUS, %ecx
+  xor %ecx, (%rsp)
+  ldmxcsr (%rsp)
+  fldcw 4(%rsp)
+  jmp 1b
+  .cfi_endproc
+  .size tendril_jump, . - tendril_jump
+
+  .section .note.GNU-stack, "", @progbits
