@@ -13,8 +13,6 @@ namespace tendril::core {
 __thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
 static_assert(sizeof(arrival) == sizeof(boost::context::detail::transfer_t));
 static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, inside) == 0);  // head() relies on it
-std::atomic<bool> thread_pointer_by_instruction{false};
-constinit std::atomic<bool> alternate_stacks_matter{false};
 constinit std::atomic<unsigned char> switches_carry{0};
 
 namespace {
@@ -248,7 +246,6 @@ bool ends_plainly(const fiber* self) noexcept {
     self->unlink();
     self->started = false;
     self->as_new = self->pooled && !self->named && !self->extra.locals;
-    if (to->storage->signals.due) [[unlikely]] self->home->handlers_are_due = true;
     enter(self, to);
     came = jump(to->sp, self);
   }
@@ -289,7 +286,7 @@ fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
   unusual = main.unusual = sanitized;
   main.home = this;
   main.exceptions = &no_exceptions;
-  thread_pointer_by_instruction.store(arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2)), std::memory_order_relaxed);
+  if (!arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2))) switches_carry |= system_call;
   storage.pointer = arch::thread_pointer();
   storage.current = &current;
   main.storage = &storage;
@@ -314,7 +311,9 @@ bool prepare(fiber* f) noexcept {
   return true;
 }
 
-void carry_rest(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
+void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
+  arch::set_thread_pointer(to->pointer, !switches_carry_any(system_call));
+  if (from->float_flags != to->float_flags) arch::set_float_flags(to->float_flags);
   if (switches_carry_any(cpu_time)) count_cpu_time(*from, *to, *home);
   if (switches_carry_any(protection_rights)) {
     // In a handler they are the kernel's first ones, until it returns: who is left there gets his own back by that.
@@ -331,7 +330,7 @@ void carry_rest(thread_storage* from, thread_storage* to, fiber_home* home) noex
     a.unsure = a.depth > 0;
   }
   // While a handler runs on one, no other can be set: then who arrives does it.
-  if (!set_signal_stack(*home, to)) home->handlers_are_due = true;
+  if (!set_signal_stack(*home, to) || b.due) home->handlers_are_due = true;
   if (a.mask != b.mask) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &b.mask, 0, 8);
 }
 

@@ -112,9 +112,6 @@ struct fiber_home : home_head {
   ~fiber_home() = default;
 };
 
-// Whether programs may write the thread pointer themselves here.
-extern std::atomic<bool> thread_pointer_by_instruction;
-
 // Makes this kernel thread's home (the hub layer provides it). The first: null, the second: the process ends, if there is no
 // memory.
 fiber_home* try_to_make_home() noexcept;
@@ -138,9 +135,16 @@ bool prepare(fiber* f) noexcept;
 // somebody traces.
 void look_back(fiber* from, fiber* self) noexcept;
 
-// What else travels with a switch to another thread, and is rarely different: the signal mask, the alternate stack, the
-// rights of pkeys(7), the time of the processor.
-void carry_rest(thread_storage* from, thread_storage* to, fiber_home* home) noexcept;
+// Whether a switch to another thread has but the thread pointer to set.
+[[gnu::always_inline]] inline bool carries_plainly(const thread_storage& from, const thread_storage& to) noexcept {
+  return __builtin_expect(from.float_flags == to.float_flags && from.signals.mask == to.signals.mask &&
+                              !from.signals.any() && !to.signals.any() &&
+                              switches_carry.load(std::memory_order_relaxed) == 0,
+                          true);
+}
+// Where it has more: the thread pointer, the floating-point status flags, the signal mask, the alternate stack, the rights
+// of pkeys(7), the time of the processor; and handlers may be due.
+void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexcept;
 // What the kernel thread has used of the processor since this was last called has been the running thread's; `next` runs
 // from now on.
 void count_cpu_time(thread_storage& running, thread_storage& next, fiber_home& home) noexcept;
@@ -156,15 +160,11 @@ nanoseconds cpu_time_elsewhere(const thread_storage& t, const fiber_home& home, 
   thread_storage* there = to->storage;
   thread_storage* here = self->storage;
   if (there != here) {
-    arch::set_thread_pointer(there->pointer, thread_pointer_by_instruction.load(std::memory_order_relaxed));
     here->float_flags = arch::float_flags();
-    if (here->float_flags != there->float_flags) [[unlikely]] arch::set_float_flags(there->float_flags);
-    const signal_state& a = here->signals;
-    const signal_state& b = there->signals;
-    if (a.mask != b.mask || a.unsure || a.alternate || b.alternate ||
-        switches_carry.load(std::memory_order_relaxed)) [[unlikely]] {
-      carry_rest(here, there, self->home);
-    }
+    if (carries_plainly(*here, *there)) arch::set_thread_pointer(there->pointer, true);
+    else carry_all(here, there, self->home);
+  } else if (there->signals.due) [[unlikely]] {
+    self->home->handlers_are_due = true;
   }
   to->state = fiber_status::running;
   *there->current = to;
@@ -202,7 +202,6 @@ inline void* with_look_back(fiber* self) noexcept {
 }
 // The same between fibers of which neither expects a message, where `self` goes on living.
 [[gnu::always_inline]] inline void take_turns(fiber* self, fiber* to) noexcept {
-  if (to->storage->signals.due) [[unlikely]] self->home->handlers_are_due = true;
   depart(self, to);
   auto arrived = jump(self->ctx, to->ctx, to->sp, self->unusual ? with_look_back(self) : self, false);
   arrive(self, arrived.context, arrived.from);

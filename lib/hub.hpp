@@ -53,12 +53,13 @@ struct hub : fiber_home {
     f->state = fiber_status::ready;
     h.ready.push(f, deep);
   }
-  // Begins a turn. Whether there is more to do than to take the next fiber.
-  [[gnu::always_inline]] bool is_to_look_around() noexcept {
+  // Begins a turn. Whether there is more to do than to take the next fiber, if there is one.
+  [[gnu::always_inline]] bool begin_turn() noexcept {
     unsigned turns = turns_ + 1;
     std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);  // watched by another thread
-    return (turns & 31) == 0 || !mail.empty() || ready.empty();
+    return __builtin_expect((turns & 31) == 0 || !mail.empty(), false);
   }
+  [[gnu::always_inline]] bool is_to_look_around() noexcept { return begin_turn() || ready.empty(); }
   // Ends with a fiber that can run.
   void look_around() noexcept;
   // That the fiber, which is about to park, is woken then at the latest.
@@ -203,17 +204,23 @@ class handlers_wait {
 class undisturbed {
  public:
   undisturbed() noexcept {
-    std::uint64_t all = ~0ULL;
-    if (mine_) mine_->enter();
-    else sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &all, &mask_, 8);
+    if (mine_) [[likely]] mine_->enter();
+    else mask_ = set_mask(SIG_BLOCK, ~0ULL);
   }
   ~undisturbed() {
-    if (mine_) mine_->leave();
-    else sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, 0, 8);
+    if (mine_) [[likely]] mine_->leave();
+    else set_mask(SIG_SETMASK, mask_);
   }
   undisturbed(const undisturbed&) = delete;
 
  private:
+  // Returns what it was.
+  [[gnu::noinline]] static std::uint64_t set_mask(int how, std::uint64_t mask) noexcept {
+    std::uint64_t old = 0;
+    sys::call(SYS_rt_sigprocmask, how, &mask, &old, 8);
+    return old;
+  }
+
   hub* mine_ = current ? hub::of(current) : nullptr;
   std::uint64_t mask_ = 0;
 };

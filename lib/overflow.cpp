@@ -49,7 +49,7 @@ void watch_overflow(fiber_home& home) noexcept {
       return;
     }
   }
-  if (alternate_stacks_matter.load(std::memory_order_relaxed)) return;
+  if (switches_carry_any(signal_stacks)) return;
   stack_t has{};
   if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !(has.ss_flags & SS_DISABLE)) return;
   stack_t gets{};
@@ -61,13 +61,13 @@ void watch_overflow(fiber_home& home) noexcept {
 }
 
 stack_t usual_signal_stack(const fiber_home& home) noexcept {
-  if (!home.signal_stack || alternate_stacks_matter.load(std::memory_order_relaxed)) return {nullptr, SS_DISABLE, 0};
+  if (!home.signal_stack || switches_carry_any(signal_stacks)) return {nullptr, SS_DISABLE, 0};
   return {home.signal_stack, 0, signal_stack_size()};
 }
 
 bool set_signal_stack(fiber_home& home, thread_storage* t) noexcept {
   signal_state& s = t->signals;
-  if (!alternate_stacks_matter.load(std::memory_order_relaxed)) return true;
+  if (!switches_carry_any(signal_stacks)) return true;
   if (home.stack_of == t || (!s.alternate && !home.stack_of)) return true;
   stack_t usual = usual_signal_stack(home);
   if (sys::call(SYS_sigaltstack, s.alternate ? &s.stack : &usual, 0) < 0) return false;

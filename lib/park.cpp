@@ -1,4 +1,4 @@
-#include "hub.hpp"
+#include "park.hpp"
 
 #include <string.h>
 
@@ -19,12 +19,8 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
 // Leaves the processor to the next fiber; returns when `self`, whose state says where it waits, runs again.
 [[gnu::always_inline]] inline void switch_away(hub& h, fiber* self) noexcept {
   fiber* to = h.next();
-  if (to == self) {
-    self->state = fiber_status::running;
-    return;
-  }
+  if (to == self) return stay(h, self);
   take_turns(self, to);
-  if (self->storage->signals.due) [[unlikely]] h.look_for_handlers();
   if (h.leftover) settle();
 }
 
@@ -33,7 +29,6 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   self->inside = 1;
   arrive(self, context, from);
   forget_deadline(self);
-  if (self->storage->signals.due) [[unlikely]] h.look_for_handlers();
   if (h.leftover) settle();
   std::atomic_signal_fence(std::memory_order_seq_cst);
   h.inside = 0;
@@ -42,23 +37,21 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
 
 // The end of a first half: as switch_away. What is rare is left to functions that are called last, so that the usual way
 // needs no frame.
-[[gnu::noinline]] arrival enter_last(hub& h, fiber* self, fiber* to) noexcept {
-  if (to->storage->signals.due) h.look_for_handlers();
+[[gnu::noinline]] arrival enter_last(fiber* self, fiber* to) noexcept {
   enter(self, to);
   return jump_last(to->sp, self);
 }
 [[gnu::noinline]] arrival look_around_and_leave(hub& h, fiber* self) noexcept {
   h.look_around();
   fiber* to = h.ready.pop();
-  if (to != self) return enter_last(h, self, to);
-  self->state = fiber_status::running;
-  if (self->storage->signals.due) h.look_for_handlers();
+  if (to != self) return enter_last(self, to);
+  stay(h, self);
   return {nullptr, self};
 }
 [[gnu::always_inline]] inline arrival leave(hub& h, fiber* self) noexcept {
   if (h.is_to_look_around()) [[unlikely]] return look_around_and_leave(h, self);
   fiber* to = h.ready.pop();
-  if (to->storage != self->storage || to->storage->signals.due) [[unlikely]] return enter_last(h, self, to);
+  if (to->storage != self->storage || to->storage->signals.due) [[unlikely]] return enter_last(self, to);
   to->state = fiber_status::running;
   current = to;
   return jump_last(to->sp, self);
@@ -81,37 +74,6 @@ fiber* after_thread(fiber* self) noexcept {
   return h.next();
 }
 
-}  // namespace
-
-namespace {
-
-// For a fiber of which nothing is unusual. Unlike park_until_unparked() also for who is inside the runtime.
-[[gnu::always_inline]] inline wake park_plainly(hub& h, fiber* self, const wait_info& what) noexcept {
-  int depth = h.inside;
-  h.inside = depth + 1;
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  self->waiting = &what;
-  self->state = fiber_status::parked;
-  h.waits.add(what);
-  fiber* to = h.next();
-  if (to != self) [[likely]] {
-    if (to->storage->signals.due) [[unlikely]] h.look_for_handlers();
-    enter(self, to);
-    auto arrived = jump(to->sp, self);
-    fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(arrived.from) & ~look_back_bit);
-    from->sp = arrived.context;
-    if (!is_plain(arrived.from)) [[unlikely]] look_back(from, self);
-  } else {
-    self->state = fiber_status::running;
-  }
-  if (self->storage->signals.due) [[unlikely]] h.look_for_handlers();
-  if (h.leftover) [[unlikely]] settle();
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  h.inside = depth;
-  if (depth == 0 && h.handlers_due()) [[unlikely]] h.run_handlers_due();
-  return self->woken;
-}
-
 [[gnu::noinline]] wake park_with_all(hub& h, fiber* self, std::int64_t when, const wait_info& what,
                                      bool precise) noexcept {
   if ((self->pending || self->extra.forbidden) && may_interrupt(self, what)) return wake::interrupted;
@@ -132,7 +94,11 @@ namespace {
 wake park(std::int64_t when, const wait_info& what, bool precise) noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
-  if (when == INT64_MAX && !self->unusual && self->exceptions->none()) [[likely]] return park_plainly(h, self, what);
+  if (when == INT64_MAX && parks_plainly(self)) [[likely]] {
+    int depth = h.inside;
+    handlers_wait quiet(h);
+    return park_plainly(h, self, what, depth + 1);
+  }
   return park_with_all(h, self, when, what, precise);
 }
 
@@ -196,27 +162,20 @@ wake gave_way_slowly(void* context, void* from) noexcept {
   return is_due(self) ? wake::interrupted : wake::unparked;
 }
 
-wake yield() noexcept {
-  fiber* self = ensure_current();
-  hub& h = *hub::of(self);
-  if (leaves_plainly(self, &h) && !h.ready.empty()) [[likely]] {
-    // The two halves in one, for callers to whom all that matters little.
-    h.inside = 1;
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    self->state = fiber_status::ready;
-    h.ready.push(self);
-    fiber* to = h.next();
-    if (to->storage->signals.due) [[unlikely]] h.look_for_handlers();
-    enter(self, to);
-    auto arrived = jump(to->sp, self);
-    return gave_way(*self, arrived.context, arrived.from);
-  }
+[[gnu::noinline]] static wake yield_with_all(hub& h, fiber* self) noexcept {
   if (is_due(self) || self->extra.forbidden) return wake::interrupted;
   handlers_wait quiet(h);
   self->state = fiber_status::ready;
   h.ready.push(self);
   switch_away(h, self);
   return is_due(self) ? wake::interrupted : wake::unparked;
+}
+
+wake yield() noexcept {
+  fiber* self = ensure_current();
+  hub& h = *hub::of(self);
+  if (!give_way_plainly(h, self)) [[unlikely]] return yield_with_all(h, self);
+  return self->unusual ? gave_way_unusually() : wake::unparked;
 }
 
 void hub::stand_behind(fiber* f) noexcept {

@@ -30,25 +30,15 @@ class ready_queue {
   }
   // One place stays free: a full ring would look like an empty one.
   std::size_t room() const noexcept { return ring_.capacity() ? std::size_t(end_ - begin()) - 1 : 0; }
-  bool empty() const noexcept { return first_ == last_; }
+  bool empty() const noexcept { return bytes() == 0; }
   void push(fiber* f, bool deep = false) noexcept {
     *last_ = {f, reinterpret_cast<std::uintptr_t>(f->sp) | deep};
     last_ = after(last_);
   }
   fiber* pop() noexcept {
     fiber* f = first_->who;
-    // Beyond the last it is one that ran before, or none: looking ahead does no harm.
-    const entry& later = first_[ahead];
-    const char* sp = reinterpret_cast<const char*>(later.sp);
-    const char* who = reinterpret_cast<const char*>(later.who);
-    __builtin_prefetch(sp);
-    __builtin_prefetch(who);
-    __builtin_prefetch(who + 64);
-    __builtin_prefetch(who + 128);
-    if (later.sp & 1) [[unlikely]] {
-      for (int line = 1; line < 13; line++) __builtin_prefetch(sp + line * 64);
-      for (int line = 1; line < 3; line++) __builtin_prefetch(who - line * 64);  // the first frames of a task
-    }
+    // If the ring has wrapped around, this may be beyond the last: one that ran before, or none. That does no harm.
+    if (bytes() > ahead * sizeof(entry)) fetch(first_[ahead]);
     first_ = after(first_);
     return f;
   }
@@ -73,6 +63,22 @@ class ready_queue {
     fiber* who;
     std::uintptr_t sp;  // the lowest bit: it stands deep
   };
+  // From the first to the last; more than there can be if it has wrapped around.
+  std::size_t bytes() const noexcept {
+    return reinterpret_cast<std::uintptr_t>(last_) - reinterpret_cast<std::uintptr_t>(first_);
+  }
+  [[gnu::always_inline]] static void fetch(const entry& later) noexcept {
+    const char* sp = reinterpret_cast<const char*>(later.sp);
+    const char* who = reinterpret_cast<const char*>(later.who);
+    __builtin_prefetch(sp);
+    __builtin_prefetch(who);
+    __builtin_prefetch(who + 64);
+    __builtin_prefetch(who + 128);
+    if (later.sp & 1) [[unlikely]] {
+      for (int line = 1; line < 13; line++) __builtin_prefetch(sp + line * 64);
+      for (int line = 1; line < 3; line++) __builtin_prefetch(who - line * 64);  // the first frames of a task
+    }
+  }
   entry* begin() const noexcept { return const_cast<page_array<entry>&>(ring_).data(); }
   entry* after(entry* e) const noexcept { return e + 1 == end_ ? begin() : e + 1; }
 

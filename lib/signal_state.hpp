@@ -10,9 +10,6 @@
 
 namespace tendril::core {
 
-// Whether handlers are installed that are to run on alternate stacks, for more than faults.
-extern std::atomic<bool> alternate_stacks_matter;
-
 struct fiber;
 struct pending_signal;  // lib/signals.hpp
 
@@ -22,12 +19,24 @@ struct running_handler {
   std::uint64_t serial;       // what is to be read there
 };
 
-struct signal_state {
+// What makes a switch to the thread or away from it more than a plain one.
+struct alignas(8) signal_flags {
+  bool unsure = false;        // a handler ran, which may have left by siglongjmp: the kernel knows the mask
+  volatile bool due = false;  // something is pending that it lets through
+  volatile int depth = 0;     // how many handlers it is in
+  // Whether one of them is set: a question for one look.
+  bool any() const noexcept {
+    std::uint64_t all;
+    __builtin_memcpy(&all, this, sizeof all);
+    return all != 0;
+  }
+};
+static_assert(sizeof(signal_flags) == sizeof(std::uint64_t));
+
+struct signal_state : signal_flags {
   std::uint64_t mask = 0;     // what the kernel's is while the thread runs
   std::uint64_t claimed = 0;  // what the program believes to be blocked beside: a signal of the runtime's own
-  bool unsure = false;        // a handler ran, which may have left by siglongjmp: the kernel knows the mask
   bool alternate = false;     // the thread has set an alternate signal stack
-  volatile bool due = false;  // something is pending that it lets through
   bool gone = false;          // the thread has ended
   fiber* owner = nullptr;     // the fiber whose calls its handlers interrupt
   volatile std::uint64_t pending = 0;
@@ -37,7 +46,6 @@ struct signal_state {
   std::atomic<std::uint32_t> handled{0};
   std::atomic<std::uint32_t> handled_norestart{0};
   static constexpr int most_handlers = 8;
-  volatile int depth = 0;
   running_handler handlers[most_handlers] = {};  // outermost first
   stack_t stack = {nullptr, SS_DISABLE, 0};      // if `alternate`
   // The fibers on this storage that wait with a mask of their own, and the mask that was there before the first.

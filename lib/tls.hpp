@@ -29,6 +29,8 @@ struct thread_storage {
 enum carried : unsigned char {
   protection_rights = 1,  // there are protection keys, so that rights may differ
   cpu_time = 2,           // some thread has asked how much of the processor it has used
+  signal_stacks = 4,      // there are handlers that are to run on alternate stacks, for more than faults
+  system_call = 8,        // programs cannot set the thread pointer by themselves here: from the start
 };
 extern std::atomic<unsigned char> switches_carry;
 inline bool switches_carry_any(unsigned char what) noexcept {
@@ -91,6 +93,10 @@ void ask_to_cancel(void* pointer) noexcept;
 inline bool cancel_due(void* pointer) noexcept {
   std::uint32_t asked = cancels.requested(pointer).load(std::memory_order_acquire);
   return (asked & cancel_facts::all) == cancel_facts::cancelled && !cancels.disabled.is_set(pointer);
+}
+// False only if nobody has asked for it.
+inline bool cancel_asked(void* pointer) noexcept {
+  return cancels.requested(pointer).load(std::memory_order_relaxed) & cancel_facts::cancelled;
 }
 inline bool cancels_at_once(void* pointer) noexcept { return cancels.asynchronous.is_set(pointer); }
 bool ends_early(void* pointer) noexcept;  // it was asked to, or is exiting

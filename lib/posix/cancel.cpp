@@ -4,7 +4,7 @@
 
 namespace tendril::posix {
 
-bool cancel_due() noexcept {
+bool cancel_due_if_asked() noexcept {
   thread* self = this_thread;
   return self && core::tls::cancel_due(self->storage.pointer);
 }

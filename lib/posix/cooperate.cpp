@@ -51,8 +51,7 @@ __attribute__((noinline, no_sanitize("address"))) bool in_handler(core::signal_s
   if (!in_handler(s)) return false;
   hub& h = *hub::of(self);
   if (h.inside || !h.several_threads || s.owner != self) return true;
-  bool others_count_on_it = h.unfinished + 1 != h.masks.threads();
-  return on_alternate_stack() && (others_count_on_it || !core::alternate_stacks_matter.load(std::memory_order_relaxed));
+  return on_alternate_stack() && (!fibers_are_threads(h) || !core::switches_carry_any(core::signal_stacks));
 }
 
 bool on_alternate_stack() noexcept {
@@ -132,11 +131,22 @@ bool copy_in(timespec& to, const timespec* from) noexcept {
 
 int wait_parked(const core::wait_info& what, deadline until, on_signal rule, const std::atomic<std::uint32_t>* unparked,
                 core::nanoseconds* ended) noexcept {
+  hub& h = my_hub();
+  fiber* self = core::current;
+  if (until.is_never() && !ended && waits_plainly(h, self, what.uninterruptible) && no_handler_ran(self)) [[likely]] {
+    core::wake why = core::wake::unparked;
+    {
+      core::handlers_wait quiet(h);
+      if (!unparked || !unparked->load(std::memory_order_acquire)) why = core::park_plainly(h, self, what, h.inside);
+    }
+    if (why == core::wake::unparked) return 0;
+    return outcome(why, what, rule);
+  }
   if (!in_hubs_process()) return wait_in_kernel(-1, 0, until);
   int saved = errno;  // other fibers run meanwhile, and a call that succeeds leaves errno alone
   core::wake why;
   {
-    core::handlers_wait quiet(my_hub());
+    core::handlers_wait quiet(h);
     if (unparked && unparked->load(std::memory_order_acquire)) why = core::wake::unparked;
     else why = park_unless_interrupted(what, until, rule);
     if (ended && why == core::wake::signal) *ended = core::now();

@@ -14,7 +14,7 @@
 
 #include <tendril/posix.hpp>
 
-#include "../hub.hpp"
+#include "../park.hpp"
 #include "../sys.hpp"
 #include "real.hpp"
 
@@ -39,6 +39,9 @@ inline bool cooperative() noexcept {
   if (!self) [[likely]] return false;
   return cooperative_here(self);
 }
+
+// Whether each fiber of the hub is a thread, with storage, and so an errno, of its own.
+inline bool fibers_are_threads(const hub& h) noexcept { return h.unfinished + 1 == h.masks.threads(); }
 
 inline hub& my_hub() noexcept { return *hub::of(core::current); }
 
@@ -102,8 +105,10 @@ inline timespec time_left(deadline until, core::nanoseconds now = core::now()) n
 // does not return then. Nothing may be left to do in the frames below the program's. For a killed task (ECANCELED in
 // all else), and where nothing is to be cancelled, does nothing.
 void act_on_cancel() noexcept;
-// Whether it would.
-bool cancel_due() noexcept;
+// Whether anybody has asked for that, and whether it would.
+inline bool cancel_asked() noexcept { return core::tls::cancel_asked(arch::thread_pointer()); }
+bool cancel_due_if_asked() noexcept;
+inline bool cancel_due() noexcept { return cancel_asked() && cancel_due_if_asked(); }
 // Whether the running thread's cancellation is PTHREAD_CANCEL_ASYNCHRONOUS, so that it ends waits that are no
 // cancellation points.
 bool cancels_at_once() noexcept;
@@ -146,6 +151,18 @@ inline void forget_signals() noexcept {
   const core::signal_state& s = self->storage->signals;
   self->signals_before = s.handled.load(std::memory_order_relaxed);
   self->norestart_before = s.handled_norestart.load(std::memory_order_relaxed);
+}
+
+// Whether no handler has run since that, so that no wait is interrupted().
+inline bool no_handler_ran(const fiber* self) noexcept {
+  return self->storage->signals.handled.load(std::memory_order_relaxed) == self->signals_before;
+}
+
+// Whether a wait without a deadline has but to park: no cancellation is asked for, no handler runs or is due, and errno is
+// nobody else's.
+inline bool waits_plainly(const hub& h, const fiber* self, bool uninterruptible) noexcept {
+  return core::parks_plainly(self) && !self->storage->signals.any() && fibers_are_threads(h) && h.in_own_process() &&
+         (uninterruptible || !cancel_asked());
 }
 
 // Parks until `fd` may be ready for `events` (EPOLLIN, ...). 0: try again. Otherwise -ETIMEDOUT, -EBADF (closed

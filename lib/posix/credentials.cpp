@@ -19,7 +19,7 @@ __attribute__((noinline)) long raw(F& f) noexcept {
 
 template <class F>
 __attribute__((noinline)) long in_name_of(void* pointer, F& f) noexcept {
-  bool by_instruction = core::thread_pointer_by_instruction.load(std::memory_order_relaxed);
+  bool by_instruction = !core::switches_carry_any(core::system_call);
   void* mine = arch::thread_pointer();
   arch::set_thread_pointer(pointer, by_instruction);
   long r = raw(f);

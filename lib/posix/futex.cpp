@@ -121,8 +121,38 @@ bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_si
 
 int wait(waiter& w, deadline until, ends e) noexcept { return wait_here(w, until, e, false); }
 
-int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
-         std::uint32_t bits) noexcept {
+namespace {
+
+// The same for a fiber that waits plainly: no handler comes between its being listed and its having parked. If anything
+// but a wake-up ends that, it is as if the wait were to begin: -ERESTART.
+[[gnu::always_inline]] inline int wait_plainly(hub& h, fiber* self, const std::atomic<std::uint32_t>* word,
+                                               std::uint32_t expected, std::uint32_t bits,
+                                               bool uninterruptible) noexcept {
+  prepare();
+  waiter w;
+  w.who = self;
+  w.bits = bits;
+  core::wait_info what;
+  what.kind = core::wait_kind::lock;
+  what.target = word;
+  what.remote = what.interruptible = true;
+  what.uninterruptible = uninterruptible;
+  core::handlers_wait quiet(h);
+  {
+    bucket& b = bucket_of(word);
+    detail::held guard(b.lock);
+    if (word->load(std::memory_order_seq_cst) != expected) return -EAGAIN;
+    w.word = word;
+    b.waiters.push_back(w);
+  }
+  core::park_plainly(h, self, what, h.inside);
+  if (w.woken.load(std::memory_order_acquire)) [[likely]] return 0;
+  remove(w);
+  return w.woken.load(std::memory_order_acquire) ? 0 : -ERESTART;
+}
+
+[[gnu::noinline]] int wait_with_all(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until,
+                                    ends e, std::uint32_t bits) noexcept {
   for (;;) {
     waiter w;
     w.bits = bits;
@@ -132,18 +162,34 @@ int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadlin
   }
 }
 
+}  // namespace
+
+int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
+         std::uint32_t bits) noexcept {
+  if (fiber* self = core::current; self && until.is_never() && hub::of(self)->unfinished) [[likely]] {
+    hub& h = *hub::of(self);
+    bool at_once = core::tls::cancels_at_once(self->storage->pointer);
+    bool uninterruptible = e == ends::by_handler || (e == ends::by_wake && !at_once);
+    bool heeds_handlers = ends_by_handler(e);
+    if (waits_plainly(h, self, uninterruptible) && (!heeds_handlers || no_handler_ran(self))) [[likely]] {
+      int r = wait_plainly(h, self, word, expected, bits, uninterruptible);
+      if (r != -ERESTART) [[likely]] return r;
+      if (heeds_handlers && interrupted(on_signal::restart)) return -EINTR;
+    }
+  }
+  return wait_with_all(word, expected, until, e, bits);
+}
+
 int wake(const void* word, int n, std::uint32_t bits) noexcept {
   bucket& b = bucket_of(word);
   int woken = 0;
   quiet q;
   detail::held guard(b.lock);
-  for (waiter* w = b.waiters.front(); w && woken < n;) {
-    waiter* next = b.waiters.after(*w);
-    if (w->word == word && (w->bits & bits)) {
-      wake_one(*w);
-      woken++;
-    }
-    w = next;
+  for (waiter *w = b.waiters.front(), *next; w; w = next) {
+    next = b.waiters.after(*w);
+    if (w->word != word || !(w->bits & bits)) continue;
+    wake_one(*w);
+    if (++woken >= n) break;
   }
   return woken;
 }

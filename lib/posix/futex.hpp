@@ -43,7 +43,7 @@ int wait(waiter& w, deadline until, ends e) noexcept;
 // Both: waits while the word is `expected`; -EAGAIN if it is not.
 int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
          std::uint32_t bits = everybody) noexcept;
-// Wakes at most n that wait for the word with one of the bits; returns how many. Async-signal-safe.
+// Wakes at most n (and at least one) that wait for the word with one of the bits; returns how many. Async-signal-safe.
 int wake(const void* word, int n, std::uint32_t bits = everybody) noexcept;
 // Wakes at most n of those that wait for `from`, and lets at most `moved` others wait for `to` instead. Returns both
 // numbers. With `expected`, only if `from` is a word that holds it; -1 otherwise.
@@ -93,7 +93,7 @@ inline void unlist(waiter& w) noexcept {
 }
 inline void wake_one(waiter& w) noexcept {
   unlist(w);
-  if (w.who) {
+  if (w.who) [[likely]] {
     // The mark comes last: whoever sees it goes, frame and fiber.
     core::unpark(w.who);
     w.woken.store(1, std::memory_order_release);

@@ -23,12 +23,13 @@ struct semaphore {
   std::atomic<std::uint32_t>& value() noexcept { return *reinterpret_cast<std::atomic<std::uint32_t>*>(this); }
   static constexpr std::uint64_t one_waiter = 1ULL << 32;
 
-  bool take() noexcept {
-    std::uint64_t d = data.load(std::memory_order_relaxed);
+  // Takes one, or becomes one of the waiters.
+  bool take_or_stay() noexcept {
+    std::uint64_t d = data.load(std::memory_order_relaxed), then;
     do {
-      if (std::uint32_t(d) == 0) return false;
-    } while (!data.compare_exchange_weak(d, d - 1, std::memory_order_acquire, std::memory_order_relaxed));
-    return true;
+      then = std::uint32_t(d) == 0 ? d + one_waiter : d - 1;
+    } while (!data.compare_exchange_weak(d, then, std::memory_order_seq_cst, std::memory_order_relaxed));
+    return std::uint32_t(d) != 0;
   }
   // The same for one of its waiters, who waits no more then.
   bool take_and_leave() noexcept {
@@ -49,11 +50,9 @@ bool foreign(sem_t* s) noexcept {
 
 // 0, or -errno.
 int wait(semaphore& s, deadline until) noexcept {
-  if (s.take()) return 0;
-  s.data.fetch_add(semaphore::one_waiter, std::memory_order_seq_cst);
+  if (s.take_or_stay()) return 0;
   int r;
   do {
-    if (s.take_and_leave()) return 0;
     if (s.shared) {
       r = int(offload_interruptible([&] {
         timespec left = time_left(until);
@@ -62,6 +61,7 @@ int wait(semaphore& s, deadline until) noexcept {
     } else {
       r = futex::wait(&s.value(), 0, until, futex::ends::by_signal);
     }
+    if ((r >= 0 || r == -EAGAIN) && s.take_and_leave()) return 0;
   } while (r >= 0 || r == -EAGAIN);
   s.data.fetch_sub(semaphore::one_waiter, std::memory_order_relaxed);
   return r;

@@ -45,7 +45,7 @@ bool only_faults(int signal) noexcept { return signal == SIGSEGV || signal == SI
 // The program's handlers are to run on its alternate stack, if it has one, which a run-time of its own (Go's) may set
 // unseen. The one that the kernel may have from us is for faults, and one for all threads: it goes.
 void alternate_stacks_matter_now() noexcept {
-  if (core::alternate_stacks_matter.exchange(true) || !core::current) return;
+  if ((core::switches_carry.fetch_or(core::signal_stacks) & core::signal_stacks) || !core::current) return;
   hub& h = my_hub();
   stack_t has{};
   if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !h.signal_stack || has.ss_sp != h.signal_stack) return;

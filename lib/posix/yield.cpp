@@ -3,16 +3,25 @@
 
 #include <sched.h>
 
-#include "cooperate.hpp"
 #include "thread.hpp"
 
 namespace tendril::posix {
 
-int sched_yield() {
+[[gnu::noinline]] static int yield_with_all() noexcept {
   if (!may_wait()) return real.sched_yield();
   if (my_hub().ready.empty()) real.sched_yield();
   give_way();
   if (cancels_at_once()) act_on_cancel();
+  return 0;
+}
+
+int sched_yield() {
+  fiber* self = core::current;
+  if (!self) return real.sched_yield();
+  hub& h = *hub::of(self);
+  bool plain = !self->storage->signals.any() && fibers_are_threads(h) && h.in_own_process();
+  if (!plain || !core::give_way_plainly(h, self)) return yield_with_all();
+  if (cancel_asked() && cancels_at_once()) [[unlikely]] act_on_cancel();
   return 0;
 }
 
