@@ -34,10 +34,32 @@ inline void relax() noexcept { __builtin_ia32_pause(); }
 [[gnu::always_inline]] inline void space_locked() noexcept { [[maybe_unused]] volatile int store = 0; }
 
 inline constexpr bool signal_needs_restorer = true;
-// Where a signal handler installed by a raw rt_sigaction returns to; debuggers know it by these very bytes.
-__attribute__((naked, noinline)) inline void signal_return() noexcept {
-  __asm__ volatile("mov $15, %rax\n\tsyscall");
-}
+// Where a signal handler installed by a raw rt_sigaction returns to, with its ucontext_t on top of the stack. Who unwinds
+// the stack (a debugger; a thread that is cancelled amid the handler) is told where that has the registers, and looks for
+// this by the address before the one returned to: hence the nop.
+#define TENDRIL_SAVED(reg, at) ".cfi_escape 0x10," #reg ",3,0x77," #at "&0x7f|0x80," #at ">>7\n"
+__asm__(
+    ".pushsection .text.tendril_signal_return,\"axG\",@progbits,tendril_signal_return,comdat\n"
+    ".weak tendril_signal_return\n"
+    ".hidden tendril_signal_return\n"
+    ".type tendril_signal_return,@function\n"
+    ".cfi_startproc\n"
+    ".cfi_signal_frame\n"
+    ".cfi_escape 0x0f,4,0x77,160&0x7f|0x80,160>>7,0x06\n"  // the interrupted frame is at the rsp that was saved
+    TENDRIL_SAVED(8, 40) TENDRIL_SAVED(9, 48) TENDRIL_SAVED(10, 56) TENDRIL_SAVED(11, 64) TENDRIL_SAVED(12, 72)
+    TENDRIL_SAVED(13, 80) TENDRIL_SAVED(14, 88) TENDRIL_SAVED(15, 96) TENDRIL_SAVED(5, 104) TENDRIL_SAVED(4, 112)
+    TENDRIL_SAVED(6, 120) TENDRIL_SAVED(3, 128) TENDRIL_SAVED(1, 136) TENDRIL_SAVED(0, 144) TENDRIL_SAVED(2, 152)
+    TENDRIL_SAVED(7, 160) TENDRIL_SAVED(16, 168)
+    "nop\n"
+    "tendril_signal_return:\n"
+    "mov $15, %rax\n"
+    "syscall\n"
+    ".cfi_endproc\n"
+    ".size tendril_signal_return,.-tendril_signal_return\n"
+    ".popsection");
+#undef TENDRIL_SAVED
+extern "C" __attribute__((visibility("hidden"))) void tendril_signal_return() noexcept;
+inline constexpr void (*signal_return)() noexcept = tendril_signal_return;
 
 // What a thread may do with the memory that has a protection key, see pkeys(7): two bits for each key, first "no access".
 // Only where the kernel has given out such a key.
