@@ -34,9 +34,9 @@ inline void relax() noexcept { __builtin_ia32_pause(); }
 [[gnu::always_inline]] inline void space_locked() noexcept { [[maybe_unused]] volatile int store = 0; }
 
 inline constexpr bool signal_needs_restorer = true;
-// Where a signal handler installed by a raw rt_sigaction returns to, with its ucontext_t on top of the stack. Who unwinds
-// the stack (a debugger; a thread that is cancelled amid the handler) is told where that has the registers, and looks for
-// this by the address before the one returned to: hence the nop.
+// Where a signal handler installed by a raw rt_sigaction returns to, with its ucontext_t on top of the stack. Who
+// unwinds the stack (a debugger; a thread that is cancelled amid the handler) is told where that has the registers, and
+// looks for this by the address before the one returned to: hence the nop.
 #define TENDRIL_SAVED(reg, at) ".cfi_escape 0x10," #reg ",3,0x77," #at "&0x7f|0x80," #at ">>7\n"
 __asm__(
     ".pushsection .text.tendril_signal_return,\"axG\",@progbits,tendril_signal_return,comdat\n"

@@ -26,7 +26,7 @@ int pthread_cancel(pthread_t id) {
   if (life & thread::ended) return life & thread::joined ? ESRCH : 0;
   core::tls::ask_to_cancel(t->storage.pointer);
   fiber* f = t->runs;
-  // One that can run finds out by itself, at its next cancellation point or wait.
+  // One that can run finds out by itself: at its next cancellation point or wait, or at a tick (see preempt.cpp).
   if (core::tls::cancel_due(t->storage.pointer)) {
     if (core::current && core::current->home == f->home) {
       if (f->state == core::fiber_status::parked && !f->waiting->uninterruptible) hub::wake(f, core::wake::interrupted);

@@ -59,6 +59,11 @@ bool take_away(void* where) noexcept {
     }
   }
   errno = saved;
+  // One that computes finds out in no other place that it is to be cancelled wherever it is.
+  if (cancels_at_once() && cancel_due()) {
+    if (!gave_way) sent.store(false, std::memory_order_relaxed);
+    act_on_cancel();
+  }
   return gave_way;
 }
 
