@@ -68,8 +68,11 @@ void destroy(fiber* f) noexcept {
     fiber* parent = f->parent;
     fiber_home* home = f->home;
     if (f->extra.locals) f->extra.drop_locals(f->extra.locals);
+    bool placed = f->placed;
     if (f->what) f->what->destroy(fiber_payload(f));
-    if (!f->on_stack) {
+    if (placed) {
+      // Whoever made it may have given the memory away by now.
+    } else if (!f->on_stack) {
       std::size_t payload_size = f->payload_size;
       f->~fiber();
       if (home->closed || sanitized) free(f);
@@ -459,15 +462,8 @@ fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept {
   return last;
 }
 
-fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
-  fiber* creator = ensure_current();
-  void* memory = nullptr;
-  while (left_memory* left = memory ? nullptr : take_left_memory(creator->home)) {
-    if (left->payload_size == payload_size) memory = left;
-    else free(left);
-  }
-  if (!memory) memory = malloc(payload_offset + payload_size);
-  if (!memory) return nullptr;
+static fiber* made(void* memory, fiber* creator, std::size_t payload_size, const body& b,
+                   const fiber_options& o) noexcept {
   fiber* f = make(memory, creator, b, o);
   f->payload_size = std::uint32_t(payload_size);
   if (o.kind == fiber_kind::explicit_switch) {
@@ -479,6 +475,22 @@ fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o
   return f;
 }
 
+fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
+  fiber* creator = ensure_current();
+  void* memory = nullptr;
+  while (left_memory* left = memory ? nullptr : take_left_memory(creator->home)) {
+    if (left->payload_size == payload_size) memory = left;
+    else free(left);
+  }
+  if (!memory) memory = malloc(fiber_size(payload_size));
+  return memory ? made(memory, creator, payload_size, b, o) : nullptr;
+}
+
+fiber* fiber_new_at(void* memory, std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
+  fiber* f = made(memory, ensure_current(), payload_size, b, o);
+  f->placed = true;
+  return f;
+}
 
 void fiber_ref(fiber* f) noexcept { f->refs.fetch_add(1, std::memory_order_relaxed); }
 

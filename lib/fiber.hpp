@@ -23,6 +23,7 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool in_trace = false;    // runs the trace callback, whose own switches are not traced
   bool lost = false;        // belongs to the parent process of a fork
   bool on_stack = false;    // lies on its stack, at the top
+  bool placed = false;      // lies where its maker wants it, who is told by body::destroy that it is gone
   bool started = false;     // a task: lives, with or without handles, from start() until it was settled
   bool masked = false;      // waits with a signal mask of its own
   bool has_eh = false;      // `eh` is to be given back to the run-time when it runs again
@@ -121,6 +122,10 @@ inline fiber* ensure_current() noexcept {
   if (!current) make_home();
   return current;
 }
+
+// As fiber_new(), in the maker's memory: fiber_size(payload_size) bytes, aligned to 64.
+constexpr std::size_t fiber_size(std::size_t payload_size) noexcept { return payload_offset + payload_size; }
+fiber* fiber_new_at(void* memory, std::size_t payload_size, const body& b, const fiber_options& o) noexcept;
 
 // A fresh fiber is about to run for the first time: gets a stack and a context, unless it has them; false: no memory.
 bool prepare(fiber* f) noexcept;

@@ -37,7 +37,7 @@ namespace {
 constinit thread main_thread;
 // The hub on which the program's threads live: the main thread's.
 constinit std::atomic<hub*> threads_home{nullptr};
-// --- stacks with a thread's object and storage at their top, kept for the next thread ---
+// --- stacks with a thread's object, fiber and storage at their top, kept for the next thread ---
 
 constexpr std::size_t most_idle = 256;
 
@@ -49,8 +49,12 @@ struct idle_threads {
 };
 constinit idle_threads idle;
 
-std::size_t top_size() noexcept { return (sizeof(thread) + 63) / 64 * 64 + core::tls::block_size(); }
-void* storage_place(thread* t) noexcept { return reinterpret_cast<char*>(t) + (sizeof(thread) + 63) / 64 * 64; }
+constexpr std::size_t whole_lines(std::size_t n) noexcept { return (n + 63) / 64 * 64; }
+constexpr std::size_t fiber_offset = whole_lines(sizeof(thread));
+constexpr std::size_t storage_offset = fiber_offset + whole_lines(core::fiber_size(sizeof(thread*)));
+std::size_t top_size() noexcept { return storage_offset + core::tls::block_size(); }
+void* fiber_place(thread* t) noexcept { return reinterpret_cast<char*>(t) + fiber_offset; }
+void* storage_place(thread* t) noexcept { return reinterpret_cast<char*>(t) + storage_offset; }
 
 // One whose stack suits: twice the size would do, but is better kept for who needs it.
 thread* take_idle(std::size_t least, std::size_t most) noexcept {
@@ -145,8 +149,12 @@ thread* make_beside(void* stack, std::size_t size) noexcept {
 // Also inside the runtime, where nobody may wait for a lock of the C library (see leave_memory() in fiber.cpp).
 void recycle(thread* t) noexcept {
   if (!t->is_fiber()) return;  // the main thread
-  t->life.fetch_or(thread::ended | thread::joined, std::memory_order_release);
-  keep_idle(t);
+  std::uint32_t before = t->life.fetch_or(thread::ended | thread::joined, std::memory_order_acq_rel);
+  if (before & thread::free_of_fiber) keep_idle(t);  // else the fiber's end does, which somebody may still hold
+}
+void fiber_is_gone(void* payload) noexcept {
+  thread* t = *static_cast<thread**>(payload);
+  if (t->life.fetch_or(thread::free_of_fiber, std::memory_order_acq_rel) & thread::joined) keep_idle(t);
 }
 
 // Gives back what ended threads have left and the next ones will not need. Not inside the runtime.
@@ -227,7 +235,7 @@ void left_stack(fiber* f) noexcept {
   else futex::wake(&t->life, INT32_MAX);  // by now it may be another's, but the address will do
 }
 
-constexpr core::body thread_body{body_run, [](void*) noexcept {}};
+constexpr core::body thread_body{body_run, fiber_is_gone};
 
 // What an attribute object says, as far as it concerns us.
 struct attributes {
@@ -408,7 +416,6 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   t->id = reinterpret_cast<pthread_t>(core::tls::descriptor(t->storage.pointer));
   t->start = start;
   t->argument = argument;
-  if (a.detached) t->life = thread::detached;
   t->guard_size = a.stack ? 0 : a.guard_size;
   t->explicit_scheduling = a.explicit_scheduling;
   t->policy = a.policy;
@@ -427,11 +434,8 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
 
   core::fiber_options o;
   o.kind = core::fiber_kind::task;
-  fiber* f = core::fiber_new(sizeof(thread*), thread_body, o);
-  if (!f) {
-    recycle(t);
-    return EAGAIN;
-  }
+  fiber* f = core::fiber_new_at(fiber_place(t), sizeof(thread*), thread_body, o);
+  t->life = a.detached ? std::uint32_t(thread::detached) : 0;
   *static_cast<thread**>(core::fiber_payload(f)) = t;
   t->runs = f;
   if (this_thread && this_thread->named) {

@@ -28,8 +28,9 @@ struct thread {
     ended = 1,     // it has left its stack for good
     detached = 2,
     joined = 4,
+    free_of_fiber = 8,  // its fiber, which lies beside it, is gone, or was not made yet
   };
-  std::atomic<std::uint32_t> life{0};
+  std::atomic<std::uint32_t> life{free_of_fiber};
   std::atomic<thread*> joiner{nullptr};  // who waits for its end
   thread* next_idle = nullptr;
 
