@@ -99,15 +99,28 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def benchmarks(self):
-        """Each run in the form of Google Benchmark."""
+        """Each run in the form of Google Benchmark, and their medians."""
+        unit = "us" if self.question.unit == "us" else "ns"
+        times = {"real_time": unit, "cpu_time": f"cpu_{unit}"}
         for label, answers in self.answers.items():
+            name = f"{self.question.name}/{label}/{self.size}"
+            common = {"run_name": name, "repetitions": len(answers), "threads": 1}
             for i, a in enumerate(answers):
-                unit = {"us": "us"}.get(self.question.unit, "ns")
-                real, cpu = (a.get("us", 0), a.get("cpu_us", 0)) if unit == "us" else (a.get("ns", 0), a.get("cpu_ns", 0))
-                yield {"name": f"{self.question.name}/{label}/{self.size}", "run_name": f"{self.question.name}/{label}/{self.size}",
-                       "run_type": "iteration", "repetitions": len(answers), "repetition_index": i, "threads": 1,
-                       "iterations": a.get("ops", 1), "real_time": real, "cpu_time": cpu, "time_unit": unit,
-                       **{k: v for k, v in a.items() if k not in ("ns", "cpu_ns", "us", "cpu_us", "ops")}}
+                yield {"name": name, **common, "run_type": "iteration", "repetition_index": i,
+                       "iterations": a.get("ops", 1), **{k: a.get(v, 0) for k, v in times.items()}, "time_unit": unit,
+                       **{k: v for k, v in a.items() if k not in (*times.values(), "ops")}}
+            figures = set.intersection(*(set(a) for a in answers)) - {*times.values(), "ops"}
+            yield {"name": f"{name}_median", **common, "run_type": "aggregate", "aggregate_name": "median",
+                   "iterations": len(answers), **{k: self.median(label, v) or 0 for k, v in times.items()},
+                   "time_unit": unit, **{k: self.median(label, k) for k in sorted(figures)}}
+
+    def add_benchmark(self, b):
+        """The reverse of that, for one run."""
+        label, unit = b["name"].split("/")[1], b["time_unit"]
+        of_form = {"name", "run_name", "run_type", "repetitions", "repetition_index", "threads", "iterations", "real_time",
+                   "cpu_time", "time_unit"}
+        self.add(label, {unit: b["real_time"], f"cpu_{unit}": b["cpu_time"], "ops": b["iterations"],
+                         **{k: v for k, v in b.items() if k not in of_form}})
 
 
 def machine():
@@ -115,62 +128,114 @@ def machine():
     return f"{os.cpu_count()} x {model}, Linux {platform.release()}, {platform.freedesktop_os_release()['PRETTY_NAME']}"
 
 
-def write(out, tables, pictures):
-    out = pathlib.Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    (out / "report.txt").write_text(f"{machine()}, {now}\n\n" + "\n".join(t.text() for t in tables))
-    context = {"date": now, "host_name": platform.node(), "executable": "tests/bench/run", "num_cpus": os.cpu_count(),
-               "machine": machine(), "library_build_type": "release"}
-    benchmarks = [b for t in tables for b in t.benchmarks()]
-    (out / "report.json").write_text(json.dumps({"context": context, "benchmarks": benchmarks}, indent=1))
-    if not pictures:
-        return
+class Report:
+    """The tables so far, in a directory: written anew after each question, so that a run that is cut leaves what it has."""
+
+    def __init__(self, out, runs, seconds):
+        self.out = pathlib.Path(out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.tables = []
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        self.context = {"date": now, "host_name": platform.node(), "executable": "tests/bench/run",
+                        "num_cpus": os.cpu_count(), "library_build_type": "release", "machine": machine(), "runs": runs,
+                        "seconds": seconds}
+
+    def add(self, tables, pictures):
+        self.tables += tables
+        (self.out / "report.txt").write_text(f"{self.context['machine']}, {self.context['date']}\n\n" +
+                                             "\n".join(t.text() for t in self.tables))
+        benchmarks = [b for t in self.tables for b in t.benchmarks()]
+        (self.out / "report.json").write_text(json.dumps({"context": self.context, "benchmarks": benchmarks}, indent=1))
+        answered = [t for t in tables if t.answers]
+        if answered and pictures:
+            picture(self.out / f"{answered[0].question.name}.svg", answered[0].question, answered)
+
+
+def read(path, questions):
+    """The context and the tables of a report that was written before."""
+    report = json.loads(pathlib.Path(path).read_text())
+    tables = {(q.name, size): Table(q, size) for q in questions for size in q.sizes}
+    for b in report["benchmarks"]:
+        name, _, size = b["name"].split("/")
+        if b["run_type"] == "iteration" and (name, int(size)) in tables:
+            tables[name, int(size)].add_benchmark(b)
+    return report["context"], {k: t for k, t in tables.items() if t.answers}
+
+
+def can_draw():
     try:
         import matplotlib
     except ImportError:
-        print("No pictures: they need python3-matplotlib")
-        return
+        return False
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tendril", "font.size": 9})
-    for name in dict.fromkeys(t.question.name for t in tables):
-        of_it = [t for t in tables if t.question.name == name and t.answers]
-        if of_it:
-            picture(out / f"{name}.svg", of_it[0].question, of_it)
+    return True
 
 
 def picture(path, question, tables):
-    """Bars for each size; with several sizes, curves over them too."""
+    """Bars for each size; with several sizes, curves over them too. Two panels side by side, as wide as a page."""
     import matplotlib.pyplot as plt
-    curves = len(tables) > 1
-    panels = len(tables) + curves
+    panels = len(tables) + (len(tables) > 1)
+    columns = min(panels, 2)
+    rows = -(-panels // columns)
     most = max(len(t.answers) for t in tables)
-    figure, axes = plt.subplots(1, panels, figsize=(4.2 * panels, 1.2 + 0.28 * max(most, 6)), squeeze=False)
-    for table, axis in zip(tables, axes[0]):
-        labels = sorted(table.answers, key=table.median, reverse=True)
-        medians = [table.median(l) for l in labels]
-        spread = [[m - min(table.values(l)) for l, m in zip(labels, medians)],
-                  [max(table.values(l)) - m for l, m in zip(labels, medians)]]
-        axis.barh(labels, medians, xerr=spread, color=[colour(question, l) for l in labels], error_kw={"linewidth": 0.7})
-        for y, m in enumerate(medians):
-            axis.text(m, y, f" {number(m)}", va="center", fontsize=8)
-        if max(medians) > 20 * min(medians) > 0:
-            axis.set_xscale("log")
-        axis.set_title(f"{table.size:,} {question.of}", fontsize=9)
-        axis.set_xlabel(question.unit)
-        axis.margins(x=0.18)
-        axis.spines[["top", "right"]].set_visible(False)
-    if curves:
-        axis = axes[0][-1]
-        for label in dict.fromkeys(l for t in tables for l in t.answers):
-            at = [(t.size, t.median(label)) for t in tables if label in t.answers]
-            axis.plot(*zip(*at), marker="o", markersize=3, label=label, linewidth=2 if ours(question, label) else 1)
-        axis.set(xscale="log", yscale="log", xlabel=question.of, ylabel=question.unit)
-        axis.legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained",
+                                figsize=(4.7 * columns + (columns == 1), 0.4 + rows * (0.9 + 0.22 * max(most, 5))))
+    axes = list(axes.flat)
+    for table, axis in zip(tables, axes):
+        bars(axis, table)
+    if len(tables) > 1:
+        curves(axes[len(tables)], question, tables)
+    for axis in axes[panels:]:
+        axis.axis("off")
     figure.suptitle(question.title, fontsize=10)
-    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+def plain(axis):
+    """Numbers on an axis as people write them."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x == int(x) else f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def bars(axis, table):
+    question = table.question
+    labels = sorted(table.answers, key=table.median, reverse=True)
+    medians = [table.median(l) for l in labels]
+    spread = [[m - min(table.values(l)) for l, m in zip(labels, medians)],
+              [max(table.values(l)) - m for l, m in zip(labels, medians)]]
+    axis.barh(labels, medians, xerr=spread, color=[colour(question, l) for l in labels], error_kw={"linewidth": 0.7})
+    if max(medians) > 20 * min(medians) > 0:
+        axis.set_xscale("log")
+    for y, label in enumerate(labels):
+        axis.text(max(table.values(label)), y, f" {number(medians[y])}", va="center", fontsize=8)
+    axis.set_title(f"{table.size:,} {question.of}", fontsize=9)
+    axis.set_xlabel(f"{question.unit}, logarithmic" if axis.get_xscale() == "log" else question.unit)
+    axis.margins(x=0.22, y=0.03)
+    plain(axis.xaxis)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def curves(axis, question, tables):
+    for label in dict.fromkeys(l for t in tables for l in t.answers):
+        at = [(t.size, t.median(label)) for t in tables if label in t.answers]
+        special = ours(question, label) or label == question.limit
+        axis.plot(*zip(*at), marker="o", markersize=3, label=label, linewidth=2 if special else 1,
+                  linestyle="--" if label.endswith("under the shim") else "-",
+                  **({"color": colour(question, label)} if special else {}))
+    axis.set(xscale="log", yscale="log", xlabel=question.of, ylabel=question.unit)
+    axis.set_xticks([t.size for t in tables])
+    plain(axis.xaxis)
+    plain(axis.yaxis)
+    axis.minorticks_off()
+    low, high = axis.get_ylim()
+    if high < 30 * low:  # less than two decades: more marks
+        from matplotlib.ticker import LogLocator
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def ours(question, label):

@@ -1,0 +1,137 @@
+"""The part of README.md that shows a report: its tables, its targets, and its pictures."""
+
+import dataclasses
+import shutil
+import textwrap
+
+import report
+from questions import QUESTIONS
+
+BEGIN, END = "<!-- written by tests/bench/run --readme -->\n", "<!-- end of what it writes -->\n"
+SHIM = "pthreads under the shim"
+NATIVE = "pthreads, one core"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    text: str
+    question: str
+    size: int
+    who: str = "Tendril"
+    against: str = ""       # whose figure is one; by default the limit's
+    peers: bool = True      # whether the others are shown, too
+
+
+ROWS = (
+    Row("switch between two fibers", "switch", 2, "Tendril, core"),
+    Row("the same with values", "switch", 2, peers=False),
+    Row("a turn through the hub, 2 fibers", "yield", 2),
+    Row("the same, 100", "yield", 100),
+    Row("the same, 10,000", "yield", 10_000),
+    Row("the same, 100,000", "yield", 100_000),
+    Row("hand-over by a semaphore", "hand_over", 2),
+    Row("the same by a channel", "hand_over", 2, "Tendril, channel", peers=False),
+    Row("switch between two threads, unmodified, under the shim", "thread_switch", 2, SHIM),
+    Row("a lock that nobody else wants, the same", "free_mutex", 1, SHIM, NATIVE),
+    Row("a lock that 100 want, the same", "mutex", 100, SHIM, NATIVE),
+    Row("hand-over by mutex and condition, the same", "condition", 2, SHIM, NATIVE),
+    Row("create and join a thread, the same", "create", 1, SHIM, NATIVE),
+    Row("spawn, run, join with a result", "spawn", 1),
+    Row("the same in batches of 1,000", "spawn", 1000),
+    Row("TCP echo, 100 connections, per request", "echo", 100),
+    Row("the same by threads, unmodified, under the shim", "echo", 100, SHIM, peers=False),
+    Row("TCP echo, 1,000 connections", "echo", 1000),
+    Row("the same by threads, unmodified, under the shim", "echo", 1000, SHIM, peers=False),
+    Row("TCP echo, 10,000 connections", "echo", 10_000),
+    Row("the same by threads, unmodified, under the shim", "echo", 10_000, SHIM, peers=False),
+    Row("1,000 busy connections beside 15,000 idle ones", "idle", 1000),
+    Row("2,000 fetches with 50 ms delay", "fetch", 2000),
+    Row("the same by threads, unmodified, under the shim", "fetch", 2000, SHIM, peers=False),
+    Row("the same by python3's threads, unmodified, under the shim", "fetch", 2000, "python3's threads under the shim",
+        peers=False),
+    Row("100,000 fibers that sleep 0 to 1 s, per wake", "sleep", 100_000),
+    Row("memory of a parked fiber, 1 million, KB", "memory", 1_000_000),
+    Row("the same, 100,000", "memory", 100_000),
+    Row("the same of a thread, unmodified, under the shim", "memory", 100_000, SHIM, peers=False),
+)
+SERVERS = {"microsocks": "microsocks", "tinyproxy": "tinyproxy", "http": "python3", "mariadb": "mariadbd"}
+SHOWN = {"cpu_us": "CPU time per request", "per_second": "requests per second", "bytes": "memory per connection"}
+
+
+def times(x):
+    """A ratio, with as many digits as mean something."""
+    return "-" if x is None else f"{x:.2f}" if x < 1.2 else f"{x:.1f}" if x < 10 else f"{float(f'{x:.2g}'):,.0f}"
+
+
+def figure(table, label):
+    value, unit = table.median(label), table.question.unit
+    if unit == "B":
+        return f"{value / 1000:.1f}"
+    return f"{value / 1000:.2g} us" if unit == "ns" and value >= 1000 else f"{value:.2g} {unit}"
+
+
+def line(row, table):
+    """A line of the table of ratios; nothing if the report does not have it."""
+    against = row.against or table.question.limit
+    if row.who not in table.answers or (against and against not in table.answers):
+        return None
+
+    def shown(label):
+        return times(table.ratio(label, against)) if against else figure(table, label)
+
+    def is_peer(label):
+        return label != against and not label.startswith("Tendril") and not label.endswith("under the shim")
+    peers = sorted(filter(is_peer, table.answers), key=table.median) if row.peers else ()
+    others = ", ".join(f"{p.replace(', ', ' ')} {shown(p)}" for p in peers)
+    limit = f"{against} {figure(table, against)}" if against else ""
+    return f"| {row.text} | {limit} | {shown(row.who)} | {others} |"
+
+
+def servers(tables):
+    """The table of servers under the shim against themselves natively: a column each."""
+    columns = {q: [t for (name, _), t in tables.items() if name == q] for q in SERVERS}
+    columns = {q: of_it for q, of_it in columns.items() if of_it}
+    if not columns:
+        return
+    yield ""
+    heads = [f"{SERVERS[q]}, {', '.join(f'{t.size:,}' for t in of_it)}" for q, of_it in columns.items()]
+    yield f"| under the shim, natively 1 | {' | '.join(heads)} |"
+    yield "| --- |" + " --- |" * len(heads)
+    for what, text in SHOWN.items():
+        cells = [", ".join(times(t.ratio(f"{SERVERS[q]} under the shim", SERVERS[q], what)) for t in of_it)
+                 for q, of_it in columns.items()]
+        yield f"| {text} | {' | '.join(cells)} |"
+
+
+def text(context, tables, pictures):
+    yield from textwrap.wrap(f"Medians of {context['runs']} runs of {context['seconds']:g} s on {context['machine']}, "
+                             f"{context['date'][:10]}. CPU time, as a multiple of the limit's:", 120)
+    yield ""
+    yield "| | limit | Tendril | peers |"
+    yield "| --- | --- | --- | --- |"
+    yield from filter(None, (line(r, tables[r.question, r.size]) for r in ROWS if (r.question, r.size) in tables))
+    yield from servers(tables)
+    missed = [f"* {t.title}: {what}." for t in tables.values() for what, reached in t.judged() if not reached]
+    if missed:
+        yield from ("", "Targets that this run missed:", "", *missed)
+    yield ""
+    for q in QUESTIONS:
+        if q.name in pictures:
+            yield f"![{q.title}](tests/bench/pictures/{q.name}.svg)"
+
+
+def write(root, directory):
+    """Puts the report in that directory into root/README.md, and its pictures beside the questions."""
+    context, tables = report.read(directory / "report.json", QUESTIONS)
+    pictures = {q.name for q in QUESTIONS if (directory / f"{q.name}.svg").exists()}
+    kept = root / "tests/bench/pictures"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir()
+    for name in pictures:
+        shutil.copy(directory / f"{name}.svg", kept)
+    readme = root / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not after:
+        raise SystemExit(f"README.md has no place for it: two lines, {BEGIN.strip()} and {END.strip()}")
+    readme.write_text(before + BEGIN + "\n".join(text(context, tables, pictures)) + "\n" + END + after)
