@@ -96,16 +96,21 @@ inline bool thread_pointer_by_instruction(unsigned long hwcap2) noexcept { retur
   return (sse & 0x3f) | std::uint32_t(x87 & 0x3f) << 6;
 }
 inline void set_float_flags(std::uint32_t flags) noexcept {
-  std::uint32_t sse;
-  __asm__ volatile("stmxcsr %0" : "=m"(sse));
-  sse = (sse & ~0x3fu) | (flags & 0x3f);
-  __asm__ volatile("ldmxcsr %0" : : "m"(sse));
-  struct {
-    std::uint32_t control, status, rest[5];
-  } x87;
-  __asm__ volatile("fnstenv %0" : "=m"(x87));  // masks all exceptions, too
-  x87.status = (x87.status & ~0x3fu) | flags >> 6;
-  __asm__ volatile("fldenv %0" : : "m"(x87));
+  std::uint32_t changed = float_flags() ^ flags;
+  if (changed & 0x3f) {
+    std::uint32_t sse;
+    __asm__ volatile("stmxcsr %0" : "=m"(sse));
+    sse ^= changed & 0x3f;
+    __asm__ volatile("ldmxcsr %0" : : "m"(sse));
+  }
+  if (changed >> 6) {
+    struct {
+      std::uint32_t control, status, rest[5];
+    } x87;
+    __asm__ volatile("fnstenv %0" : "=m"(x87));  // masks all exceptions, too
+    x87.status ^= changed >> 6;
+    __asm__ volatile("fldenv %0" : : "m"(x87));
+  }
 }
 // Who stands at sp in a jump goes on with the control words that are set here now.
 [[gnu::always_inline]] inline void inherit_float_control(void* sp) noexcept {
