@@ -1,6 +1,6 @@
 // setuid(2) and its kin, which change the whole process: the C library has a signal tell each of its threads to make the
 // system call, and waits until all have. No signal reaches a fiber, nor needs to; the kernel thread that it runs on has
-// the main thread's descriptor, so the call is made in that one's name.
+// the main thread's descriptor (in a child of fork, that of the thread that forked), so the call is made in that one's name.
 #include <tendril/posix.hpp>
 
 #include <grp.h>
@@ -33,7 +33,7 @@ int for_all_threads(F f) noexcept {
   // No handler may run on another thread's storage.
   std::uint64_t all = ~0ULL, mask;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
-  long r = in_name_of(my_hub().storage.pointer, f);
+  long r = in_name_of(my_hub().first->storage->pointer, f);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
   return result<int>(r);
 }

@@ -50,6 +50,23 @@ static int child_is_right(void* value, pthread_t self, int expected) {
   right += own == expected;
   return right;
 }
+// In the child of a thread, which the C library has to tell from its siblings' remains.
+static void* takes_its_ids(void* unused) {
+  (void)unused;
+  return (void*)(intptr_t)(setgid(getgid()) + seteuid(geteuid()));
+}
+static void* forks_for_ids(void* unused) {
+  pid_t child = fork();
+  if (child == 0) {
+    long r = setgid(getgid()) + setuid(getuid());
+    r += (intptr_t)result_of(takes_its_ids, NULL);
+    pid_t grandchild = fork();
+    if (grandchild == 0) _exit(setgid(getgid()) != 0);
+    _exit(r == 0 && status_of(grandchild) == 0 && takes_its_ids(NULL) == NULL ? 5 : 6);
+  }
+  (void)unused;
+  return (void*)(intptr_t)status_of(child);
+}
 static void* forks(void* value) {
   pthread_setspecific(key, value);
   own = 7;
@@ -82,6 +99,7 @@ static void children(void) {
   SAY("of main's child, right", status_of(child));
   SAY("of a thread's child", (intptr_t)result_of(forks, &value));
   SAY("of a child that a child's thread made", (intptr_t)result_of(forks_twice, &value));
+  SAY("a thread's child sets its user and group", (intptr_t)result_of(forks_for_ids, NULL) == 5);
   child = MUST(fork());
   if (child == 0) {
     // The others are not here: their mutexes stay as they are, and they cannot be joined, but new ones come and go.
