@@ -117,33 +117,32 @@ poller::~poller() {
   }
 }
 
-poller::slot* poller::at(int fd, bool make) noexcept {
-  if (fd < 0 || fd >= descriptors::limit) return nullptr;
-  auto& c = chunks_[fd / per_chunk];
-  slot* s = c.load(std::memory_order_acquire);
-  if (!s) {
-    if (!make) return nullptr;
-    s = static_cast<slot*>(sys::map(per_chunk * sizeof(slot)));
-    if (!s) return nullptr;
-    c.store(s, std::memory_order_release);
-  }
-  return s + fd % per_chunk;
+[[gnu::noinline]] poller::slot* poller::make_chunk(int i) noexcept {
+  auto* s = static_cast<slot*>(sys::map(per_chunk * sizeof(slot)));
+  if (s) chunks_[i].store(s, std::memory_order_release);
+  return s;
+}
+
+// Sees to it that edges of the waiter's descriptor are told. 0, or -errno of epoll_ctl.
+[[gnu::noinline]] int poller::watch(slot& s, const io_waiter& w, bool known) noexcept {
+  epoll_event e{.events = interest, .data = {.u64 = tag(w.fd, w.generation)}};
+  int r = sys::epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w.fd, &e);
+  if (r == -EEXIST) r = sys::epoll_ctl(epoll_, EPOLL_CTL_MOD, w.fd, &e);
+  else if (r == -ENOENT) r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, w.fd, &e);
+  if (r < 0) return r;
+  if (!known) s.set(is_plain_tcp(w.fd) ? input::told : input::unknown);
+  s.registered.store(w.generation + 1, std::memory_order_release);
+  return 0;
 }
 
 int poller::add(io_waiter& w) noexcept {
   if (!open()) return -EMFILE;
-  slot* s = at(w.fd, true);
+  slot* s = make(w.fd);
   if (!s) return w.fd < 0 ? -EBADF : -ENOMEM;
   w.generation = descriptors::settled_generation(w.fd);
   bool known = s->registered.load(std::memory_order_relaxed) == w.generation + 1;
-  if (!known || !descriptors::sees_all(w.fd)) {
-    epoll_event e{.events = interest, .data = {.u64 = tag(w.fd, w.generation)}};
-    int r = sys::epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w.fd, &e);
-    if (r == -EEXIST) r = sys::epoll_ctl(epoll_, EPOLL_CTL_MOD, w.fd, &e);
-    else if (r == -ENOENT) r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, w.fd, &e);
-    if (r < 0) return r;
-    if (!known) s->set(is_plain_tcp(w.fd) ? input::told : input::unknown);
-    s->registered.store(w.generation + 1, std::memory_order_release);
+  if (!known || !descriptors::sees_all(w.fd)) [[unlikely]] {
+    if (int r = watch(*s, w, known); r < 0) return r;
   }
   s->waiters.push_back(w);
   waiting_++;
@@ -158,18 +157,18 @@ void poller::remove(io_waiter& w) noexcept {
 
 // From an event it is three steps through cold memory to the fiber that waits. So they are taken for several at a time.
 void poller::fetch_ahead(int i, int n) noexcept {
-  auto slot_of = [&](int k) noexcept { return k >= 0 && k < n ? at(int(std::uint32_t(events_[k].data.u64)), false) : nullptr; };
-  if (slot* s = slot_of(i + 3 * ahead)) __builtin_prefetch(s);
-  if (slot* s = slot_of(i + 2 * ahead)) {
+  auto fd_of = [&](int k) noexcept { return k >= 0 && k < n ? int(std::uint32_t(events_[k].data.u64)) : -1; };
+  if (int fd = fd_of(i + 3 * ahead); slot* s = at(fd)) {
+    __builtin_prefetch(s);
+    __builtin_prefetch(descriptors::at(fd));
+  }
+  if (slot* s = at(fd_of(i + 2 * ahead))) {
     const char* w = reinterpret_cast<const char*>(s->waiters.front());
     __builtin_prefetch(w);
     __builtin_prefetch(w + 64);
   }
-  if (slot* s = slot_of(i + ahead)) {
-    if (io_waiter* w = s->waiters.front()) {
-      const char* f = reinterpret_cast<const char*>(w->who);
-      for (int line = 0; line < 3; line++) __builtin_prefetch(f + line * 64);
-    }
+  if (slot* s = at(fd_of(i + ahead))) {
+    if (io_waiter* w = s->waiters.front()) __builtin_prefetch(w->who);
   }
 }
 
@@ -193,7 +192,7 @@ bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
       continue;
     }
     int fd = int(std::uint32_t(e.data.u64));
-    slot* s = at(fd, false);
+    slot* s = at(fd);
     if (!s || s->registered.load(std::memory_order_relaxed) != std::uint32_t(e.data.u64 >> 32) + 1) continue;
     s->tell(e.events);
     for (io_waiter* w = s->waiters.front(); w;) {
@@ -210,7 +209,7 @@ bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
 }
 
 void poller::forget(int fd, std::uint32_t generation, bool ends) noexcept {
-  slot* s = at(fd, false);
+  slot* s = at(fd);
   if (!s) return;
   std::uint32_t expected = generation + 1;
   if (!s->registered.compare_exchange_strong(expected, 0, std::memory_order_acq_rel) || ends) return;
@@ -219,7 +218,7 @@ void poller::forget(int fd, std::uint32_t generation, bool ends) noexcept {
 }
 
 void poller::wake_closed(int fd) noexcept {
-  slot* s = at(fd, false);
+  slot* s = at(fd);
   if (!s) return;
   std::uint32_t g = descriptors::generation(fd);
   for (io_waiter* w = s->waiters.front(); w;) {
