@@ -25,7 +25,7 @@ __attribute__((no_sanitize("address"))) bool still_runs(const core::running_hand
 }
 
 // The wait of a process that only borrows our memory (a vfork child): plainly blocking.
-int wait_in_kernel(int fd, std::uint32_t events, deadline until) noexcept {
+[[gnu::noinline, gnu::cold]] int wait_in_kernel(int fd, std::uint32_t events, deadline until) noexcept {
   pollfd p{.fd = fd, .events = short(events), .revents = 0};  // EPOLLIN and POLLIN, ... are the same bits
   timespec wait{}, *timeout = nullptr;
   if (!until.is_never()) {
@@ -96,7 +96,7 @@ bool cooperative_here(fiber* self) noexcept {
 namespace {
 
 // Parks, unless a signal handler has ended the wait already. The caller holds a core::handlers_wait.
-core::wake park_unless_interrupted(const core::wait_info& what, deadline until, on_signal rule) noexcept {
+[[gnu::always_inline]] inline core::wake park_unless_interrupted(const core::wait_info& what, deadline until, on_signal rule) noexcept {
   if (interrupted(rule, what.for_signal)) return core::wake::signal;
   if (!what.uninterruptible && cancel_due()) return core::wake::interrupted;
   return core::park(until.at, what, true);
@@ -245,9 +245,12 @@ bool waits_until(int fd, int timeout_option, deadline& until) noexcept {
   return true;
 }
 
-bool receives_wait(int fd) noexcept {
+int wait_if_emptied(int fd) noexcept {
+  if (!my_hub().io.drained(fd)) return 0;
+  // Calls on it have to wait without end when they wait: waits_until() found that before.
   core::descriptor* d = core::descriptors::sees_all(fd) ? core::descriptors::at(fd) : nullptr;
-  return d && d->receives_blocking.load(std::memory_order_relaxed) == core::descriptors::mode_stamp(*d);
+  if (!d || d->receives_blocking.load(std::memory_order_relaxed) != core::descriptors::mode_stamp(*d)) return 0;
+  return wait_for(fd, EPOLLIN, deadline::never(), on_signal::restart);
 }
 
 void note_kind(int fd, file_kind k) noexcept {

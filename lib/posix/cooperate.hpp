@@ -197,12 +197,16 @@ bool waits_until(int fd, int timeout_option, deadline& until) noexcept;
 inline bool emptied(int fd) noexcept {
   return my_hub().io.drained(fd) && core::descriptors::sees_all(fd) && core::descriptors::is_private(fd);
 }
-// Whether calls on fd are known to wait without end when they have to: waits_until() found that before.
-bool receives_wait(int fd) noexcept;
 
+// Waits for input where to try first is known to be vain. 0: try now; else as wait_for().
+int wait_if_emptied(int fd) noexcept;
+
+// A thread that waits is mostly in no cache when its turn comes, and pays for each line of its frames that is touched
+// then. So what is rare stays out of the frames of those who wait.
+//
 // An attempt was refused (-EAGAIN): waits and tries until it is not.
 template <class Attempt>
-long wait_until_done(int fd, std::uint32_t events, int timeout_option, Attempt attempt) noexcept {
+[[gnu::noinline]] long wait_until_done(int fd, std::uint32_t events, int timeout_option, Attempt attempt) noexcept {
   deadline until = deadline::never();
   if (!waits_until(fd, timeout_option, until)) return -EAGAIN;
   on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
@@ -220,7 +224,7 @@ long wait_until_done(int fd, std::uint32_t events, int timeout_option, Attempt a
 template <class Attempt>
 long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attempt) noexcept {
   long r = attempt();
-  if (r == -EAGAIN) return wait_until_done(fd, events, timeout_option, attempt);
+  if (r == -EAGAIN) [[unlikely]] return wait_until_done(fd, events, timeout_option, attempt);
   my_hub().breathe();
   return r;
 }
@@ -228,20 +232,21 @@ long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attemp
 // The same for receiving: does not try first where that is known to be vain. room() is how many bytes `attempt` asks
 // for; it is called after it got some.
 template <class Room, class Attempt>
-long until_received(int fd, Room room, Attempt attempt) noexcept {
-  core::poller& io = my_hub().io;
-  auto receive = [&]() noexcept -> long {
+[[gnu::always_inline]] inline long until_received(int fd, Room room, Attempt attempt) noexcept {
+  int w = wait_if_emptied(fd);
+  if (w == -EBADF) [[unlikely]] return w;
+  auto receive = [=]() noexcept -> long {
+    core::poller& io = my_hub().io;
     std::uint32_t begun = io.begin_receive(fd);
     long r = attempt();
     if (r > 0 && std::size_t(r) < room()) io.received_all(fd, begun);
     return r;
   };
-  if (!io.drained(fd) || !receives_wait(fd)) return until_done(fd, EPOLLIN, SO_RCVTIMEO, receive);
-  int w = wait_for(fd, EPOLLIN, deadline::never(), on_signal::restart);
-  if (w == -EBADF) return w;
-  long r = receive();  // what ended the wait may have been first, but something may be there all the same
-  if (r != -EAGAIN) return r;
-  return w < 0 ? w : wait_until_done(fd, EPOLLIN, SO_RCVTIMEO, receive);
+  // What ended the wait may have been first, but something may be there all the same.
+  long r = receive();
+  if (r == -EAGAIN) [[unlikely]] return w < 0 ? w : wait_until_done(fd, EPOLLIN, SO_RCVTIMEO, receive);
+  my_hub().breathe();
+  return r;
 }
 
 // What kind of file a descriptor stands for, as far as the calls care.

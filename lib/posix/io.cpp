@@ -92,46 +92,57 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
   return r;
 }
 
-// All reads end here; `at` is `here` for those that use the file position.
-long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
-  if (at == here && receives_by_mark(fd)) [[unlikely]] {
-    msghdr m{};
-    m.msg_iov = const_cast<iovec*>(v);
-    m.msg_iovlen = std::size_t(n);
-    int saved = errno;
-    long r = posix::recvmsg(fd, &m, 0);
-    if (r >= 0) return r;
-    r = -errno;
-    errno = saved;
-    return r;
-  }
-  auto room = [&]() noexcept { return n == 1 ? v->iov_len : vector_walk(v, n).total(); };
-  long r = until_received(fd, room, [&]() noexcept -> long {
-    long got = read_nowait(fd, v, n, at, flags);
-    // A cold file never becomes "ready": epoll does not even take it.
-    if (got == -EAGAIN && kind_of(fd) == file_kind::regular && look_up_kind(fd) == file_kind::regular) return -EUCLEAN;
-    return got;
-  });
+// A socket's read, as recvmsg() makes it.
+[[gnu::noinline]] long read_by_mark(int fd, const iovec* v, int n) noexcept {
+  msghdr m{};
+  m.msg_iov = const_cast<iovec*>(v);
+  m.msg_iovlen = std::size_t(n);
+  int saved = errno;
+  long r = posix::recvmsg(fd, &m, 0);
+  if (r >= 0) return r;
+  r = -errno;
+  errno = saved;
+  return r;
+}
+
+// The rest of a read that has brought r, of what is no stream.
+[[gnu::noinline]] long read_rest(int fd, const iovec* v, int n, off_t at, int flags, long r) noexcept {
   if (r == -EUCLEAN) {
     vector_walk walk(v, n);
     return read_from_disk(fd, walk, at, flags);
   }
   if (r == -EOPNOTSUPP) return read_when_ready(fd, v, n, at, flags);
-  if (r == -EPERM || (r > 0 && kind_of(fd) == file_kind::character)) {
+  if (r == -EPERM || kind_of(fd) == file_kind::character) {
     // Told not to wait, /dev/zero stops as soon as the processor is wanted elsewhere.
     vector_walk walk(v, n);
     if (r > 0 && (std::size_t(r) == walk.total() || !is_memory(fd) || !walk.advance(std::size_t(r)))) return r;
     long more = read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
     return r > 0 ? r + (more > 0 ? more : 0) : more;
   }
-  if (r > 0 && kind_of(fd) == file_kind::regular) {
-    // Cut short where the page cache ends, or is it the end of the file?
-    vector_walk walk(v, n);
-    if (std::size_t(r) < walk.total() && !at_end(fd, at, r) && walk.advance(std::size_t(r))) {
-      return read_from_disk(fd, walk, at, flags);
-    }
+  // Cut short where the page cache ends, or is it the end of the file?
+  vector_walk walk(v, n);
+  if (std::size_t(r) < walk.total() && !at_end(fd, at, r) && walk.advance(std::size_t(r))) {
+    return read_from_disk(fd, walk, at, flags);
   }
   return r;
+}
+
+// All reads end here; `at` is `here` for those that use the file position.
+[[gnu::always_inline]] inline long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+  if (at == here && receives_by_mark(fd)) [[unlikely]] return read_by_mark(fd, v, n);
+  auto room = [=]() noexcept { return n == 1 ? v->iov_len : vector_walk(v, n).total(); };
+  long r = until_received(fd, room, [=]() noexcept -> long {
+    long got = read_nowait(fd, v, n, at, flags);
+    // A cold file never becomes "ready": epoll does not even take it.
+    if (got == -EAGAIN && kind_of(fd) == file_kind::regular && look_up_kind(fd) == file_kind::regular) return -EUCLEAN;
+    return got;
+  });
+  bool is_all = r == 0 || (r < 0 && r != -EUCLEAN && r != -EOPNOTSUPP && r != -EPERM);
+  if (r > 0) {
+    file_kind kind = kind_of(fd);
+    is_all = kind != file_kind::character && kind != file_kind::regular;
+  }
+  return is_all ? r : read_rest(fd, v, n, at, flags, r);
 }
 
 // Writes what `walk` has left to something that has no non-blocking form and takes byte streams, in pieces.
@@ -181,15 +192,9 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
   return adds_more_than_one(fd, v, n) ? offload_interruptible([&] { return plain(v, n); }) : plain(v, n);
 }
 
-// All writes end here. A blocking write returns when everything is written, or with what went through before
-// an error.
-long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
-  file_kind kind = kind_of(fd);
-  if (kind == file_kind::regular) return write_plain(fd, v, n, at, flags);
-  // (That an eventfd refuses it is known.)
-  bool refuses = kind == file_kind::event && core::descriptors::sees_all(fd);
-  long r = refuses ? -EOPNOTSUPP : write_nowait(fd, v, n, at, flags);
-  // EPERM: a seccomp filter without pwritev2. (That of a sealed memfd comes the plain way, above.)
+// The rest of a write, of which r bytes went through at once, or none.
+[[gnu::noinline]] long write_rest(int fd, file_kind kind, const iovec* v, int n, off_t at, int flags, long r) noexcept {
+  // EPERM: a seccomp filter without pwritev2. (That of a sealed memfd comes the plain way.)
   if (r == -EOPNOTSUPP || r == -EPERM) return write_when_ready(fd, v, n, at, flags);
   if (r < 0 && r != -EAGAIN) return r;
   vector_walk walk(v, n);
@@ -225,6 +230,19 @@ long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept 
   }
   my_hub().breathe();
   return long(walk.done());
+}
+
+// All writes end here. A blocking write returns when everything is written, or with what went through before
+// an error.
+[[gnu::always_inline]] inline long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+  file_kind kind = kind_of(fd);
+  if (kind == file_kind::regular) return write_plain(fd, v, n, at, flags);
+  // (That an eventfd refuses it is known.)
+  bool refuses = kind == file_kind::event && core::descriptors::sees_all(fd);
+  long r = refuses ? -EOPNOTSUPP : write_nowait(fd, v, n, at, flags);
+  if (r < 0 || n != 1 || r != long(v->iov_len)) [[unlikely]] return write_rest(fd, kind, v, n, at, flags, r);
+  my_hub().breathe();
+  return r;
 }
 
 // What fails at once or never waits: asking for nothing, or for more than there can be.

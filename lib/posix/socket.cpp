@@ -229,26 +229,61 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
   return r;
 }
 
+namespace {
+
+// With flags, or marks, which make it another call.
+[[gnu::noinline]] ssize_t receive_specially(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) noexcept {
+  auto attempt = [=]() noexcept { return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len); };
+  if ((flags & (MSG_OOB | MSG_ERRQUEUE)) && never_waits(fd, flags)) return result(attempt());
+  if (waits_for_more(fd, flags) && (!from || len)) {
+    iovec v{buf, n};
+    msghdr m = message_of(v, from, from ? *len : 0);
+    long r = receive_stream(fd, &m, flags, bytes_to_wait_for(fd, flags));
+    if (r >= 0 && from) *len = m.msg_namelen;
+    return result(r);
+  }
+  if (flags & MSG_PEEK) return result(until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt));
+  return result(until_received(fd, [=]() noexcept { return n < vector_walk::most ? n : vector_walk::most; }, attempt));
+}
+
+[[gnu::always_inline]] inline ssize_t receive_bytes(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) noexcept {
+  bool special = flags & (MSG_OOB | MSG_ERRQUEUE | MSG_PEEK | MSG_WAITALL);
+  if (special || low_marks.load(std::memory_order_relaxed)) [[unlikely]] {
+    return receive_specially(fd, buf, n, flags, from, len);
+  }
+  return result(until_received(fd, [=]() noexcept { return n < vector_walk::most ? n : vector_walk::most; }, [=]() noexcept {
+    return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len);
+  }));
+}
+
+// A send of which the kernel has taken r bytes, perhaps not all.
+[[gnu::noinline]] ssize_t send_rest(int fd, const void* buf, size_t n, int flags, const sockaddr* to, socklen_t len,
+                                    long r) noexcept {
+  iovec v{const_cast<void*>(buf), n};
+  msghdr m = message_of(v, const_cast<sockaddr*>(to), to ? len : 0);
+  return result(send_all(fd, &m, flags, [=]() noexcept { return r; }));
+}
+
+[[gnu::always_inline]] inline ssize_t send_bytes(int fd, const void* buf, size_t n, int flags, const sockaddr* to,
+                                           socklen_t len) noexcept {
+  long r = sys::call(SYS_sendto, fd, buf, n, flags | MSG_DONTWAIT, to, len);
+  if (r != long(n)) [[unlikely]] return send_rest(fd, buf, n, flags, to, len, r);
+  my_hub().breathe();
+  return r;
+}
+
+}  // namespace
+
 ssize_t recv(int fd, void* buf, size_t n, int flags) {
   note_urgent(flags);
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recv(fd, buf, n, flags);
-  return posix::recvfrom(fd, buf, n, flags, nullptr, nullptr);
+  return receive_bytes(fd, buf, n, flags, nullptr, nullptr);
 }
 
 ssize_t recvfrom(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) {
   note_urgent(flags);
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recvfrom(fd, buf, n, flags, from, len);
-  auto attempt = [&]() noexcept { return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len); };
-  if ((flags & (MSG_OOB | MSG_ERRQUEUE)) && never_waits(fd, flags)) return result(attempt());
-  if (!waits_for_more(fd, flags) || (from && !len)) {
-    if (flags & MSG_PEEK) return result(until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt));
-    return result(until_received(fd, [=]() noexcept { return n < vector_walk::most ? n : vector_walk::most; }, attempt));
-  }
-  iovec v{buf, n};
-  msghdr m = message_of(v, from, from ? *len : 0);
-  long r = receive_stream(fd, &m, flags, bytes_to_wait_for(fd, flags));
-  if (r >= 0 && from) *len = m.msg_namelen;
-  return result(r);
+  return receive_bytes(fd, buf, n, flags, from, len);
 }
 
 ssize_t recvmsg(int fd, msghdr* m, int flags) {
@@ -282,16 +317,12 @@ int recvmmsg(int fd, mmsghdr* m, unsigned n, int flags, timespec* timeout) {
 
 ssize_t send(int fd, const void* buf, size_t n, int flags) {
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.send(fd, buf, n, flags);
-  return posix::sendto(fd, buf, n, flags, nullptr, 0);
+  return send_bytes(fd, buf, n, flags, nullptr, 0);
 }
 
 ssize_t sendto(int fd, const void* buf, size_t n, int flags, const sockaddr* to, socklen_t len) {
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.sendto(fd, buf, n, flags, to, len);
-  iovec v{const_cast<void*>(buf), n};
-  msghdr m = message_of(v, const_cast<sockaddr*>(to), to ? len : 0);
-  return result(send_all(fd, &m, flags, [&]() noexcept {
-    return sys::call(SYS_sendto, fd, buf, n, flags | MSG_DONTWAIT, to, len);
-  }));
+  return send_bytes(fd, buf, n, flags, to, len);
 }
 
 ssize_t sendmsg(int fd, const msghdr* m, int flags) {
