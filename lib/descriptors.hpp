@@ -12,7 +12,7 @@
 
 namespace tendril::core {
 
-struct descriptor {
+struct alignas(64) descriptor {  // a line of the cache for each
   std::atomic<std::uint32_t> generation{0};
   std::atomic<bool> closing{false};       // the new generation has been told, but the old file may still be there
   std::atomic<std::uint32_t> kind{0};  // posix::file_kind in the low three bits, the generation it holds for above

@@ -13,6 +13,7 @@ namespace tendril::core {
 __thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
 static_assert(sizeof(arrival) == sizeof(boost::context::detail::transfer_t));
 static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, inside) == 0);  // head() relies on it
+static_assert(offsetof(fiber, value) == 64);  // the first line of the cache is full
 constinit std::atomic<unsigned char> switches_carry{0};
 
 namespace {

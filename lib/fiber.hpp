@@ -25,7 +25,6 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool on_stack = false;    // lies on its stack, at the top
   bool placed = false;      // lies where its maker wants it, who is told by body::destroy that it is gone
   bool started = false;     // a task: lives, with or without handles, from start() until it was settled
-  bool masked = false;      // waits with a signal mask of its own
   bool has_eh = false;      // `eh` is to be given back to the run-time when it runs again
   bool pooled = false;      // lies on a stack of the default size
   bool named = false;
@@ -36,8 +35,6 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   const body* what = nullptr;
   // Where to go when it has finished: the living ancestor, or the hub's next fiber.
   fiber* (*successor)(fiber* self) noexcept = nullptr;
-  const wait_info* waiting = nullptr;  // for what, while it is parked
-  std::uint32_t timer = 0;             // where that has a deadline: its place in the hub's timers; 0: none
   fiber* next_doomed = nullptr;
   stack stk;
 
@@ -47,9 +44,6 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   // The stack is somebody else's, who learns by this that it was left for good. The fiber itself may be held longer.
   void (*left_stack)(fiber*) noexcept = nullptr;
 
-  // How many signal handlers had run for its thread (signal_state::handled) when its current call began.
-  std::uint32_t signals_before = 0;
-  std::uint32_t norestart_before = 0;
   const void* stream = nullptr;  // the FILE that its program's stdio call is about, see posix/stdio.cpp
 
   // Another kernel thread's unpark, on its way to the home hub.

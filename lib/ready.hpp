@@ -33,6 +33,7 @@ class ready_queue {
   bool empty() const noexcept { return bytes() == 0; }
   void push(fiber* f, bool deep = false) noexcept {
     *last_ = {f, reinterpret_cast<std::uintptr_t>(f->sp) | deep};
+    if (deep && bytes() < ahead * sizeof(entry)) fetch(*last_);  // no pop() will
     last_ = after(last_);
   }
   fiber* pop() noexcept {
@@ -72,11 +73,9 @@ class ready_queue {
     const char* who = reinterpret_cast<const char*>(later.who);
     __builtin_prefetch(sp);
     __builtin_prefetch(who);
-    __builtin_prefetch(who + 64);
-    __builtin_prefetch(who + 128);
+    __builtin_prefetch(who + payload_offset);  // what a task's function has captured
     if (later.sp & 1) [[unlikely]] {
-      for (int line = 1; line < 13; line++) __builtin_prefetch(sp + line * 64);
-      for (int line = 1; line < 3; line++) __builtin_prefetch(who - line * 64);  // the first frames of a task
+      for (int line = 1; line < 12; line++) __builtin_prefetch(sp + line * 64);
     }
   }
   entry* begin() const noexcept { return const_cast<page_array<entry>&>(ring_).data(); }

@@ -15,6 +15,7 @@ namespace tendril::core {
 
 struct fiber;           // lib/fiber.hpp
 struct fiber_home;      // lib/fiber.hpp
+struct wait_info;
 struct thread_storage;  // lib/tls.hpp
 
 // Why a parked fiber runs again.
@@ -103,20 +104,28 @@ struct home_head {
   fiber* leftover = nullptr;                // finished, or suspended and held by nobody: see settle()
 };
 
-// A fiber (lib/fiber.hpp).
+// A fiber (lib/fiber.hpp). When its turn comes it is mostly in no cache: what a wait and its end touch is the first line
+// of one.
 struct fiber_head {
   void* sp = nullptr;                 // where it stands, unless it runs
-  void* value = nullptr;              // what a plain switch brought (not beside `awaits`: one wide store of both is slow)
   fiber_home* home = nullptr;
   thread_storage* storage = nullptr;  // its thread-local storage: which thread the C library takes it for
   eh_state* exceptions = nullptr;     // the run-time's, of that storage
-  const void* awaits = nullptr;       // the family of the value it waits for in an explicit switch, or null
-  void* pending = nullptr;            // a std::exception_ptr*, see interrupt
-  std::uint64_t id = 0;
+  const wait_info* waiting = nullptr;  // for what, while it is parked
   status_cell state;
   bool orphan = false;                // lost its last handle while it ran: unwound as soon as it is suspended
   bool unusual = false;               // its waits and switches have more to look at: see tell_unusual()
   wake woken = wake::unparked;        // how its last wait has ended
+  std::uint32_t timer = 0;            // where that wait has a deadline: its place in the hub's timers; 0: none
+  // How many signal handlers had run for its thread (signal_state::handled) when its current call began.
+  std::uint32_t signals_before = 0;
+  std::uint32_t norestart_before = 0;
+  bool masked = false;                // waits with a signal mask of its own
+
+  void* value = nullptr;              // what a plain switch brought (not beside `awaits`: one wide store of both is slow)
+  void* pending = nullptr;            // a std::exception_ptr*, see interrupt
+  const void* awaits = nullptr;       // the family of the value it waits for in an explicit switch, or null
+  std::uint64_t id = 0;
   fiber_extra extra;
 };
 inline fiber_head& head(fiber* f) noexcept { return *reinterpret_cast<fiber_head*>(f); }
