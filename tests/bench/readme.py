@@ -58,16 +58,20 @@ SERVERS = {"microsocks": "microsocks", "tinyproxy": "tinyproxy", "http": "python
 SHOWN = {"cpu_us": "CPU time per request", "per_second": "requests per second", "bytes": "memory per connection"}
 
 
+def short(x):
+    """Two digits, which is what a figure is good for."""
+    return f"{x:.1f}" if x < 10 else f"{float(f'{x:.2g}'):,.0f}"
+
+
 def times(x):
-    """A ratio, with as many digits as mean something."""
-    return "-" if x is None else f"{x:.2f}" if x < 1.2 else f"{x:.1f}" if x < 10 else f"{float(f'{x:.2g}'):,.0f}"
+    return "-" if x is None else f"{x:.2f}" if x < 1.2 else short(x)
 
 
 def figure(table, label):
     value, unit = table.median(label), table.question.unit
     if unit == "B":
         return f"{value / 1000:.1f}"
-    return f"{value / 1000:.2g} us" if unit == "ns" and value >= 1000 else f"{value:.2g} {unit}"
+    return f"{short(value / 1000)} us" if unit == "ns" and value >= 1000 else f"{short(value)} {unit}"
 
 
 def line(row, table):
@@ -83,7 +87,7 @@ def line(row, table):
         return label != against and not label.startswith("Tendril") and not label.endswith("under the shim")
     peers = sorted(filter(is_peer, table.answers), key=table.median) if row.peers else ()
     others = ", ".join(f"{p.replace(', ', ' ')} {shown(p)}" for p in peers)
-    limit = f"{against} {figure(table, against)}" if against else ""
+    limit = f"{'natively' if against == NATIVE else against} {figure(table, against)}" if against else ""
     return f"| {row.text} | {limit} | {shown(row.who)} | {others} |"
 
 
