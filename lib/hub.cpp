@@ -113,9 +113,14 @@ void hub::wake_at(fiber* f, nanoseconds when, bool precise) noexcept {
 }
 
 void hub::look_around() noexcept {
-  if ((turns_ & 31) == 0) look_if_due();
+  if ((turns_ & 31) == 0 && may_find_something()) look_if_due();
   if (!mail.empty()) [[unlikely]] mail.drain([](fiber* f) { wake(f, wake::unparked); });
   while (ready.empty()) look(true);
+}
+
+// Whether look_if_due() has anything to look for: the clock alone takes as long as a few turns.
+bool hub::may_find_something() const noexcept {
+  return io.has_waiters() || !timers.empty() || arrived_.load(std::memory_order_relaxed) || masks.differ();
 }
 
 void hub::look_if_due() noexcept {

@@ -174,6 +174,7 @@ struct hub : fiber_home {
   void after_fork_signals() noexcept;
   void deadlock() noexcept;
   bool hopeless() const noexcept;
+  bool may_find_something() const noexcept;
 
   static constexpr unsigned full_breath = 64;
   unsigned turns_ = 0;
