@@ -1,4 +1,5 @@
-// The poller of one hub: which fibers wait for which descriptors, on one epoll instance.
+// The poller of one hub: which fibers wait for which descriptors, on one epoll instance; and what they have the kernel
+// carry out meanwhile, on an io_uring, if the program is run with TENDRIL_POLLER=io_uring.
 //
 // A descriptor is registered once, edge-triggered and for everything, when a fiber first waits for it, and
 // stays registered until it is closed: under the shim, waiting costs no system call after that. Edge-triggering is safe
@@ -13,6 +14,7 @@
 #include "descriptors.hpp"
 #include "fiber.hpp"
 #include "list.hpp"
+#include "ring.hpp"
 
 namespace tendril::core {
 
@@ -20,9 +22,17 @@ namespace tendril::core {
 struct io_waiter : list_node {
   fiber* who = nullptr;
   int fd = -1;
-  std::uint32_t events = 0;  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count)
+  std::uint32_t events = 0;  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count); 0: an operation's end
   std::uint32_t generation = 0;
   std::uint32_t told = 0;  // the event that ended the wait; 0: something else did
+};
+
+// One fiber's recv(2) that the kernel carries out; its frame must not be left before the end.
+struct ring_receive : io_waiter {
+  static constexpr long under_way = -1'000'000;
+  void* to = nullptr;
+  std::uint32_t room = 0;
+  long result = under_way;  // as the system call's. -ECANCELED: it was cancelled, and has received nothing
 };
 
 class poller {
@@ -47,6 +57,20 @@ class poller {
   void interrupt() noexcept;
   // After fork: the epoll instance is the parent's, and so are the waiters.
   void after_fork() noexcept;
+
+  // --- receiving by io_uring ---
+  // Why the kernel cannot carry out receives, in words; null: it can.
+  static const char* ring_obstacle() noexcept;
+  // Whether it is to do so here, and nothing has stood in the way yet.
+  bool wants_ring() noexcept { return !without_ring_ && (ring_.is_open() || is_ring_wanted()); }
+  // Whether a receive from fd is likely to find nothing: the last one got less than it asked for. (Nothing depends on it.)
+  bool seems_empty(int fd) noexcept;
+  // Begins it, and lists it as the waiter that it is. The kernel hears of it when the hub looks at events, unless fd is
+  // closed before. False: it cannot. wants_ring().
+  bool begin(ring_receive& r) noexcept;
+  // Cancels it if it has not ended yet, and waits for its end.
+  void end(ring_receive& r) noexcept;
+
   // Whether fd is one that this poller uses for itself, which the program does not know of.
   bool owns(int fd) const noexcept { return fd >= 0 && (fd == epoll_ || fd == event_); }
   template <class F>
@@ -92,6 +116,7 @@ class poller {
   struct slot {
     list<io_waiter> waiters;
     std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
+    std::uint32_t received;                 // the generation that was received by the ring, plus one; 0: none
     std::uint32_t in;                       // an `input`; above it, how often somebody began to receive
     input state() const noexcept { return input(in & 3); }
     void set(input i) noexcept { in = (in & ~3u) | std::uint32_t(i); }
@@ -125,6 +150,14 @@ class poller {
   }
   slot* make_chunk(int i) noexcept;
   int watch(slot& s, const io_waiter& w, bool known) noexcept;
+  // The descriptor is one of which nothing is known yet.
+  static void begin_to_learn(slot& s, int fd) noexcept;
+  bool poll_epoll(const timespec* timeout, const std::uint64_t* mask) noexcept;
+  bool poll_ring(const timespec* timeout, const std::uint64_t* mask) noexcept;
+  bool is_ring_wanted() noexcept;
+  bool enter_ring(unsigned least, const timespec* timeout, const std::uint64_t* mask) noexcept;
+  void lose_ring() noexcept;
+  void finish(ring_receive& r, long result) noexcept;
   bool watch_own_event() noexcept;
   // The program closed our epoll instance behind our back: makes a new one and registers all waiters again.
   void rebuild() noexcept;
@@ -141,6 +174,13 @@ class poller {
   // kernel and we have touched of a descriptor is in the cache when its fiber runs. By 256 at a time 10,000 busy
   // connections cost a tenth more, for the ready queue grows to thousands.
   epoll_event events_[32];
+
+  ring ring_;
+  std::size_t under_way_ = 0;  // operations of the ring
+  bool without_ring_ = false;  // it is not wanted, or there is none
+  bool epoll_is_watched_ = false;  // by the ring, to tell when there are events
+  bool epoll_is_ready_ = false;
+  std::atomic<bool> forgot_{false};  // a descriptor, perhaps one of an operation that is not handed over yet
 };
 
 }  // namespace tendril::core

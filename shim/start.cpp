@@ -18,6 +18,11 @@ extern "C" __attribute__((visibility("default"))) const char* tendril_shim_obsta
   return tendril::posix::threads_obstacle();
 }
 
+// The same of receiving by io_uring.
+extern "C" __attribute__((visibility("default"))) const char* tendril_shim_io_uring_obstacle() noexcept {
+  return tendril::posix::io_uring_obstacle();
+}
+
 namespace {
 
 using main_function = int (*)(int, char**, char**);

@@ -335,6 +335,7 @@ TEST_CASE("options become variables, and only those that were given") {
   CHECK(printed({}) == "");
   CHECK(printed({"--threads=kernel"}) == "TENDRIL_THREADS=kernel\n");
   CHECK(printed({"--threads", "kernel"}) == "TENDRIL_THREADS=kernel\n");
+  CHECK(printed({"--poller=io_uring"}) == "TENDRIL_POLLER=io_uring\n");
   CHECK(printed({"--cooperate=always"}) == "TENDRIL_COOPERATE=always\n");
   CHECK(printed({"--stack-size=16k"}) == "TENDRIL_STACK_SIZE=16384\n");
   CHECK(printed({"--stack-size=1M"}) == "TENDRIL_STACK_SIZE=1048576\n");
@@ -372,6 +373,7 @@ TEST_CASE("a wrong command line fails with 125 and a line that says what is wron
       {{"run", "--threads", "true"}, "'true'"},
       {{"run", "--threads=", "true"}, "--threads needs a value"},
       {{"run", "--threads"}, "--threads needs a value"},
+      {{"run", "--poller=select", "true"}, "'select'"},
       {{"run", "--cooperate=never", "true"}, "'never'"},
       {{"run", "--stack-size=15k", "true"}, "16k to 1024m, not '15k'"},
       {{"run", "--stack-size=1025m", "true"}, "16k to 1024m"},
@@ -407,6 +409,25 @@ TEST_CASE("the doctor says what would be taken over, and runs nothing of the pro
   CHECK(r.status == 1);
   CHECK(r.out.find("its threads stay the kernel's: --threads=kernel\n") != std::string::npos);
   CHECK(r.out.find("options           TENDRIL_THREADS=kernel TENDRIL_STACK_SIZE=32768\n") != std::string::npos);
+}
+
+TEST_CASE("the doctor says which poller it will be, and why not io_uring") {
+  if (sanitized) return skip("the doctor runs no shim that is sanitized");
+  sandbox here;
+  strings real = {"TENDRIL_PRELOAD=" + shim, "PATH=/usr/bin:/bin"};
+  auto poller = [&](strings options) {
+    strings command = {launcher, "doctor"};
+    command.insert(command.end(), options.begin(), options.end());
+    command.push_back(dynamic_program);
+    std::string out = execute(command, real, here.path()).out;
+    std::size_t at = out.find("  poller            ");
+    REQUIRE_MESSAGE(at != std::string::npos, out);
+    return out.substr(at + 20, out.find('\n', at) - at - 20);
+  };
+  std::string plain = poller({});
+  bool possible = plain == "epoll (io_uring would work as well)";
+  if (!possible) CHECK_MESSAGE(plain.starts_with("epoll (no io_uring: "), plain);
+  CHECK(poller({"--poller=io_uring"}) == (possible ? "io_uring" : plain));
 }
 
 TEST_CASE("the doctor looks at every library, and at what each imports") {

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 #include <functional>
 #include <string>
 #include <thread>
@@ -142,6 +143,21 @@ size_t read_all(int fd, size_t most) {
 char byte;
 
 }  // namespace
+
+TEST_CASE("a receive that finds nothing is carried out by the kernel, if TENDRIL_POLLER=io_uring asks for that and it can") {
+  tendril::yield();  // so that this thread has a hub, which knows the sockets for its own
+  ends e = make_tcp();
+  auto received = tendril::spawn([&] { return recv(e.out, &byte, 1, 0); });
+  tendril::yield();
+  CHECK(write(e.in, "x", 1) == 1);
+  CHECK(received.get() == 1);
+  bool is_mapped = false;
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) is_mapped |= line.ends_with("[io_uring]");
+  const char* asked = getenv("TENDRIL_POLLER");
+  CHECK(is_mapped == (asked && !strcmp(asked, "io_uring") && !tendril::posix::io_uring_obstacle()));
+  close_both(e);
+}
 
 TEST_CASE("a reader waits while others run") {
   for (auto make : {make_pipe, make_tcp, +[] { return make_pair(); }, +[] { return make_pair(SOCK_SEQPACKET); }}) {
@@ -368,12 +384,74 @@ TEST_CASE("a reader parked on a closed descriptor wakes with EBADF") {
 }
 
 TEST_CASE("another kernel thread may close what a fiber waits for") {
-  ends e = make_pipe();
-  std::thread other;
-  CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] { other = std::thread([&] { close(e.out); }); }) ==
-        failed(EBADF));
-  other.join();
+  for (auto make : {make_pipe, make_tcp}) {
+    ends e = make();
+    std::thread other;
+    CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] { other = std::thread([&] { close(e.out); }); }) ==
+          failed(EBADF));
+    other.join();
+    close(e.in);
+  }
+}
+
+TEST_CASE("a connection is closed in earnest while a fiber still waits for it") {
+  ends e = make_tcp();
+  auto reader = tendril::spawn([&] { return made([&] { return read(e.out, &byte, 1); }); });
+  ticker().await(3);
+  close(e.out);
+  CHECK(recv(e.in, &byte, 1, MSG_DONTWAIT) == 0);
+  CHECK(reader.get() == failed(EBADF));
   close(e.in);
+}
+
+TEST_CASE("a receive that has just begun takes nothing from who gets the closed descriptor's number") {
+  ends old = make_tcp(), next = make_tcp();
+  CHECK(write(next.in, "x", 1) == 1);
+  SUBCASE("closed by another fiber") {
+    auto reader = tendril::spawn([&] { return made([&] { return recv(old.out, &byte, 1, 0); }); });
+    auto closer = tendril::spawn([&] {
+      close(old.out);
+      return dup2(next.out, old.out);
+    });
+    CHECK(closer.get() == old.out);
+    CHECK(reader.get() == failed(EBADF));
+  }
+  SUBCASE("closed by another kernel thread") {
+    auto reader = tendril::spawn([&] { return made([&] { return recv(old.out, &byte, 1, 0); }); });
+    auto waiter = tendril::spawn([&] {
+      std::thread([&] {
+        close(old.out);
+        CHECK(dup2(next.out, old.out) == old.out);
+      }).join();
+    });
+    waiter.join();
+    CHECK(reader.get() == failed(EBADF));
+  }
+  CHECK(recv(next.out, &byte, 1, MSG_DONTWAIT) == 1);
+  close_both(old);
+  close_both(next);
+}
+
+TEST_CASE("a receive that is killed loses no byte, and writes none afterwards") {
+  ends e = make_tcp();
+  for (int round = 0; round < 100; round++) {
+    char buffer[2] = {};
+    auto reader = tendril::spawn([&] { return made([&] { return recv(e.out, buffer, 2, 0); }); });
+    for (int i = 0; i <= round % 3; i++) tendril::yield();
+    bool late = round % 2;
+    if (!late) CHECK(write(e.in, "x", 1) == 1);
+    if (round % 5 == 0) ticker().await(3);
+    reader.request_kill();
+    reader.join();
+    if (late) CHECK(write(e.in, "x", 1) == 1);
+    outcome got = reader.get();
+    bool received = got == worked(1);
+    if (!received) CHECK(got == failed(ECANCELED));
+    CHECK(buffer[0] == (received ? 'x' : 0));
+    CHECK(recv(e.out, &byte, 1, MSG_DONTWAIT) == (received ? -1 : 1));
+    CHECK(buffer[0] == (received ? 'x' : 0));
+  }
+  close_both(e);
 }
 
 TEST_CASE("dup2 over a descriptor wakes its reader with EBADF") {
@@ -411,7 +489,7 @@ TEST_CASE("a message queue that was polled leaves its number to others") {
 
 TEST_CASE("another kernel thread may close a descriptor just as fibers begin to wait for it") {
   for (int round = 0; round < 500; round++) {
-    ends e = make_pipe();
+    ends e = round % 2 ? make_tcp() : make_pipe();
     std::atomic<int> begun{0};
     int read_error = 0;
     short polled = 0;
@@ -442,7 +520,7 @@ TEST_CASE("another kernel thread may close a descriptor just as fibers begin to 
 }
 
 TEST_CASE("an event of a closed descriptor does not wake the reader of its successor") {
-  ends old = make_pair(), kept{dup(old.in), dup(old.out)};
+  ends old = make_tcp(), kept{dup(old.in), dup(old.out)};
   int number = old.out;
   CHECK(while_waiting([&] { return read(number, &byte, 1); }, [&] { close(number); }) == failed(EBADF));
   int next[2];
@@ -530,12 +608,13 @@ TEST_CASE("a reader and a writer of one socket wait at once") {
 }
 
 TEST_CASE("a killed task's call fails with ECANCELED") {
-  ends e = make_pair(), p = make_pipe(), q = make_pipe();
+  ends e = make_pair(), p = make_pipe(), q = make_pipe(), t = make_tcp();
   fill(e.in);
   fill(q.in);
   char buf[10];
   CHECK(killed([&] { return read(p.out, buf, 1); }) == failed(ECANCELED));
   CHECK(killed([&] { return recv(e.in, buf, 1, 0); }) == failed(ECANCELED));
+  CHECK(killed([&] { return recv(t.in, buf, 1, 0); }) == failed(ECANCELED));
   CHECK(killed([&] { return send(e.in, buf, 1, 0); }) == failed(ECANCELED));
   CHECK(killed([&] { return write(q.in, buf, 1); }) == failed(ECANCELED));
   CHECK(killed([&] { return splice(p.out, nullptr, e.in, nullptr, 1, 0); }) == failed(ECANCELED));
@@ -548,6 +627,7 @@ TEST_CASE("a killed task's call fails with ECANCELED") {
   close_both(e);
   close_both(p);
   close_both(q);
+  close_both(t);
 }
 
 TEST_CASE("O_NONBLOCK is never touched") {

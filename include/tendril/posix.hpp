@@ -239,4 +239,7 @@ TENDRIL_API int semtimedop(int set, sembuf* operations, size_t n, const timespec
 // Takes the cooperative path even on kernel threads that have no other fiber: for testing.
 TENDRIL_API void cooperate_always() noexcept;
 
+// Why the kernel would not receive by io_uring here (TENDRIL_POLLER=io_uring), in words; null: it would. Any kernel thread.
+TENDRIL_API const char* io_uring_obstacle() noexcept;
+
 }  // namespace tendril::posix

@@ -2,10 +2,12 @@
 
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "../helpers.hpp"
 #include "lent_signals.hpp"
+#include "vector.hpp"
 #include "waiters.hpp"
 
 namespace tendril::posix {
@@ -64,6 +66,8 @@ bool handler_stays(fiber* self) noexcept { return self->storage->signals.depth &
 constinit std::atomic<bool> always{false};
 
 void cooperate_always() noexcept { always = true; }
+
+const char* io_uring_obstacle() noexcept { return core::poller::ring_obstacle(); }
 
 namespace {
 
@@ -180,6 +184,56 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule, std::
   return outcome(why, what, rule);
 }
 
+// Whether receives from fd wait without end when they have to: waits_until() found that before.
+static bool waits_without_end(int fd) noexcept {
+  core::descriptor* d = core::descriptors::sees_all(fd) ? core::descriptors::at(fd) : nullptr;
+  return d && d->receives_blocking.load(std::memory_order_relaxed) == core::descriptors::mode_stamp(*d);
+}
+
+long receive_by_ring(int fd, void* buf, std::size_t n) noexcept {
+  hub& h = my_hub();
+  if (n == 0 || !in_hubs_process() || kind_of(fd) != file_kind::socket || receives_by_mark(fd)) return not_by_ring;
+  std::size_t room = n < vector_walk::most ? n : vector_walk::most;
+  for (;;) {
+    bool vain = h.io.seems_empty(fd);
+    std::uint32_t begun = h.io.begin_receive(fd);
+    if (!vain) {
+      long r = sys::call(SYS_recvfrom, fd, buf, room, MSG_DONTWAIT, 0, 0);
+      if (r > 0 && std::size_t(r) < room) h.io.received_all(fd, begun);
+      if (r != -EAGAIN) {
+        h.breathe();
+        return r;
+      }
+    }
+    deadline until = deadline::never();
+    if (!waits_without_end(fd) && (!waits_until(fd, SO_RCVTIMEO, until) || !waits_without_end(fd))) return not_by_ring;
+    core::ring_receive receive;
+    receive.who = core::current;
+    receive.fd = fd;
+    receive.to = buf;
+    receive.room = std::uint32_t(room);
+    core::wait_info what;
+    what.kind = core::wait_kind::descriptor;
+    what.fd = fd;
+    what.interruptible = true;
+    int saved = errno;
+    core::wake why;
+    {
+      core::handlers_wait quiet(h);
+      if (!h.io.begin(receive)) return not_by_ring;
+      why = park_unless_interrupted(what, until, on_signal::restart);
+      h.io.end(receive);
+    }
+    errno = saved;
+    if (receive.result != -ECANCELED) {
+      if (receive.result > 0 && std::size_t(receive.result) < room) h.io.received_all(fd, begun);
+      return receive.result;
+    }
+    if (int w = outcome(why, what, on_signal::restart); w < 0) return w;
+    if (!h.io.wants_ring()) return not_by_ring;
+  }
+}
+
 int wait_set::wait(deadline until, std::size_t& bad_before, core::nanoseconds* ended) noexcept {
   if (!in_hubs_process()) return -ENOMEM;
   hub& h = my_hub();
@@ -246,10 +300,7 @@ bool waits_until(int fd, int timeout_option, deadline& until) noexcept {
 }
 
 int wait_if_emptied(int fd) noexcept {
-  if (!my_hub().io.drained(fd)) return 0;
-  // Calls on it have to wait without end when they wait: waits_until() found that before.
-  core::descriptor* d = core::descriptors::sees_all(fd) ? core::descriptors::at(fd) : nullptr;
-  if (!d || d->receives_blocking.load(std::memory_order_relaxed) != core::descriptors::mode_stamp(*d)) return 0;
+  if (!my_hub().io.drained(fd) || !waits_without_end(fd)) return 0;
   return wait_for(fd, EPOLLIN, deadline::never(), on_signal::restart);
 }
 

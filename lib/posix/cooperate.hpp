@@ -229,6 +229,11 @@ long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attemp
   return r;
 }
 
+// recv(fd, buf, n, 0) that the kernel carries out (TENDRIL_POLLER=io_uring), if there is nothing to receive yet.
+// not_by_ring: it has received nothing, and is to be done in the usual way.
+constexpr long not_by_ring = -1'000'000;
+long receive_by_ring(int fd, void* buf, std::size_t n) noexcept;
+
 // The same for receiving: does not try first where that is known to be vain. room() is how many bytes `attempt` asks
 // for; it is called after it got some.
 template <class Room, class Attempt>

@@ -251,7 +251,11 @@ bool trivial(int fd, size_t n) noexcept { return n == 0 ? kind_of(fd) > file_kin
 }  // namespace
 
 ssize_t read(int fd, void* buf, size_t n) {
-  if (!cooperative() || trivial(fd, n)) return real.read(fd, buf, n);
+  // (To read nothing from a connection does not wait, however empty it is.)
+  if (!cooperative() || trivial(fd, n) || (n == 0 && kind_of(fd) == file_kind::socket)) return real.read(fd, buf, n);
+  if (my_hub().io.wants_ring()) [[unlikely]] {
+    if (long r = receive_by_ring(fd, buf, n); r != not_by_ring) return result(r);
+  }
   iovec v{buf, n};
   return result(read_any(fd, &v, 1, here));
 }

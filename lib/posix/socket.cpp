@@ -251,6 +251,9 @@ namespace {
   if (special || low_marks.load(std::memory_order_relaxed)) [[unlikely]] {
     return receive_specially(fd, buf, n, flags, from, len);
   }
+  if (!flags && !from && my_hub().io.wants_ring()) [[unlikely]] {
+    if (long r = receive_by_ring(fd, buf, n); r != not_by_ring) return result(r);
+  }
   return result(until_received(fd, [=]() noexcept { return n < vector_walk::most ? n : vector_walk::most; }, [=]() noexcept {
     return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len);
   }));

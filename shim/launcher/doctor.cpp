@@ -171,14 +171,14 @@ std::string seccomp() {
                            : "a filter, which forbids " + forbidden;
 }
 
-// --- whether the C library's threads can be made ---
+// --- what the shim can do here ---
 
-// What the shim says of the C library that the launcher itself runs on; empty: they can.
-std::string obstacle_of_c_library(const std::string& library) {
+// What a function of the shim says stands in the way, where the launcher itself runs; empty: nothing.
+std::string obstacle(const std::string& library, const char* function) {
   auto [text, status] = aside([&](int fd) {
     unsetenv("TENDRIL_COOPERATE");
     void* shim = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
-    auto ask = shim ? (const char* (*)())dlsym(shim, "tendril_shim_obstacle") : nullptr;
+    auto ask = shim ? (const char* (*)())dlsym(shim, function) : nullptr;
     if (!ask) return write_text(fd, "the preload library does not say");
     const char* why = ask();
     write_text(fd, why ? why : "none");
@@ -338,7 +338,7 @@ report examine(const program& p, const options& o) {
   else if (real_path(c_library) != real_path(own_c_library())) {
     why_not = "not the one of the launcher; it is looked at when the program makes its first thread";
   } else {
-    why_not = obstacle_of_c_library(shim);
+    why_not = obstacle(shim, "tendril_shim_obstacle");  // of this C library
     if (!why_not.empty()) reasons.push_back("this C library is not one that Tendril knows (" + why_not + ")");
   }
   if (o.kernel_threads()) reasons = {"--threads=kernel"};
@@ -364,6 +364,9 @@ report examine(const program& p, const options& o) {
   out.line("thread pointer", "set by an instruction");
 #endif
   out.line("seccomp", seccomp());
+  std::string no_ring = obstacle(shim, "tendril_shim_io_uring_obstacle");
+  std::string ring = no_ring.empty() ? "io_uring would work as well" : "no io_uring: " + no_ring;
+  out.line("poller", o.io_uring() && no_ring.empty() ? "io_uring" : "epoll (" + ring + ")");
   out.line("shim", shim);
   std::string given;
   for (auto& [name, value] : o.variables())

@@ -36,6 +36,10 @@ std::string check_threads(const std::string& value) {
   return value == "fibers" || value == "kernel" ? "" : "must be 'fibers' or 'kernel', not '" + value + "'";
 }
 
+std::string check_poller(const std::string& value) {
+  return value == "epoll" || value == "io_uring" ? "" : "must be 'epoll' or 'io_uring', not '" + value + "'";
+}
+
 std::string check_cooperate(const std::string& value) {
   return value == "auto" || value == "always" ? "" : "must be 'auto' or 'always', not '" + value + "'";
 }
@@ -65,6 +69,11 @@ void options::add_to(CLI::App& command) {
   option("--stack-size", stack_size_, "=SIZE", "TENDRIL_STACK_SIZE",
          "Size of a fiber's stack, 16k to 1024m; a thread's is\nwhat the program asks for")
       ->transform(CLI::Validator(to_bytes, {}));
+  option("--poller", poller_, "=WHICH", "TENDRIL_POLLER",
+         "epoll: tells when a descriptor is ready (the default)\n"
+         "io_uring: receives from sockets, too, if the kernel\n"
+         "lets it; else as epoll")
+      ->check(CLI::Validator(check_poller, {}));
   option("--cooperate", cooperate_, "=WHEN", "TENDRIL_COOPERATE",
          "auto: the main thread waits in the hub only when\n"
          "there are fibers to run meanwhile (the default)\n"
@@ -79,6 +88,7 @@ std::vector<std::pair<const char*, std::string>> options::variables() const {
   };
   pass_on("TENDRIL_THREADS", threads_);
   pass_on("TENDRIL_STACK_SIZE", stack_size_);
+  pass_on("TENDRIL_POLLER", poller_);
   pass_on("TENDRIL_COOPERATE", cooperate_);
   return all;
 }

@@ -14,10 +14,11 @@ class options {
   void add_to(CLI::App& command);
   // What was given, as the shim reads it.
   std::vector<std::pair<const char*, std::string>> variables() const;
+  bool io_uring() const { return poller_ == "io_uring"; }
   bool kernel_threads() const { return threads_ == "kernel"; }
 
  private:
-  std::string threads_, stack_size_, cooperate_;
+  std::string threads_, stack_size_, poller_, cooperate_;
 };
 
 }  // namespace tendril::launcher

@@ -17,6 +17,7 @@ class Contender:
     program: str          # of contenders/, or a program of the system (see run: COMMANDS)
     question: str = ""    # what it is asked; by default, as the question is called
     shim: bool = False    # unmodified, under the shim, its threads as fibers
+    poller: str = "epoll"
     cores: str = "one"    # or "two"
     most: int = 10**9     # the largest size it can take, or that anybody would wait for
 
@@ -63,6 +64,7 @@ THREADS_ONE = Contender("pthreads, one core", "pthreads")
 THREADS_TWO = Contender("pthreads, two cores", "pthreads", cores="two")
 EPOLL = Contender("raw epoll", "epoll")
 FCONTEXT = Contender("jump_fcontext", "fcontext")
+BY_RING = Contender("Tendril, io_uring", "tendril", poller="io_uring")
 FIBER, GO, GEVENT = Contender("Boost.Fiber", "boost_fiber"), Contender("Go", "go"), Contender("gevent", "gevent")
 ST, PTH = Contender("State Threads", "state_threads"), Contender("GNU Pth", "pth")
 
@@ -133,17 +135,19 @@ QUESTIONS = (
         unit="B", figure="bytes", beside=("mappings",), kind="memory"),
     Question(
         "echo", "TCP echo of 64 bytes, one core: CPU per request", (100, 1000, 10_000), contenders=(
-            EPOLL, ours(), Contender("raw io_uring", "uring"), Contender("Asio, callbacks", "asio"),
+            EPOLL, ours(), BY_RING, Contender("raw io_uring", "uring"), Contender("Asio, callbacks", "asio"),
             Contender("Asio, spawn", "asio", "echo_spawn"), but(ST, most=5000), but(PTH, most=100), GO, GEVENT,
             but(THREADS_ONE, most=5000), shimmed()),
         limit="raw epoll",
         targets=(Target("Tendril", 1.03, sizes=(100, 1000)), Target("Tendril", 1.05, sizes=(10_000,)),
-                 Target("Tendril", 1.15, figure="p99_us", sizes=(10_000,)), Target("pthreads under the shim", 1.2),
+                 Target("Tendril", 1.15, figure="p99_us", sizes=(10_000,)), Target("Tendril, io_uring", 1),
+                 Target("pthreads under the shim", 1.2),
                  Target("pthreads under the shim", 0.7, to="pthreads, one core")),
         kind="server", **SERVER),
     Question(
         "idle", "The same with 15,000 idle connections beside", (1000,), contenders=(
-            but(EPOLL, question="echo"), ours(question="echo"), Contender("raw io_uring", "uring", "echo"),
+            but(EPOLL, question="echo"), ours(question="echo"), but(BY_RING, question="echo"),
+            Contender("raw io_uring", "uring", "echo"),
             Contender("Asio, callbacks", "asio", "echo"), but(GO, question="echo")),
         limit="raw epoll", targets=(Target("Tendril", 1.03),), kind="server", idle=15_000, **SERVER),
     Question(

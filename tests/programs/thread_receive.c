@@ -140,6 +140,27 @@ static void converse(void) {
   close(s[1]);
 }
 
+static void* sends_twice(void* p) {
+  for (int i = 0; i < 2; i++) MUST(send((int)(intptr_t)p, "abc", 3, 0)), sched_yield();
+  return NULL;
+}
+
+// Reading nothing does not wait for anything.
+static void read_nothing(void) {
+  int s[2];
+  tcp_pair(s);
+  char to[room];
+  for (int i = 0; i < 3; i++) {
+    struct worker w;
+    start(&w, sends_twice, (void*)(intptr_t)s[0]);
+    long got = 0;
+    while (got < 6) got += MUST(recv(s[1], to, room, 0));
+    end_of(&w);
+    SAY("no bytes of an emptied connection", read(s[1], to, 0));
+  }
+  close(s[0]), close(s[1]);
+}
+
 // Urgent data that was taken out leaves a mark at which receiving stops.
 static void* sends_to(void* p) {
   int s[2] = {(int)(intptr_t)p, -1};
@@ -165,10 +186,6 @@ static void take_urgent(void) {
 }
 
 // Two numbers for one connection, read by turns.
-static void* sends_twice(void* p) {
-  for (int i = 0; i < 2; i++) MUST(send((int)(intptr_t)p, "abc", 3, 0)), sched_yield();
-  return NULL;
-}
 static void duplicate(void) {
   int s[2];
   tcp_pair(s);
@@ -321,6 +338,7 @@ int main(void) {
     received("bytes around urgent data", way, 2, sends_urgently);
   }
   converse();
+  read_nothing();
   duplicate();
   outlive();
   take_urgent();

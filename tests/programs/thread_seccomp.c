@@ -1,5 +1,8 @@
 // A seccomp filter that refuses (EPERM) the system calls which a plain program does not make, but Tendril might: reading,
-// writing and sleeping go on, with and without other threads.
+// writing and sleeping go on, with and without other threads. So does a receive, whatever it waits by.
+#include "tcp_pair.h"
+#include "threads.h"
+
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -16,15 +19,25 @@
 
 #define REFUSED(n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, n, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
 
+static void install(struct sock_filter* f, size_t n) {
+  struct sock_fprog program = {(unsigned short)n, f};
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(77);
+}
 static void filter(void) {
   struct sock_filter f[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
       REFUSED(SYS_epoll_create1), REFUSED(SYS_epoll_ctl), REFUSED(SYS_epoll_pwait), REFUSED(SYS_epoll_pwait2),
       REFUSED(SYS_eventfd2), REFUSED(SYS_preadv2), REFUSED(SYS_pwritev2), REFUSED(SYS_madvise),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-  struct sock_fprog program = {sizeof f / sizeof *f, f};
-  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(77);
+  install(f, sizeof f / sizeof *f);
+}
+static void filter_rings(void) {
+  struct sock_filter f[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      REFUSED(SYS_io_uring_setup), REFUSED(SYS_io_uring_enter), REFUSED(SYS_io_uring_register),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  install(f, sizeof f / sizeof *f);
 }
 
 static void* ends(void* p) { return p; }
@@ -55,7 +68,41 @@ static void use(const char* name, void* (*thread)(void*)) {
   printf("ended with %d\n", status);
 }
 
+static int times_received;
+static void* receives(void* p) {
+  char data[10];
+  for (int i = 1; i <= 2; i++) {
+    SAY("received", recv(*(int*)p, data, sizeof data, 0));
+    __atomic_store_n(&times_received, i, __ATOMIC_RELEASE);
+  }
+  return p;
+}
+static void receive(const char* name, int begun) {
+  printf("%s: ", name);
+  fflush(stdout);
+  pid_t child = fork();
+  if (child == 0) {
+    int s[2];
+    tcp_pair(s);
+    struct worker w;
+    if (!begun) filter_rings();
+    start(&w, receives, &s[1]);
+    await_waiting(&w);
+    if (begun) filter_rings();
+    MUST(send(s[0], "hello", 5, 0));
+    while (!__atomic_load_n(&times_received, __ATOMIC_ACQUIRE)) sched_yield();
+    MUST(send(s[0], "hello", 5, 0));
+    end_of(&w);
+    _exit(0);
+  }
+  int status;
+  waitpid(child, &status, 0);
+  printf("ended with %d\n", status);
+}
+
 int main(void) {
+  receive("forbidden before a receive", 0);
+  receive("forbidden during a receive", 1);
   use("no thread", NULL);
   use("a thread that has ended", ends);
   use("a thread that stays", stays);
