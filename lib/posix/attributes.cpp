@@ -252,6 +252,38 @@ int sched_getparam(pid_t tid, struct sched_param* p) {
   return 0;
 }
 
+namespace {
+
+// The part of the kernel's struct sched_attr that is every thread's.
+struct scheduling {
+  std::uint32_t size, policy;
+  std::uint64_t flags;  // 1: SCHED_FLAG_RESET_ON_FORK
+  std::int32_t nice;
+  std::uint32_t priority;
+};
+
+}  // namespace
+
+long sched_setattr(pid_t tid, const void* attributes, unsigned flags) noexcept {
+  thread* t = fiber_with(tid);
+  if (!t || !attributes || flags) return sys::call(SYS_sched_setattr, t ? 0 : tid, attributes, flags);
+  auto& a = *static_cast<const scheduling*>(attributes);
+  sched_param p{};
+  p.sched_priority = int(a.priority);
+  return -set_policy(t, int(a.policy) | (a.flags & 1 ? SCHED_RESET_ON_FORK : 0), &p);
+}
+
+long sched_getattr(pid_t tid, void* attributes, unsigned size, unsigned flags) noexcept {
+  thread* t = fiber_with(tid);
+  long r = sys::call(SYS_sched_getattr, t ? 0 : tid, attributes, size, flags);
+  if (!t || r < 0) return r;
+  auto& a = *static_cast<scheduling*>(attributes);
+  a.policy = std::uint32_t(t->policy & ~SCHED_RESET_ON_FORK);
+  a.priority = std::uint32_t(t->priority);
+  a.flags = (a.flags & ~1ULL) | (t->policy & SCHED_RESET_ON_FORK ? 1 : 0);
+  return r;
+}
+
 int sched_rr_get_interval(pid_t tid, timespec* interval) {
   return real.sched_rr_get_interval(fiber_with(tid) ? 0 : tid, interval);
 }

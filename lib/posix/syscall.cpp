@@ -299,6 +299,10 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
       return posix::sched_setparam(pid_t(a), pointer<sched_param>(b));
     case SYS_sched_getparam:
       return posix::sched_getparam(pid_t(a), pointer<sched_param>(b));
+    case SYS_sched_setattr:
+      return result<int>(posix::sched_setattr(pid_t(a), pointer<void>(b), unsigned(c)));
+    case SYS_sched_getattr:
+      return result<int>(posix::sched_getattr(pid_t(a), pointer<void>(b), unsigned(c), unsigned(d)));
     case SYS_exit:
       if (this_thread) posix::pthread_exit(nullptr);
       break;

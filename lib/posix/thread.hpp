@@ -83,6 +83,9 @@ int scheduling_allowed(int policy, const sched_param* p) noexcept;
 void own_scheduling(int& policy, int& priority) noexcept;
 // The processors that the thread is to run on: 0, EINVAL (none of them can be had), ENOMEM.
 int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcept;
+// As the kernel has them (-errno); the C library has no functions for them.
+long sched_setattr(pid_t tid, const void* attributes, unsigned flags) noexcept;
+long sched_getattr(pid_t tid, void* attributes, unsigned size, unsigned flags) noexcept;
 
 // The thread that a pthread_t names; null: a thread of the kernel's, beside the fibers.
 thread* thread_of(pthread_t id) noexcept;

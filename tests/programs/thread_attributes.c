@@ -149,6 +149,17 @@ static void scheduling(void) {
   ERR("SCHED_FIFO beyond its priorities", pthread_setschedparam(w.id, SCHED_FIFO, &p));
   p.sched_priority = 0;
   SAY("sched_setscheduler by number", sched_setscheduler(w.tid, SCHED_IDLE, &p));
+  struct { uint32_t size, policy; uint64_t flags; int32_t nice; uint32_t priority; uint64_t deadline[3]; } all = {.size = 48};
+  all.policy = SCHED_BATCH;
+  SAY("sched_setattr by number", syscall(SYS_sched_setattr, w.tid, &all, 0));
+  all.policy = 77;
+  SAY("sched_getattr, that much", syscall(SYS_sched_getattr, w.tid, &all, sizeof all, 0));
+  SAY("  policy", all.policy);
+  all.priority = 1;
+  SAY("sched_setattr with a priority that is none", syscall(SYS_sched_setattr, w.tid, &all, 0));
+  SAY("sched_setattr with unknown flags", syscall(SYS_sched_setattr, w.tid, &all, 77));
+  SAY("sched_setattr of nobody", syscall(SYS_sched_setattr, 0x3ffffff0, &all, 0));
+  SAY("sched_getattr into nothing", syscall(SYS_sched_getattr, w.tid, NULL, 48, 0));
   SAY("sched_getscheduler by number", sched_getscheduler(w.tid));
   SAY("sched_getparam by number", sched_getparam(w.tid, &p));
   SAY("sched_getscheduler of nobody", sched_getscheduler(1 << 30));
