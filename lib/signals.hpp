@@ -28,5 +28,10 @@ pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* 
 void drop_pending(pending_signal* p) noexcept;
 
 inline std::uint64_t signal_bit(int signal) noexcept { return 1ULL << (signal - 1); }
+inline std::uint64_t mask_of(const sigset_t& s) noexcept {
+  std::uint64_t m;
+  __builtin_memcpy(&m, &s, sizeof m);
+  return m;
+}
 
 }  // namespace tendril::core

@@ -44,7 +44,15 @@ bool take_away(void* where) noexcept {
     return false;
   }
   if (handler_stays(self) || !in_hubs_process()) return false;
-  if (self->storage->signals.depth && on_alternate_stack()) return false;  // which may have no room left
+  // On the way into a handler of the program's or out of it, in the C library's code, the kernel's mask is not yet the one
+  // that is known. (If that stays so, the C library has changed it by itself, as siglongjmp does.)
+  core::signal_state& signals = self->storage->signals;
+  if (!signals.unsure && core::mask_of(static_cast<ucontext_t*>(where)->uc_sigmask) != signals.mask) {
+    signals.unsure = true;
+    tick_in_vain.store(true, std::memory_order_relaxed);
+    return false;
+  }
+  if (signals.depth && on_alternate_stack()) return false;  // which may have no room left
   int saved = errno;
   bool gave_way = false;
   {

@@ -34,12 +34,6 @@ constinit std::atomic<std::uint64_t> interrupting{0};
 
 void note_and_call(int signal, siginfo_t* info, void* where);
 
-std::uint64_t mask_of(const sigset_t& s) noexcept {
-  std::uint64_t m;
-  memcpy(&m, &s, sizeof m);
-  return m;
-}
-
 bool only_faults(int signal) noexcept { return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE; }
 
 // The program's handlers are to run on its alternate stack, if it has one, which a run-time of its own (Go's) may set
@@ -153,7 +147,7 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
       bool later = put_off(h, signal, info, other);
       if (later) {
         // At once, before the running thread goes on; which blocks here what it blocked before.
-        std::uint64_t mask = mask_of(mask_after);
+        std::uint64_t mask = core::mask_of(mask_after);
         sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
         h.run_handlers_due();
         if (other->signals.due) h.step_aside_for(other->signals.owner);
@@ -163,9 +157,11 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   }
   core::signal_state& s = t->signals;
   bool outside = h.inside == 0;
+  // It has come amid the beginning or the end of another, whose mask is not the one that is known.
+  bool between = !s.unsure && s.mask != core::mask_of(mask_after);
   if (outside && h.several_threads) {
     h.inside = 1;
-    h.mask_is(*t, mask_of(mask_after) | entry.mask.load(std::memory_order_relaxed) |
+    h.mask_is(*t, core::mask_of(mask_after) | entry.mask.load(std::memory_order_relaxed) |
                       (flags & SA_NODEFER ? 0 : core::signal_bit(signal)));
     h.inside = 0;
   }
@@ -174,10 +170,11 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   // What else has come for the thread meanwhile.
   saved = errno;
   h.inside = 1;
-  h.mask_is(*t, mask_of(mask_after));
+  h.mask_is(*t, core::mask_of(mask_after));
+  if (between) s.unsure = true;
   h.inside = 0;
   if (s.due) {
-    std::uint64_t after = mask_of(mask_after);
+    std::uint64_t after = core::mask_of(mask_after);
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &after, 0, 8);
     if (t == self->storage) h.run_handlers();
   }
@@ -219,7 +216,7 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
     if ((wanted.sa_flags & SA_ONSTACK) && !only_faults(signal)) alternate_stacks_matter_now();
     // First the table: from the system call on the handler may run.
     entry.flags = action->sa_flags;
-    entry.mask = mask_of(action->sa_mask);
+    entry.mask = core::mask_of(action->sa_mask);
     entry.function = action->sa_sigaction;
   }
   int r = real.sigaction(signal, action ? &wanted : nullptr, &before);
@@ -343,7 +340,7 @@ int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout) 
   int before = errno;
   int r;
   if (!sys::readable(set, 8)) return result<int>(-EFAULT);
-  std::uint64_t wanted = mask_of(*set);
+  std::uint64_t wanted = core::mask_of(*set);
   if (take_own(wanted, info, r)) return r;
   r = real.sigtimedwait(set, info, &none);
   if (r >= 0 || errno != EAGAIN || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) return r;

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
+#include <sys/mman.h>
 
 #define THREADS 6
 
@@ -334,7 +335,38 @@ static void interrupted(void) {
   close(ends[0]), close(ends[1]);
 }
 
+// --- writes that are caught, as garbage collectors note which pages change ---
+
+static void lets_write(int signal, siginfo_t* info, void* context) {
+  mprotect((void*)((uintptr_t)info->si_addr & ~4095ul), 4096, PROT_READ | PROT_WRITE);
+}
+static void* is_caught(void* unused) {
+  char* page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  long blocked = 0;
+  for (int i = 0; i < 3000; i++) {
+    *(volatile char*)page = 1;
+    mprotect(page, 4096, PROT_READ);
+  }
+  sigset_t now;
+  pthread_sigmask(SIG_BLOCK, NULL, &now);
+  for (int s = 1; s < 32; s++) blocked += sigismember(&now, s);
+  munmap(page, 4096);
+  return (void*)blocked;
+}
+static void writes(void) {
+  struct sigaction a = {.sa_sigaction = lets_write, .sa_flags = SA_SIGINFO | SA_RESTART};
+  sigaddset(&a.sa_mask, SIGUSR2);
+  MUST(sigaction(SIGSEGV, &a, NULL));
+  pthread_t id[THREADS];
+  void* blocks;
+  long blocked = 0;
+  for (int i = 0; i < THREADS; i++) pthread_create(&id[i], NULL, is_caught, NULL);
+  for (int i = 0; i < THREADS; i++) pthread_join(id[i], &blocks), blocked += (intptr_t)blocks;
+  SAY("what threads block whose writes were caught", blocked);
+}
+
 int main(void) {
+  writes();
   collector();
   waits();
   interrupted();
