@@ -225,12 +225,8 @@ static void heard(const char* what, int to, int fd, const char* text, int beside
   printf("%s: %ld, %s\n", what, reader.got[0], reader.bytes[0]);
 }
 static void outlive(void) {
-  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t len = sizeof a;
-  int l = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
-  MUST(bind(l, (struct sockaddr*)&a, sizeof a));
-  MUST(listen(l, 5));
-  MUST(getsockname(l, (struct sockaddr*)&a, &len));
+  struct sockaddr_in a;
+  int l = tcp_listener(&a);
   int number = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
   MUST(connect(number, (struct sockaddr*)&a, sizeof a));
   int peer = (int)MUST(accept(l, NULL, NULL));
@@ -293,12 +289,8 @@ static void inherit(void) {
   tcp_pair(pair);
   struct worker w;
   start(&w, waits_for_byte, (void*)(intptr_t)pair[1]);
-  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t len = sizeof a;
-  int l = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
-  MUST(bind(l, (struct sockaddr*)&a, sizeof a));
-  MUST(listen(l, 5));
-  MUST(getsockname(l, (struct sockaddr*)&a, &len));
+  struct sockaddr_in a;
+  int l = tcp_listener(&a);
   char byte;
   int s = accepted_from(l, &a, SOCK_NONBLOCK);
   SAY("made non-blocking", recv(s, &byte, 1, 0));
