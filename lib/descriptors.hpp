@@ -66,9 +66,10 @@ class descriptors {
   // is gone.
   static bool sees_all(int fd) noexcept {
     if (shim_is_first_.load(std::memory_order_relaxed)) return true;
-    descriptor* d = at(fd);
-    return d && d->kept.load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
+    return is_marked(fd, &descriptor::kept);
   }
+  // Only our calls are made on fd from now on.
+  static void keep(int fd) noexcept { mark(fd, &descriptor::kept); }
   // To be called before there are fibers; the first call looks.
   static void look_for_shim() noexcept;
   // Calls f(fd) for every descriptor in [first, last] that at() was ever asked for.
@@ -98,27 +99,24 @@ class descriptors {
     d->receives_blocking.store(mode_stamp(*d), std::memory_order_relaxed);
     d->sends_blocking.store(mode_stamp(*d), std::memory_order_relaxed);
   }
-  static void made_inet_stream(int fd) noexcept {
-    descriptor* d = at(fd);
-    if (d) d->inet_stream.store(d->generation.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  }
+  static void made_inet_stream(int fd) noexcept { mark(fd, &descriptor::inet_stream); }
   // Whether fd is known to be a stream over IP that nobody could have put anything on that we did not see.
-  static bool is_inet_stream(int fd) noexcept {
-    descriptor* d = sees_all(fd) ? at(fd) : nullptr;
-    return d && d->inet_stream.load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
-  }
+  static bool is_inet_stream(int fd) noexcept { return sees_all(fd) && is_marked(fd, &descriptor::inet_stream); }
   // A call of ours has connected fd, such a stream.
-  static void made_connection(int fd) noexcept {
-    descriptor* d = at(fd);
-    if (d) d->connected.store(d->generation.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  }
-  static bool is_connection(int fd) noexcept {
-    descriptor* d = sees_all(fd) ? at(fd) : nullptr;
-    return d && d->connected.load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
-  }
+  static void made_connection(int fd) noexcept { mark(fd, &descriptor::connected); }
+  static bool is_connection(int fd) noexcept { return sees_all(fd) && is_marked(fd, &descriptor::connected); }
   static std::uint64_t mode_stamp(const descriptor& d) noexcept { return stamp(d, modes_); }
 
  private:
+  // What holds for one generation of a number: that, plus one.
+  static void mark(int fd, std::atomic<std::uint32_t> descriptor::*what) noexcept {
+    descriptor* d = at(fd);
+    if (d) (d->*what).store(d->generation.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+  static bool is_marked(int fd, std::atomic<std::uint32_t> descriptor::*what) noexcept {
+    descriptor* d = at(fd);
+    return d && (d->*what).load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
+  }
   static std::atomic<bool> shim_is_first_;
   static constexpr int per_chunk = 4096;
   static descriptor* add_chunk(int i) noexcept;

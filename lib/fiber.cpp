@@ -231,7 +231,7 @@ bool ends_plainly(const fiber* self) noexcept {
   fiber* self = current;
   arrival came{t.fctx, t.data};
   for (;;) {
-    fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(came.from) & ~look_back_bit);
+    fiber* from = who_left(came.from);
     from->sp = came.context;
     arrived_first(from->ctx);
     self->home->inside = 0;
@@ -317,7 +317,7 @@ bool prepare(fiber* f) noexcept {
 
 void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
   arch::set_thread_pointer(to->pointer, !switches_carry_any(system_call));
-  if (from->float_flags != to->float_flags) arch::set_float_flags(to->float_flags);
+  if (from->float_flags != to->float_flags) arch::set_float_flags(from->float_flags, to->float_flags);
   if (switches_carry_any(cpu_time)) count_cpu_time(*from, *to, *home);
   if (switches_carry_any(protection_rights)) {
     // In a handler they are the kernel's first ones, until it returns: who is left there gets his own back by that.

@@ -181,10 +181,13 @@ nanoseconds cpu_time_elsewhere(const thread_storage& t, const fiber_home& home, 
 inline void* with_look_back(fiber* self) noexcept {
   return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(self) | look_back_bit);
 }
+inline fiber* who_left(void* cargo) noexcept {
+  return reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~look_back_bit);
+}
 // Third, after the jump: what became of the fiber that control came from. Afterwards settle() is due (at once, unless
 // there is a message of that fiber to read first).
 [[gnu::always_inline]] inline void arrive(fiber* self, void* context, void* cargo) noexcept {
-  fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~look_back_bit);
+  fiber* from = who_left(cargo);
   from->sp = context;
   if (self->has_eh) [[unlikely]] {
     *self->exceptions = self->eh;
@@ -212,7 +215,7 @@ arrival jump_last(void* to, void* self) noexcept __asm__(TENDRIL_JUMP);
 inline constexpr bool sanitized = false;
 #else
 [[gnu::noinline]] inline arrival jump_last(void* to, void* cargo) noexcept {  // not inline: `current` is another thread's now
-  fiber* self = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~look_back_bit);
+  fiber* self = who_left(cargo);
   return jump(self->ctx, current->ctx, to, cargo, false);
 }
 inline constexpr bool sanitized = true;

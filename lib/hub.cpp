@@ -322,7 +322,7 @@ void keep_descriptor(int fd) noexcept {
   if (!d) return;
   forget_descriptor(fd);  // the last file of that number may have been closed by anybody
   descriptors::made_private(fd);
-  d->kept.store(d->generation.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  descriptors::keep(fd);
 }
 
 void reveal_descriptor(int fd) noexcept {

@@ -45,7 +45,7 @@ inline bool parks_plainly(const fiber* self) noexcept { return !self->unusual &&
   if (to != self) [[likely]] {
     enter(self, to);
     auto arrived = jump(to->sp, self);
-    fiber* from = reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(arrived.from) & ~look_back_bit);
+    fiber* from = who_left(arrived.from);
     from->sp = arrived.context;
     if (!is_plain(arrived.from)) [[unlikely]] {
       look_back(from, self);

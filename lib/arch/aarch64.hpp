@@ -65,8 +65,9 @@ inline std::uint32_t float_flags() noexcept {
   __asm__ volatile("mrs %0, fpsr" : "=r"(fpsr));
   return std::uint32_t(fpsr);
 }
-inline void set_float_flags(std::uint32_t flags) noexcept {
-  __asm__ volatile("msr fpsr, %0" : : "r"(std::uint64_t(flags)));
+// From what they are now.
+inline void set_float_flags(std::uint32_t, std::uint32_t wanted) noexcept {
+  __asm__ volatile("msr fpsr, %0" : : "r"(std::uint64_t(wanted)));
 }
 inline void inherit_float_control(void*) noexcept {}
 

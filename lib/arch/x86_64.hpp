@@ -95,8 +95,9 @@ inline bool thread_pointer_by_instruction(unsigned long hwcap2) noexcept { retur
   __asm__ volatile("stmxcsr %0\n\tfnstsw %1" : "=m"(sse), "=a"(x87));
   return (sse & 0x3f) | std::uint32_t(x87 & 0x3f) << 6;
 }
-inline void set_float_flags(std::uint32_t flags) noexcept {
-  std::uint32_t changed = float_flags() ^ flags;
+// From what they are now.
+inline void set_float_flags(std::uint32_t now, std::uint32_t wanted) noexcept {
+  std::uint32_t changed = now ^ wanted;
   if (changed & 0x3f) {
     std::uint32_t sse;
     __asm__ volatile("stmxcsr %0" : "=m"(sse));

@@ -158,11 +158,14 @@ inline bool no_handler_ran(const fiber* self) noexcept {
   return self->storage->signals.handled.load(std::memory_order_relaxed) == self->signals_before;
 }
 
-// Whether a wait without a deadline has but to park: no cancellation is asked for, no handler runs or is due, and errno is
-// nobody else's.
+// Whether a thread has nothing to look after when it lets others run: no handler runs or is due, and errno is nobody
+// else's.
+inline bool leaves_nothing(const hub& h, const fiber* self) noexcept {
+  return !self->storage->signals.any() && fibers_are_threads(h) && h.in_own_process();
+}
+// Whether a wait without a deadline has but to park: no cancellation is asked for either.
 inline bool waits_plainly(const hub& h, const fiber* self, bool uninterruptible) noexcept {
-  return core::parks_plainly(self) && !self->storage->signals.any() && fibers_are_threads(h) && h.in_own_process() &&
-         (uninterruptible || !cancel_asked());
+  return core::parks_plainly(self) && leaves_nothing(h, self) && (uninterruptible || !cancel_asked());
 }
 
 // Parks until `fd` may be ready for `events` (EPOLLIN, ...). 0: try again. Otherwise -ETIMEDOUT, -EBADF (closed

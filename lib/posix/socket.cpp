@@ -231,6 +231,12 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
 
 namespace {
 
+[[gnu::always_inline]] inline ssize_t receive_usually(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) noexcept {
+  return result(until_received(fd, [=]() noexcept { return n < vector_walk::most ? n : vector_walk::most; }, [=]() noexcept {
+    return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len);
+  }));
+}
+
 // With flags, or marks, which make it another call.
 [[gnu::noinline]] ssize_t receive_specially(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) noexcept {
   auto attempt = [=]() noexcept { return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len); };
@@ -243,7 +249,7 @@ namespace {
     return result(r);
   }
   if (flags & MSG_PEEK) return result(until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt));
-  return result(until_received(fd, [=]() noexcept { return n < vector_walk::most ? n : vector_walk::most; }, attempt));
+  return receive_usually(fd, buf, n, flags, from, len);
 }
 
 [[gnu::always_inline]] inline ssize_t receive_bytes(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) noexcept {
@@ -254,9 +260,7 @@ namespace {
   if (!flags && !from && my_hub().io.wants_ring()) [[unlikely]] {
     if (long r = receive_by_ring(fd, buf, n); r != not_by_ring) return result(r);
   }
-  return result(until_received(fd, [=]() noexcept { return n < vector_walk::most ? n : vector_walk::most; }, [=]() noexcept {
-    return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len);
-  }));
+  return receive_usually(fd, buf, n, flags, from, len);
 }
 
 // A send of which the kernel has taken r bytes, perhaps not all.

@@ -19,8 +19,7 @@ int sched_yield() {
   fiber* self = core::current;
   if (!self) return real.sched_yield();
   hub& h = *hub::of(self);
-  bool plain = !self->storage->signals.any() && fibers_are_threads(h) && h.in_own_process();
-  if (!plain || !core::give_way_plainly(h, self)) return yield_with_all();
+  if (!leaves_nothing(h, self) || !core::give_way_plainly(h, self)) return yield_with_all();
   if (cancel_asked() && cancels_at_once()) [[unlikely]] act_on_cancel();
   return 0;
 }
