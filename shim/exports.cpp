@@ -6,8 +6,8 @@
 #include <tendril/posix.hpp>
 #include <tendril/pthread.hpp>
 
-#include "../lib/posix/stdio.hpp"
-#include "../lib/posix/uring.hpp"
+#include "posix/descriptors/stdio.hpp"
+#include "posix/descriptors/liburing.hpp"
 
 // The functions have C++ names of their own and get the libc name as their symbol, so that the C library's
 // headers, which declare the same names with attributes of their own, have no say in it.
@@ -20,7 +20,7 @@
   EXPORT result export_##name parameters __asm__(#name);   \
   EXPORT result export_##name parameters { return tendril::posix::target arguments; }
 #define ODD(result, name, parameters)
-#include "../lib/posix/calls.def"
+#include "libc/calls.def"
 
 // --- variadic functions: one optional argument, passed on whether it is there or not ---
 

@@ -10,10 +10,10 @@
 #include <sys/file.h>
 #include <sys/sendfile.h>
 
-#include "futex.hpp"
-#include "offload.hpp"
-#include "thread.hpp"
-#include "uring.hpp"
+#include "posix/common/futex.hpp"
+#include "posix/common/offload.hpp"
+#include "posix/threads/thread.hpp"
+#include "posix/descriptors/liburing.hpp"
 
 namespace tendril::posix {
 

@@ -17,7 +17,7 @@
 #include <functional>
 #include <sstream>
 
-#include "../../lib/arch/arch.hpp"
+#include "base/arch/arch.hpp"
 #include "elf.hpp"
 #include "failure.hpp"
 #include "image.hpp"

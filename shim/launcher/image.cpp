@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "../../lib/arch/arch.hpp"
+#include "base/arch/arch.hpp"
 #include "elf.hpp"
 #include "file.hpp"
 

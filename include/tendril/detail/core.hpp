@@ -13,10 +13,10 @@
 
 namespace tendril::core {
 
-struct fiber;           // lib/fiber.hpp
-struct fiber_home;      // lib/fiber.hpp
+struct fiber;           // lib/fiber/fiber.hpp
+struct fiber_home;      // lib/fiber/fiber.hpp
 struct wait_info;
-struct thread_storage;  // lib/tls.hpp
+struct thread_storage;  // lib/thread/tls.hpp
 
 // Why a parked fiber runs again.
 enum class wake : std::uint8_t {
@@ -95,16 +95,16 @@ class status_cell {
   std::atomic<fiber_status> value_{fiber_status::fresh};
 };
 
-// What the fibers of one kernel thread share (lib/fiber.hpp: fiber_home).
+// What the fibers of one kernel thread share (lib/fiber/fiber.hpp: fiber_home).
 struct home_head {
-  // How deep the running fiber is in the runtime: signal handlers are put off meanwhile (lib/hub.hpp: handlers_wait).
+  // How deep the running fiber is in the runtime: signal handlers are put off meanwhile (lib/scheduler/hub.hpp: handlers_wait).
   volatile int inside = 0;
   bool unusual = false;                     // no switch is plain: somebody traces, or a sanitizer has to hear of it
   volatile bool handlers_are_due = false;   // the running fiber has to look, when it leaves the runtime
   fiber* leftover = nullptr;                // finished, or suspended and held by nobody: see settle()
 };
 
-// A fiber (lib/fiber.hpp). When its turn comes it is mostly in no cache: what a wait and its end touch is the first line
+// A fiber (lib/fiber/fiber.hpp). When its turn comes it is mostly in no cache: what a wait and its end touch is the first line
 // of one.
 struct fiber_head {
   void* sp = nullptr;                 // where it stands, unless it runs

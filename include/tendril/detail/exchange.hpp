@@ -1,4 +1,4 @@
-// How typed values and exceptions travel between fibers: the throwing half of lib/fiber.cpp. Not for programs.
+// How typed values and exceptions travel between fibers: the throwing half of lib/fiber/lifetime.cpp. Not for programs.
 #pragma once
 
 #include <cxxabi.h>

@@ -5,7 +5,7 @@
 //
 //    0 MXCSR   4 x87 control word   8 r12   16 r13   24 r14   32 r15   40 rbx   48 rbp   56 where to go on
 //
-// so that make_fcontext makes what this jumps to, and either of this and the function in lib/arch/jump_x86_64.S goes on
+// so that make_fcontext makes what this jumps to, and either of this and the function in lib/base/arch/jump_x86_64.S goes on
 // where the other stands. Two things differ from jump_fcontext. The control words of the floating-point units are set only
 // where they are other ones: that halves the time of a jump. And MXCSR's status flags stay as they are, as the ABI lets any
 // call leave them: a fiber that has calculated has other ones than one that has not, and to change them takes 25 ns.

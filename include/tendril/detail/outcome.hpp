@@ -1,4 +1,4 @@
-// How a task's result is kept and waited for: the throwing half of lib/park.cpp. Not for programs.
+// How a task's result is kept and waited for: the throwing half of lib/scheduler/park.cpp. Not for programs.
 #pragma once
 
 #include <atomic>

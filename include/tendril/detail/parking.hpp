@@ -1,4 +1,4 @@
-// How a wait ends for C++ code: the throwing half of lib/park.cpp. Not for programs.
+// How a wait ends for C++ code: the throwing half of lib/scheduler/park.cpp. Not for programs.
 #pragma once
 
 #include <chrono>

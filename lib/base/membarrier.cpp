@@ -1,0 +1,38 @@
+// What lets an object in a public header go without atomic operations while one kernel thread has it for itself: see
+// include/tendril/detail/exclusion.hpp.
+#include <tendril/detail/core.hpp>
+
+#include <linux/membarrier.h>
+
+#include "base/sys.hpp"
+
+namespace tendril::core {
+
+bool barrier_available() noexcept {
+#ifdef TENDRIL_TSAN
+  return false;  // it knows atomic operations only
+#else
+  static constinit std::atomic<int> known{0};  // 1: yes, -1: no
+  int k = known.load(std::memory_order_relaxed);
+  if (k == 0) {
+    k = sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0)) ? -1 : 1;
+    known.store(k, std::memory_order_relaxed);
+  }
+  return k > 0;
+#endif
+}
+
+void barrier_all() noexcept {
+  if (!sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))) return;
+  // Forgotten, perhaps by a fork.
+  sys::call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+  if (sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))) {
+    sys::die("the system has taken membarrier(2) away");
+  }
+}
+
+void futex_sleep(const void* word, std::uint32_t expected) noexcept { sys::futex_wait(word, expected); }
+void processor_yield() noexcept { sys::call(SYS_sched_yield); }
+void futex_wake_one(const void* word) noexcept { sys::futex_wake(word, 1); }
+
+}  // namespace tendril::core

@@ -1,0 +1,186 @@
+// The poller of one hub: which fibers wait for which descriptors, on one epoll instance; and what they have the kernel
+// carry out meanwhile, on an io_uring, if the program is run with TENDRIL_POLLER=io_uring.
+//
+// A descriptor is registered once, edge-triggered and for everything, when a fiber first waits for it, and
+// stays registered until it is closed: under the shim, waiting costs no system call after that. Edge-triggering is safe
+// because whoever waits has tried first and was refused: what happens after the try is an edge that is still
+// to be reported. An edge wakes every fiber that waits for it; all but one may try in vain and wait again.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <cstdint>
+
+#include "events/descriptors.hpp"
+#include "fiber/fiber.hpp"
+#include "base/list.hpp"
+#include "events/io_ring.hpp"
+
+namespace tendril::core {
+
+// One fiber's wait for one descriptor; lives in its frame while it is parked.
+struct io_waiter : list_node {
+  fiber* who = nullptr;
+  int fd = -1;
+  std::uint32_t events = 0;  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count); 0: an operation's end
+  std::uint32_t generation = 0;
+  std::uint32_t told = 0;  // the event that ended the wait; 0: something else did
+};
+
+// One fiber's recv(2) that the kernel carries out; its frame must not be left before the end.
+struct ring_receive : io_waiter {
+  static constexpr long under_way = -1'000'000;
+  void* to = nullptr;
+  std::uint32_t room = 0;
+  long result = under_way;  // as the system call's. -ECANCELED: it was cancelled, and has received nothing
+};
+
+class poller {
+ public:
+  ~poller();
+  // Lists the waiter; 0, or -errno of epoll_ctl: -EPERM for files, which are always ready.
+  int add(io_waiter& w) noexcept;
+  void remove(io_waiter& w) noexcept;
+  bool has_waiters() const noexcept { return waiting_ > 0; }
+  // Makes the epoll instance, if there is none yet; false: no descriptors left. interrupt() works from here on.
+  bool open() noexcept;
+  // Waits for events (null: for ever), and calls wake() for the fibers concerned. Returns false when a signal
+  // ended the wait, with that signal mask if it is not null. May return early; without an epoll instance it just sleeps for a short while.
+  bool poll(const timespec* timeout, const std::uint64_t* mask = nullptr) noexcept;
+  // fd is about to be closed: it is taken out of the epoll instance, unless its description ends with it, which does that
+  // as well. (Should a duplicate keep it alive, what is told of it means nothing to anybody.) Any thread.
+  void forget(int fd, std::uint32_t generation, bool ends) noexcept;
+  // Wakes everybody whose descriptor has been closed since. Own thread.
+  void wake_closed(int fd) noexcept;
+  void wake_all_closed() noexcept;
+  // Interrupts poll() from another thread, or from a signal handler.
+  void interrupt() noexcept;
+  // After fork: the epoll instance is the parent's, and so are the waiters.
+  void after_fork() noexcept;
+
+  // --- receiving by io_uring ---
+  // Why the kernel cannot carry out receives, in words; null: it can.
+  static const char* ring_obstacle() noexcept;
+  // Whether it is to do so here, and nothing has stood in the way yet.
+  bool wants_ring() noexcept { return !without_ring_ && (ring_.is_open() || is_ring_wanted()); }
+  // Whether a receive from fd is likely to find nothing: the last one got less than it asked for. (Nothing depends on it.)
+  bool seems_empty(int fd) noexcept;
+  // Begins it, and lists it as the waiter that it is. The kernel hears of it when the hub looks at events, unless fd is
+  // closed before. False: it cannot. wants_ring().
+  bool begin(ring_receive& r) noexcept;
+  // Cancels it if it has not ended yet, and waits for its end.
+  void end(ring_receive& r) noexcept;
+
+  // Whether fd is one that this poller uses for itself, which the program does not know of.
+  bool owns(int fd) const noexcept { return fd >= 0 && (fd == epoll_ || fd == event_); }
+  template <class F>
+  void each_own(F f) const noexcept {
+    if (epoll_ >= 0) f(epoll_);
+    if (event_ >= 0) f(event_);
+  }
+  // The program wants this number: moves our file behind it to another one.
+  void move_away(int fd) noexcept;
+
+  // --- whether trying to receive is vain ---
+  // A TCP connection that gave less than was asked for has no more; what comes then is an edge. So until the next edge
+  // there is nothing to receive, and no need to try. Not where anything but bytes may stand in the way or be waiting:
+  // errors, the end of the stream, urgent data.
+  // The fiber is about to receive from fd; then, that it got less than it asked for. (The number tells whether anything
+  // came between: a signal handler may run there, and others meanwhile.)
+  std::uint32_t begin_receive(int fd) noexcept {
+    slot* s = at(fd);
+    return s ? s->begin_receive() : 0;
+  }
+  void received_all(int fd, std::uint32_t begun) noexcept {
+    if (slot* s = at(fd)) s->received_all(begun);
+  }
+  // Whether there was nothing left, as far as has been told. Of a connection that we have made and not waited for yet
+  // it is likely, since who connects speaks first; what is there after all is told as soon as one waits.
+  bool drained(int fd) noexcept {
+    if (!plain_streams_.load(std::memory_order_relaxed)) return false;
+    slot* s = at(fd);
+    bool watched = s && s->registered.load(std::memory_order_relaxed) == descriptors::generation(fd) + 1;
+    return watched ? s->state() == input::drained : descriptors::is_connection(fd);
+  }
+  // Some connection's receives may from now on stop for other reasons than having got all: marks of urgent data that
+  // was read already, records of TLS in the kernel, SO_RCVLOWAT.
+  static void streams_may_stop() noexcept { plain_streams_.store(false, std::memory_order_relaxed); }
+
+ private:
+  enum class input : std::uint8_t {
+    unknown,   // and nothing can be learnt
+    told,      // there was an edge
+    asked,     // none since somebody began to receive
+    drained,
+  };
+  struct slot {
+    list<io_waiter> waiters;
+    std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
+    std::uint32_t received;                 // the generation that was received by the ring, plus one; 0: none
+    std::uint32_t in;                       // an `input`; above it, how often somebody began to receive
+    input state() const noexcept { return input(in & 3); }
+    void set(input i) noexcept { in = (in & ~3u) | std::uint32_t(i); }
+    std::uint32_t begin_receive() noexcept {
+      if (state() == input::unknown) return 0;
+      in += 4;
+      set(input::asked);
+      return in;
+    }
+    void received_all(std::uint32_t begun) noexcept {
+      if (in == begun && begun) set(input::drained);
+    }
+    void tell(std::uint32_t events) noexcept {
+      if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) set(input::unknown);
+      else if (state() != input::unknown) set(events & EPOLLIN ? input::told : input::drained);
+    }
+  };
+  static constexpr int per_chunk = 1024;
+  static constexpr int ahead = 4;
+  void fetch_ahead(int i, int n) noexcept;
+  // The descriptor's; null: there is none. The second makes it: null: no memory, or no descriptor.
+  slot* at(int fd) noexcept {
+    if (fd < 0 || fd >= descriptors::limit) [[unlikely]] return nullptr;
+    slot* s = chunks_[fd / per_chunk].load(std::memory_order_acquire);
+    return s ? s + fd % per_chunk : nullptr;
+  }
+  slot* make(int fd) noexcept {
+    slot* s = at(fd);
+    if (s || fd < 0 || fd >= descriptors::limit) [[likely]] return s;
+    return make_chunk(fd / per_chunk) ? at(fd) : nullptr;
+  }
+  slot* make_chunk(int i) noexcept;
+  int watch(slot& s, const io_waiter& w, bool known) noexcept;
+  // The descriptor is one of which nothing is known yet.
+  static void begin_to_learn(slot& s, int fd) noexcept;
+  bool poll_epoll(const timespec* timeout, const std::uint64_t* mask) noexcept;
+  bool poll_ring(const timespec* timeout, const std::uint64_t* mask) noexcept;
+  bool is_ring_wanted() noexcept;
+  bool enter_ring(unsigned least, const timespec* timeout, const std::uint64_t* mask) noexcept;
+  void lose_ring() noexcept;
+  void finish(ring_receive& r, long result) noexcept;
+  bool watch_own_event() noexcept;
+  // The program closed our epoll instance behind our back: makes a new one and registers all waiters again.
+  void rebuild() noexcept;
+  template <class F>
+  void for_each_slot(F f) noexcept;
+
+  static std::atomic<bool> plain_streams_;
+
+  int epoll_ = -1;
+  int event_ = -1;  // eventfd: interrupt()
+  std::size_t waiting_ = 0;
+  std::atomic<slot*> chunks_[descriptors::limit / per_chunk] = {};
+  // No more at a time than have their turn until the hub looks again at the earliest (hub::is_to_look_around): what the
+  // kernel and we have touched of a descriptor is in the cache when its fiber runs. By 256 at a time 10,000 busy
+  // connections cost a tenth more, for the ready queue grows to thousands.
+  epoll_event events_[32];
+
+  ring ring_;
+  std::size_t under_way_ = 0;  // operations of the ring
+  bool without_ring_ = false;  // it is not wanted, or there is none
+  bool epoll_is_watched_ = false;  // by the ring, to tell when there are events
+  bool epoll_is_ready_ = false;
+  std::atomic<bool> forgot_{false};  // a descriptor, perhaps one of an operation that is not handed over yet
+};
+
+}  // namespace tendril::core

@@ -1,0 +1,100 @@
+#include "libc/elf_scan.hpp"
+
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/sys.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+struct search {
+  const char* name;
+  bool found;
+};
+
+// Functions that are called appear in the relocations of the PLT, those whose address is taken in the others.
+int look_into(dl_phdr_info* info, size_t, void* data) {
+  search& s = *static_cast<search*>(data);
+  const ElfW(Dyn)* d = nullptr;
+  for (int i = 0; i < info->dlpi_phnum; i++) {
+    const ElfW(Phdr)& p = info->dlpi_phdr[i];
+    if (p.p_type == PT_DYNAMIC) d = reinterpret_cast<const ElfW(Dyn)*>(info->dlpi_addr + p.p_vaddr);
+  }
+  const ElfW(Sym)* symbols = nullptr;
+  const char* strings = nullptr;
+  const ElfW(Rela) * tables[2] = {};
+  size_t sizes[2] = {};
+  for (; d && d->d_tag != DT_NULL; d++) {
+    switch (d->d_tag) {
+      case DT_SYMTAB: symbols = reinterpret_cast<const ElfW(Sym)*>(d->d_un.d_ptr); break;
+      case DT_STRTAB: strings = reinterpret_cast<const char*>(d->d_un.d_ptr); break;
+      case DT_JMPREL: tables[0] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr); break;
+      case DT_PLTRELSZ: sizes[0] = d->d_un.d_val; break;
+      case DT_RELA: tables[1] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr); break;
+      case DT_RELASZ: sizes[1] = d->d_un.d_val; break;
+    }
+  }
+  // The loader has made these addresses absolute, but for the vDSO, which has no relocations.
+  if (!symbols || !strings) return 0;
+  for (int t = 0; t < 2; t++) {
+    for (size_t i = 0; tables[t] && i < sizes[t] / sizeof(ElfW(Rela)); i++) {
+      const ElfW(Sym)& symbol = symbols[ELF64_R_SYM(tables[t][i].r_info)];
+      if (symbol.st_shndx == SHN_UNDEF && strcmp(strings + symbol.st_name, s.name) == 0) return s.found = true;
+    }
+  }
+  return 0;
+}
+
+struct module {
+  const char* address;  // some code of it
+  std::uintptr_t base = 0;
+  const char* code = nullptr;
+  std::size_t size = 0;
+};
+
+int find_module(dl_phdr_info* info, size_t, void* data) {
+  module& m = *static_cast<module*>(data);
+  for (int i = 0; i < info->dlpi_phnum; i++) {
+    const ElfW(Phdr)& p = info->dlpi_phdr[i];
+    const char* start = reinterpret_cast<const char*>(info->dlpi_addr + p.p_vaddr);
+    if (p.p_type != PT_LOAD || !(p.p_flags & PF_X) || m.address < start || m.address >= start + p.p_filesz) continue;
+    m.base = info->dlpi_addr;
+    m.code = start;
+    m.size = p.p_filesz;
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+
+bool waits_inline(const void* address) noexcept {
+  // A few modules make threads; what was found of them stays true while they are loaded.
+  struct known {
+    std::atomic<const char*> code{nullptr};
+    std::atomic<bool> does{false};
+  };
+  static constinit known cache[16];
+  module m{static_cast<const char*>(address)};
+  if (!dl_iterate_phdr(find_module, &m)) return false;
+  known& k = cache[reinterpret_cast<std::uintptr_t>(m.code) / 4096 % 16];
+  if (k.code.load(std::memory_order_acquire) == m.code) return k.does.load(std::memory_order_relaxed);
+  bool does = arch::makes_system_call(m.code, m.size, SYS_futex);
+  k.does.store(does, std::memory_order_relaxed);
+  k.code.store(m.code, std::memory_order_release);
+  return does;
+}
+
+bool program_imports(const char* name) noexcept {
+  search s{name, false};
+  dl_iterate_phdr(look_into, &s);
+  return s.found;
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,246 @@
+#include "posix/common/futex.hpp"
+
+#include <pthread.h>
+
+namespace tendril::posix::futex {
+
+constinit bucket table[1 << buckets_log2];
+
+namespace {
+
+// A handler that wakes somebody (sem_post) must not find the lock held by what it has interrupted.
+using quiet = core::undisturbed;
+
+void child_of_fork() noexcept {
+  // Who waited there stayed in the parent process.
+  for (bucket& b : table) {
+    b.waiters.abandon();
+    new (&b.lock) exclusion;
+  }
+}
+
+bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends::by_handler; }
+
+// How a kernel thread waits on which no other fiber could run.
+int wait_in_kernel(waiter& w, deadline until, ends e, on_signal rule) noexcept {
+  while (!w.woken.load(std::memory_order_acquire)) {
+    timespec left{}, *timeout = nullptr;
+    if (!until.is_never()) {
+      left = time_left(until);
+      timeout = &left;
+    }
+    int r = sys::futex_wait(&w.woken, 0, timeout);
+    if (r == -ETIMEDOUT) return r;
+    // With a time-out, the kernel says so after any signal, our own (preempt.cpp) among them.
+    if (r == -EINTR && ends_by_handler(e) && (!core::current || interrupted(rule))) return r;
+  }
+  return 0;
+}
+
+// Where a listed waiter stands, which a requeue may change: calls f() under the lock of that bucket.
+template <class F>
+void at_its_place(waiter& w, F f) noexcept {
+  core::undisturbed quiet;
+  for (;;) {
+    const void* word = std::atomic_ref(w.word).load(std::memory_order_relaxed);
+    detail::held guard(bucket_of(word).lock);
+    if (w.word == word) return f();
+  }
+}
+
+}  // namespace
+
+void prepare() noexcept {
+  static std::atomic<bool> done{false};
+  if (!done.load(std::memory_order_relaxed) && !done.exchange(true)) pthread_atfork(nullptr, nullptr, child_of_fork);
+}
+
+void add(waiter& w, const void* word) noexcept {
+  prepare();
+  bucket& b = bucket_of(word);
+  quiet q;
+  detail::held guard(b.lock);
+  list_waiter(b, w, word);
+}
+
+namespace {
+
+// Only while the word is `expected`.
+bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t expected) noexcept {
+  prepare();
+  bucket& b = bucket_of(word);
+  quiet q;
+  detail::held guard(b.lock);
+  if (word->load(std::memory_order_seq_cst) != expected) return false;
+  list_waiter(b, w, word);
+  return true;
+}
+
+// Parks. A handler may wait, too, and others may wake who waits for the word meanwhile: as in the kernel, it has left the
+// queue by then. False: that it has, and a handler ran.
+bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_signal rule, int& r) noexcept {
+  core::handlers_wait quiet(my_hub());
+  r = wait_parked(what, until, rule, &w.woken);
+  if (!my_hub().handlers_due() || r < 0 || w.woken.load(std::memory_order_acquire)) return true;
+  bool listed = false;
+  at_its_place(w, [&] {
+    listed = w.linked();
+    unlist(w);
+  });
+  return !listed;
+}
+
+// If it `leaves` the queue for handlers: -ERESTART when that is done and the wait is not over.
+[[gnu::always_inline]] inline int wait_here(waiter& w, deadline until, ends e, bool leaves) noexcept {
+  core::wait_info what;
+  what.kind = core::wait_kind::lock;
+  what.target = w.word;
+  what.remote = what.interruptible = true;
+  on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;  // as the kernel's futex(2)
+  for (;;) {
+    int r;
+    what.uninterruptible = (e == ends::by_wake && !cancels_at_once()) || e == ends::by_handler;
+    if (w.who && !ends_by_handler(e)) forget_signals();
+    if (w.who && leaves) {
+      if (!park_in_queue(w, what, until, rule, r)) return ends_by_handler(e) && interrupted(rule) ? -EINTR : -ERESTART;
+    } else if (w.who) r = wait_parked(what, until, rule, &w.woken);
+    else r = wait_in_kernel(w, until, e, rule);
+    if (w.woken.load(std::memory_order_acquire)) return 0;
+    bool over = r < 0 && !(r == -EINTR && !ends_by_handler(e));
+    bool listed = false;
+    at_its_place(w, [&] {
+      listed = w.linked();
+      if (over) unlist(w);
+    });
+    if (listed && !over) continue;
+    return listed ? r : 0;
+  }
+}
+
+}  // namespace
+
+int wait(waiter& w, deadline until, ends e) noexcept { return wait_here(w, until, e, false); }
+
+namespace {
+
+// The same for a fiber that waits plainly: no handler comes between its being listed and its having parked. If anything
+// but a wake-up ends that, it is as if the wait were to begin: -ERESTART.
+[[gnu::always_inline]] inline int wait_plainly(hub& h, fiber* self, const std::atomic<std::uint32_t>* word,
+                                               std::uint32_t expected, std::uint32_t bits,
+                                               bool uninterruptible) noexcept {
+  prepare();
+  waiter w;
+  w.who = self;
+  w.bits = bits;
+  core::wait_info what;
+  what.kind = core::wait_kind::lock;
+  what.target = word;
+  what.remote = what.interruptible = true;
+  what.uninterruptible = uninterruptible;
+  core::handlers_wait quiet(h);
+  {
+    bucket& b = bucket_of(word);
+    detail::held guard(b.lock);
+    if (word->load(std::memory_order_seq_cst) != expected) return -EAGAIN;
+    w.word = word;
+    b.waiters.push_back(w);
+  }
+  core::park_plainly(h, self, what, h.inside);
+  if (w.woken.load(std::memory_order_acquire)) [[likely]] return 0;
+  remove(w);
+  return w.woken.load(std::memory_order_acquire) ? 0 : -ERESTART;
+}
+
+[[gnu::noinline]] int wait_with_all(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until,
+                                    ends e, std::uint32_t bits) noexcept {
+  for (;;) {
+    waiter w;
+    w.bits = bits;
+    if (!add_if(w, word, expected)) return -EAGAIN;
+    int r = wait_here(w, until, e, true);
+    if (r != -ERESTART) return r;
+  }
+}
+
+}  // namespace
+
+int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
+         std::uint32_t bits) noexcept {
+  if (fiber* self = core::current; self && until.is_never() && hub::of(self)->unfinished) [[likely]] {
+    hub& h = *hub::of(self);
+    bool at_once = core::tls::cancels_at_once(self->storage->pointer);
+    bool uninterruptible = e == ends::by_handler || (e == ends::by_wake && !at_once);
+    bool heeds_handlers = ends_by_handler(e);
+    if (waits_plainly(h, self, uninterruptible) && (!heeds_handlers || no_handler_ran(self))) [[likely]] {
+      int r = wait_plainly(h, self, word, expected, bits, uninterruptible);
+      if (r != -ERESTART) [[likely]] return r;
+      if (heeds_handlers && interrupted(on_signal::restart)) return -EINTR;
+    }
+  }
+  return wait_with_all(word, expected, until, e, bits);
+}
+
+int wake(const void* word, int n, std::uint32_t bits) noexcept {
+  bucket& b = bucket_of(word);
+  int woken = 0;
+  quiet q;
+  detail::held guard(b.lock);
+  for (waiter *w = b.waiters.front(), *next; w; w = next) {
+    next = b.waiters.after(*w);
+    if (w->word != word || !(w->bits & bits)) continue;
+    wake_one(*w);
+    if (++woken >= n) break;
+  }
+  return woken;
+}
+
+void remove(waiter& w) noexcept {
+  at_its_place(w, [&] { unlist(w); });
+}
+
+requeued requeue(const void* from, int n, const void* to, int moved, const std::uint32_t* expected) noexcept {
+  bucket& a = bucket_of(from);
+  bucket& b = bucket_of(to);
+  requeued done{};
+  quiet q;
+  // In the order of the addresses, so that nobody waits who has what another waits for.
+  exclusion& first = &a < &b ? a.lock : b.lock;
+  exclusion* second = &a == &b ? nullptr : &a < &b ? &b.lock : &a.lock;
+  detail::held guard(first);
+  bool shared = second && second->lock();
+  if (expected && static_cast<const std::atomic<std::uint32_t>*>(from)->load(std::memory_order_seq_cst) != *expected) {
+    done.woken = -1;
+    if (second) second->unlock(shared);
+    return done;
+  }
+  for (waiter* w = a.waiters.front(); w;) {
+    waiter* next = a.waiters.after(*w);
+    if (w->word == from) {
+      if (done.woken < n) {
+        wake_one(*w);
+        done.woken++;
+      } else if (done.moved < moved) {
+        if (from != to) {
+          w->unlink();
+          std::atomic_ref(w->word).store(to, std::memory_order_relaxed);
+          b.waiters.push_back(*w);
+        }
+        done.moved++;
+      } else {
+        break;
+      }
+    }
+    w = next;
+  }
+  if (second) second->unlock(shared);
+  return done;
+}
+
+deadline absolute(clockid_t clock, const timespec& t) noexcept {
+  core::nanoseconds at = nanoseconds_of(t);
+  if (clock == CLOCK_MONOTONIC || at == INT64_MAX) return {at};
+  core::nanoseconds left = at - core::time_of(clock);
+  return deadline::after(core::now(), left > 0 ? left : 0);
+}
+
+}  // namespace tendril::posix::futex

@@ -1,0 +1,191 @@
+// Making a call on a helper thread, with the fiber parked meanwhile.
+#pragma once
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <new>
+#include <utility>
+
+#include "scheduler/helper_pool.hpp"
+#include "posix/common/cooperate.hpp"
+
+namespace tendril::posix {
+
+// Whether signal handlers run before the call has ended.
+enum class handlers { later, meanwhile };
+
+// A core::handlers_wait in which a helper may have to be made. The C library allocates memory for it, and takes its time
+// here if that is locked; so no thread of this hub may have been made to give way amid the allocator.
+class helper_may_be_made {
+ public:
+  explicit helper_may_be_made(hub& h) noexcept : hub_(h) {
+    for (;;) {
+      unsigned turns = h.turns();
+      // Beyond what is kept for each thread: waits for the lock, as that can be left.
+      void* volatile probe = h.several_threads ? malloc(2048) : nullptr;
+      free(probe);
+      h.enter();
+      if (h.turns() == turns) return;
+      h.leave();
+    }
+  }
+  ~helper_may_be_made() { hub_.leave(); }
+  helper_may_be_made(const helper_may_be_made&) = delete;
+
+ private:
+  hub& hub_;
+};
+
+// A call of f() on a helper thread, for the running fiber, whose frame it stays in until it is done.
+template <class F>
+class helper_call : core::helper_job {
+ public:
+  explicit helper_call(F f) noexcept : call_(static_cast<F&&>(f)) {
+    run = [](core::helper_job& base) noexcept {
+      helper_call& self = static_cast<helper_call&>(base);
+      self.value = self.call_();
+    };
+  }
+  helper_call(const helper_call&) = delete;
+
+  void start() noexcept {
+    helper_may_be_made quiet(my_hub());
+    core::start_on_helper(*this);
+  }
+  // Waits until it is done: 0; with `killable`, -ECANCELED when the fiber is killed or cancelled before.
+  int wait(handlers when, bool killable) noexcept {
+    core::wait_info what;
+    what.kind = core::wait_kind::helper;
+    what.remote = true;
+    what.uninterruptible = !killable;
+    what.interruptible = when == handlers::meanwhile;
+    int saved = errno, r = 0;
+    {
+      core::handlers_wait quiet(my_hub());
+      while (!done() && r == 0) {
+        switch (killable && cancel_due() ? core::wake::interrupted : core::park(INT64_MAX, what)) {
+          case core::wake::signal:
+            my_hub().run_handlers();
+            break;
+          case core::wake::interrupted:
+            if (killable) r = -ECANCELED;
+            break;
+          default:
+            break;
+        }
+      }
+    }
+    errno = saved;
+    return r;
+  }
+  using core::helper_job::done;
+
+  decltype(std::declval<F&>()()) value{};
+
+ private:
+  F call_;
+};
+
+// Calls f() on a helper thread and waits for it, whatever happens: for calls that end soon and work on the
+// caller's memory. As in the kernel's own uninterruptible waits (for a disk), handlers run later; those of
+// calls that wait in user space (names) run meanwhile. Returns f's result; f leaves errno where it is wanted
+// itself.
+template <class F>
+auto offload(F f, handlers when = handlers::later) noexcept {
+  if (!in_hubs_process()) return f();
+  helper_call<F&> call(f);
+  call.start();
+  call.wait(when, false);
+  return call.value;
+}
+
+// For system calls that may take for ever. f() makes the call (raw, interruptible) on a helper thread. When a
+// signal handler is to run, or the fiber is killed, that system call is interrupted, so that nothing of it is
+// left: neither a thread, nor a lock that comes too late. Returns f's result, or -EINTR by `rule`, or
+// -ECANCELED.
+template <class F>
+long offload_interruptible(F f, on_signal rule = on_signal::restart) noexcept {
+  if (!in_hubs_process()) return f();
+  struct job : core::helper_job {
+    F* call = nullptr;
+    long value = -EINTR;
+  };
+  core::wait_info what;
+  what.kind = core::wait_kind::helper;
+  what.remote = what.interruptible = true;
+  int saved = errno;
+  for (;;) {
+    job j;
+    j.call = &f;
+    j.interruptible = true;
+    j.run = [](core::helper_job& base) noexcept {
+      job& self = static_cast<job&>(base);
+      do self.value = (*self.call)();
+      while (self.value == -EINTR && !self.stop.load(std::memory_order_relaxed));
+    };
+    core::wake why = core::wake::signal;
+    {
+      helper_may_be_made quiet(my_hub());
+      if (interrupted(rule)) return -EINTR;
+      core::start_on_helper(j);
+      do why = core::park(INT64_MAX, what);
+      while (!j.done() && why == core::wake::unparked);
+      if (!j.done()) core::stop_on_helper(j);
+    }
+    errno = saved;
+    if (j.value != -EINTR) return j.value;
+    if (why == core::wake::interrupted) return -ECANCELED;
+  }
+}
+
+// For calls that may take long and cannot be interrupted. `Call` (movable, owns what it works on) has run(),
+// on a helper thread. When the fiber is killed, it is left behind, and destroyed when run() has returned,
+// after its undo() was called. Returns -ECANCELED then, 0 otherwise; -ENOMEM. `out` gets the call back.
+template <class Call>
+int offload_abandonable(Call& out) noexcept {
+  if (!in_hubs_process()) return out.run(), 0;
+  struct job : core::helper_job {
+    Call call;
+    explicit job(Call&& c) noexcept : call(std::move(c)) {}
+  };
+  void* memory = malloc(sizeof(job));
+  if (!memory) return -ENOMEM;
+  job* j = new (memory) job(std::move(out));
+  j->run = [](core::helper_job& base) noexcept { static_cast<job&>(base).call.run(); };
+  j->abandon = [](core::helper_job& base) noexcept {
+    job& self = static_cast<job&>(base);
+    self.call.undo();
+    self.~job();
+    free(&self);
+  };
+  core::wait_info what;
+  what.kind = core::wait_kind::helper;
+  what.remote = what.interruptible = true;
+  int saved = errno;
+  bool left = false;
+  {
+    helper_may_be_made quiet(my_hub());
+    core::start_on_helper(*j);
+    while (!left && !j->done()) {  // left: it may be gone
+      switch (core::park(INT64_MAX, what)) {
+        case core::wake::signal:
+          my_hub().run_handlers();
+          break;
+        case core::wake::interrupted:
+          left = core::leave_to_helper(*j);
+          break;
+        default:
+          break;
+      }
+    }
+  }
+  errno = saved;
+  if (left) return -ECANCELED;
+  out = std::move(j->call);
+  j->~job();
+  free(j);
+  return 0;
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,66 @@
+// aio_suspend(3), lio_listio(3). The C library's threads do the work, and tell of its end nobody but who waits there in
+// the kernel: on behalf of a fiber it is asked for again and again.
+#include <tendril/posix.hpp>
+
+#include <algorithm>
+
+#include "posix/common/cooperate.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+// Waits until done() is true: 0, or -ETIMEDOUT, -EINTR, and if it is `cancellable` -ECANCELED.
+template <class Done>
+int wait_asking(deadline until, on_signal rule, bool cancellable, Done done) noexcept {
+  core::wait_info what;
+  what.remote = what.interruptible = true;
+  what.uninterruptible = !cancellable;
+  int saved = errno;
+  for (core::nanoseconds pause = 50'000;; pause = pause < 5'000'000 ? pause * 2 : pause) {
+    bool is = done();
+    errno = saved;
+    if (is) return 0;
+    core::nanoseconds now = core::now();
+    if (until.passed(now)) return -ETIMEDOUT;
+    int r = wait_parked(what, deadline{std::min(until.at, now + pause)}, rule);
+    if (r < 0 && r != -ETIMEDOUT) return r;
+  }
+}
+
+bool is_request(const aiocb* r) noexcept { return r && r->aio_lio_opcode != LIO_NOP; }
+
+template <class F>
+bool any_request(aiocb* const* list, int n, F f) noexcept {
+  return std::any_of(list, list + n, [&](const aiocb* r) { return is_request(r) && f(aio_error(r)); });
+}
+
+}  // namespace
+
+int aio_suspend(const aiocb* const* list, int n, const timespec* timeout) {
+  if (!cooperative() || !valid(timeout)) return real.aio_suspend(list, n, timeout);
+  constexpr timespec at_once{.tv_sec = 0, .tv_nsec = 0};
+  int error = 0;
+  on_signal rule = timeout ? on_signal::always : on_signal::restart;  // as the futex(2) that it waits for natively
+  int r = wait_asking(time_from_now(timeout), rule, true, [&] {
+    error = real.aio_suspend(list, n, &at_once) == 0 ? 0 : errno;
+    return error != EAGAIN;
+  });
+  if (r == -ETIMEDOUT) r = -EAGAIN;
+  return result<int>(r < 0 ? r : -error);
+}
+
+int lio_listio(int mode, aiocb* const* list, int n, sigevent* event) {
+  if (mode != LIO_WAIT || n < 0 || !cooperative()) return real.lio_listio(mode, list, n, event);
+  // Who waits is told by the result, and by no signal.
+  int saved = errno;
+  bool all_begun = real.lio_listio(LIO_NOWAIT, list, n, nullptr) == 0;
+  if (!all_begun && !any_request(list, n, [](int e) { return e != EAGAIN && e != EINVAL; })) return -1;
+  errno = saved;
+  int r = wait_asking(deadline::never(), on_signal::restart, false,
+                      [&] { return !any_request(list, n, [](int e) { return e == EINPROGRESS; }); });
+  if (r == 0 && (!all_begun || any_request(list, n, [](int e) { return e != 0; }))) r = -EIO;
+  return result<int>(r);
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,163 @@
+// Waiting for completions of an io_uring. The ring's descriptor is readable when there are some, so it is waited for as
+// any other; whether they are as many as wanted is asked of the kernel, by a wait that takes no time. The library's own
+// functions then find what they would have waited for.
+#include "posix/descriptors/liburing.hpp"
+
+#include "posix/threads/thread.hpp"
+#include "posix/descriptors/wait_set.hpp"
+
+// What is known of liburing's struct: the beginning, which is part of its binary interface.
+struct io_uring {
+  char queues[192];
+  unsigned flags;
+  int ring_fd;
+};
+
+namespace tendril::posix {
+
+namespace {
+
+constexpr unsigned known_flags = IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP | IORING_ENTER_SQ_WAIT | IORING_ENTER_EXT_ARG;
+
+// A call that the kernel may interrupt, be it by a signal of which the program does not know, as the tick.
+template <class Call>
+auto unless_handled(Call call) noexcept {
+  for (;;) {
+    auto r = call();
+    if (r != -EINTR || interrupted(on_signal::always)) return r;
+  }
+}
+
+// 0, or -ETIME: there are less than n completions. -EINVAL: a kernel before 5.11, which cannot tell.
+long look_for(int ring, unsigned n) noexcept {
+  __kernel_timespec none{};
+  io_uring_getevents_arg argument{};
+  argument.ts = reinterpret_cast<std::uintptr_t>(&none);
+  return unless_handled([&] {
+    return sys::call(SYS_io_uring_enter, ring, 0, n, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
+  });
+}
+
+// Parks until there are n completions. 0, -ETIME, -EINTR, -ECANCELED; anything else: this ring can only be waited for in
+// the kernel.
+long await(int ring, unsigned n, deadline until, const sigset_t* mask) noexcept {
+  mask_while_waiting masked(mask);
+  if (masked.error()) return masked.error();
+  for (;;) {
+    long r = look_for(ring, n);
+    if (r != -ETIME) return r;
+    int w = wait_for(ring, EPOLLIN, until, on_signal::always);
+    if (w == -ETIMEDOUT) return -ETIME;
+    if (w < 0) return w;
+  }
+}
+bool ended(long r) noexcept { return r == -ETIME || r == -EINTR || r == -ECANCELED; }
+
+deadline deadline_of(const __kernel_timespec* t) noexcept {
+  timespec time{};
+  if (t) time = {.tv_sec = t->tv_sec, .tv_nsec = t->tv_nsec};
+  return time_from_now(t ? &time : nullptr);
+}
+
+// `call(time)` is the library's, which submits, and gives a completion if there are n. What was submitted comes first in
+// the result.
+template <class Call>
+int submit_and_await(::io_uring* ring, unsigned n, __kernel_timespec* time, const sigset_t* mask, Call call) noexcept {
+  deadline until = deadline_of(time);
+  __kernel_timespec none{};
+  int submitted = unless_handled([&] { return call(&none); });
+  if (submitted == 0 || (submitted < 0 && submitted != -ETIME)) return submitted;
+  long r = await(ring->ring_fd, n, until, mask);
+  int found = ended(r) ? int(r) : unless_handled([&] { return call(r == 0 ? &none : time); });
+  return submitted > 0 ? submitted : found;
+}
+
+}  // namespace
+
+int __io_uring_get_cqe(::io_uring* ring, io_uring_cqe** cqe, unsigned submit, unsigned n, sigset_t* mask) {
+  no_cancellation_point guard;
+  if (!n || !cooperative()) return real.__io_uring_get_cqe(ring, cqe, submit, n, mask);
+  int r = real.__io_uring_get_cqe(ring, cqe, submit, 0, nullptr);
+  if (r < 0 && r != -EAGAIN) return r;
+  if (r == 0 && *cqe && n == 1) return 0;
+  long w = await(ring->ring_fd, n, deadline::never(), mask);
+  return ended(w) ? int(w) : real.__io_uring_get_cqe(ring, cqe, 0, n, mask);
+}
+
+int io_uring_submit_and_wait(::io_uring* ring, unsigned n) {
+  no_cancellation_point guard;
+  if (!n || !cooperative()) return real.io_uring_submit_and_wait(ring, n);
+  int submitted = real.io_uring_submit_and_wait(ring, 0);
+  if (submitted < 0) return submitted;
+  long w = await(ring->ring_fd, n, deadline::never(), nullptr);
+  if (w < 0 && !ended(w)) w = real.io_uring_submit_and_wait(ring, n);
+  return submitted > 0 ? submitted : int(w);
+}
+
+int io_uring_submit_and_wait_timeout(::io_uring* ring, io_uring_cqe** cqe, unsigned n, __kernel_timespec* time,
+                                     sigset_t* mask) {
+  no_cancellation_point guard;
+  if (!n || !cooperative()) return real.io_uring_submit_and_wait_timeout(ring, cqe, n, time, mask);
+  return submit_and_await(ring, n, time, mask, [&](__kernel_timespec* t) {
+    return real.io_uring_submit_and_wait_timeout(ring, cqe, n, t, mask);
+  });
+}
+
+int io_uring_wait_cqes(::io_uring* ring, io_uring_cqe** cqe, unsigned n, __kernel_timespec* time, sigset_t* mask) {
+  no_cancellation_point guard;
+  if (!n || !cooperative()) return real.io_uring_wait_cqes(ring, cqe, n, time, mask);
+  return submit_and_await(ring, n, time, mask,
+                          [&](__kernel_timespec* t) { return real.io_uring_wait_cqes(ring, cqe, n, t, mask); });
+}
+
+int io_uring_wait_cqe_timeout(::io_uring* ring, io_uring_cqe** cqe, __kernel_timespec* time) {
+  return posix::io_uring_wait_cqes(ring, cqe, 1, time, nullptr);
+}
+
+long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const void* argument, std::size_t size) noexcept {
+  no_cancellation_point guard;
+  auto kernels = [&] { return sys::call(SYS_io_uring_enter, ring, submit, n, flags, argument, size); };
+  if (!n || !(flags & IORING_ENTER_GETEVENTS) || (flags & ~known_flags) || !cooperative()) return kernels();
+  io_uring_getevents_arg wanted{};
+  __kernel_timespec time{};
+  if (!(flags & IORING_ENTER_EXT_ARG)) {
+    wanted.sigmask = reinterpret_cast<std::uintptr_t>(argument);
+    wanted.sigmask_sz = std::uint32_t(size);
+  } else {
+    if (size != sizeof wanted || !sys::readable(argument, size)) return kernels();
+    wanted = *static_cast<const io_uring_getevents_arg*>(argument);
+    if (wanted.pad) return kernels();
+    if (wanted.ts) {
+      const void* given = reinterpret_cast<const void*>(wanted.ts);
+      if (!sys::readable(given, sizeof time)) return kernels();
+      __builtin_memcpy(&time, given, sizeof time);
+    }
+  }
+  if (wanted.sigmask && wanted.sigmask_sz != 8) return kernels();
+  long submitted = 0;
+  if (submit) {
+    submitted = sys::call(SYS_io_uring_enter, ring, submit, 0, flags & ~(IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG), 0, 0);
+    if (submitted != long(submit)) return submitted;
+  }
+  submit = 0;
+  long w = await(ring, n, deadline_of(wanted.ts ? &time : nullptr), reinterpret_cast<const sigset_t*>(wanted.sigmask));
+  if (w < 0 && !ended(w)) w = kernels();
+  return submitted ? submitted : w;
+}
+
+// It closes the descriptor by a system call of its own.
+void io_uring_queue_exit(::io_uring* ring) {
+  int fd = ring->ring_fd;
+  core::forget_descriptor(fd);
+  real.io_uring_queue_exit(ring);
+  core::wake_closed_waiters(fd);
+}
+
+int io_uring_enter(unsigned ring, unsigned submit, unsigned n, unsigned flags, sigset_t* mask) {
+  return posix::io_uring_enter2(ring, submit, n, flags, mask, 8);
+}
+int io_uring_enter2(unsigned ring, unsigned submit, unsigned n, unsigned flags, sigset_t* argument, size_t size) {
+  return int(enter_uring(int(ring), submit, n, flags, argument, size));
+}
+
+}  // namespace tendril::posix

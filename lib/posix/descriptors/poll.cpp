@@ -1,0 +1,241 @@
+// poll(2), select(2): first the real call with no time-out; if nothing is ready, park on all the descriptors and
+// ask again.
+#include <tendril/posix.hpp>
+
+#include <string.h>
+
+#include "posix/signals/signalfd_loan.hpp"
+#include "posix/common/offload.hpp"
+#include "posix/descriptors/wait_set.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+constexpr std::uint32_t always_told = EPOLLERR | EPOLLHUP;
+
+long poll_now(pollfd* fds, nfds_t n, const sigset_t* mask) noexcept {
+  lent_signals lent(mask);
+  timespec none{};
+  return sys::call(SYS_ppoll, fds, n, &none, mask, 8);
+}
+
+deadline after_milliseconds(int ms) noexcept {
+  return ms < 0 ? deadline::never() : deadline::after(core::now(), ms * 1'000'000L);
+}
+
+// Whether asking is known to be vain: all it asks for is input, of connections that were emptied.
+bool asks_in_vain(const pollfd* fds, nfds_t n) noexcept {
+  if (!on_own_stack(fds, n * sizeof *fds)) return false;  // a bad address is the kernel's to find
+  for (nfds_t i = 0; i < n; i++) {
+    if (fds[i].fd < 0) continue;
+    if ((fds[i].events & ~(POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP)) || !emptied(fds[i].fd)) return false;
+  }
+  return true;
+}
+
+// What poll(2) would have found when the events came that ended the wait, if that is known of all: input has come, or
+// nothing, and that is all that was asked for. 0: it is not known.
+long answer_of_edges(pollfd* fds, nfds_t n, const wait_set& set) noexcept {
+  constexpr std::uint32_t plain = EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM;
+  std::size_t at = 0;
+  for (nfds_t i = 0; i < n; i++) {
+    if (fds[i].fd < 0) continue;
+    std::uint32_t told = set.told(at++);
+    if (told ? (told & ~plain) != 0 : !emptied(fds[i].fd)) return 0;
+  }
+  long ready = 0;
+  at = 0;
+  for (nfds_t i = 0; i < n; i++) {
+    fds[i].revents = fds[i].fd < 0 ? short(0) : short(set.told(at++) & std::uint16_t(fds[i].events));
+    ready += fds[i].revents != 0;
+  }
+  return ready;
+}
+
+long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noexcept {
+  bool asked = mask || !asks_in_vain(fds, n);
+  long r = asked ? poll_now(fds, n, mask) : 0;
+  if (r != 0) {
+    my_hub().breathe();
+    return r;
+  }
+  mask_while_waiting masked(mask);
+  std::size_t bad = 0;
+  for (;;) {
+    int w;
+    {
+      wait_set set(n);
+      if (!set.ok()) return -ENOMEM;
+      for (nfds_t i = 0; i < n; i++) {
+        if (fds[i].fd >= 0) set.add(fds[i].fd, std::uint32_t(std::uint16_t(fds[i].events)) | always_told);
+      }
+      w = set.wait(until, bad);
+      if (w == 0 && !asked) {
+        if (long known = answer_of_edges(fds, n, set); known > 0) return known;
+      }
+    }
+    if (w == -ENOMEM) {
+      // Too deep in epoll instances, or no memory for one more watch: a helper waits in the kernel.
+      return offload_interruptible([&] {
+        timespec t = time_left(until);
+        return sys::call(SYS_ppoll, fds, n, until.is_never() ? nullptr : &t, 0, 8);
+      }, on_signal::always);
+    }
+    bool over = w == -EINTR || w == -ECANCELED;
+    if (over && asked) return w;
+    r = poll_now(fds, n, nullptr);
+    if (r != 0 || w == -ETIMEDOUT) return r;
+    if (over) return w;
+    asked = true;
+  }
+}
+
+// The bits of the three sets, copied, because select(2) clears what is not ready.
+class select_sets {
+ public:
+  select_sets(int n, fd_set* r, fd_set* w, fd_set* x) noexcept : n_(n), bytes_(std::size_t(n + 63) / 64 * 8) {
+    fd_set* sets[] = {r, w, x};
+    if (bytes_ > sizeof few_[0]) many_ = static_cast<char*>(sys::map(bytes_ * 3));
+    for (int i = 0; ok() && i < 3; i++) {
+      theirs_[i] = sets[i];
+      if (!sets[i]) continue;
+      for (std::size_t at = 0; at < bytes_; at += 4096) {
+        if (sys::readable(reinterpret_cast<char*>(sets[i]) + at, bytes_ - at < 4096 ? bytes_ - at : 4096)) continue;
+        bad_ = true;
+        return;
+      }
+      memcpy(mine(i), sets[i], bytes_);
+    }
+  }
+  ~select_sets() {
+    if (many_) sys::unmap(many_, bytes_ * 3);
+  }
+  select_sets(const select_sets&) = delete;
+  bool ok() const noexcept { return bytes_ <= sizeof few_[0] || many_; }
+  bool bad() const noexcept { return bad_; }
+  // Asks the kernel with what the program passed.
+  long now(const sigset_t* mask) noexcept {
+    for (int i = 0; i < 3; i++) {
+      if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
+    }
+    struct {
+      const sigset_t* mask;
+      std::size_t size;
+    } masked{mask, 8};
+    lent_signals lent(mask);
+    timespec none{};
+    return sys::call(SYS_pselect6, n_, theirs_[0], theirs_[1], theirs_[2], &none, &masked);
+  }
+  // What the program passed, as a call that fails leaves it.
+  long fail(int error) noexcept {
+    for (int i = 0; i < 3; i++) {
+      if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
+    }
+    return error;
+  }
+  int count() noexcept {
+    int c = 0;
+    each([&](int, std::uint32_t) { c++; });
+    return c;
+  }
+  template <class F>
+  void each(F f) noexcept {
+    static constexpr std::uint32_t events[] = {EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR, EPOLLOUT | EPOLLERR, EPOLLPRI};
+    for (std::size_t word = 0; word < bytes_ / 8; word++) {
+      std::uint64_t bits[3] = {};
+      for (int i = 0; i < 3; i++) {
+        if (theirs_[i]) memcpy(&bits[i], mine(i) + word * 8, 8);
+      }
+      for (std::uint64_t any = bits[0] | bits[1] | bits[2]; any; any &= any - 1) {
+        int bit = __builtin_ctzll(any);
+        int fd = int(word * 64) + bit;
+        if (fd >= n_) return;
+        std::uint32_t wanted = 0;
+        for (int i = 0; i < 3; i++) wanted |= bits[i] >> bit & 1 ? events[i] : 0;
+        f(fd, wanted);
+      }
+    }
+  }
+
+ private:
+  char* mine(int i) noexcept { return many_ ? many_ + bytes_ * std::size_t(i) : few_[i]; }
+  int n_;
+  std::size_t bytes_;
+  bool bad_ = false;
+  fd_set* theirs_[3] = {};
+  char few_[3][FD_SETSIZE / 8];
+  char* many_ = nullptr;
+};
+
+long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const sigset_t* mask,
+                  core::nanoseconds* ended = nullptr) noexcept {
+  select_sets sets(n, r, w, x);
+  if (!sets.ok()) return -ENOMEM;
+  if (sets.bad()) return -EFAULT;
+  long got = sets.now(mask);
+  if (got != 0) {
+    my_hub().breathe();
+    return got;
+  }
+  mask_while_waiting masked(mask);
+  std::size_t bad = 0;
+  for (;;) {
+    int why;
+    {
+      wait_set set(std::size_t(sets.count()));
+      if (!set.ok()) return sets.fail(-ENOMEM);
+      sets.each([&](int fd, std::uint32_t events) { set.add(fd, events); });
+      why = set.wait(until, bad, ended);
+    }
+    if (why == -EINTR || why == -ECANCELED || why == -ENOMEM) return sets.fail(why);
+    got = sets.now(nullptr);
+    if (got != 0 || why == -ETIMEDOUT) return got;
+  }
+}
+
+}  // namespace
+
+int poll(pollfd* fds, nfds_t n, int timeout) {
+  if ((timeout == 0 && !signals_to_lend()) || !cooperative()) return real.poll(fds, n, timeout);
+  return result<int>(poll_until(fds, n, after_milliseconds(timeout), nullptr));
+}
+
+int ppoll(pollfd* fds, nfds_t n, const timespec* timeout, const sigset_t* mask) {
+  if (!cooperative() || !valid(timeout) ||
+      (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0 && !signals_to_lend())) {
+    return real.ppoll(fds, n, timeout, mask);
+  }
+  return result<int>(poll_until(fds, n, time_from_now(timeout), mask));
+}
+
+int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout) {
+  if (!cooperative() || n < 0 || n > core::descriptors::limit ||
+      (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0 ||
+                   (timeout->tv_sec == 0 && timeout->tv_usec == 0 && !signals_to_lend())))) {
+    return real.select(n, r, w, x, timeout);
+  }
+  deadline until = deadline::never();
+  if (timeout) {
+    timespec t{.tv_sec = timeout->tv_sec + timeout->tv_usec / 1'000'000, .tv_nsec = timeout->tv_usec % 1'000'000 * 1000};
+    until = time_from_now(&t);
+  }
+  core::nanoseconds ended = 0;
+  long got = select_until(n, r, w, x, until, nullptr, &ended);
+  if (timeout) {
+    // Linux leaves what is left of the time-out there.
+    timespec left = time_left(until, got == -EINTR && ended ? ended : core::now());
+    *timeout = {.tv_sec = left.tv_sec, .tv_usec = left.tv_nsec / 1000};
+  }
+  return result<int>(got);
+}
+
+int pselect(int n, fd_set* r, fd_set* w, fd_set* x, const timespec* timeout, const sigset_t* mask) {
+  if (!cooperative() || n < 0 || n > core::descriptors::limit || !valid(timeout) ||
+      (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0 && !signals_to_lend())) {
+    return real.pselect(n, r, w, x, timeout, mask);
+  }
+  return result<int>(select_until(n, r, w, x, time_from_now(timeout), mask));
+}
+
+}  // namespace tendril::posix

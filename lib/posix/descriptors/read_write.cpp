@@ -1,0 +1,314 @@
+// read(2), write(2) and their families.
+//
+// The non-blocking form of a read or a write is preadv2/pwritev2 with RWF_NOWAIT: it works on sockets, pipes,
+// eventfds, timerfds and cached files, and changes nothing that anybody else could see. What refuses it
+// (terminals, inotify, writes to eventfds, ...) is polled first. Writes to files are simply made.
+#include <limits.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <tendril/posix.hpp>
+
+#include "posix/common/cooperate.hpp"
+#include "posix/signals/signalfd_loan.hpp"
+#include "posix/common/offload.hpp"
+#include "posix/descriptors/iovec_cursor.hpp"
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x00000008
+#endif
+
+namespace tendril::posix {
+
+namespace {
+
+constexpr off_t here = -1;  // preadv2's way to say: at the file position, and move it
+
+long read_nowait(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+  lent_signals lent;
+  long r = sys::call(SYS_preadv2, fd, v, n, at, 0, flags | RWF_NOWAIT);
+  lent.have_been_read(v, r);
+  return r;
+}
+long write_nowait(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+  return sys::call(SYS_pwritev2, fd, v, n, at, 0, flags | RWF_NOWAIT);
+}
+long read_plain(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+  return flags || at != here ? sys::call(SYS_preadv2, fd, v, n, at, 0, flags) : sys::call(SYS_readv, fd, v, n);
+}
+long write_plain(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+  return flags || at != here ? sys::call(SYS_pwritev2, fd, v, n, at, 0, flags) : sys::call(SYS_writev, fd, v, n);
+}
+
+// The rest of a read of a file, of which `walk` has come from the page cache: it waits for the disk.
+long read_from_disk(int fd, vector_walk& walk, off_t at, int flags) noexcept {
+  long r = offload([&] {
+    return read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
+  });
+  if (r < 0) return walk.done() ? long(walk.done()) : r;
+  return long(walk.done()) + r;
+}
+
+// Whether a read of r bytes got to the end of the file (or fd is no file any more).
+bool at_end(int fd, off_t at, long r) noexcept {
+  struct stat s;
+  if (sys::call(SYS_fstat, fd, &s) < 0 || !S_ISREG(s.st_mode)) return true;
+  off_t end = at == here ? sys::call(SYS_lseek, fd, 0, SEEK_CUR) : at + r;
+  return end >= s.st_size;
+}
+
+// Flags that every kind of file takes; with others the kernel alone knows.
+constexpr int plain_flags = 0x1 | 0x2 | 0x4 | 0x10 | 0x20;  // RWF_HIPRI, _DSYNC, _SYNC, _APPEND, _NOAPPEND
+
+bool is_terminal(int fd) noexcept {
+  char settings[64];  // the kernel's struct termios
+  return kind_of(fd) == file_kind::character && sys::call(SYS_ioctl, fd, TCGETS, settings) == 0;
+}
+
+// /dev/zero and /dev/full.
+bool is_memory(int fd) noexcept {
+  struct stat s;
+  return sys::call(SYS_fstat, fd, &s) == 0 && S_ISCHR(s.st_mode) &&
+         (s.st_rdev == makedev(1, 5) || s.st_rdev == makedev(1, 7));
+}
+
+// A read of what has no non-blocking form.
+long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
+  struct stat s;
+  if (kind_of(fd) == file_kind::regular && sys::call(SYS_fstat, fd, &s) == 0 && s.st_size > 0) {
+    vector_walk walk(v, n);
+    return read_from_disk(fd, walk, at, flags);
+  }
+  if (is_terminal(fd)) {
+    // Reading nothing does what happens before any wait: it stops a job in the background.
+    if (long r = sys::call(SYS_read, fd, nullptr, 0); r < 0) return r;
+  }
+  int w = wait_ready(fd, POLLIN);
+  if (w < 0) return w;
+  lent_signals lent;
+  long r = read_plain(fd, v, n, at, flags);
+  lent.have_been_read(v, r);
+  return r;
+}
+
+// A socket's read, as recvmsg() makes it.
+[[gnu::noinline]] long read_by_mark(int fd, const iovec* v, int n) noexcept {
+  msghdr m{};
+  m.msg_iov = const_cast<iovec*>(v);
+  m.msg_iovlen = std::size_t(n);
+  int saved = errno;
+  long r = posix::recvmsg(fd, &m, 0);
+  if (r >= 0) return r;
+  r = -errno;
+  errno = saved;
+  return r;
+}
+
+// The rest of a read that has brought r, of what is no stream.
+[[gnu::noinline]] long read_rest(int fd, const iovec* v, int n, off_t at, int flags, long r) noexcept {
+  if (r == -EUCLEAN) {
+    vector_walk walk(v, n);
+    return read_from_disk(fd, walk, at, flags);
+  }
+  if (r == -EOPNOTSUPP) return read_when_ready(fd, v, n, at, flags);
+  if (r == -EPERM || kind_of(fd) == file_kind::character) {
+    // Told not to wait, /dev/zero stops as soon as the processor is wanted elsewhere.
+    vector_walk walk(v, n);
+    if (r > 0 && (std::size_t(r) == walk.total() || !is_memory(fd) || !walk.advance(std::size_t(r)))) return r;
+    long more = read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
+    return r > 0 ? r + (more > 0 ? more : 0) : more;
+  }
+  // Cut short where the page cache ends, or is it the end of the file?
+  vector_walk walk(v, n);
+  if (std::size_t(r) < walk.total() && !at_end(fd, at, r) && walk.advance(std::size_t(r))) {
+    return read_from_disk(fd, walk, at, flags);
+  }
+  return r;
+}
+
+// All reads end here; `at` is `here` for those that use the file position.
+[[gnu::always_inline]] inline long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+  if (at == here && receives_by_mark(fd)) [[unlikely]] return read_by_mark(fd, v, n);
+  auto room = [=]() noexcept { return n == 1 ? v->iov_len : vector_walk(v, n).total(); };
+  long r = until_received(fd, room, [=]() noexcept -> long {
+    long got = read_nowait(fd, v, n, at, flags);
+    // A cold file never becomes "ready": epoll does not even take it.
+    if (got == -EAGAIN && kind_of(fd) == file_kind::regular && look_up_kind(fd) == file_kind::regular) return -EUCLEAN;
+    return got;
+  });
+  bool is_all = r == 0 || (r < 0 && r != -EUCLEAN && r != -EOPNOTSUPP && r != -EPERM);
+  if (r > 0) {
+    file_kind kind = kind_of(fd);
+    is_all = kind != file_kind::character && kind != file_kind::regular;
+  }
+  return is_all ? r : read_rest(fd, v, n, at, flags, r);
+}
+
+// Writes what `walk` has left to something that has no non-blocking form and takes byte streams, in pieces.
+template <class Write>
+long write_pieces(int fd, vector_walk& walk, std::size_t piece, Write write) noexcept {
+  while (walk.left()) {
+    int w = wait_ready(fd, POLLOUT);
+    if (w < 0) return walk.done() ? long(walk.done()) : w;
+    iovec first = *walk.data();
+    bool last = walk.left() <= piece;
+    if (first.iov_len > piece) first.iov_len = piece;
+    long r = last ? write(walk.data(), walk.size()) : write(&first, 1);
+    if (r < 0) return walk.done() ? long(walk.done()) : r;
+    if (!walk.advance(std::size_t(r)) || last || std::size_t(r) < first.iov_len) break;
+  }
+  return long(walk.done());
+}
+
+// An eventfd polls writable while one can be added: more may have to wait for who reads.
+bool adds_more_than_one(int fd, const iovec* v, int n) noexcept {
+  std::uint64_t added = 0;
+  file_kind kind = core::descriptors::sees_all(fd) ? kind_of(fd) : look_up_kind(fd);
+  if (kind != file_kind::event || v->iov_len < sizeof added) return false;
+  if (!on_own_stack(v->iov_base, sizeof added) && !sys::readable(v->iov_base, sizeof added)) return false;
+  memcpy(&added, v->iov_base, sizeof added);
+  return n != 1 || added > 1;
+}
+
+long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
+  auto plain = [&](const iovec* part, int parts) noexcept { return write_plain(fd, part, parts, at, flags); };
+  if (kind_of(fd) == file_kind::pipe) {
+    // One that polls writable has room for PIPE_BUF bytes.
+    vector_walk walk(v, n);
+    return write_pieces(fd, walk, 4096, plain);
+  }
+  if (is_terminal(fd)) {
+    // Writing nothing stops a job in the background, if it must. A terminal that polls writable has room for some
+    // bytes; where there are more, a helper waits.
+    if (long r = sys::call(SYS_write, fd, nullptr, 0); r < 0) return r;
+    vector_walk walk(v, n);
+    return write_pieces(fd, walk, 512, [&](const iovec* part, int parts) noexcept {
+      return offload_interruptible([&] { return plain(part, parts); });
+    });
+  }
+  int w = wait_ready(fd, POLLOUT);
+  if (w < 0) return w;
+  return adds_more_than_one(fd, v, n) ? offload_interruptible([&] { return plain(v, n); }) : plain(v, n);
+}
+
+// The rest of a write, of which r bytes went through at once, or none.
+[[gnu::noinline]] long write_rest(int fd, file_kind kind, const iovec* v, int n, off_t at, int flags, long r) noexcept {
+  // EPERM: a seccomp filter without pwritev2. (That of a sealed memfd comes the plain way.)
+  if (r == -EOPNOTSUPP || r == -EPERM) return write_when_ready(fd, v, n, at, flags);
+  if (r < 0 && r != -EAGAIN) return r;
+  vector_walk walk(v, n);
+  deadline until = deadline::never();
+  bool timed = false;
+  for (;;) {
+    if (r >= 0) {
+      if (!walk.advance(std::size_t(r)) || walk.left() == 0) break;
+    } else if (r != -EAGAIN) {
+      return walk.done() ? long(walk.done()) : r;
+    }
+    if (!timed) {
+      if (!blocks(fd)) return walk.done() ? long(walk.done()) : -EAGAIN;
+      until = socket_deadline(fd, SO_SNDTIMEO);
+      timed = true;
+    }
+    if (r == -EAGAIN) {
+      int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always);
+      if (w < 0 && w != -EPERM) return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
+      if (kind == file_kind::socket && walk.done() && hung_up(fd)) break;  // the next call is told why
+    } else {
+      my_hub().breathe();
+    }
+    if (kind == file_kind::socket && walk.done()) {
+      // No SIGPIPE for a write that has sent something.
+      msghdr m{};
+      m.msg_iov = const_cast<iovec*>(walk.data());
+      m.msg_iovlen = std::size_t(walk.size());
+      r = sys::call(SYS_sendmsg, fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else {
+      r = write_nowait(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
+    }
+  }
+  my_hub().breathe();
+  return long(walk.done());
+}
+
+// All writes end here. A blocking write returns when everything is written, or with what went through before
+// an error.
+[[gnu::always_inline]] inline long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+  file_kind kind = kind_of(fd);
+  if (kind == file_kind::regular) return write_plain(fd, v, n, at, flags);
+  // (That an eventfd refuses it is known.)
+  bool refuses = kind == file_kind::event && core::descriptors::sees_all(fd);
+  long r = refuses ? -EOPNOTSUPP : write_nowait(fd, v, n, at, flags);
+  if (r < 0 || n != 1 || r != long(v->iov_len)) [[unlikely]] return write_rest(fd, kind, v, n, at, flags, r);
+  my_hub().breathe();
+  return r;
+}
+
+// What fails at once or never waits: asking for nothing, or for more than there can be.
+bool trivial(int fd, size_t n) noexcept { return n == 0 ? kind_of(fd) > file_kind::regular : n > SSIZE_MAX; }
+
+}  // namespace
+
+ssize_t read(int fd, void* buf, size_t n) {
+  // (To read nothing from a connection does not wait, however empty it is.)
+  if (!cooperative() || trivial(fd, n) || (n == 0 && kind_of(fd) == file_kind::socket)) return real.read(fd, buf, n);
+  if (my_hub().io.wants_ring()) [[unlikely]] {
+    if (long r = receive_by_ring(fd, buf, n); r != not_by_ring) return result(r);
+  }
+  iovec v{buf, n};
+  return result(read_any(fd, &v, 1, here));
+}
+
+ssize_t write(int fd, const void* buf, size_t n) {
+  if (!cooperative() || trivial(fd, n)) return real.write(fd, buf, n);
+  iovec v{const_cast<void*>(buf), n};
+  return result(write_any(fd, &v, 1, here));
+}
+
+ssize_t readv(int fd, const iovec* v, int n) {
+  if (!cooperative() || n <= 0 || n > 1024) return real.readv(fd, v, n);
+  return result(read_any(fd, v, n, here));
+}
+
+ssize_t writev(int fd, const iovec* v, int n) {
+  if (!cooperative() || n <= 0 || n > 1024) return real.writev(fd, v, n);
+  return result(write_any(fd, v, n, here));
+}
+
+ssize_t pread(int fd, void* buf, size_t n, off_t at) {
+  if (!cooperative() || at < 0 || trivial(fd, n)) return real.pread(fd, buf, n, at);
+  iovec v{buf, n};
+  return result(read_any(fd, &v, 1, at));
+}
+
+ssize_t pwrite(int fd, const void* buf, size_t n, off_t at) {
+  if (!cooperative() || at < 0 || trivial(fd, n)) return real.pwrite(fd, buf, n, at);
+  iovec v{const_cast<void*>(buf), n};
+  return result(write_any(fd, &v, 1, at));
+}
+
+ssize_t preadv(int fd, const iovec* v, int n, off_t at) {
+  if (!cooperative() || at < 0 || n <= 0 || n > 1024) return real.preadv(fd, v, n, at);
+  return result(read_any(fd, v, n, at));
+}
+
+ssize_t pwritev(int fd, const iovec* v, int n, off_t at) {
+  if (!cooperative() || at < 0 || n <= 0 || n > 1024) return real.pwritev(fd, v, n, at);
+  return result(write_any(fd, v, n, at));
+}
+
+ssize_t preadv2(int fd, const iovec* v, int n, off_t at, int flags) {
+  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags)) return real.preadv2(fd, v, n, at, flags);
+  return result(read_any(fd, v, n, at, flags));
+}
+
+ssize_t pwritev2(int fd, const iovec* v, int n, off_t at, int flags) {
+  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags)) return real.pwritev2(fd, v, n, at, flags);
+  return result(write_any(fd, v, n, at, flags));
+}
+
+int eventfd_read(int fd, eventfd_t* value) { return posix::read(fd, value, sizeof *value) == sizeof *value ? 0 : -1; }
+int eventfd_write(int fd, eventfd_t value) { return posix::write(fd, &value, sizeof value) == sizeof value ? 0 : -1; }
+
+}  // namespace tendril::posix

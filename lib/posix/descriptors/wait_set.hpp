@@ -1,0 +1,87 @@
+// Waiting for several descriptors at once: what poll, select and their kin share.
+#pragma once
+
+#include "posix/common/cooperate.hpp"
+
+namespace tendril::posix {
+
+class wait_set {
+ public:
+  explicit wait_set(std::size_t n) noexcept : capacity_(n) {
+    w_ = n <= sizeof few_ / sizeof *few_ ? few_ : static_cast<core::io_waiter*>(sys::map(n * sizeof(core::io_waiter)));
+  }
+  ~wait_set() {
+    if (w_ != few_ && w_) sys::unmap(w_, capacity_ * sizeof(core::io_waiter));
+  }
+  wait_set(const wait_set&) = delete;
+  bool ok() const noexcept { return w_; }
+
+  void add(int fd, std::uint32_t events) noexcept {
+    core::io_waiter& w = w_[count_++];
+    w = {};
+    w.who = core::current;
+    w.fd = fd;
+    w.events = events;
+  }
+  // Parks until one of them may be ready. 0, -ETIMEDOUT, -ECANCELED, -EINTR (any handler), or -ENOMEM: some
+  // descriptor could not be watched. `bad_before` counts those that were not open at the last try; when there are
+  // more, it does not park. Zero at first. `ended` as wait_parked() has it.
+  int wait(deadline until, std::size_t& bad_before, core::nanoseconds* ended = nullptr) noexcept;
+  // What was told of one of them meanwhile, in the order in which they were added; 0: nothing.
+  std::uint32_t told(std::size_t i) const noexcept { return w_[i].told; }
+
+ private:
+  core::io_waiter* w_;
+  std::size_t capacity_;
+  std::size_t count_ = 0;
+  core::io_waiter few_[8];
+};
+
+// While it lives, the thread has another signal mask (ppoll, pselect, epoll_pwait, sigsuspend). The last of several
+// fibers that do this at once for one thread restores what was there before the first. A pending signal that the mask lets
+// through is handled at once, and interrupted() knows.
+class mask_while_waiting {
+ public:
+  explicit mask_while_waiting(const sigset_t* mask) noexcept {
+    if (!mask) return;
+    hub& h = my_hub();
+    core::signal_state& s = core::current->storage->signals;
+    if (!sys::readable(mask, 8)) {
+      error_ = -EFAULT;
+      return;
+    }
+    core::handlers_wait quiet(h);
+    set_ = true;
+    nested_ = core::current->masked;
+    if (nested_) {
+      before_ = h.own_mask();
+    } else {
+      core::current->masked = true;
+      if (s.masked++ == 0) s.mask_before = h.own_mask();
+    }
+    std::uint64_t wanted;
+    __builtin_memcpy(&wanted, mask, sizeof wanted);
+    h.set_mask(wanted);
+  }
+  ~mask_while_waiting() {
+    if (!set_) return;
+    core::signal_state& s = core::current->storage->signals;
+    core::handlers_wait quiet(my_hub());
+    if (nested_) {
+      my_hub().set_mask(before_);
+      return;
+    }
+    core::current->masked = false;
+    if (--s.masked == 0) my_hub().set_mask(s.mask_before);
+  }
+  mask_while_waiting(const mask_while_waiting&) = delete;
+  int error() const noexcept { return error_; }  // -EFAULT
+
+ private:
+  bool set_ = false;
+  bool nested_ = false;  // in a handler that has interrupted such a wait
+  std::uint64_t before_ = 0;
+  int error_ = 0;
+};
+
+}  // namespace tendril::posix

@@ -1,0 +1,130 @@
+// pthread_cond_wait(3) and its kin, where threads are fibers.
+//
+// The program's object holds the number of those that wait; they stand in the futex table under its address, so that
+// signalling nobody costs one load, and who came first is woken first. The clock that the object was made with is
+// where pthread_cond_init left it. Objects that processes share are the C library's, and waited for on a helper thread.
+#include "posix/common/futex.hpp"
+#include "posix/common/offload.hpp"
+#include "posix/common/backoff.hpp"
+#include "posix/threads/thread.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+// In the place of the C library's __wseq, which is zero at first.
+std::atomic<std::uint32_t>& waiting(pthread_cond_t* c) noexcept {
+  return *reinterpret_cast<std::atomic<std::uint32_t>*>(c);
+}
+constexpr unsigned shared_bit = 1, monotonic_bit = 2;  // in __wrefs
+
+bool foreign(const pthread_cond_t* c) noexcept {
+  return (c->__data.__wrefs & shared_bit) || !threads_are_fibers.load(std::memory_order_relaxed);
+}
+clockid_t clock_of(const pthread_cond_t* c) noexcept {
+  return c->__data.__wrefs & monotonic_bit ? CLOCK_MONOTONIC : CLOCK_REALTIME;
+}
+
+bool valid_time(const timespec* t) noexcept { return t->tv_nsec >= 0 && t->tv_nsec < 1'000'000'000; }
+
+// `wait` is the C library's call. On a helper thread it waits with a mutex of ours in the place of `m`: that is free as
+// soon as the helper is among those that a signal wakes, and then the caller, who owns `m`, lets go of it.
+template <class Wait>
+int wait_foreign(pthread_cond_t* c, pthread_mutex_t* m, Wait wait) noexcept {
+  if (!threads_are_fibers.load(std::memory_order_relaxed) || !may_wait()) return wait(m);
+  if (cancel_due()) act_on_cancel();
+  pthread_mutex_t ours = PTHREAD_MUTEX_INITIALIZER;
+  real.pthread_mutex_lock(&ours);
+  helper_call call([&] {
+    int r = core::current ? 0 : wait(&ours);  // where no helper can be made, this is a spurious wake-up
+    real.pthread_mutex_unlock(&ours);
+    return r;
+  });
+  call.start();
+  retry_until(deadline::never(), c, [&] {
+    if (call.done()) return true;
+    if (real.pthread_mutex_trylock(&ours) != 0) return false;
+    real.pthread_mutex_unlock(&ours);
+    return true;
+  });
+  int not_owner = posix::pthread_mutex_unlock(m);
+  bool cancelled = !not_owner && call.wait(handlers::meanwhile, true) == -ECANCELED;
+  if (cancelled || not_owner) {
+    // Nothing wakes the helper alone, and others have to bear with spurious wake-ups.
+    real.pthread_cond_broadcast(c);
+    call.wait(handlers::meanwhile, false);
+  }
+  if (not_owner) return not_owner;
+  int r = posix::pthread_mutex_lock(m);
+  if (cancelled) act_on_cancel();
+  return r ? r : call.value;
+}
+
+int wait_until(pthread_cond_t* c, pthread_mutex_t* m, deadline until) noexcept {
+  if (cancel_due()) act_on_cancel();
+  futex::waiter w;
+  w.count = &waiting(c);
+  futex::add(w, c);
+  // While somebody waits who will want it back, the mutex cannot be destroyed: the C library counts its users there.
+  m->__data.__nusers++;
+  int r = posix::pthread_mutex_unlock(m);
+  if (r) {
+    // Not the caller's: nobody waits.
+    m->__data.__nusers--;
+    futex::remove(w);
+    return r;
+  }
+  int ended = futex::wait(w, until, futex::ends::by_cancel);
+  r = posix::pthread_mutex_lock(m);
+  m->__data.__nusers--;
+  if (ended == -ECANCELED) act_on_cancel();
+  if (r) return r;
+  return ended == -ETIMEDOUT ? ETIMEDOUT : 0;
+}
+
+// Who waits has listed itself before it let go of the mutex, so that whoever has held that since sees it.
+int wake(pthread_cond_t* c, int n) noexcept {
+  if (waiting(c).load(std::memory_order_seq_cst) != 0) futex::wake(c, n);
+  return 0;
+}
+
+}  // namespace
+
+int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m) {
+  if (foreign(c)) return wait_foreign(c, m, [c](pthread_mutex_t* held) { return real.pthread_cond_wait(c, held); });
+  return wait_until(c, m, deadline::never());
+}
+
+int pthread_cond_timedwait(pthread_cond_t* c, pthread_mutex_t* m, const timespec* until) {
+  if (!valid_time(until)) return EINVAL;
+  if (foreign(c)) {
+    return wait_foreign(c, m, [=](pthread_mutex_t* held) { return real.pthread_cond_timedwait(c, held, until); });
+  }
+  return wait_until(c, m, futex::absolute(clock_of(c), *until));
+}
+
+int pthread_cond_clockwait(pthread_cond_t* c, pthread_mutex_t* m, clockid_t clock, const timespec* until) {
+  if (!valid_time(until) || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)) return EINVAL;
+  if (foreign(c)) {
+    return wait_foreign(c, m, [=](pthread_mutex_t* held) { return real.pthread_cond_clockwait(c, held, clock, until); });
+  }
+  return wait_until(c, m, futex::absolute(clock, *until));
+}
+
+int pthread_cond_signal(pthread_cond_t* c) {
+  if (foreign(c)) return real.pthread_cond_signal(c);
+  return wake(c, 1);
+}
+
+int pthread_cond_broadcast(pthread_cond_t* c) {
+  if (foreign(c)) return real.pthread_cond_broadcast(c);
+  return wake(c, INT32_MAX);
+}
+
+// The C library waits here for those that are about to leave; ours look at the object no more once they are woken.
+int pthread_cond_destroy(pthread_cond_t* c) {
+  if (foreign(c)) return real.pthread_cond_destroy(c);
+  return 0;
+}
+
+}  // namespace tendril::posix

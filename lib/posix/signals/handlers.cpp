@@ -1,0 +1,385 @@
+// Waiting for signals, and knowing when a handler ran.
+//
+// Handlers are installed behind a small one of ours. It puts a handler off that would run inside the runtime, and notes
+// that one ran, which ends an interruptible wait with EINTR. What sigaction(2) tells the program about its handlers is
+// unchanged.
+#include <tendril/posix.hpp>
+
+#include <string.h>
+#include <sys/signalfd.h>
+#include <ucontext.h>
+
+#include "posix/common/cooperate.hpp"
+#include "posix/threads/preempt.hpp"
+#include "posix/threads/thread.hpp"
+#include "posix/descriptors/wait_set.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+using handler = void (*)(int, siginfo_t*, void*);
+
+// What the program installed.
+struct installed {
+  std::atomic<handler> function{nullptr};
+  std::atomic<int> flags{0};
+  std::atomic<std::uint64_t> mask{0};
+  std::atomic<bool> wrapped{false};  // it is a handler; else what stands above is the last one, which may yet be called
+};
+constinit installed handlers[_NSIG];
+
+// siginterrupt(3): a bit per signal for which signal() leaves SA_RESTART out.
+constinit std::atomic<std::uint64_t> interrupting{0};
+
+void note_and_call(int signal, siginfo_t* info, void* where);
+
+bool only_faults(int signal) noexcept { return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE; }
+
+// The program's handlers are to run on its alternate stack, if it has one, which a run-time of its own (Go's) may set
+// unseen. The one that the kernel may have from us is for faults, and one for all threads: it goes.
+void alternate_stacks_matter_now() noexcept {
+  if ((core::switches_carry.fetch_or(core::signal_stacks) & core::signal_stacks) || !core::current) return;
+  hub& h = my_hub();
+  stack_t has{};
+  if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !h.signal_stack || has.ss_sp != h.signal_stack) return;
+  has.ss_flags = SS_DISABLE;
+  sys::call(SYS_sigaltstack, &has, 0);
+}
+
+// The instruction that was interrupted did it, and would do it again.
+bool is_fault(int signal, const siginfo_t* info) noexcept {
+  switch (signal) {
+    case SIGSEGV: case SIGBUS: case SIGFPE: case SIGILL: case SIGTRAP: case SIGSYS:
+      return info->si_code > 0;
+    default:
+      return false;
+  }
+}
+
+// A signal that this kernel thread's running fiber has caused itself, or that its clock has: it is for that thread.
+bool is_for_running(hub& h, int signal, const siginfo_t* info) noexcept {
+  switch (signal) {
+    case SIGPIPE: case SIGXFSZ:
+      return info->si_pid == h.pid;
+    case SIGPROF: case SIGVTALRM: case SIGABRT:
+      return true;
+    default:
+      if (h.sending_to_self != signal || info->si_pid != h.pid) return false;
+      h.sending_to_self = 0;
+      return true;
+  }
+}
+
+// Where the handler of a signal that has come is to run: null: here. `running` blocks what it blocked before.
+core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signal, const siginfo_t* info) noexcept {
+  if (!h.several_threads || is_for_running(h, signal, info)) return nullptr;
+  core::thread_storage* main = h.first->storage;
+  core::signal_state& s = main->signals;
+  if (main == running || s.gone || (s.mask & core::signal_bit(signal)) || !h.runs_its_own(*main)) return nullptr;
+  return main;
+}
+
+// The handler has to wait until its thread has left the runtime, or is another thread's. The kernel's one-time handler
+// has been spent by it, and is needed once more.
+bool put_off(hub& h, int signal, const siginfo_t* info, core::thread_storage* target) noexcept {
+  if (!h.put_off(signal, *info, target)) return false;
+  if (handlers[signal].flags.load(std::memory_order_relaxed) & SA_RESETHAND) {
+    struct sigaction a;
+    if (real.sigaction(signal, nullptr, &a) == 0 && a.sa_handler == SIG_DFL) {
+      a.sa_sigaction = note_and_call;
+      real.sigaction(signal, &a, nullptr);
+    }
+  }
+  return true;
+}
+
+// Runs the program's handler for thread t, on the running stack.
+void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, siginfo_t* info, void* where) noexcept {
+  core::signal_state& s = t.signals;
+  in_handler(s);
+  int depth = s.depth;
+  volatile std::uint64_t mark = ++h.handlers_begun * 0x9e3779b97f4a7c15;  // no value that is there by chance
+  if (depth < core::signal_state::most_handlers) {
+    s.handlers[depth] = {const_cast<const std::uint64_t*>(&mark), mark};
+    s.depth = depth + 1;
+  }
+  s.unsure = true;
+  // A handler that blocks all else can be left all the same.
+  std::uint64_t tick = tick_bit() & handlers[signal].mask.load(std::memory_order_relaxed);
+  if (tick && h.several_threads) sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &tick, 0, 8);
+  // What the interrupted call knows of signals: the handler's own calls begin with what they find.
+  fiber* self = core::current;
+  std::uint32_t before = self->signals_before, norestart_before = self->norestart_before;
+  f(signal, info, where);
+  self->signals_before = before;
+  self->norestart_before = norestart_before;
+  mark = 0;
+  s.depth = depth;
+  s.unsure = depth > 0;
+  h.note_handled(t, restart);
+}
+
+void note_and_call(int signal, siginfo_t* info, void* where) {
+  installed& entry = handlers[signal];
+  handler f = entry.function.load(std::memory_order_acquire);
+  int flags = entry.flags.load(std::memory_order_relaxed);
+  fiber* self = core::current;
+  if (!self || !in_hubs_process()) return f(signal, info, where);
+  hub& h = *hub::of(self);
+  int saved = errno;
+  sigset_t& mask_after = static_cast<ucontext_t*>(where)->uc_sigmask;
+  core::thread_storage* t = self->storage;
+  if (h.delivery.signal == signal && !is_fault(signal, info)) {
+    // Sent by run_handlers(), with all else blocked.
+    t = h.delivery.target;
+    h.delivery.signal = 0;
+    *info = *h.delivery.info;
+    memcpy(&mask_after, &h.delivery.mask, sizeof h.delivery.mask);
+    std::uint64_t during = h.delivery.mask | entry.mask.load(std::memory_order_relaxed);
+    if (!(flags & SA_NODEFER)) during |= core::signal_bit(signal);
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &during, 0, 8);
+  } else if (!is_fault(signal, info)) {
+    if (h.inside) {
+      core::thread_storage* target = h.several_threads && is_for_running(h, signal, info) ? t : nullptr;
+      if (put_off(h, signal, info, target)) return void(errno = saved);
+    } else if (core::thread_storage* other = elsewhere(h, t, signal, info)) {
+      bool later = put_off(h, signal, info, other);
+      if (later) {
+        // At once, before the running thread goes on; which blocks here what it blocked before.
+        std::uint64_t mask = core::mask_of(mask_after);
+        sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+        h.run_handlers_due();
+        if (other->signals.due) h.step_aside_for(other->signals.owner);
+        return void(errno = saved);
+      }
+    }
+  }
+  core::signal_state& s = t->signals;
+  bool outside = h.inside == 0;
+  // It has come amid the beginning or the end of another, whose mask is not the one that is known.
+  bool between = !s.unsure && s.mask != core::mask_of(mask_after);
+  if (outside && h.several_threads) {
+    h.inside = 1;
+    h.mask_is(*t, core::mask_of(mask_after) | entry.mask.load(std::memory_order_relaxed) |
+                      (flags & SA_NODEFER ? 0 : core::signal_bit(signal)));
+    h.inside = 0;
+  }
+  run(h, *t, f, flags & SA_RESTART, signal, info, where);
+  if (!outside || !h.several_threads) return;
+  // What else has come for the thread meanwhile.
+  saved = errno;
+  h.inside = 1;
+  h.mask_is(*t, core::mask_of(mask_after));
+  if (between) s.unsure = true;
+  h.inside = 0;
+  if (s.due) {
+    std::uint64_t after = core::mask_of(mask_after);
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &after, 0, 8);
+    if (t == self->storage) h.run_handlers();
+  }
+  errno = saved;
+}
+
+bool is_handler(const struct sigaction& a) noexcept { return a.sa_handler != SIG_DFL && a.sa_handler != SIG_IGN; }
+
+// What the program installed, given what the kernel has.
+void as_installed(struct sigaction& a, handler function, int flags, bool wrapped) noexcept {
+  if (a.sa_sigaction == note_and_call) a.sa_sigaction = function;
+  else if (a.sa_handler != SIG_DFL || !wrapped) return;
+  // Ours, or reset to SIG_DFL by SA_RESETHAND, which leaves the flags.
+  if (!(flags & SA_SIGINFO)) a.sa_flags &= ~SA_SIGINFO;
+}
+
+}  // namespace
+
+int sigaction(int signal, const struct sigaction* action, struct sigaction* old) {
+  // Out of range, or in a vfork child, where the table is the parent's.
+  hub* h = hub::registry.load(std::memory_order_relaxed);
+  if (signal <= 0 || signal >= _NSIG || (h && h->pid != sys::getpid())) {
+    int r = real.sigaction(signal, action, old);
+    if (r == 0 && old && signal > 0 && signal < _NSIG) {
+      as_installed(*old, handlers[signal].function.load(), handlers[signal].flags.load(), handlers[signal].wrapped.load());
+    }
+    return r;
+  }
+  installed& entry = handlers[signal];
+  handler f_before = entry.function.load();
+  int flags_before = entry.flags.load();
+  bool wrapped_before = entry.wrapped.load();
+  struct sigaction wanted, before;
+  bool wraps = action && is_handler(*action);
+  if (action) wanted = *action;
+  if (wraps) {
+    wanted.sa_sigaction = note_and_call;
+    wanted.sa_flags |= SA_SIGINFO;
+    if ((wanted.sa_flags & SA_ONSTACK) && !only_faults(signal)) alternate_stacks_matter_now();
+    // First the table: from the system call on the handler may run.
+    entry.flags = action->sa_flags;
+    entry.mask = core::mask_of(action->sa_mask);
+    entry.function = action->sa_sigaction;
+  }
+  int r = real.sigaction(signal, action ? &wanted : nullptr, &before);
+  if (r < 0) {
+    if (wraps) {
+      entry.flags = flags_before;
+      entry.function = f_before;
+    }
+    return r;
+  }
+  if (action) entry.wrapped = wraps;
+  as_installed(before, f_before, flags_before, wrapped_before);
+  if (old) *old = before;
+  return r;
+}
+
+namespace {
+
+// What signal(2) in its two traditions does.
+sighandler_t install(int signal, sighandler_t handler, int flags, bool blocks_itself) noexcept {
+  if (handler == SIG_ERR || signal <= 0 || signal >= _NSIG) {
+    errno = EINVAL;
+    return SIG_ERR;
+  }
+  struct sigaction a {}, old;
+  a.sa_handler = handler;
+  if (blocks_itself) sigaddset(&a.sa_mask, signal);
+  a.sa_flags = flags;
+  return posix::sigaction(signal, &a, &old) < 0 ? SIG_ERR : old.sa_handler;
+}
+
+}  // namespace
+
+sighandler_t signal(int signal, sighandler_t handler) {
+  bool interrupts = signal > 0 && signal < _NSIG && (interrupting.load() >> (signal - 1) & 1);
+  return install(signal, handler, interrupts ? 0 : SA_RESTART, true);
+}
+
+sighandler_t sysv_signal(int signal, sighandler_t handler) {
+  return install(signal, handler, int(SA_RESETHAND | SA_NODEFER) | 0x20000000 /* SA_INTERRUPT */, false);
+}
+
+int siginterrupt(int signal, int interrupts) {
+  struct sigaction a;
+  if (posix::sigaction(signal, nullptr, &a) < 0) return -1;
+  std::uint64_t bit = 1ULL << (signal - 1);
+  if (interrupts) {
+    interrupting.fetch_or(bit);
+    a.sa_flags &= ~SA_RESTART;
+  } else {
+    interrupting.fetch_and(~bit);
+    a.sa_flags |= SA_RESTART;
+  }
+  return posix::sigaction(signal, &a, nullptr);
+}
+
+sighandler_t sigset(int signal, sighandler_t handler) {
+  sigset_t set, before;
+  sigemptyset(&set);
+  if (sigaddset(&set, signal) < 0) return SIG_ERR;
+  if (handler == SIG_HOLD) {
+    if (posix::sigprocmask(SIG_BLOCK, &set, &before) < 0) return SIG_ERR;
+    struct sigaction is;
+    if (sigismember(&before, signal)) return SIG_HOLD;
+    return posix::sigaction(signal, nullptr, &is) < 0 ? SIG_ERR : is.sa_handler;
+  }
+  struct sigaction a {}, old;
+  a.sa_handler = handler;
+  if (posix::sigaction(signal, &a, &old) < 0 || posix::sigprocmask(SIG_UNBLOCK, &set, &before) < 0) return SIG_ERR;
+  return sigismember(&before, signal) ? SIG_HOLD : old.sa_handler;
+}
+
+namespace {
+
+int wait_for_handler() noexcept {
+  core::wait_info what;
+  what.kind = core::wait_kind::signal;
+  what.remote = what.interruptible = what.for_signal = true;
+  hub& h = my_hub();
+  bool shares = core::current != core::current->storage->signals.owner;
+  if (shares) h.sharing_waits++;
+  int r;
+  do r = wait_parked(what, deadline::never(), on_signal::always);
+  while (r == 0);
+  if (shares) h.sharing_waits--;
+  return r;
+}
+
+// What has been sent to the running thread alone.
+bool take_own(std::uint64_t set, siginfo_t* info, int& signal) noexcept {
+  core::thread_storage& t = *core::current->storage;
+  if (!(t.signals.pending & set)) return false;
+  core::handlers_wait quiet(my_hub());
+  siginfo_t found;
+  if (!my_hub().take_pending(t, set, found)) return false;
+  signal = found.si_signo;
+  if (info) *info = found;
+  return true;
+}
+
+}  // namespace
+
+int pause() {
+  if (!cooperative()) return real.pause();
+  return result<int>(wait_for_handler());
+}
+
+int sigsuspend(const sigset_t* mask) {
+  if (!cooperative()) return real.sigsuspend(mask);
+  mask_while_waiting masked(mask);
+  if (masked.error()) return result<int>(masked.error());
+  // A signal that was pending has been handled by now, and ends the wait at once.
+  return result<int>(wait_for_handler());
+}
+
+int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout) {
+  timespec t, none{};
+  if (!cooperative() || (timeout && !copy_in(t, timeout))) return real.sigtimedwait(set, info, timeout);
+  if (timeout) timeout = &t;
+  if (!valid(timeout)) return real.sigtimedwait(set, info, timeout);
+  int before = errno;
+  int r;
+  if (!sys::readable(set, 8)) return result<int>(-EFAULT);
+  std::uint64_t wanted = core::mask_of(*set);
+  if (take_own(wanted, info, r)) return r;
+  r = real.sigtimedwait(set, info, &none);
+  if (r >= 0 || errno != EAGAIN || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) return r;
+  deadline until = time_from_now(timeout);
+  long fd = sys::call(SYS_signalfd4, -1, set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (fd < 0) return result<int>(fd);
+  core::signal_state& s = core::current->storage->signals;
+  for (;;) {
+    s.awaited = wanted;
+    int w = wait_for(int(fd), EPOLLIN, until, on_signal::always);
+    s.awaited = 0;
+    if (take_own(wanted, info, r)) break;
+    if (w < 0 && w != -ETIMEDOUT) {
+      r = result<int>(w);
+      break;
+    }
+    r = real.sigtimedwait(set, info, &none);
+    if (r >= 0 || errno != EAGAIN || w == -ETIMEDOUT) break;
+  }
+  int saved = r < 0 ? errno : before;
+  core::forget_descriptor(int(fd));
+  sys::close(int(fd));
+  errno = saved;
+  return r;
+}
+
+int sigwaitinfo(const sigset_t* set, siginfo_t* info) {
+  if (!cooperative()) return real.sigwaitinfo(set, info);
+  return posix::sigtimedwait(set, info, nullptr);
+}
+
+int sigwait(const sigset_t* set, int* signal) {
+  if (!cooperative()) return real.sigwait(set, signal);
+  int r;
+  do r = posix::sigtimedwait(set, nullptr, nullptr);
+  while (r < 0 && errno == EINTR);
+  if (r < 0) return errno;
+  *signal = r;
+  return 0;
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,268 @@
+// Signals of threads that are fibers: a mask, pending signals and an alternate stack for each. What is sent to one
+// thread waits in the runtime (lib/scheduler/signal_delivery.hpp) for it; what is sent to the process is the kernel's until it comes.
+#include <string.h>
+#include <tendril/posix.hpp>
+
+#include "scheduler/stack_overflow.hpp"
+#include "posix/threads/preempt.hpp"
+#include "posix/threads/thread.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+// The C library's own: cancellation and setuid.
+constexpr std::uint64_t internal = 1ULL << 31 | 1ULL << 32;
+constexpr int most_signals = 64;
+
+// Whether masks are kept here: there is a hub, and this is its process.
+bool ours() noexcept { return core::current && in_hubs_process(); }
+
+int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
+  std::uint64_t wanted = 0, was;
+  if (set) {
+    memcpy(&wanted, set, sizeof wanted);
+    wanted &= ~internal;
+  }
+  // The tick's signal stays open, and the program is told what it expects.
+  std::uint64_t tick = tick_bit(), kernels = how == SIG_UNBLOCK ? wanted : wanted & ~tick;
+  hub& h = my_hub();
+  core::signal_state& s = core::current->storage->signals;
+  core::handlers_wait quiet(h);
+  long r = sys::call(SYS_rt_sigprocmask, how, set ? &kernels : nullptr, &was, 8);
+  if (r < 0) return int(r);
+  std::uint64_t view = was | s.claimed;
+  if (set) {
+    h.mask_is(*core::current->storage, how == SIG_BLOCK ? was | kernels : how == SIG_UNBLOCK ? was & ~kernels : kernels);
+    s.claimed = tick & (how == SIG_BLOCK ? view | wanted : how == SIG_UNBLOCK ? view & ~wanted : wanted);
+  }
+  if (old) memcpy(old, &view, sizeof view);
+  return 0;
+}
+
+// What the kernel does with the signal: a handler, SIG_DFL, SIG_IGN.
+void (*disposition(int signal) noexcept)(int) {
+  sys::signal_action now;
+  sys::sigaction(signal, nullptr, &now);
+  return reinterpret_cast<void (*)(int)>(reinterpret_cast<std::uintptr_t>(now.handler));
+}
+
+bool ignored_by_default(int signal) noexcept { return signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH; }
+
+siginfo_t from_self(int signal, int code) noexcept {
+  siginfo_t info;
+  memset(&info, 0, sizeof info);
+  info.si_signo = signal;
+  info.si_code = code;
+  info.si_pid = sys::getpid();
+  info.si_uid = uid_t(sys::call(SYS_getuid));
+  return info;
+}
+
+// Sends it to this kernel thread.
+long to_kernel(hub& h, int signal, const siginfo_t& info) noexcept {
+  if (info.si_code == SI_TKILL) return sys::call(SYS_tgkill, h.pid, h.tid, signal);
+  return sys::call(SYS_rt_tgsigqueueinfo, h.pid, h.tid, signal, &info);
+}
+
+int send_to_self(hub& h, int signal, const siginfo_t& info) noexcept {
+  std::uint64_t bit = core::signal_bit(signal);
+  {
+    core::handlers_wait quiet(h);
+    if (h.several_threads && (h.own_mask() & bit)) return h.post(*core::current->storage, signal, info);
+  }
+  h.sending_to_self = signal;
+  long r = to_kernel(h, signal, info);
+  h.sending_to_self = 0;
+  return int(r);
+}
+
+}  // namespace
+
+void keep_broken_pipe() noexcept {
+  if (!ours() || !my_hub().several_threads) return;
+  hub& h = my_hub();
+  core::handlers_wait quiet(h);
+  std::uint64_t bit = core::signal_bit(SIGPIPE);
+  if (!(h.own_mask() & bit)) return;
+  siginfo_t info;
+  timespec none{};
+  if (sys::call(SYS_rt_sigtimedwait, &bit, &info, &none, 8) == SIGPIPE) h.post(*core::current->storage, SIGPIPE, info);
+}
+
+int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
+  if (t.life.load(std::memory_order_acquire) & thread::ended) return 0;
+  hub& h = *hub::of(t.runs);
+  core::thread_storage& target = *t.runs->storage;
+  fiber* self = core::current;
+  if (!self || self->home != &h) {
+    if (t.runs == h.first) return int(to_kernel(h, signal, info));
+    return h.put_off(signal, info, &target) ? 0 : -EAGAIN;
+  }
+  if (self->storage == &target) return send_to_self(h, signal, info);
+  if (signal == SIGKILL || signal == SIGSTOP || signal == SIGCONT) return int(to_kernel(h, signal, info));
+  std::uint64_t bit = core::signal_bit(signal);
+  if (!((target.signals.mask | target.signals.awaited) & bit)) {
+    auto* does = disposition(signal);
+    if (does == SIG_IGN || (does == SIG_DFL && ignored_by_default(signal))) return 0;
+    if (does == SIG_DFL) {
+      // For the whole process, whatever this thread blocks.
+      core::handlers_wait quiet(h);
+      std::uint64_t mask = h.own_mask(), without = mask & ~bit;
+      sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &without, 0, 8);
+      long r = to_kernel(h, signal, info);
+      sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+      return int(r);
+    }
+  }
+  int r;
+  {
+    core::handlers_wait quiet(h);
+    r = h.post(target, signal, info);
+  }
+  // As if the other ran on a processor of its own: who sends may look for what the handler does, and not let go.
+  // But now and then in its turn, for two that keep on doing so would let nobody else run.
+  if (target.signals.due && !handler_stays(self)) {
+    if (++h.asides % 32) h.step_aside_for(t.runs);
+    else let_others_run();
+  }
+  return r;
+}
+
+int pthread_sigmask(int how, const sigset_t* set, sigset_t* old) {
+  if (!ours()) return real.pthread_sigmask(how, set, old);
+  return -change_mask(how, set, old);
+}
+
+int sigprocmask(int how, const sigset_t* set, sigset_t* old) {
+  if (!ours()) return real.sigprocmask(how, set, old);
+  return result<int>(change_mask(how, set, old));
+}
+
+int sigpending(sigset_t* set) {
+  int r = real.sigpending(set);
+  if (r < 0 || !ours()) return r;
+  core::signal_state& s = core::current->storage->signals;
+  std::uint64_t pending;
+  memcpy(&pending, set, sizeof pending);
+  pending |= s.pending;
+  memcpy(set, &pending, sizeof pending);
+  return 0;
+}
+
+int raise(int signal) {
+  if (!ours() || signal <= 0 || signal > most_signals) return real.raise(signal);
+  return result<int>(send_to_self(my_hub(), signal, from_self(signal, SI_TKILL)));
+}
+
+int pthread_kill(pthread_t id, int signal) {
+  thread* t = thread_of(id);
+  if (!t) return real.pthread_kill(id, signal);
+  if (signal < 0 || signal > most_signals || (signal && (internal & core::signal_bit(signal)))) return EINVAL;
+  if (signal == 0) return 0;
+  return -send_signal(*t, signal, from_self(signal, SI_TKILL));
+}
+
+int pthread_sigqueue(pthread_t id, int signal, sigval value) {
+  thread* t = thread_of(id);
+  if (!t) return real.pthread_sigqueue(id, signal, value);
+  if (signal < 0 || signal > most_signals || (signal && (internal & core::signal_bit(signal)))) return EINVAL;
+  if (signal == 0) return 0;
+  siginfo_t info = from_self(signal, SI_QUEUE);
+  info.si_value = value;
+  return -send_signal(*t, signal, info);
+}
+
+int kill(pid_t process, int signal) {
+  int saved = errno, r = real.kill(process, signal);
+  if (r == 0 || errno != ESRCH || process <= 0 || !ours() || !thread_of(process)) return r;
+  errno = saved;
+  return real.kill(my_hub().pid, signal);
+}
+
+int tgkill(pid_t process, pid_t id, int signal) {
+  thread* t = ours() && process == my_hub().pid ? thread_of(id) : nullptr;
+  if (!t || signal < 0 || signal > most_signals) return real.tgkill(process, id, signal);
+  if (signal == 0) return 0;
+  return result<int>(send_signal(*t, signal, from_self(signal, SI_TKILL)));
+}
+
+int sigaltstack(const stack_t* stack, stack_t* old) {
+  if (!ours()) return real.sigaltstack(stack, old);
+  hub& h = my_hub();
+  core::handlers_wait quiet(h);
+  core::thread_storage* t = core::current->storage;
+  core::signal_state& s = t->signals;
+  stack_t usual = core::usual_signal_stack(h);
+  if (h.several_threads && h.stack_of != t && (h.stack_of || s.alternate)) {
+    // Another thread's handler that runs on its own keeps it there.
+    if (sys::call(SYS_sigaltstack, s.alternate ? &s.stack : &usual, 0) == 0) h.stack_of = s.alternate ? t : nullptr;
+  }
+  stack_t before{};
+  int r = real.sigaltstack(stack, &before);
+  if (r < 0) return r;
+  if (old) {
+    *old = before;
+    if (usual.ss_sp && before.ss_sp == usual.ss_sp) *old = {.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+  }
+  if (!stack) return 0;
+  if (stack->ss_flags & SS_DISABLE) {
+    s.alternate = false;
+    h.stack_of = nullptr;
+    if (usual.ss_sp) sys::call(SYS_sigaltstack, &usual, 0);
+  } else if (h.several_threads) {
+    s.stack = *stack;
+    s.stack.ss_flags &= ~SS_ONSTACK;
+    s.alternate = true;
+    h.stack_of = t;
+  }
+  return 0;
+}
+
+// --- what is left of older interfaces ---
+
+int sighold(int signal) {
+  sigset_t set;
+  sigemptyset(&set);
+  return sigaddset(&set, signal) < 0 ? -1 : posix::sigprocmask(SIG_BLOCK, &set, nullptr);
+}
+
+int sigrelse(int signal) {
+  sigset_t set;
+  sigemptyset(&set);
+  return sigaddset(&set, signal) < 0 ? -1 : posix::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+namespace {
+
+int with_first_signals(int how, int mask) noexcept {
+  sigset_t set, old;
+  sigemptyset(&set);
+  sigemptyset(&old);
+  memcpy(&set, &mask, sizeof mask);
+  int before;
+  if (posix::sigprocmask(how, &set, &old) < 0) return -1;
+  memcpy(&before, &old, sizeof before);
+  return before;
+}
+
+}  // namespace
+
+int sigpause(int mask) {
+  sigset_t set;
+  sigemptyset(&set);
+  memcpy(&set, &mask, sizeof mask);
+  return posix::sigsuspend(&set);
+}
+
+int __xpg_sigpause(int signal) {
+  sigset_t set;
+  if (posix::sigprocmask(SIG_BLOCK, nullptr, &set) < 0 || sigdelset(&set, signal) < 0) return -1;
+  return posix::sigsuspend(&set);
+}
+
+int sigblock(int mask) { return with_first_signals(SIG_BLOCK, mask); }
+int sigsetmask(int mask) { return with_first_signals(SIG_SETMASK, mask); }
+int siggetmask() { return with_first_signals(SIG_BLOCK, 0); }
+
+}  // namespace tendril::posix

@@ -1,0 +1,59 @@
+#include "posix/signals/signalfd_loan.hpp"
+
+#include <string.h>
+#include <sys/signalfd.h>
+
+#include <algorithm>
+
+namespace tendril::posix {
+
+void lent_signals::lend(const sigset_t* mask) noexcept {
+  if (!in_hubs_process() || !my_hub().several_threads) return;
+  hub& h = my_hub();
+  h.enter();
+  core::signal_state& s = core::current->storage->signals;
+  std::uint64_t blocked = h.own_mask();
+  if (mask) blocked &= sys::readable(mask, 8) ? *reinterpret_cast<const std::uint64_t*>(mask) : 0;
+  for (core::pending_signal* p = s.first; p; p = p->next) {
+    p->lent = (blocked & core::signal_bit(p->signal)) &&
+              sys::call(SYS_rt_tgsigqueueinfo, h.pid, h.tid, p->signal, &p->info) == 0;
+    lent_ |= p->lent;
+  }
+  if (!lent_) h.leave();
+}
+
+// The kernel gives what is pending for the thread alone before what is for the process.
+void lent_signals::take_back() noexcept {
+  core::signal_state& s = core::current->storage->signals;
+  timespec at_once{};
+  for (core::pending_signal* p = s.first; p; p = p->next) {
+    std::uint64_t bit = core::signal_bit(p->signal);
+    if (p->lent) sys::call(SYS_rt_sigtimedwait, &bit, 0, &at_once, 8);
+    p->lent = false;
+  }
+  lent_ = false;
+  my_hub().leave();
+}
+
+void lent_signals::forget(const iovec* v, long n) noexcept {
+  core::signal_state& s = core::current->storage->signals;
+  for (std::size_t at = 0; n >= long(sizeof(signalfd_siginfo)); n -= sizeof(signalfd_siginfo)) {
+    // One may lie across several pieces.
+    signalfd_siginfo told;
+    for (std::size_t have = 0; have < sizeof told;) {
+      std::size_t part = std::min(sizeof told - have, v->iov_len - at);
+      memcpy(reinterpret_cast<char*>(&told) + have, static_cast<const char*>(v->iov_base) + at, part);
+      have += part;
+      at += part;
+      if (at == v->iov_len) v++, at = 0;
+    }
+    core::pending_signal* p = s.first;
+    while (p && !(p->lent && p->signal == int(told.ssi_signo))) p = p->next;
+    siginfo_t ignored;
+    if (!p) continue;
+    p->lent = false;
+    my_hub().take_pending(*core::current->storage, core::signal_bit(p->signal), ignored);
+  }
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,291 @@
+// What can be asked of a thread that is a fiber, and set: its stack, name, processors and scheduling.
+//
+// All fibers run on one kernel thread, so processors and priorities are only kept, for who asks; the kernel is asked
+// whether it would have allowed them.
+#include <tendril/pthread.hpp>
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "posix/threads/thread.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+constexpr std::size_t longest_name = 16;  // TASK_COMM_LEN
+static_assert(longest_name <= sizeof(fiber::name));
+
+// The fiber that the number stands for, the running one for 0; null: the kernel's, or nobody's.
+thread* fiber_with(pid_t tid) noexcept {
+  thread* t = tid == 0 ? this_thread : thread_of(int(tid));
+  return t && t->is_fiber() ? t : nullptr;
+}
+thread* fiber_of(pthread_t id) noexcept {
+  thread* t = thread_of(id);
+  return t && t->is_fiber() ? t : nullptr;
+}
+bool has_ended(const thread* t) noexcept { return t->life.load(std::memory_order_acquire) & thread::ended; }
+
+int set_policy(thread* t, int policy, const sched_param* p) noexcept {
+  if (int r = scheduling_allowed(policy, p)) return r;
+  t->policy = policy;
+  t->priority = p->sched_priority;
+  return 0;
+}
+
+// The processors that the process may use at all.
+const cpu_set_t& processors() noexcept {
+  static cpu_set_t all;
+  static std::atomic<bool> known{false};
+  if (!known.load(std::memory_order_acquire)) {
+    cpu_set_t mine, every, possible;
+    CPU_ZERO(&mine);
+    memset(&every, -1, sizeof every);
+    CPU_ZERO(&possible);
+    sys::call(SYS_sched_getaffinity, 0, sizeof mine, &mine);
+    bool widened = sys::call(SYS_sched_setaffinity, 0, sizeof every, &every) == 0;
+    sys::call(SYS_sched_getaffinity, 0, sizeof possible, &possible);
+    if (widened) sys::call(SYS_sched_setaffinity, 0, sizeof mine, &mine);
+    all = possible;
+    known.store(true, std::memory_order_release);
+  }
+  return all;
+}
+
+// How many bytes the kernel fills in, or -errno.
+long get_processors(const thread* t, std::size_t size, cpu_set_t* set) noexcept {
+  cpu_set_t of_process;
+  CPU_ZERO(&of_process);
+  long n = sys::call(SYS_sched_getaffinity, my_hub().tid, size < sizeof of_process ? size : sizeof of_process, &of_process);
+  if (n < 0) return n;
+  memset(set, 0, size);
+  memcpy(set, t->processors ? t->processors : &of_process, std::size_t(n));
+  return n;
+}
+
+int set_name(thread* t, const char* name) noexcept {
+  std::size_t n = strlen(name);
+  if (n >= longest_name) return ERANGE;
+  memcpy(t->runs->name, name, n + 1);
+  t->named = true;
+  return 0;
+}
+
+// As the kernel has a thread's: its creator's, until it gets one of its own.
+const char* name_of(const thread* t, char (&room)[longest_name]) noexcept {
+  if (t->named) return t->runs->name;
+  room[0] = 0;
+  sys::call(SYS_prctl, PR_GET_NAME, room, 0, 0, 0);
+  return room;
+}
+
+}  // namespace
+
+void own_scheduling(int& policy, int& priority) noexcept {
+  if (thread* t = this_thread; t && t->is_fiber()) {
+    policy = t->policy;
+    priority = t->priority;
+    return;
+  }
+  sched_param p{};
+  policy = int(sys::call(SYS_sched_getscheduler, 0));
+  sys::call(SYS_sched_getparam, 0, &p);
+  priority = p.sched_priority;
+}
+
+int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcept {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  memcpy(&set, wanted, size < sizeof set ? size : sizeof set);
+  CPU_AND(&set, &set, &processors());
+  if (CPU_COUNT(&set) == 0) return EINVAL;
+  auto* kept = t->processors ? t->processors : static_cast<cpu_set_t*>(malloc(sizeof set));
+  if (!kept) return ENOMEM;
+  *kept = set;
+  t->processors = kept;
+  return 0;
+}
+
+// What the kernel says to such a policy and priority: asked of our own thread, which gets its own back at once. 0, or
+// an error number.
+int scheduling_allowed(int policy, const sched_param* p) noexcept {
+  if (!p) return EINVAL;
+  int flag = policy & SCHED_RESET_ON_FORK;
+  switch (policy & ~flag) {
+    case SCHED_OTHER: case SCHED_BATCH: case SCHED_IDLE:
+      return p->sched_priority == 0 ? 0 : EINVAL;
+  }
+  int mine = int(sys::call(SYS_sched_getscheduler, 0));
+  sched_param before{};
+  sys::call(SYS_sched_getparam, 0, &before);
+  long r = sys::call(SYS_sched_setscheduler, 0, policy, p);
+  if (r == 0) sys::call(SYS_sched_setscheduler, 0, mine, &before);
+  return int(-r);
+}
+
+int pthread_getattr_np(pthread_t id, pthread_attr_t* a) {
+  thread* t = fiber_of(id);
+  if (!t) return real.pthread_getattr_np(id, a);
+  if (int r = pthread_attr_init(a)) return r;
+  sched_param p{};
+  p.sched_priority = t->priority;
+  bool detached = t->life.load(std::memory_order_relaxed) & thread::detached;
+  pthread_attr_setdetachstate(a, detached ? PTHREAD_CREATE_DETACHED : PTHREAD_CREATE_JOINABLE);
+  pthread_attr_setguardsize(a, t->guard_size);
+  pthread_attr_setinheritsched(a, t->explicit_scheduling ? PTHREAD_EXPLICIT_SCHED : PTHREAD_INHERIT_SCHED);
+  pthread_attr_setschedpolicy(a, t->policy);
+  pthread_attr_setschedparam(a, &p);
+  pthread_attr_setstack(a, t->stack_address, t->stack_size);
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  long n = core::current ? get_processors(t, sizeof set, &set) : 0;
+  if (n > 0) pthread_attr_setaffinity_np(a, std::size_t(n), &set);
+  return 0;
+}
+
+int pthread_setname_np(pthread_t id, const char* name) {
+  thread* t = fiber_of(id);
+  return t ? set_name(t, name) : real.pthread_setname_np(id, name);
+}
+
+int pthread_getname_np(pthread_t id, char* name, size_t n) {
+  thread* t = fiber_of(id);
+  if (!t) return real.pthread_getname_np(id, name, n);
+  if (n < longest_name) return ERANGE;
+  char room[longest_name];
+  strcpy(name, name_of(t, room));
+  return 0;
+}
+
+int prctl(int what, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
+  thread* t = this_thread;
+  if (t && t->is_fiber()) {
+    if (what == PR_SET_NAME) {
+      char name[longest_name] = {};
+      strncpy(name, reinterpret_cast<const char*>(a), longest_name - 1);
+      return set_name(t, name);
+    }
+    if (what == PR_GET_NAME) {
+      char room[longest_name], *to = reinterpret_cast<char*>(a);
+      memset(to, 0, longest_name);
+      strcpy(to, name_of(t, room));
+      return 0;
+    }
+  }
+  return real.prctl(what, a, b, c, d);
+}
+
+int pthread_setschedparam(pthread_t id, int policy, const struct sched_param* p) {
+  thread* t = fiber_of(id);
+  if (!t) return real.pthread_setschedparam(id, policy, p);
+  return has_ended(t) ? ESRCH : set_policy(t, policy, p);
+}
+
+int pthread_getschedparam(pthread_t id, int* policy, struct sched_param* p) {
+  thread* t = fiber_of(id);
+  if (!t) return real.pthread_getschedparam(id, policy, p);
+  if (has_ended(t)) return ESRCH;
+  *policy = t->policy;
+  p->sched_priority = t->priority;
+  return 0;
+}
+
+int pthread_setschedprio(pthread_t id, int priority) {
+  thread* t = fiber_of(id);
+  if (!t) return real.pthread_setschedprio(id, priority);
+  sched_param p{};
+  p.sched_priority = priority;
+  return has_ended(t) ? ESRCH : set_policy(t, t->policy, &p);
+}
+
+int pthread_setaffinity_np(pthread_t id, size_t n, const cpu_set_t* set) {
+  thread* t = fiber_of(id);
+  if (!t) return real.pthread_setaffinity_np(id, n, set);
+  return has_ended(t) ? ESRCH : set_processors(t, n, set);
+}
+
+int pthread_getaffinity_np(pthread_t id, size_t n, cpu_set_t* set) {
+  thread* t = fiber_of(id);
+  if (!t || !core::current) return real.pthread_getaffinity_np(id, n, set);
+  if (has_ended(t)) return ESRCH;
+  long r = get_processors(t, n, set);
+  return r < 0 ? int(-r) : 0;
+}
+
+int sched_setaffinity(pid_t tid, size_t n, const cpu_set_t* set) {
+  thread* t = fiber_with(tid);
+  if (!t) return real.sched_setaffinity(tid, n, set);
+  return result<int>(-set_processors(t, n, set));
+}
+
+int sched_getaffinity(pid_t tid, size_t n, cpu_set_t* set) {
+  thread* t = fiber_with(tid);
+  if (!t || !core::current) return real.sched_getaffinity(tid, n, set);
+  long r = get_processors(t, n, set);
+  return result<int>(r < 0 ? r : 0);
+}
+
+int sched_setscheduler(pid_t tid, int policy, const struct sched_param* p) {
+  thread* t = fiber_with(tid);
+  if (!t) return real.sched_setscheduler(tid, policy, p);
+  return result<int>(-set_policy(t, policy, p));
+}
+
+int sched_getscheduler(pid_t tid) {
+  thread* t = fiber_with(tid);
+  return t ? t->policy : real.sched_getscheduler(tid);
+}
+
+int sched_setparam(pid_t tid, const struct sched_param* p) {
+  thread* t = fiber_with(tid);
+  if (!t) return real.sched_setparam(tid, p);
+  return result<int>(-set_policy(t, t->policy, p));
+}
+
+int sched_getparam(pid_t tid, struct sched_param* p) {
+  thread* t = fiber_with(tid);
+  if (!t) return real.sched_getparam(tid, p);
+  if (!p) return result<int>(-EINVAL);
+  p->sched_priority = t->priority;
+  return 0;
+}
+
+namespace {
+
+// The part of the kernel's struct sched_attr that is every thread's.
+struct scheduling {
+  std::uint32_t size, policy;
+  std::uint64_t flags;  // 1: SCHED_FLAG_RESET_ON_FORK
+  std::int32_t nice;
+  std::uint32_t priority;
+};
+
+}  // namespace
+
+long sched_setattr(pid_t tid, const void* attributes, unsigned flags) noexcept {
+  thread* t = fiber_with(tid);
+  if (!t || !attributes || flags) return sys::call(SYS_sched_setattr, t ? 0 : tid, attributes, flags);
+  auto& a = *static_cast<const scheduling*>(attributes);
+  sched_param p{};
+  p.sched_priority = int(a.priority);
+  return -set_policy(t, int(a.policy) | (a.flags & 1 ? SCHED_RESET_ON_FORK : 0), &p);
+}
+
+long sched_getattr(pid_t tid, void* attributes, unsigned size, unsigned flags) noexcept {
+  thread* t = fiber_with(tid);
+  long r = sys::call(SYS_sched_getattr, t ? 0 : tid, attributes, size, flags);
+  if (!t || r < 0) return r;
+  auto& a = *static_cast<scheduling*>(attributes);
+  a.policy = std::uint32_t(t->policy & ~SCHED_RESET_ON_FORK);
+  a.priority = std::uint32_t(t->priority);
+  a.flags = (a.flags & ~1ULL) | (t->policy & SCHED_RESET_ON_FORK ? 1 : 0);
+  return r;
+}
+
+int sched_rr_get_interval(pid_t tid, timespec* interval) {
+  return real.sched_rr_get_interval(fiber_with(tid) ? 0 : tid, interval);
+}
+
+}  // namespace tendril::posix

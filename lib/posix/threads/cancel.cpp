@@ -1,0 +1,40 @@
+// pthread_cancel(3) for threads that are fibers. What cancels is the C library's own: it keeps the requests, the state
+// and the type in the thread's descriptor, and unwinds; here is only how a request reaches a fiber that waits.
+#include "posix/threads/thread.hpp"
+
+namespace tendril::posix {
+
+bool cancel_due_if_asked() noexcept {
+  thread* self = this_thread;
+  return self && core::tls::cancel_due(self->storage.pointer);
+}
+
+bool cancels_at_once() noexcept {
+  thread* self = this_thread;
+  return self && core::tls::cancels_at_once(self->storage.pointer);
+}
+
+void act_on_cancel() noexcept {
+  if (cancel_due()) pthread_testcancel();
+}
+
+int pthread_cancel(pthread_t id) {
+  thread* t = thread_of(id);
+  // One's own cancellation, perhaps at once, is the C library's in full.
+  if (!t || t == this_thread) return real.pthread_cancel(id);
+  std::uint32_t life = t->life.load(std::memory_order_acquire);
+  if (life & thread::ended) return life & thread::joined ? ESRCH : 0;
+  core::tls::ask_to_cancel(t->storage.pointer);
+  fiber* f = t->runs;
+  // One that can run finds out by itself: at its next cancellation point or wait, or at a tick (see preempt.cpp).
+  if (core::tls::cancel_due(t->storage.pointer)) {
+    if (core::current && core::current->home == f->home) {
+      if (f->state == core::fiber_status::parked && !f->waiting->uninterruptible) hub::wake(f, core::wake::interrupted);
+    } else {
+      core::unpark(f);
+    }
+  }
+  return 0;
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,148 @@
+#include "posix/threads/preempt.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+#include <ucontext.h>
+
+#include "scheduler/helper_pool.hpp"
+#include "base/runtime_signal.hpp"
+#include "posix/threads/thread.hpp"
+
+extern "C" {
+// The bounds of this library's code.
+extern const char __ehdr_start __attribute__((visibility("hidden")));
+extern const char etext __attribute__((visibility("hidden")));
+}
+
+namespace tendril::posix {
+
+namespace {
+
+constexpr core::nanoseconds longest_tick = 10'000'000;
+constexpr core::nanoseconds shortest_tick = 500'000;
+constexpr core::nanoseconds idle_tick = 250'000'000;
+// Of so many ticks one comes even if threads give way by themselves: they may always do so with something held that the
+// others want, and let go of it only in between.
+constexpr unsigned lockstep_ticks = 8;
+
+// How often a tick found somebody to run instead, for the watcher.
+constinit std::atomic<unsigned> preempted{0};
+constinit std::atomic<bool> watching{false};
+// A tick has been sent that has not been handled yet. There is at most one, since the kernel piles up the frames of as
+// many as are pending.
+constinit std::atomic<bool> sent{false};
+constexpr unsigned most_unanswered = 100;  // then somebody else has taken it (sigwait)
+
+// False: it did not, and the tick is over.
+bool take_away(void* where) noexcept {
+  fiber* self = core::current;
+  if (!self || !this_thread || this_thread->runs != self) return false;
+  hub& h = *hub::of(self);
+  const char* at = reinterpret_cast<const char*>(arch::program_counter(*static_cast<ucontext_t*>(where)));
+  if (h.inside || self->state != core::fiber_status::running || (at >= &__ehdr_start && at < &etext)) {
+    tick_in_vain.store(true, std::memory_order_relaxed);
+    return false;
+  }
+  if (handler_stays(self) || !in_hubs_process()) return false;
+  // On the way into a handler of the program's or out of it, in the C library's code, the kernel's mask is not yet the one
+  // that is known. (If that stays so, the C library has changed it by itself, as siglongjmp does.)
+  core::signal_state& signals = self->storage->signals;
+  if (!signals.unsure && core::mask_of(static_cast<ucontext_t*>(where)->uc_sigmask) != signals.mask) {
+    signals.unsure = true;
+    tick_in_vain.store(true, std::memory_order_relaxed);
+    return false;
+  }
+  if (signals.depth && on_alternate_stack()) return false;  // which may have no room left
+  int saved = errno;
+  bool gave_way = false;
+  {
+    core::handlers_wait quiet(h);
+    core::count_cpu_time(*self->storage, *self->storage, h);
+    h.look_if_due();
+    if (!h.ready.empty()) {
+      preempted.fetch_add(1, std::memory_order_relaxed);
+      sent.store(false, std::memory_order_relaxed);
+      core::yield();
+      gave_way = true;
+    }
+  }
+  errno = saved;
+  // One that computes finds out in no other place that it is to be cancelled wherever it is.
+  if (cancels_at_once() && cancel_due()) {
+    if (!gave_way) sent.store(false, std::memory_order_relaxed);
+    act_on_cancel();
+  }
+  return gave_way;
+}
+
+void on_tick(int, siginfo_t* info, void* where) noexcept {
+  if (thread_timer_expired(*info)) return;
+  if (!take_away(where)) sent.store(false, std::memory_order_relaxed);
+}
+
+constinit core::own_signal tick{on_tick, SA_RESTART | SA_NODEFER};
+
+void* watcher(void* p) {
+  hub& h = *static_cast<hub*>(p);
+  unsigned turns = h.turns(), seen = 0, idle = 0, busy = 0, unanswered = 0;
+  core::nanoseconds period = longest_tick;
+  int pid = sys::getpid();
+  for (;;) {
+    timespec nap{.tv_sec = 0, .tv_nsec = idle > 20 ? idle_tick : period};
+    sys::call(SYS_nanosleep, &nap, 0);
+    unsigned now = h.turns();
+    // Said before the last look: a thread that is left alone either hears of it, or gets no tick.
+    ticking.store(living.load() > 1);
+    if (h.sleeps() || living.load() <= 1) {
+      idle++;
+      period = longest_tick;
+    } else if (now == turns || ++busy % lockstep_ticks == 0) {
+      idle = 0;
+      int s = tick.choose();
+      if (s && (!sent.exchange(true, std::memory_order_relaxed) || ++unanswered == most_unanswered)) {
+        unanswered = 0;
+        sys::call(SYS_tgkill, pid, h.tid, s);
+      }
+      // The more often that helps, the more often it is done: somebody spins until another has run.
+      unsigned done = preempted.load(std::memory_order_relaxed);
+      if (done != seen && period > shortest_tick) period /= 2;
+      seen = done;
+    } else {
+      idle = 0;
+      if (period < longest_tick) period += period / 8;
+    }
+    turns = now;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+constinit std::atomic<bool> tick_in_vain{false};
+constinit std::atomic<bool> ticking{false};
+
+void give_way_late() noexcept {
+  tick_in_vain.store(false, std::memory_order_relaxed);
+  let_others_run();
+}
+
+int tick_signal() noexcept { return tick.choose(); }
+
+std::uint64_t tick_bit() noexcept {
+  int s = tick.number();
+  return s ? 1ULL << (s - 1) : 0;
+}
+
+void watch(hub& h) noexcept {
+  if (watching.exchange(true)) return;
+  if (tick.choose() && (h.own_mask() & tick_bit())) {
+    core::handlers_wait quiet(h);
+    h.set_mask(h.own_mask() & ~tick_bit());
+  }
+  core::undisturbed quiet;
+  if (!core::start_own_thread(watcher, &h, 64 * 1024)) watching = false;
+  static std::atomic<bool> registered{false};
+  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { watching = sent = ticking = false; });
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,33 @@
+// Taking the kernel thread away from a thread that does not give way by itself: one that computes, or spins until
+// another has done something, or waits in the kernel where we could not see it (inside the C library, in an inline
+// system call). The C library's threads would take turns then, so ours have to.
+//
+// A kernel thread beside watches the hub. If the same fiber has run for a tick, and now and then in any case, a signal
+// makes it yield, right where it is: on its own stack, with its own thread-local storage, it can be left anywhere but
+// inside the runtime. Fibers of the C++ API, which count on not being interrupted, are left alone.
+#pragma once
+
+#include "posix/common/cooperate.hpp"
+
+namespace tendril::posix {
+
+// Begins to watch the hub on which the program's threads are; called when the first of them is made, in a forked child
+// again.
+void watch(hub& h) noexcept;
+
+// After a thread has let go of what another waits for: lets that one run first if a tick came in vain before, amid the
+// runtime. Else one that only ever gives way with the lock held, and takes it again at once, would keep it for ever.
+extern std::atomic<bool> tick_in_vain;
+void give_way_late() noexcept;
+inline void give_way_if_due() noexcept {
+  if (tick_in_vain.load(std::memory_order_relaxed)) [[unlikely]] give_way_late();
+}
+
+// The signal that does it; 0: the program has handlers for all that could. It also tells of threads' timers (see
+// posix/signals/masks_and_kill.cpp).
+int tick_signal() noexcept;
+// As a bit of a mask; 0: none yet. Like those of the C library for its own use, it is never
+// blocked for a program that blocks all signals.
+std::uint64_t tick_bit() noexcept;
+
+}  // namespace tendril::posix

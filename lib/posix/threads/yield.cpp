@@ -1,0 +1,27 @@
+// sched_yield(2), the fibers' way: to each that can run, and to the other kernel threads if there is none.
+#include <tendril/pthread.hpp>
+
+#include <sched.h>
+
+#include "posix/threads/thread.hpp"
+
+namespace tendril::posix {
+
+[[gnu::noinline]] static int yield_with_all() noexcept {
+  if (!may_wait()) return real.sched_yield();
+  if (my_hub().ready.empty()) real.sched_yield();
+  give_way();
+  if (cancels_at_once()) act_on_cancel();
+  return 0;
+}
+
+int sched_yield() {
+  fiber* self = core::current;
+  if (!self) return real.sched_yield();
+  hub& h = *hub::of(self);
+  if (!leaves_nothing(h, self) || !core::give_way_plainly(h, self)) return yield_with_all();
+  if (cancel_asked() && cancels_at_once()) [[unlikely]] act_on_cancel();
+  return 0;
+}
+
+}  // namespace tendril::posix

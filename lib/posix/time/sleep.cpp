@@ -1,0 +1,158 @@
+// sleep(3), nanosleep(2), clock_nanosleep(2).
+#include <tendril/posix.hpp>
+
+#include <sys/prctl.h>
+#include <sys/timerfd.h>
+#include <threads.h>
+
+#include <algorithm>
+
+#include "posix/time/clock.hpp"
+#include "posix/common/offload.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+// Writes to the program's memory as copy_in() reads it.
+bool copy_out(timespec* to, timespec from) noexcept {
+  iovec mine{&from, sizeof from}, theirs{to, sizeof from};
+  long r = sys::call(SYS_process_vm_writev, my_hub().pid, &mine, 1, &theirs, 1, 0);
+  if (r == -EFAULT) return false;
+  if (r != long(sizeof from)) *to = from;
+  return true;
+}
+
+// What may be left after a handler has ended a sleep: to the point by which it would have been over, with the slack that
+// the kernel allows its timers.
+timespec rest_of_sleep(deadline until, core::nanoseconds ended) noexcept {
+  long slack = sys::call(SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
+  return time_left(slack > 0 ? deadline::after(until.at, slack) : until, ended);
+}
+
+// Sleeps until a point of CLOCK_MONOTONIC. 0, -EINTR, -ECANCELED. Sets `ended` with -EINTR, as wait_parked() does.
+int sleep_until(deadline until, core::nanoseconds& ended) noexcept {
+  core::wait_info what;
+  what.kind = core::wait_kind::sleep;
+  what.interruptible = true;
+  for (;;) {
+    int w = wait_parked(what, until, on_signal::always, nullptr, &ended);
+    if (w == -ETIMEDOUT) return 0;
+    if (w < 0) return w;
+  }
+}
+
+// Other clocks can be set, or stop during suspend: the kernel's own timer follows them.
+int sleep_by_timer(clockid_t clock, int flags, const timespec& t) noexcept {
+  long fd = sys::call(SYS_timerfd_create, clock, TFD_CLOEXEC | TFD_NONBLOCK);
+  if (fd < 0) {
+    // CPU clocks are no timerfd clocks.
+    return int(offload_interruptible([&] { return sys::call(SYS_clock_nanosleep, clock, flags, &t, 0); },
+                                     on_signal::always));
+  }
+  itimerspec when{.it_interval = {}, .it_value = t};
+  if (t.tv_sec == 0 && t.tv_nsec == 0) when.it_value.tv_nsec = 1;  // zero would disarm it
+  long r = sys::call(SYS_timerfd_settime, fd, flags & TIMER_ABSTIME ? TFD_TIMER_ABSTIME : 0, &when, 0);
+  std::uint64_t expirations;
+  while (r == 0 && (r = sys::read(int(fd), &expirations, sizeof expirations)) == -EAGAIN) {
+    r = wait_for(int(fd), EPOLLIN, deadline::never(), on_signal::always);
+  }
+  core::forget_descriptor(int(fd));
+  sys::close(int(fd));
+  return r < 0 ? int(r) : 0;
+}
+
+// On the CPU clock of another thread, which goes no faster than time does: looks again when it could have come so far. A
+// thread that has ended stays where it is, for ever.
+int sleep_by_thread(clockid_t clock, int flags, const timespec& t, timespec& rest) noexcept {
+  core::wait_info what;
+  what.kind = core::wait_kind::sleep;
+  what.remote = what.interruptible = true;
+  core::nanoseconds target = nanoseconds_of(t);
+  bool begun = flags & TIMER_ABSTIME;
+  for (core::nanoseconds pause = 100'000;; pause = pause < 5'000'000 ? pause * 2 : pause) {
+    deadline next = deadline::never();
+    core::nanoseconds left = 0;
+    if (core::nanoseconds now; time_of_thread(clock, now)) {
+      if (!begun) target = deadline::after(now, target).at;
+      begun = true;
+      left = target - now;
+      if (left <= 0) return 0;
+      next = deadline::after(core::now(), std::max(left, pause));
+    }
+    int r = wait_parked(what, next, on_signal::always);
+    if (r == -EINTR) rest = {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
+    if (r < 0 && r != -ETIMEDOUT) return r;
+  }
+}
+
+// 0, or an error number, as clock_nanosleep returns it.
+int sleep_any(clockid_t clock, int flags, const timespec* wanted, timespec* left) noexcept {
+  timespec t;
+  if (!copy_in(t, wanted)) return EFAULT;
+  if (!valid(&t)) return EINVAL;
+  bool absolute = flags & TIMER_ABSTIME;
+  int r;
+  timespec rest{};
+  if (clock == CLOCK_MONOTONIC || (clock == CLOCK_REALTIME && !absolute)) {
+    deadline until = absolute ? deadline{nanoseconds_of(t)} : time_from_now(&t);
+    core::nanoseconds ended = 0;
+    r = sleep_until(until, ended);
+    if (r == -EINTR && !absolute) rest = rest_of_sleep(until, ended);
+  } else if (core::nanoseconds now; time_of_thread(clock, now)) {
+    r = sleep_by_thread(clock, flags, t, rest);
+  } else {
+    timespec start{}, end{};
+    sys::call(SYS_clock_gettime, clock, &start);
+    r = sleep_by_timer(clock, flags, t);
+    sys::call(SYS_clock_gettime, clock, &end);
+    core::nanoseconds n = deadline::after(nanoseconds_of(start), nanoseconds_of(t)).at - nanoseconds_of(end);
+    if (n > 0) rest = {.tv_sec = n / 1'000'000'000, .tv_nsec = n % 1'000'000'000};
+  }
+  if (r == -EINTR && left && !absolute && !copy_out(left, rest)) return EFAULT;
+  if (r == -ECANCELED) act_on_cancel();
+  return -r;
+}
+
+}  // namespace
+
+unsigned sleep(unsigned seconds) {
+  if (!cooperative()) return real.sleep(seconds);
+  timespec t{.tv_sec = seconds, .tv_nsec = 0}, left{};
+  if (seconds == 0) {
+    if (in_hubs_process()) core::yield();
+    return 0;
+  }
+  int r = sleep_any(CLOCK_REALTIME, 0, &t, &left);
+  if (r == 0) return 0;
+  errno = r;
+  return r == EINTR ? unsigned(left.tv_sec) : seconds;  // whole seconds, as the C library has it
+}
+
+int usleep(useconds_t us) {
+  if (!cooperative()) return real.usleep(us);
+  timespec t{.tv_sec = us / 1'000'000, .tv_nsec = us % 1'000'000 * 1000L};
+  return result<int>(-sleep_any(CLOCK_REALTIME, 0, &t, nullptr));
+}
+
+int nanosleep(const timespec* wanted, timespec* left) {
+  if (!cooperative()) return real.nanosleep(wanted, left);
+  return result<int>(-sleep_any(CLOCK_REALTIME, 0, wanted, left));
+}
+
+int clock_nanosleep(clockid_t clock, int flags, const timespec* wanted, timespec* left) {
+  // Unknown clocks: errors that the C library knows best. Below zero: CPU clocks of threads and processes.
+  bool known = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_TAI ||
+               clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0;
+  if (!cooperative() || !known) return real.clock_nanosleep(clock, flags, wanted, left);
+  if (is_own_clock(clock)) return EINVAL;  // the time would never come
+  return sleep_any(clock, flags, wanted, left);
+}
+
+int thrd_sleep(const timespec* wanted, timespec* left) {
+  if (!cooperative()) return real.thrd_sleep(wanted, left);
+  int r = sleep_any(CLOCK_REALTIME, 0, wanted, left);
+  return r == 0 ? 0 : r == EINTR ? -1 : -2;
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,253 @@
+// timer_create(2) for threads that are fibers: timers that signal one of them, and timers on the CPU clock of one.
+//
+// The kernel knows one thread where there are many, which block different signals. So what it sends at a timer's time is
+// the tick's signal, which none of them blocks; what the program asked for follows from there.
+#include <tendril/posix.hpp>
+
+#include <new>
+
+#include "posix/time/clock.hpp"
+#include "posix/threads/preempt.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+constexpr int most_signals = 64;
+
+struct thread_timer {
+  std::atomic<bool> used{false};
+  std::atomic<core::thread_storage*> thread{nullptr};  // that is signalled, or whose clock it is; null: it has ended
+  timer_t timer{};                                      // which sends the tick's signal
+  void (*ticked)(thread_timer&, const siginfo_t&) noexcept = nullptr;
+  // If it signals the thread: how.
+  int signal = 0;
+  sigval value{};
+  // If it is on the thread's CPU clock: the program's timer, which is set off, and when. 0: it is disarmed.
+  bool counts = false;
+  timer_t sets_off{};
+  core::nanoseconds due = 0, interval = 0;
+  std::atomic<int> overruns{0};
+};
+constinit thread_timer thread_timers[256];
+constinit std::atomic<int> thread_timers_used{0};
+
+template <class F>
+void each_thread_timer(F f) noexcept {
+  if (!thread_timers_used.load(std::memory_order_acquire)) return;
+  for (thread_timer& t : thread_timers) {
+    if (t.used.load(std::memory_order_acquire)) f(t);
+  }
+}
+
+void drop(thread_timer& t) noexcept {
+  t.thread = nullptr;
+  t.used.store(false, std::memory_order_release);
+  thread_timers_used.fetch_sub(1, std::memory_order_release);
+}
+
+thread_timer* take_thread_timer() noexcept {
+  for (thread_timer& t : thread_timers) {
+    if (t.used.exchange(true, std::memory_order_acquire)) continue;
+    t.counts = false;
+    thread_timers_used.fetch_add(1, std::memory_order_release);
+    return &t;
+  }
+  return nullptr;
+}
+
+// A timer of the kernel's which ticks for that thread; null: none can be had (EAGAIN), or errno.
+thread_timer* make_ticking(clockid_t clock, thread& who, void (*ticked)(thread_timer&, const siginfo_t&) noexcept) noexcept {
+  int ticks = tick_signal();
+  thread_timer* mine = ticks ? take_thread_timer() : nullptr;
+  if (!mine) {
+    errno = EAGAIN;
+    return nullptr;
+  }
+  mine->thread = who.runs->storage;
+  mine->ticked = ticked;
+  sigevent event{};
+  event.sigev_notify = SIGEV_THREAD_ID;
+  event._sigev_un._tid = hub::of(who.runs)->tid;
+  event.sigev_signo = ticks;
+  event.sigev_value.sival_ptr = mine;
+  if (real.timer_create(clock, &event, &mine->timer) == 0) return mine;
+  drop(*mine);
+  return nullptr;
+}
+
+// --- SIGEV_THREAD_ID ---
+
+void signal_thread(thread_timer& timer, const siginfo_t& tick) noexcept {
+  core::thread_storage& target = *timer.thread.load(std::memory_order_acquire);
+  siginfo_t info = tick;
+  info.si_signo = timer.signal;
+  info.si_value = timer.value;
+  hub& h = my_hub();
+  h.put_off(timer.signal, info, &target);
+  if (h.inside) return;
+  h.run_handlers_due();
+  if (target.signals.due && &target != core::current->storage) h.step_aside_for(target.signals.owner);
+}
+
+int create_for_thread(clockid_t clock, const sigevent& event, thread& who, timer_t* timer) noexcept {
+  thread_timer* mine = make_ticking(clock, who, signal_thread);
+  if (!mine) return -1;
+  mine->signal = event.sigev_signo;
+  mine->value = event.sigev_value;
+  *timer = mine->timer;
+  return 0;
+}
+
+// --- on the CPU clock of a thread ---
+//
+// Which goes no faster than the kernel thread's: when that one says that the time may have come, it is asked how much is
+// left. The program's own timer, on another clock, is set off when nothing is.
+
+timespec timespec_of(core::nanoseconds t) noexcept { return {.tv_sec = t / 1'000'000'000, .tv_nsec = t % 1'000'000'000}; }
+
+void start_timer(timer_t timer, core::nanoseconds in) noexcept {
+  itimerspec once{.it_interval = {}, .it_value = timespec_of(in)};
+  real.timer_settime(timer, 0, &once, nullptr);
+}
+
+// Held over what changes in such timers, which any kernel thread may set. No handler runs meanwhile, the tick's included.
+constinit core::spin_lock cpu_timers;
+class cpu_timers_guard {
+  core::undisturbed quiet_;
+  core::spin_guard held_{cpu_timers};
+};
+
+// Sets off the program's timer if it is due, and sees to it that it is looked at when it could be next.
+void look(thread_timer& timer) noexcept {
+  core::thread_storage* whose = timer.thread.load(std::memory_order_acquire);
+  if (!timer.due || !whose) return;
+  core::nanoseconds now = cpu_time(*whose);
+  if (timer.due <= now) {
+    core::nanoseconds missed = timer.interval ? (now - timer.due) / timer.interval : 0;
+    timer.overruns.store(int(missed), std::memory_order_relaxed);
+    timer.due = timer.interval ? timer.due + (missed + 1) * timer.interval : 0;
+    start_timer(timer.sets_off, 1);
+  }
+  if (timer.due) start_timer(timer.timer, timer.due - now);
+}
+
+void look_at_clock(thread_timer& timer, const siginfo_t&) noexcept {
+  if (my_hub().inside) return start_timer(timer.timer, 1);
+  cpu_timers_guard guard;
+  look(timer);
+}
+
+int create_on_cpu_clock(thread& whose, sigevent* event, timer_t* timer) noexcept {
+  timer_t known;
+  if (posix::timer_create(CLOCK_MONOTONIC, event, &known) < 0) return -1;
+  thread_timer* mine = make_ticking(clock_of(hub::of(whose.runs)->tid), whose, look_at_clock);
+  if (!mine) {
+    int saved = errno;
+    posix::timer_delete(known);
+    errno = saved;
+    return -1;
+  }
+  mine->due = 0;
+  mine->sets_off = known;
+  mine->counts = true;
+  *timer = known;
+  return 0;
+}
+
+// The one that sets off the program's timer; null: that is on a clock of the kernel's.
+thread_timer* on_cpu_clock(timer_t timer) noexcept {
+  thread_timer* found = nullptr;
+  each_thread_timer([&](thread_timer& t) {
+    if (t.counts && t.sets_off == timer) found = &t;
+  });
+  return found;
+}
+
+itimerspec state_of(const thread_timer& t) noexcept {
+  core::thread_storage* whose = t.thread.load(std::memory_order_acquire);
+  if (!t.due || !whose) return {};
+  core::nanoseconds left = t.due - cpu_time(*whose);
+  return {.it_interval = timespec_of(t.interval), .it_value = timespec_of(left > 0 ? left : 1)};
+}
+
+}  // namespace
+
+bool thread_timer_expired(const siginfo_t& tick) noexcept {
+  if (tick.si_code != SI_TIMER) return false;
+  auto* timer = static_cast<thread_timer*>(tick.si_value.sival_ptr);
+  if (!timer->thread.load(std::memory_order_acquire) || !core::current || !in_hubs_process()) return true;
+  int saved = errno;
+  timer->ticked(*timer, tick);
+  errno = saved;
+  return true;
+}
+
+int timer_create(clockid_t clock, sigevent* event, timer_t* timer) {
+  if (may_be_ours(clock)) {
+    clocks_guard guard;
+    if (thread* whose = thread_of_clock(clock)) return create_on_cpu_clock(*whose, event, timer);
+  }
+  if (!core::current || !in_hubs_process()) return real.timer_create(clock, event, timer);
+  thread* who = event && event->sigev_notify == SIGEV_THREAD_ID ? thread_of(event->_sigev_un._tid) : nullptr;
+  if (!who || event->sigev_signo <= 0 || event->sigev_signo > most_signals) return real.timer_create(clock, event, timer);
+  return create_for_thread(clock, *event, *who, timer);
+}
+
+int timer_delete(timer_t timer) {
+  int r = real.timer_delete(timer);
+  if (r < 0) return r;
+  each_thread_timer([&](thread_timer& t) {
+    if (t.counts && t.sets_off == timer) real.timer_delete(t.timer);
+    if (t.counts ? t.sets_off == timer : t.timer == timer) drop(t);
+  });
+  return r;
+}
+
+int timer_settime(timer_t timer, int flags, const itimerspec* value, itimerspec* old) {
+  thread_timer* mine = on_cpu_clock(timer);
+  if (!mine) return real.timer_settime(timer, flags, value, old);
+  cpu_timers_guard guard;
+  itimerspec before = state_of(*mine);
+  // For longer than it is to be, perhaps; but the kernel has looked at the arguments then.
+  int r = real.timer_settime(mine->timer, flags & ~TIMER_ABSTIME, value, old);
+  if (r < 0) return r;
+  if (old) *old = before;
+  core::thread_storage* whose = mine->thread.load(std::memory_order_acquire);
+  core::nanoseconds in = nanoseconds_of(value->it_value);
+  mine->overruns = 0;
+  mine->interval = nanoseconds_of(value->it_interval);
+  mine->due = in == 0 || !whose ? 0 : flags & TIMER_ABSTIME ? in : deadline::after(cpu_time(*whose), in).at;
+  look(*mine);
+  return 0;
+}
+
+int timer_gettime(timer_t timer, itimerspec* value) {
+  thread_timer* mine = on_cpu_clock(timer);
+  int r = real.timer_gettime(mine ? mine->timer : timer, value);
+  if (r < 0 || !mine) return r;
+  cpu_timers_guard guard;
+  *value = state_of(*mine);
+  return 0;
+}
+
+int timer_getoverrun(timer_t timer) {
+  thread_timer* mine = on_cpu_clock(timer);
+  int r = real.timer_getoverrun(timer);
+  return r >= 0 && mine ? r + mine->overruns.load(std::memory_order_relaxed) : r;
+}
+
+void timers_lose_thread(const core::thread_storage& s) noexcept {
+  if (!thread_timers_used.load(std::memory_order_relaxed)) return;
+  cpu_timers_guard guard;
+  each_thread_timer([&](thread_timer& t) {
+    if (t.thread.load(std::memory_order_relaxed) == &s) t.thread = nullptr;
+  });
+}
+
+void timers_are_not_inherited() noexcept {
+  new (&cpu_timers) core::spin_lock;
+  each_thread_timer([](thread_timer& t) { drop(t); });
+}
+
+}  // namespace tendril::posix

@@ -1,0 +1,215 @@
+#include "scheduler/helper_pool.hpp"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include <new>
+
+#include "base/futex_lock.hpp"
+#include "scheduler/hub.hpp"
+#include "base/runtime_signal.hpp"
+#include "libc/real.hpp"
+
+namespace tendril::core {
+
+namespace {
+
+constexpr nanoseconds idle_time = 10'000'000'000;
+
+// The jobs that wait for a helper, and the helpers that wait for a job.
+struct pool {
+  futex_lock lock;
+  helper_job* first = nullptr;
+  helper_job* last = nullptr;
+  int queued = 0;
+  int idle = 0;
+  bool complained = false;
+  std::atomic<std::uint32_t> arrivals{0};  // futex: changes with every job
+
+  void push(helper_job& job) noexcept {
+    job.next = nullptr;
+    (last ? last->next : first) = &job;
+    last = &job;
+    queued++;
+  }
+  helper_job* pop() noexcept {
+    helper_job* job = first;
+    if (!job) return nullptr;
+    first = job->next;
+    if (!first) last = nullptr;
+    queued--;
+    return job;
+  }
+  bool take_back(helper_job& job) noexcept {
+    helper_job* before = nullptr;
+    for (helper_job* j = first; j; before = j, j = j->next) {
+      if (j != &job) continue;
+      (before ? before->next : first) = j->next;
+      if (last == j) last = before;
+      queued--;
+      return true;
+    }
+    return false;
+  }
+};
+constinit pool helpers;
+
+// The job is over for its fiber, which may have ended since, as may have its kernel thread.
+void let_go(fiber* who) noexcept {
+  fiber_home* home = who->home;
+  if (who != &home->main) fiber_unref(who);
+  leave_home(home);
+}
+
+// --- the signal that interrupts a helper ---
+
+// Only ever sent to a helper, and only let through while that makes an interruptible call, which it ends.
+constinit own_signal stop_signal{[](int, siginfo_t*, void*) noexcept {}, 0};
+
+void run(helper_job& job) noexcept {
+  int s = job.interruptible ? stop_signal.choose() : 0;
+  if (!s) return job.run(job);
+  std::uint64_t set = 1ULL << (s - 1);
+  job.tid.store(sys::gettid(), std::memory_order_release);
+  sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, 0, 8);
+  job.run(job);
+  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &set, 0, 8);
+}
+
+void work_on(helper_job* job) noexcept {
+  fiber* who = job->who;  // read first: from the last exchange on the job may be gone
+  auto* abandon = job->abandon;
+  int expected = helper_job::queued;
+  if (job->state.compare_exchange_strong(expected, helper_job::running, std::memory_order_acq_rel)) {
+    run(*job);
+    expected = helper_job::running;
+    if (job->state.compare_exchange_strong(expected, helper_job::ended, std::memory_order_acq_rel)) {
+      unpark(who);
+      return let_go(who);
+    }
+  }
+  abandon(*job);
+  let_go(who);
+}
+
+void* helper_thread(void*) {
+  helpers.lock.lock();
+  for (;;) {
+    if (helper_job* job = helpers.pop()) {
+      helpers.lock.unlock();
+      work_on(job);
+      helpers.lock.lock();
+      continue;
+    }
+    std::uint32_t seen = helpers.arrivals.load(std::memory_order_relaxed);
+    helpers.idle++;
+    helpers.lock.unlock();
+    timespec wait{.tv_sec = idle_time / 1'000'000'000, .tv_nsec = 0};
+    int r = sys::futex_wait(&helpers.arrivals, seen, &wait);
+    helpers.lock.lock();
+    helpers.idle--;
+    if (r == -ETIMEDOUT && !helpers.first) break;
+  }
+  hub::helper_threads--;
+  helpers.lock.unlock();
+  return nullptr;
+}
+
+void child_of_fork() noexcept {
+  new (&helpers) pool;
+  hub::helper_threads = 0;
+}
+
+void register_fork_handler() noexcept {
+  static std::atomic<bool> done{false};
+  if (!done.exchange(true)) pthread_atfork(nullptr, nullptr, child_of_fork);
+}
+
+// False when there is no helper, and none can be made.
+bool submit(helper_job& job) noexcept {
+  register_fork_handler();
+  bool more;
+  {
+    // In one go: two that come at once must not count on the same idle helper.
+    futex_guard guard(helpers.lock);
+    helpers.push(job);
+    helpers.arrivals.fetch_add(1, std::memory_order_relaxed);
+    more = helpers.queued > helpers.idle;
+    if (more) hub::helper_threads++;
+  }
+  if (!more) {
+    sys::futex_wake(&helpers.arrivals, 1);
+    return true;
+  }
+  if (start_own_thread(helper_thread, nullptr)) return true;
+  bool say;
+  {
+    futex_guard guard(helpers.lock);
+    hub::helper_threads--;
+    if (hub::helper_threads == 0 && helpers.take_back(job)) return false;
+    say = !helpers.complained;
+    helpers.complained = true;
+  }
+  if (say) sys::say("no more helper threads can be made: calls that need one wait for the others");
+  return true;
+}
+
+}  // namespace
+
+bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_size) noexcept {
+  // But for the one by which the C library's setuid() and its kin reach every thread.
+  constexpr std::uint64_t identity = 1ULL << 32;
+  std::uint64_t others = ~identity, old;
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &others, &old, 8);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  if (stack_size) pthread_attr_setstacksize(&attributes, stack_size);
+  pthread_t t;
+  int r = posix::real.pthread_create(&t, &attributes, run, argument);
+  pthread_attr_destroy(&attributes);
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
+  return r == 0;
+}
+
+void start_on_helper(helper_job& job) noexcept {
+  fiber* self = ensure_current();
+  job.who = self;
+  fiber_ref(self);
+  self->home->users.fetch_add(1, std::memory_order_relaxed);
+  if (submit(job)) return;
+  fiber_unref(self);
+  leave_home(self->home);
+  job.run(job);
+  job.state = helper_job::ended;
+}
+
+void stop_on_helper(helper_job& job) noexcept {
+  bool mine;
+  {
+    futex_guard guard(helpers.lock);
+    mine = helpers.take_back(job);
+  }
+  if (mine) return let_go(job.who);
+  job.stop.store(true, std::memory_order_relaxed);
+  // Again and again, for the signal may come just before the system call.
+  timespec pause{.tv_sec = 0, .tv_nsec = 20'000};
+  while (!job.done()) {
+    int s = stop_signal.number();
+    int tid = job.tid.load(std::memory_order_acquire);
+    if (s && tid) sys::call(SYS_tgkill, sys::getpid(), tid, s);
+    int state = job.state.load(std::memory_order_acquire);
+    if (state != helper_job::ended) sys::futex_wait(&job.state, std::uint32_t(state), &pause);
+    if (pause.tv_nsec < 5'000'000) pause.tv_nsec *= 2;
+  }
+}
+
+bool leave_to_helper(helper_job& job) noexcept {
+  int now = helper_job::queued;
+  while (now != helper_job::ended) {
+    if (job.state.compare_exchange_strong(now, helper_job::left, std::memory_order_acq_rel)) return true;
+  }
+  return false;
+}
+
+}  // namespace tendril::core

@@ -1,0 +1,47 @@
+// The inbox of a hub: other kernel threads leave fibers here that are to be woken.
+#pragma once
+
+#include <atomic>
+
+#include "fiber/fiber.hpp"
+
+namespace tendril::core {
+
+class inbox {
+ public:
+  // From any thread. A fiber that is in here already is not put in twice; one that is in here is kept alive.
+  void push(fiber* f) noexcept {
+    if (f->in_inbox.exchange(true, std::memory_order_acq_rel)) return;
+    fiber_ref(f);
+    fiber* head = head_.load(std::memory_order_relaxed);
+    do f->next_in_inbox = head;
+    while (!head_.compare_exchange_weak(head, f, std::memory_order_seq_cst));
+  }
+  bool empty() const noexcept { return head_.load(std::memory_order_seq_cst) == nullptr; }
+  // By the hub's own thread: calls wake(fiber) for each, in the order of their arrival.
+  template <class F>
+  void drain(F wake) noexcept {
+    fiber* f = head_.exchange(nullptr, std::memory_order_acquire);
+    fiber* in_order = nullptr;
+    while (f) {
+      fiber* next = f->next_in_inbox;
+      f->next_in_inbox = in_order;
+      in_order = f;
+      f = next;
+    }
+    while (in_order) {
+      fiber* next = in_order->next_in_inbox;
+      // From here on the fiber may be put in again.
+      in_order->in_inbox.store(false, std::memory_order_release);
+      wake(in_order);
+      fiber_unref(in_order);
+      in_order = next;
+    }
+  }
+  void clear() noexcept { head_ = nullptr; }
+
+ private:
+  std::atomic<fiber*> head_{nullptr};
+};
+
+}  // namespace tendril::core

@@ -1,0 +1,376 @@
+#include "scheduler/signal_delivery.hpp"
+
+#include <errno.h>
+
+#include <new>
+
+#include "scheduler/hub.hpp"
+#include "scheduler/stack_overflow.hpp"
+
+namespace tendril::core {
+
+namespace {
+
+constexpr int per_chunk = 64, most_chunks = 256;
+constinit std::atomic<pending_signal*> chunks[most_chunks] = {};
+constexpr int first_real_time = 32;
+
+}  // namespace
+
+pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* target) noexcept {
+  for (auto& chunk : chunks) {
+    pending_signal* c = chunk.load(std::memory_order_acquire);
+    if (!c) {
+      c = static_cast<pending_signal*>(sys::map(per_chunk * sizeof(pending_signal)));
+      if (!c) return nullptr;
+      pending_signal* others = nullptr;
+      if (!chunk.compare_exchange_strong(others, c, std::memory_order_acq_rel)) {
+        sys::unmap(c, per_chunk * sizeof(pending_signal));
+        c = others;
+      }
+    }
+    for (int i = 0; i < per_chunk; i++) {
+      if (c[i].used.load(std::memory_order_relaxed) || c[i].used.exchange(true, std::memory_order_acquire)) continue;
+      c[i].signal = signal;
+      c[i].info = info;
+      c[i].target = target;
+      c[i].next = nullptr;
+      return &c[i];
+    }
+  }
+  return nullptr;
+}
+
+void drop_pending(pending_signal* p) noexcept { p->used.store(false, std::memory_order_release); }
+
+// --- who gets it ---
+
+bool hub::put_off(int signal, const siginfo_t& info, thread_storage* target) noexcept {
+  pending_signal* p = make_pending(signal, info, target);
+  if (!p) return false;
+  p->next = arrived_.load(std::memory_order_relaxed);
+  while (!arrived_.compare_exchange_weak(p->next, p, std::memory_order_acq_rel)) {
+  }
+  handlers_are_due = true;
+  ring();
+  return true;
+}
+
+thread_storage* hub::taker(int signal) noexcept {
+  if (!several_threads) return &storage;
+  std::uint64_t bit = signal_bit(signal);
+  auto takes = [&](const fiber* f) { return !f->storage->signals.gone && !(f->storage->signals.mask & bit); };
+  if (takes(first)) return first->storage;  // as the kernel prefers it
+  if (takes(current)) return current->storage;
+  for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
+    if (f->state != fiber_status::finished && f->storage->signals.owner == f && takes(f)) return f->storage;
+  }
+  return nullptr;
+}
+
+bool hub::runs_its_own(const thread_storage& t) const noexcept {
+  const fiber* f = t.signals.owner;
+  return f->state == fiber_status::ready ||
+         (f->state == fiber_status::parked && (f->waiting->interruptible || f->waiting->uninterruptible));
+}
+
+void hub::add_pending(thread_storage& t, pending_signal* p) noexcept {
+  signal_state& s = t.signals;
+  std::uint64_t bit = signal_bit(p->signal);
+  bool timers = p->info.si_code == SI_TIMER;
+  if (s.gone || (!timers && p->signal < first_real_time && (s.pending & bit))) return drop_pending(p);
+  p->next = nullptr;
+  pending_signal** end = &s.first;
+  for (; *end; end = &(*end)->next) {
+    siginfo_t& waits = (*end)->info;
+    if (!timers || waits.si_code != SI_TIMER || waits.si_timerid != p->info.si_timerid) continue;
+    // A timer's signal waits but once.
+    waits.si_overrun += p->info.si_overrun + 1;
+    return drop_pending(p);
+  }
+  *end = p;
+  s.pending = s.pending | bit;
+  bool lets_through = !several_threads || !(s.mask & bit);
+  if (lets_through || s.depth) s.due = true;
+  fiber* f = s.owner;
+  if (lets_through && (&t == current->storage || !runs_its_own(t))) handlers_are_due = true;
+  if (f->state != fiber_status::parked) return;
+  // One that waits for a descriptor may find it by a signalfd, though it blocks it.
+  bool by_descriptor = f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
+  if ((lets_through && f->waiting->interruptible) || (s.awaited & bit) || by_descriptor) wake(f, wake::signal);
+}
+
+int hub::post(thread_storage& t, int signal, const siginfo_t& info) noexcept {
+  pending_signal* p = make_pending(signal, info, &t);
+  if (!p) return -EAGAIN;
+  add_pending(t, p);
+  return 0;
+}
+
+void hub::sort_arrivals() noexcept {
+  pending_signal* first_come = nullptr;
+  for (pending_signal* p = arrived_.exchange(nullptr, std::memory_order_acq_rel); p;) {
+    pending_signal* next = p->next;
+    p->next = first_come;
+    first_come = p;
+    p = next;
+  }
+  while (pending_signal* p = first_come) {
+    first_come = p->next;
+    thread_storage* t = p->target ? p->target : taker(p->signal);
+    if (t) {
+      add_pending(*t, p);
+      continue;
+    }
+    // All threads have come to block it: it is the kernel's again, which keeps it for the process, if it has room.
+    std::uint64_t bit = signal_bit(p->signal);
+    sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
+    if (sys::call(SYS_rt_sigqueueinfo, pid, p->signal, &p->info) == -EAGAIN) add_pending(*first->storage, p);
+    else drop_pending(p);
+  }
+}
+
+bool hub::take_pending(thread_storage& t, std::uint64_t set, siginfo_t& info) noexcept {
+  signal_state& s = t.signals;
+  std::uint64_t found = s.pending & set;
+  if (!found) return false;
+  int signal = __builtin_ctzll(found) + 1;
+  bool more = false;
+  pending_signal* taken = nullptr;
+  for (pending_signal** p = &s.first; *p;) {
+    if ((*p)->signal != signal) {
+      p = &(*p)->next;
+    } else if (!taken) {
+      taken = *p;
+      *p = taken->next;
+    } else {
+      more = true;
+      break;
+    }
+  }
+  if (!more) s.pending = s.pending & ~signal_bit(signal);
+  if (!taken) return false;
+  info = taken->info;
+  info.si_signo = signal;
+  drop_pending(taken);
+  return true;
+}
+
+// --- masks ---
+
+std::uint64_t hub::own_mask() noexcept {
+  std::uint64_t now = 0;
+  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8);
+  mask_is(*current->storage, now);
+  return now;
+}
+
+void hub::mask_is(thread_storage& t, std::uint64_t mask) noexcept {
+  signal_state& s = t.signals;
+  if (several_threads && !s.gone) masks.change(s.mask, mask);
+  s.mask = mask;
+  if (s.pending & ~mask) {
+    s.due = true;
+    if (current && &t == current->storage) handlers_are_due = true;
+  }
+}
+
+void hub::set_mask(std::uint64_t mask) noexcept {
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+  mask_is(*current->storage, mask);
+}
+
+// Threads that are busy, and block what others would let through, must not keep it from them.
+void hub::let_masked_signals_in() noexcept {
+  const signal_state& s = current->storage->signals;
+  std::uint64_t wanted = masks.intersection(), mine;
+  if (!several_threads || (s.mask == wanted && !s.unsure)) return;
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &wanted, &mine, 8);
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mine, 0, 8);
+  if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
+}
+
+void hub::begin_threads() noexcept {
+  if (several_threads) return;
+  handlers_wait quiet(*this);
+  signal_state& s = storage.signals;
+  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &s.mask, 8);
+  masks.clear();
+  masks.add(s.mask);
+  count_cpu_time(storage, storage, *this);
+  several_threads = true;
+  stack_t has{};
+  if (sys::call(SYS_sigaltstack, 0, &has) == 0 && !(has.ss_flags & SS_DISABLE) && has.ss_sp != signal_stack) {
+    s.stack = has;
+    s.stack.ss_flags &= ~SS_ONSTACK;
+    s.alternate = true;
+    stack_of = &storage;
+  }
+}
+
+void hub::thread_begins(thread_storage& t, fiber* owner, std::uint64_t mask) noexcept {
+  t.signals.owner = owner;
+  t.signals.mask = mask;
+  masks.add(mask);
+}
+
+void hub::thread_ends(thread_storage& t) noexcept {
+  handlers_wait quiet(*this);
+  signal_state& s = t.signals;
+  if (s.gone) return;
+  masks.remove(s.mask);
+  s.gone = true;
+  while (pending_signal* p = s.first) {
+    s.first = p->next;
+    drop_pending(p);
+  }
+  s.pending = 0;
+  s.due = false;
+  if (stack_of == &t) {
+    stack_t usual = usual_signal_stack(*this);
+    if (sys::call(SYS_sigaltstack, &usual, 0) == 0) stack_of = nullptr;
+  }
+}
+
+// --- running handlers ---
+
+void hub::note_handled(thread_storage& t, bool restart) noexcept {
+  signal_state& s = t.signals;
+  if (!restart) s.handled_norestart.fetch_add(1, std::memory_order_relaxed);
+  s.handled.fetch_add(1, std::memory_order_relaxed);
+  if (inside) return;  // a fault in the runtime itself
+  inside = 1;
+  fiber* f = s.owner;
+  if (f->state == fiber_status::parked && f->waiting->interruptible) wake(f, wake::signal);
+  for (f = sharing_waits ? fibers.front() : nullptr; f; f = fibers.after(*f)) {
+    if (f->storage == &t && f->state == fiber_status::parked && f->waiting->for_signal) wake(f, wake::signal);
+  }
+  inside = 0;
+}
+
+static bool stands_on(const stack_t& stack, const void* sp) noexcept {
+  auto* bottom = static_cast<const char*>(stack.ss_sp);
+  return sp >= bottom && sp < bottom + stack.ss_size;
+}
+
+void hub::deliver(thread_storage& t) noexcept {
+  signal_state& s = t.signals;
+  bool mine = &t == current->storage;
+  for (;;) {
+    inside = 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    std::uint64_t now = 0;
+    sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8);
+    if (mine && several_threads) mask_is(t, now);
+    std::uint64_t blocked = mine ? now : s.mask;
+    siginfo_t info;
+    if (!take_pending(t, ~blocked, info)) {
+      s.due = s.pending && s.depth;
+      // The only thread: the kernel keeps what is blocked, and knows when it no longer is.
+      for (pending_signal* p = several_threads ? nullptr : s.first; p; p = s.first) {
+        if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, p->signal, &p->info) == -EAGAIN) break;
+        take_pending(t, signal_bit(p->signal), info);
+      }
+      if (!mine) set_signal_stack(*this, current->storage);
+      inside = 0;
+      return;
+    }
+    int signal = info.si_signo;
+    std::uint64_t others = ~signal_bit(signal);
+    // Another thread's is free unless that is in a handler on it.
+    bool free = mine || !stands_on(s.stack, s.owner->sp);
+    if (s.alternate && free && stack_of != &t && sys::call(SYS_sigaltstack, &s.stack, 0) == 0) stack_of = &t;
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &others, 0, 8);
+    delivery.target = &t;
+    delivery.mask = now;
+    delivery.info = &info;
+    delivery.signal = signal;
+    inside = 0;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &info) == -EAGAIN) {
+      // The queue of the user's signals is full (RLIMIT_SIGPENDING): one that says nothing needs no place there.
+      siginfo_t bare{};
+      bare.si_signo = signal;
+      bare.si_code = SI_USER;
+      sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &bare);
+    }
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (!delivery.signal) continue;
+    delivery.signal = 0;  // ignored by now
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &now, 0, 8);
+  }
+}
+
+void hub::run_handlers() noexcept {
+  int depth = inside;
+  inside = 1;
+  handlers_are_due = false;
+  set_signal_stack(*this, current->storage);
+  if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
+  thread_storage* t = current->storage;
+  if (t->signals.due) deliver(*t);
+  if (t != first->storage && first->storage->signals.due && !runs_its_own(*first->storage)) deliver(*first->storage);
+  inside = depth;
+}
+
+void hub::run_handlers_due() noexcept {
+  fiber* self = current;
+  inside = 1;
+  handlers_are_due = false;
+  set_signal_stack(*this, self->storage);
+  if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
+  thread_storage* t = self->storage;
+  inside = 0;
+  // Another fiber of the thread leaves it to the thread's own, if that can.
+  if (t->signals.due && (t->signals.owner == self || !runs_its_own(*t))) deliver(*t);
+  t = first->storage;
+  if (t != self->storage && t->signals.due && !runs_its_own(*t)) deliver(*t);
+  if (aside_) come_back();
+}
+
+void hub::step_aside_for(fiber* f) noexcept {
+  fiber* self = current;
+  if (aside_ || f->state != fiber_status::ready || self->pending) return;  // it runs in its turn
+  handlers_wait quiet(*this);
+  unsigned turns = turns_;
+  aside_ = self;
+  ready.promote(f);
+  // Behind f, before all others: they must not find what we have been interrupted in.
+  stand_behind(f);
+  // Back at once, it still has the kernel thread to itself, which who watches that is to see.
+  if (aside_ != self) std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);
+  else aside_ = nullptr;
+}
+
+// The handler has run: whoever stepped aside goes on.
+void hub::come_back() noexcept {
+  fiber* f = aside_;
+  aside_ = nullptr;
+  if (f == current || f->state != fiber_status::ready) return;
+  handlers_wait quiet(*this);
+  ready.promote(f);
+  core::yield();
+}
+
+void hub::after_fork_signals() noexcept {
+  arrived_ = nullptr;
+  handlers_are_due = false;
+  aside_ = nullptr;
+  sharing_waits = 0;
+  delivery.signal = 0;
+  for (auto& chunk : chunks) {
+    pending_signal* c = chunk.load();
+    for (int i = 0; c && i < per_chunk; i++) c[i].used = false;
+  }
+  signal_state& s = current->storage->signals;
+  s.first = nullptr;
+  s.pending = 0;
+  s.due = false;
+  s.masked = 0;
+  s.child_signal_blocks = 0;
+  if (current->storage->signals.owner) first = current->storage->signals.owner;
+  masks.clear();
+  if (several_threads) masks.add(s.mask);
+}
+
+}  // namespace tendril::core

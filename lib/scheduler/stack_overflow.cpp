@@ -1,0 +1,90 @@
+#include "scheduler/stack_overflow.hpp"
+
+#include <signal.h>
+#include <sys/auxv.h>
+
+#include "thread/tls.hpp"
+
+namespace tendril::core {
+
+namespace {
+
+constexpr std::size_t room = 64 * 1024;  // only what is used becomes memory
+
+// A fiber that stands for a thread has storage of its own, and is the one whose calls that thread's handlers interrupt.
+bool is_thread(const fiber* f) noexcept { return f->storage != &f->home->storage && f->storage->signals.owner == f; }
+
+void on_fault(int, siginfo_t* info, void*) noexcept {
+  if (fiber* f = current; f && info->si_code > 0 && f->stk.guards(info->si_addr)) {
+    bool thread = is_thread(f);
+    sys::say(thread ? "thread " : "fiber ", sys::number(thread ? *tls::tid(f->storage->pointer) : long(f->id)), " (",
+             f->name[0] ? f->name : "unnamed", ") overflowed its stack of ", sys::number(long(f->stk.size / 1024)),
+             thread ? " KB; ulimit -s, or pthread_attr_setstacksize() for this thread, gives it more"
+                    : " KB; set TENDRIL_STACK_SIZE, or fiber_options::stack_size for this fiber");
+  }
+  sys::signal_action none;
+  sys::sigaction(SIGSEGV, &none, nullptr);
+  // The instruction faults again as soon as this returns; a signal that somebody sent has to be sent again.
+  if (info->si_code <= 0) sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), SIGSEGV);
+}
+
+std::size_t signal_stack_size() noexcept {
+  std::size_t least = getauxval(AT_MINSIGSTKSZ);  // large vector registers are saved there too
+  return least + 8 * 1024 > room ? least + room : room;
+}
+
+}  // namespace
+
+void watch_overflow(fiber_home& home) noexcept {
+  home.watches_overflow = true;
+  sys::signal_action old;
+  if (sys::sigaction(SIGSEGV, nullptr, &old) < 0) return;
+  if (old.handler != on_fault) {
+    if (old.handler) return;  // handled, or ignored
+    sys::signal_action ours(on_fault, SA_ONSTACK);
+    if (sys::sigaction(SIGSEGV, &ours, &old) < 0) return;
+    // Another kernel thread was quicker to handle it.
+    if (old.handler && old.handler != on_fault) {
+      sys::sigaction(SIGSEGV, &old, nullptr);
+      return;
+    }
+  }
+  if (switches_carry_any(signal_stacks)) return;
+  stack_t has{};
+  if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !(has.ss_flags & SS_DISABLE)) return;
+  stack_t gets{};
+  gets.ss_size = signal_stack_size();
+  gets.ss_sp = sys::map(gets.ss_size);
+  if (!gets.ss_sp) return;
+  if (sys::call(SYS_sigaltstack, &gets, 0) < 0) return sys::unmap(gets.ss_sp, gets.ss_size);
+  home.signal_stack = gets.ss_sp;
+}
+
+stack_t usual_signal_stack(const fiber_home& home) noexcept {
+  if (!home.signal_stack || switches_carry_any(signal_stacks)) return {nullptr, SS_DISABLE, 0};
+  return {home.signal_stack, 0, signal_stack_size()};
+}
+
+bool set_signal_stack(fiber_home& home, thread_storage* t) noexcept {
+  signal_state& s = t->signals;
+  if (!switches_carry_any(signal_stacks)) return true;
+  if (home.stack_of == t || (!s.alternate && !home.stack_of)) return true;
+  stack_t usual = usual_signal_stack(home);
+  if (sys::call(SYS_sigaltstack, s.alternate ? &s.stack : &usual, 0) < 0) return false;
+  home.stack_of = s.alternate ? t : nullptr;
+  return true;
+}
+
+void drop_signal_stack(fiber_home& home) noexcept {
+  stack_t has{};
+  sys::call(SYS_sigaltstack, 0, &has);
+  if (has.ss_sp == home.signal_stack && !(has.ss_flags & SS_DISABLE)) {
+    stack_t none{};
+    none.ss_flags = SS_DISABLE;
+    if (sys::call(SYS_sigaltstack, &none, 0) < 0) return;  // a handler runs on it
+  }
+  sys::unmap(home.signal_stack, signal_stack_size());
+  home.signal_stack = nullptr;
+}
+
+}  // namespace tendril::core

@@ -1,0 +1,22 @@
+// Saying which fiber overflowed its stack, before the fault ends the process.
+#pragma once
+
+#include <signal.h>
+
+#include "fiber/fiber.hpp"
+
+namespace tendril::core {
+
+// Called when a kernel thread makes its first fiber. If nobody handles SIGSEGV, it is handled from now on,
+// and the kernel thread gets an alternate signal stack unless it has one: a fault in the running fiber's
+// guard page prints one line. Then that fault, and any other, has its default action.
+void watch_overflow(fiber_home& home) noexcept;
+// The alternate stack of threads that have not asked for one.
+stack_t usual_signal_stack(const fiber_home& home) noexcept;
+// The kernel learns which alternate stack the thread has that is to run, if that matters. False: it does not, since the
+// caller stands on the one that it knows.
+bool set_signal_stack(fiber_home& home, thread_storage* t) noexcept;
+// The kernel thread ends.
+void drop_signal_stack(fiber_home& home) noexcept;
+
+}  // namespace tendril::core

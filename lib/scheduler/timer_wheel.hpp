@@ -1,0 +1,242 @@
+// The timers of one hub for which waking in the right millisecond is enough: a wheel, where starting and cancelling
+// cost the same however many wait, and those of a millisecond wake together.
+//
+// A bucket holds who is due in one tick, and on the upper levels in 1,024 ticks or in 1,024 times that, until these
+// come near and are dealt out. It is a ring of chunks, since going from fiber to fiber, or from link to link, would
+// wait for memory at each. What was due but for the rest of its tick is kept sorted, so that the deadlines' order is
+// kept.
+#pragma once
+
+#include <algorithm>
+
+#include "base/page_array.hpp"
+#include "base/deadline.hpp"
+#include "fiber/fiber.hpp"
+
+namespace tendril::core {
+
+class timer_wheel {
+ public:
+  bool empty() const noexcept { return count_ == 0; }
+  // When to look again: within the tick of the first deadline, at its end. Perhaps sooner, to deal out.
+  nanoseconds next() const noexcept { return !count_ ? INT64_MAX : (first_due_ != due_count_ ? done_ : next_) * tick; }
+  // Whether the deadline's tick is still to come.
+  bool takes(nanoseconds at) const noexcept { return tick_of(at) > done_; }
+  // Sets who->timer to its place; false: no memory. `now` need not be the latest.
+  bool start(fiber* who, nanoseconds at, nanoseconds now) noexcept {
+    if (!count_) {
+      next_ = INT64_MAX / tick;
+      if (now / tick > done_) done_ = now / tick;
+    }
+    if (!due_.reserve(count_ + dead_ + 1) || !put({at, who})) return false;
+    count_++;
+    return true;
+  }
+  void cancel(std::uint32_t place) noexcept {
+    count_--;
+    units_[place].e.who = nullptr;
+    if (chunk(chunk_at(place)).bucket == in_due) dead_++;
+    else drop(chunk_at(place));
+  }
+  // Looks who is due by `now`: first() and pop() give one after the other.
+  void turn(nanoseconds now) noexcept {
+    std::int64_t last = tick_of(now);
+    if (next_ <= last && count_) {
+      std::uint32_t kept = due_count_ - first_due_;
+      std::copy(due_.data() + first_due_, due_.data() + due_count_, due_.data());
+      first_due_ = 0, due_count_ = kept;
+      do {
+        done_ = next_ - 1;
+        for (int level = levels - 1; level > 0; level--) {
+          if (next_ % (1LL << bits * level) == 0) deal_out(bucket_of(level, next_));
+        }
+        take(bucket_of(0, next_));
+        done_ = next_;
+        next_ = next_tick();
+      } while (next_ <= last);
+      if (due_count_ != kept) std::sort(due_.data(), due_.data() + due_count_);
+    }
+    if (done_ < last) done_ = last;
+  }
+  // The first of those that are due, and since when; null: nobody, and `at` stays as it is.
+  fiber* first(nanoseconds now, nanoseconds& at) noexcept {
+    for (; first_due_ != due_count_ && due_[first_due_].at <= now; discard(), dead_--) {
+      if (fiber* who = units_[due_[first_due_].place].e.who) {
+        at = due_[first_due_].at;
+        return who;
+      }
+    }
+    return nullptr;
+  }
+  void pop() noexcept {
+    discard();
+    count_--;
+  }
+  void clear() noexcept {
+    count_ = dead_ = first_due_ = due_count_ = free_ = 0;
+    used_ = per_chunk;
+    for (std::uint32_t& b : last_) b = 0;
+    for (std::uint64_t& w : in_use_) w = 0;
+  }
+
+ private:
+  static constexpr nanoseconds tick = 1'000'000;
+  static constexpr int bits = 10, levels = 3, per_level = 1 << bits;
+  static constexpr std::uint16_t in_due = 0xffff;
+  struct entry {
+    nanoseconds at;
+    fiber* who;
+  };
+  struct head {
+    std::uint32_t next, prev;  // of the ring
+    std::uint16_t bucket;      // or in_due
+    std::uint16_t gone;        // how many entries are cancelled; in_due: how many due_ still names
+  };
+  // A chunk is a head and 15 entries. Its number is its head's; 0 is none.
+  union unit {
+    head h;
+    entry e;
+  };
+  static constexpr std::uint32_t per_chunk = 16;
+  struct due {
+    nanoseconds at;
+    std::uint32_t place;
+    std::uint32_t order;  // of those with the same deadline
+    bool operator<(const due& o) const noexcept { return at != o.at ? at < o.at : order < o.order; }
+  };
+
+  // Up to its end, so that what happens in a tick happens when it is over.
+  static std::int64_t tick_of(nanoseconds at) noexcept { return at / tick + (at % tick > 0); }
+  static std::uint16_t bucket_of(int level, std::int64_t t) noexcept {
+    return std::uint16_t(level * per_level + (t >> bits * level) % per_level);
+  }
+  head& chunk(std::uint32_t c) noexcept { return units_[c].h; }
+  static std::uint32_t chunk_at(std::uint32_t place) noexcept { return place & ~(per_chunk - 1); }
+  static bool is_full(std::uint32_t last) noexcept { return !last || (last + 1) % per_chunk == 0; }
+
+  bool put(entry e) noexcept {
+    std::int64_t t = tick_of(e.at);
+    int level = 0;
+    // How far ahead, counted in the level's own ticks; the one that is going on counts as none.
+    auto ahead = [&]() noexcept { return (t >> bits * level) - (done_ >> bits * level); };
+    while (ahead() > per_level && level < levels - 1) level++;
+    // Too far for the last: dealt out when that has come round, perhaps to where it was.
+    if (ahead() > per_level) t = ((done_ >> bits * level) + per_level) << bits * level;
+    std::uint16_t b = bucket_of(level, t);
+    if (is_full(last_[b])) {
+      if (!append(b)) return false;
+      std::int64_t begin = t >> bits * level << bits * level;
+      if (begin < next_) next_ = begin;
+    }
+    e.who->timer = ++last_[b];
+    units_[last_[b]].e = e;
+    return true;
+  }
+  // A new chunk at the end of the bucket.
+  bool append(std::uint16_t b) noexcept {
+    std::uint32_t c = free_;
+    if (c) free_ = chunk(c).next;
+    else if (units_.reserve(used_ + per_chunk)) c = used_, used_ += per_chunk;
+    else return false;
+    head& h = chunk(c);
+    h = {.next = c, .prev = c, .bucket = b, .gone = 0};
+    if (last_[b]) {
+      h.prev = chunk_at(last_[b]), h.next = chunk(h.prev).next;
+      chunk(h.next).prev = chunk(h.prev).next = c;
+    }
+    in_use_[b / 64] |= 1ULL << b % 64;
+    last_[b] = c;
+    return true;
+  }
+  void release(std::uint32_t c) noexcept {
+    chunk(c).next = free_;
+    free_ = c;
+  }
+  // One of a chunk's entries was cancelled.
+  void drop(std::uint32_t c) noexcept {
+    head& h = chunk(c);
+    bool is_last = chunk_at(last_[h.bucket]) == c;
+    if (++h.gone != (is_last ? last_[h.bucket] - c : per_chunk - 1)) return;
+    if (h.next == c) {
+      empty_out(h.bucket);
+    } else {
+      chunk(h.next).prev = h.prev, chunk(h.prev).next = h.next;
+      if (is_last) last_[h.bucket] = h.prev + per_chunk - 1;
+    }
+    release(c);
+  }
+  // The bucket's last entry, which it holds no more.
+  std::uint32_t empty_out(std::uint16_t b) noexcept {
+    std::uint32_t last = last_[b];
+    last_[b] = 0;
+    in_use_[b / 64] &= ~(1ULL << b % 64);
+    return last;
+  }
+  // Calls f(chunk, its last entry) for each that the bucket held, in their order.
+  template <class F>
+  void each_chunk(std::uint16_t b, F f) noexcept {
+    std::uint32_t last = empty_out(b);
+    if (!last) return;
+    for (std::uint32_t c = chunk(chunk_at(last)).next, next;; c = next) {
+      next = chunk(c).next;
+      if (c == chunk_at(last)) return f(c, last);
+      f(c, c + per_chunk - 1);
+    }
+  }
+  void deal_out(std::uint16_t b) noexcept {
+    each_chunk(b, [this](std::uint32_t c, std::uint32_t last) noexcept {
+      for (std::uint32_t place = c + 1; place <= last; place++) {
+        if (units_[place].e.who && !put(units_[place].e)) sys::die("no memory for a timer");
+      }
+      release(c);
+    });
+  }
+  void take(std::uint16_t b) noexcept {
+    each_chunk(b, [this](std::uint32_t c, std::uint32_t last) noexcept {
+      std::uint32_t before = due_count_;
+      for (std::uint32_t place = c + 1; place <= last; place++) {
+        if (units_[place].e.who) due_[due_count_] = {units_[place].e.at, place, due_count_}, due_count_++;
+      }
+      chunk(c).bucket = in_due;
+      chunk(c).gone = std::uint16_t(due_count_ - before);
+    });
+  }
+  void discard() noexcept {
+    std::uint32_t c = chunk_at(due_[first_due_++].place);
+    if (--chunk(c).gone == 0) release(c);
+  }
+  // The first tick after done_ in which there is something to do.
+  std::int64_t next_tick() const noexcept {
+    std::int64_t first = INT64_MAX / tick;
+    for (int level = 0; level < levels; level++) {
+      std::int64_t now = done_ >> bits * level;
+      unsigned from = unsigned(now + 1) % per_level;
+      const std::uint64_t* words = in_use_ + level * (per_level / 64);
+      for (unsigned k = 0; k <= per_level / 64; k++) {
+        unsigned w = (from / 64 + k) % (per_level / 64);
+        std::uint64_t some = words[w];
+        if (k == 0) some &= ~0ULL << from % 64;
+        if (!some) continue;
+        unsigned index = w * 64 + unsigned(__builtin_ctzll(some));
+        std::int64_t t = (now + 1 + (index - from) % per_level) << bits * level;
+        if (t < first) first = t;
+        break;
+      }
+    }
+    return first;
+  }
+
+  page_array<unit> units_;
+  page_array<due> due_;
+  std::uint32_t used_ = per_chunk;  // of units_
+  std::uint32_t free_ = 0;          // a chunk
+  std::uint32_t count_ = 0;
+  std::uint32_t dead_ = 0;  // cancelled, but still named by due_
+  std::uint32_t first_due_ = 0, due_count_ = 0;
+  std::int64_t done_ = 0;                        // the last tick that was looked at
+  std::int64_t next_ = 0;                        // before this one there is nothing to do
+  std::uint32_t last_[levels * per_level] = {};  // each bucket's last entry; 0: it is empty
+  std::uint64_t in_use_[levels * per_level / 64] = {};
+};
+
+}  // namespace tendril::core

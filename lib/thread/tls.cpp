@@ -1,0 +1,409 @@
+#include "thread/tls.hpp"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <locale.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <resolv.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#include <atomic>
+
+#include "base/sys.hpp"
+
+#undef p_type  // <resolv.h> has its own idea of the word
+
+// There if the program, or a library of its, was made with the thread sanitizer.
+extern "C" void __tsan_init() __attribute__((weak));
+
+namespace tendril::core::tls {
+
+constinit cancel_facts cancels;
+
+namespace {
+
+// struct list_t of the C library.
+struct link {
+  link* next;
+  link* prev;
+};
+
+// What pthread_getspecific() finds.
+struct key_data {
+  std::uintptr_t sequence;
+  void* data;
+};
+struct key {
+  std::uintptr_t sequence;
+  void (*destructor)(void*);
+};
+
+// What the C library has told or shown.
+struct facts {
+  const char* obstacle = "not looked at yet";
+  // By name.
+  void* (*allocate)(void*) = nullptr;
+  void (*deallocate)(void*, bool) = nullptr;
+  void (*call_destructors)() = nullptr;
+  void (*init_ctype)() = nullptr;
+  key* keys = nullptr;
+  char* single = nullptr;   // __libc_single_threaded
+  link* threads = nullptr;  // the list of threads whose stacks the C library did not make
+  // Offsets in a descriptor, and sizes.
+  std::size_t descriptor_size = 0, tid = 0, list = 0, specific = 0, level1 = 0, level2 = 0, robust = 0;
+  std::size_t static_size = 0, static_align = 0;
+  long futex_offset = 0;
+  std::ptrdiff_t rseq = 0;  // from the thread pointer; 0: none
+  std::ptrdiff_t resolver = 0, libc_start = 0;
+  std::size_t libc_size = 0;
+  std::ptrdiff_t destructors = 0;  // from the thread pointer: the list of thread_local objects' destructors
+};
+facts c;
+
+constexpr std::size_t most_libc_tls = 1024;
+
+char* at(void* base, std::ptrdiff_t offset) noexcept { return static_cast<char*>(base) + offset; }
+
+template <class T>
+bool find(T*& to, const char* name) noexcept {
+  to = reinterpret_cast<T*>(dlsym(RTLD_DEFAULT, name));
+  return to;
+}
+
+// A field as debuggers are told of it: its size in bits, how many there are, and where.
+bool field(const char* name, std::uint32_t bits, std::size_t& offset, std::size_t* count = nullptr) noexcept {
+  const std::uint32_t* d;
+  if (!find(d, name) || d[0] != bits) return false;
+  offset = d[2];
+  if (count) *count = d[1];
+  return true;
+}
+
+int find_libc_tls(dl_phdr_info* info, size_t size, void* an_address) {
+  if (size < offsetof(dl_phdr_info, dlpi_tls_data) + sizeof info->dlpi_tls_data || !info->dlpi_tls_data) return 0;
+  for (int i = 0; i < info->dlpi_phnum; i++) {
+    const ElfW(Phdr)& p = info->dlpi_phdr[i];
+    char* start = static_cast<char*>(info->dlpi_tls_data);
+    if (p.p_type != PT_TLS || an_address < start || an_address >= start + p.p_memsz) continue;
+    c.libc_start = start - static_cast<char*>(arch::thread_pointer());
+    c.libc_size = p.p_memsz;
+    return 1;
+  }
+  return 0;
+}
+
+// The word in the C library's own thread-local storage that changes when a destructor is noted; 0: none, or several.
+// The two that are noted here run when the main thread ends, and do nothing.
+std::ptrdiff_t find_destructors() noexcept {
+  int (*note)(void (*)(void*), void*, void*);
+  if (!find(note, "__cxa_thread_atexit_impl")) return 0;
+  const char* own = at(arch::thread_pointer(), c.libc_start);
+  char before[most_libc_tls];
+  note([](void*) {}, nullptr, &c);  // makes what is made but once
+  memcpy(before, own, c.libc_size);
+  note([](void*) {}, nullptr, &c);
+  std::ptrdiff_t found = 0;
+  for (std::size_t i = 0; i + sizeof(void*) <= c.libc_size; i += sizeof(void*)) {
+    if (memcmp(before + i, own + i, sizeof(void*)) == 0) continue;
+    if (found) return 0;
+    found = c.libc_start + std::ptrdiff_t(i);
+  }
+  return found;
+}
+
+// The bits in the running thread's descriptor that differ between before and after `change`; 0: none, or in several
+// bytes.
+template <class F>
+cancel_facts::flag changed_bits(void* d, F change) noexcept {
+  char before[8192];
+  cancel_facts::flag found;
+  if (c.descriptor_size > sizeof before) return found;
+  memcpy(before, d, c.descriptor_size);
+  change();
+  for (std::size_t i = 0; i < c.descriptor_size; i++) {
+    char bits = char(static_cast<char*>(d)[i] ^ before[i]);
+    if (!bits) continue;
+    if (found.bits) return {};
+    found = {static_cast<char*>(d) + i - static_cast<char*>(arch::thread_pointer()), bits};
+  }
+  return found;
+}
+
+arch::thread_header& header(void* descriptor) noexcept { return *static_cast<arch::thread_header*>(descriptor); }
+
+const char* look() noexcept {
+  if (sanitizer_sees_threads()) return "there is a sanitizer, which must see each thread begin";
+  void* tp = arch::thread_pointer();
+  const std::uint32_t* size;
+  if (!find(size, "_thread_db_sizeof_pthread")) return "it does not tell debuggers about its threads";
+  c.descriptor_size = *size;
+  std::size_t rtld_user = 0, ignored = 0;
+  void* const* rtld = nullptr;
+  void (*static_info)(std::size_t*, std::size_t*) = nullptr;
+  std::size_t requests = 0;
+  if (!field("_thread_db_pthread_tid", 32, c.tid) || !field("_thread_db_pthread_cancelhandling", 32, requests) ||
+      !field("_thread_db_pthread_list", 128, c.list) ||
+      !field("_thread_db_pthread_specific", 2048, c.specific) ||
+      !field("_thread_db_rtld_global__dl_stack_user", 128, rtld_user) ||
+      !field("_thread_db_pthread_key_data_level2_data", 8 * sizeof(key_data), ignored, &c.level2) || !find(rtld, "__nptl_rtld_global")) {
+    return "its threads look different from what is expected";
+  }
+  if (!find(c.allocate, "_dl_allocate_tls") || !find(c.deallocate, "_dl_deallocate_tls") ||
+      !find(static_info, "_dl_get_tls_static_info") || !find(c.call_destructors, "__call_tls_dtors") ||
+      !find(c.init_ctype, "__ctype_init") || !find(c.keys, "__pthread_keys")) {
+    return "it does not export what makes thread-local storage";
+  }
+  static_info(&c.static_size, &c.static_align);
+  c.level1 = 32;
+  c.threads = reinterpret_cast<link*>(at(*rtld, std::ptrdiff_t(rtld_user)));
+
+  // The running thread's descriptor has to be what all this says.
+  void* d = descriptor(tp);
+  if (!arch::known_thread_header(header(d)) || *reinterpret_cast<int*>(at(d, std::ptrdiff_t(c.tid))) != sys::gettid()) {
+    return "the main thread's descriptor is not where it should be";
+  }
+  if (*reinterpret_cast<void**>(at(d, std::ptrdiff_t(c.specific))) !=
+      at(d, std::ptrdiff_t(c.specific - c.level2 * sizeof(key_data)))) {
+    return "the main thread's keys are not where they should be";
+  }
+  bool listed = false;
+  int n = 0;
+  for (link* l = c.threads->next; l && l != c.threads && n < 100'000; l = l->next, n++) {
+    listed |= reinterpret_cast<char*>(l) == at(d, std::ptrdiff_t(c.list));
+  }
+  if (!listed) return "the main thread is not in the list of threads";
+  struct {
+    void* list;
+    long futex_offset;
+    void* pending;
+  }* robust = nullptr;
+  std::size_t robust_size = 0;
+  if (sys::call(SYS_get_robust_list, 0, &robust, &robust_size) < 0 || robust_size != sizeof *robust) {
+    return "the kernel knows no robust mutexes";
+  }
+  if (robust) {
+    c.robust = std::size_t(reinterpret_cast<char*>(robust) - static_cast<char*>(d));
+    if (c.robust >= c.descriptor_size) return "the list of robust mutexes is not in the main thread's descriptor";
+    c.futex_offset = robust->futex_offset;
+  }
+  // From a known state; disabled while the type changes, so that nothing happens at once.
+  int state, type;
+  pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+  cancels.requests = static_cast<char*>(d) + requests - static_cast<char*>(tp);
+  cancels.disabled = changed_bits(d, [] { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr); });
+  pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+  cancels.asynchronous = changed_bits(d, [] { pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, nullptr); });
+  pthread_setcanceltype(type, nullptr);
+  pthread_setcancelstate(state, nullptr);
+  if (!cancels.disabled.bits || !cancels.asynchronous.bits) return "how it cancels threads is not what is expected";
+  find(c.single, "__libc_single_threaded");
+  const std::ptrdiff_t* rseq;
+  if (find(rseq, "__rseq_offset")) c.rseq = *rseq;
+  char* resolver;
+  if (!find(resolver, "__resp")) return "it does not export the resolver's state";
+  c.resolver = resolver - static_cast<char*>(tp);
+  dl_iterate_phdr(find_libc_tls, __errno_location());
+  if (!c.libc_size || c.libc_size > most_libc_tls) return "its own thread-local storage is not where it should be";
+  c.destructors = find_destructors();
+  if (!c.destructors) return "how it notes destructors of thread-local objects is not what is expected";
+  return nullptr;
+}
+
+// Locks that processes share hold their owner's number: each process begins somewhere else.
+std::atomic<unsigned> last_tid{0};
+
+// The descriptor and the C library's variables as a thread's creation sets them.
+void set_up(void* tp) noexcept {
+  void* d = descriptor(tp);
+  arch::fill_thread_header(header(d), header(descriptor(arch::thread_pointer())));
+  constexpr unsigned above_kernels = 1u << 22;  // the largest pid_max
+  constexpr unsigned end = 1u << 28;            // what a CPU clock's number has room for, see pthread_getcpuclockid
+  *tid(tp) = int(above_kernels + 1 + last_tid.fetch_add(1, std::memory_order_relaxed) % (end - above_kernels - 1));
+  *reinterpret_cast<void**>(at(d, std::ptrdiff_t(c.specific))) =
+      at(d, std::ptrdiff_t(c.specific - c.level2 * sizeof(key_data)));
+  if (c.robust) {
+    char* head = at(d, std::ptrdiff_t(c.robust));
+    void* self = head;
+    memcpy(head, &self, sizeof self);
+    memcpy(head + sizeof self, &c.futex_offset, sizeof c.futex_offset);
+    memcpy(head - sizeof self, &self, sizeof self);  // robust_prev
+  }
+  if (c.rseq) {
+    std::uint32_t failed = std::uint32_t(-2);  // RSEQ_CPU_ID_REGISTRATION_FAILED: sched_getcpu() asks the kernel
+    memcpy(at(tp, c.rseq) + 4, &failed, sizeof failed);
+  }
+}
+
+// In the list of threads, so that dlopen() sets up what a library has in the static part. Who walks the list meanwhile
+// (a helper thread in dlopen) finds it whole at any time: going forward is all that anybody does.
+void enlist(void* tp) noexcept {
+  link* l = reinterpret_cast<link*>(at(descriptor(tp), std::ptrdiff_t(c.list)));
+  l->next = c.threads->next;
+  l->prev = c.threads;
+  l->next->prev = l;
+  std::atomic_ref(c.threads->next).store(l, std::memory_order_release);
+}
+
+void delist(void* tp) noexcept {
+  link* l = reinterpret_cast<link*>(at(descriptor(tp), std::ptrdiff_t(c.list)));
+  if (!l->next) return;
+  l->next->prev = l->prev;
+  std::atomic_ref(l->prev->next).store(l->next, std::memory_order_release);
+  l->next = l->prev = nullptr;
+}
+
+// The places of a thread's keys, block by block; f(first key's number, block).
+template <class F>
+void each_key_block(void* d, F f) noexcept {
+  key_data** blocks = reinterpret_cast<key_data**>(at(d, std::ptrdiff_t(c.specific)));
+  for (std::size_t i = 0; i < c.level1; i++) {
+    if (blocks[i]) f(i * c.level2, blocks[i]);
+  }
+}
+
+bool key_destructors_once(void* d) noexcept {
+  bool any = false;
+  each_key_block(d, [&](std::size_t first, key_data* block) {
+    for (std::size_t i = 0; i < c.level2; i++) {
+      void* data = block[i].data;
+      if (!data) continue;
+      block[i].data = nullptr;
+      key& k = c.keys[first + i];
+      if (block[i].sequence != k.sequence || !k.destructor) continue;
+      any = true;
+      k.destructor(data);
+    }
+  });
+  return any;
+}
+
+}  // namespace
+
+bool sanitizer_sees_threads() noexcept {
+#if defined(TENDRIL_ASAN) || defined(TENDRIL_TSAN)
+  return true;
+#else
+  return __tsan_init;
+#endif
+}
+
+const char* obstacle() noexcept {
+  static std::atomic<bool> looked{false};
+  if (!looked.load(std::memory_order_acquire)) {
+    c.obstacle = look();
+    looked.store(true, std::memory_order_release);
+  }
+  return c.obstacle;
+}
+
+void* descriptor(void* pointer) noexcept {
+  return arch::descriptor_before_tls ? at(pointer, -std::ptrdiff_t(c.descriptor_size)) : pointer;
+}
+void* pointer_of(void* descriptor) noexcept {
+  return arch::descriptor_before_tls ? at(descriptor, std::ptrdiff_t(c.descriptor_size)) : descriptor;
+}
+int* tid(void* pointer) noexcept { return reinterpret_cast<int*>(at(descriptor(pointer), std::ptrdiff_t(c.tid))); }
+
+void ask_to_cancel(void* pointer) noexcept {
+  cancels.requested(pointer).fetch_or(cancel_facts::cancelled, std::memory_order_acq_rel);
+}
+bool ends_early(void* pointer) noexcept {
+  return cancels.requested(pointer).load(std::memory_order_acquire) & cancel_facts::all;
+}
+
+void other_tids() noexcept { last_tid = unsigned(sys::getpid()) * 0x9e3779b1u; }
+
+void abandon_robust() noexcept {
+  if (!c.robust) return;
+  void* pointer = arch::thread_pointer();
+  char* head = at(descriptor(pointer), std::ptrdiff_t(c.robust));
+  auto mine = std::uint32_t(*tid(pointer));
+  char* entry;
+  memcpy(&entry, head, sizeof entry);
+  // The list's links have a mark in their lowest bit for mutexes that inherit priority.
+  constexpr auto address = [](char* link) { return reinterpret_cast<char*>(reinterpret_cast<std::uintptr_t>(link) & ~1ul); };
+  for (int n = 0; entry && address(entry) != head && n < 100'000; n++) {
+    char* place = address(entry);
+    memcpy(&entry, place, sizeof entry);
+    auto& word = *reinterpret_cast<std::uint32_t*>(place + c.futex_offset);
+    std::atomic_ref futex(word);
+    std::uint32_t held = futex.load();
+    while ((held & FUTEX_TID_MASK) == mine) {
+      if (!futex.compare_exchange_weak(held, (held & FUTEX_WAITERS) | FUTEX_OWNER_DIED)) continue;
+      if (held & FUTEX_WAITERS) sys::call(SYS_futex, &word, FUTEX_WAKE, 1, 0, 0, 0);
+      break;
+    }
+  }
+  void* self = head;
+  memcpy(head, &self, sizeof self);
+}
+
+void several() noexcept {
+  other_tids();
+  if (c.single) *c.single = 0;
+  header(descriptor(arch::thread_pointer())).multiple_threads = 1;
+}
+
+std::size_t block_size() noexcept {
+  std::size_t descriptor = arch::descriptor_before_tls ? c.descriptor_size : 0;  // else counted in static_size
+  return sizeof(struct __res_state) + c.static_size + descriptor + 2 * c.static_align;
+}
+
+void* make(void* p) noexcept {
+  std::uintptr_t end = reinterpret_cast<std::uintptr_t>(p) + block_size();
+  std::uintptr_t tp = arch::descriptor_before_tls ? (end - c.static_size) & ~(c.static_align - 1)
+                                                  : (end - c.descriptor_size) & ~(c.static_align - 1);
+  void* pointer = reinterpret_cast<void*>(tp);
+  if (!c.allocate(pointer)) return nullptr;
+  set_up(pointer);
+  *reinterpret_cast<void**>(at(pointer, c.resolver)) = p;
+  enlist(pointer);
+  return pointer;
+}
+
+bool renew(void* pointer) noexcept {
+  void* d = descriptor(pointer);
+  char kept[most_libc_tls];
+  memcpy(kept, at(pointer, c.libc_start), c.libc_size);
+  delist(pointer);
+  c.deallocate(pointer, false);
+  memset(d, 0, c.descriptor_size);
+  if (arch::descriptor_before_tls) memset(pointer, 0, 2 * sizeof(void*));
+  if (!c.allocate(pointer)) return false;
+  memcpy(at(pointer, c.libc_start), kept, c.libc_size);
+  // Objects that were made after the destructors had run stay as they are.
+  memset(at(pointer, c.destructors), 0, sizeof(void*));
+  set_up(pointer);
+  enlist(pointer);
+  return true;
+}
+
+void drop(void* pointer) noexcept {
+  delist(pointer);
+  c.deallocate(pointer, false);
+}
+
+void begin() noexcept {
+  uselocale(LC_GLOBAL_LOCALE);
+  c.init_ctype();
+  *__errno_location() = 0;
+  h_errno = 0;
+}
+
+void end() noexcept {
+  c.call_destructors();
+  void* d = descriptor(arch::thread_pointer());
+  for (int round = 0; round < 4 /* PTHREAD_DESTRUCTOR_ITERATIONS */; round++) {
+    if (!key_destructors_once(d)) break;
+  }
+  each_key_block(d, [](std::size_t first, key_data* block) {
+    if (first) free(block);
+  });
+  // An error that nobody asked for is not the next thread's. The second call forgets it.
+  if (dlerror()) dlerror();
+}
+
+}  // namespace tendril::core::tls

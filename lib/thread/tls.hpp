@@ -1,0 +1,116 @@
+// The thread-local storage of fibers that stand for threads: a block of the C library's own making for each, with a
+// thread's descriptor in it, so that errno, __thread and thread_local variables, the locale, malloc's caches and
+// pthread_self() are that thread's own without anybody's help.
+//
+// Nothing here is documented by the C library. What it publishes for debuggers (the symbols _thread_db_*) is read from
+// there; the rest is checked once against the main thread, and where anything differs, obstacle() says so.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/arch/arch.hpp"
+#include "base/deadline.hpp"
+#include "thread/signal_state.hpp"
+
+namespace tendril::core {
+
+// Which storage a fiber runs on: its kernel thread's, or one of its own. The fibers that a thread spawns share its.
+struct thread_storage {
+  void* pointer = nullptr;    // what the thread pointer is while they run
+  fiber** current = nullptr;  // where this storage has the variable `current`
+  std::uint32_t float_flags = 0;  // while another one runs: see fenv(3)
+  std::uint32_t protection = 0;  // its rights to memory with protection keys, while another one runs; once carried
+  std::atomic<nanoseconds> cpu_time{0};  // what it has used, as far as it has been counted: see count_cpu_time
+  signal_state signals;
+};
+
+// What else each switch to another thread carries, from when the program first needs it.
+enum carried : unsigned char {
+  protection_rights = 1,  // there are protection keys, so that rights may differ
+  cpu_time = 2,           // some thread has asked how much of the processor it has used
+  signal_stacks = 4,      // there are handlers that are to run on alternate stacks, for more than faults
+  system_call = 8,        // programs cannot set the thread pointer by themselves here: from the start
+};
+extern std::atomic<unsigned char> switches_carry;
+inline bool switches_carry_any(unsigned char what) noexcept {
+  return switches_carry.load(std::memory_order_relaxed) & what;
+}
+
+namespace tls {
+
+// Where a thread's descriptor has what cancellation is about: counted from the thread pointer on.
+struct cancel_facts {
+  struct flag {
+    std::ptrdiff_t at = 0;
+    char bits = 0;
+    bool is_set(const void* pointer) const noexcept { return static_cast<const char*>(pointer)[at] & bits; }
+  };
+  static constexpr std::uint32_t cancelled = 1 << 3, exiting = 1 << 4, terminated = 1 << 5;
+  static constexpr std::uint32_t all = cancelled | exiting | terminated;
+
+  std::ptrdiff_t requests = 0;
+  flag disabled, asynchronous;  // PTHREAD_CANCEL_DISABLE, PTHREAD_CANCEL_ASYNCHRONOUS
+  std::atomic_ref<std::uint32_t> requested(void* pointer) const noexcept {
+    return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(static_cast<char*>(pointer) + requests));
+  }
+};
+extern cancel_facts cancels;
+
+// Why blocks cannot be made with this C library, in words; null: they can. The first call looks at the running thread,
+// which must be the main one.
+const char* obstacle() noexcept;
+// Whether a sanitizer, in this build or in the program, has to see each thread begin: an obstacle known from the start.
+bool sanitizer_sees_threads() noexcept;
+
+// The room that a block takes, any alignment included.
+std::size_t block_size() noexcept;
+// Makes a block in the zeroed memory [p, p + block_size()), as a new thread finds it, and returns its thread pointer;
+// null: no memory. Any thread.
+void* make(void* p) noexcept;
+// Makes a block as a new thread finds it again, but keeps the C library's caches (malloc's). False: no memory.
+bool renew(void* pointer) noexcept;
+// Gives back what the C library allocated for the block, which itself is the caller's.
+void drop(void* pointer) noexcept;
+// From here on there are several threads: the C library and libstdc++ drop locks and atomics in a process with one.
+void several() noexcept;
+// To be called first on the new thread's own stack, with the thread pointer set.
+void begin() noexcept;
+// The destructors of thread_local objects, then those of pthread keys, as a thread's end has it. May run the program's
+// code. To be called on the thread itself.
+void end() noexcept;
+
+// As the kernel does when a thread ends: the robust mutexes that the running one still holds are marked as their owner's
+// whose end they saw, and each wakes one that waits.
+void abandon_robust() noexcept;
+
+// In a forked child: its new threads' numbers are not those that its siblings give.
+void other_tids() noexcept;
+// The number by which the C library knows the thread (its locks' owners, gettid): unique, and no kernel's.
+int* tid(void* pointer) noexcept;
+// pthread_cancel, as the C library notes it. Whether the thread is to be cancelled, and lets that happen, now or at all.
+void ask_to_cancel(void* pointer) noexcept;
+inline bool cancel_due(void* pointer) noexcept {
+  std::uint32_t asked = cancels.requested(pointer).load(std::memory_order_acquire);
+  return (asked & cancel_facts::all) == cancel_facts::cancelled && !cancels.disabled.is_set(pointer);
+}
+// False only if nobody has asked for it.
+inline bool cancel_asked(void* pointer) noexcept {
+  return cancels.requested(pointer).load(std::memory_order_relaxed) & cancel_facts::cancelled;
+}
+inline bool cancels_at_once(void* pointer) noexcept { return cancels.asynchronous.is_set(pointer); }
+bool ends_early(void* pointer) noexcept;  // it was asked to, or is exiting
+// The pthread_t, which is the descriptor's address.
+void* descriptor(void* pointer) noexcept;
+void* pointer_of(void* descriptor) noexcept;
+
+// Where another block has the variable that is at `mine` in the running one's static part.
+template <class T>
+T* other(void* pointer, T* mine) noexcept {
+  return reinterpret_cast<T*>(static_cast<char*>(pointer) +
+                              (reinterpret_cast<char*>(mine) - static_cast<char*>(arch::thread_pointer())));
+}
+
+}  // namespace tls
+
+}  // namespace tendril::core
