@@ -1,78 +1,26 @@
 // Fetches URLs, many at once.
 //
-// urlopen() below is plain blocking libcurl and knows nothing of fibers. The concurrency has two sources:
+// urlopen() is plain blocking libcurl and knows nothing of fibers. The concurrency has two sources:
 // each worker is a task of its own, and the program is linked against libtendril-preload.so, which takes over
 // libc's blocking calls: where libcurl would block the kernel thread, only its fiber waits.
-
-#include <curl/curl.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <memory>
-#include <stdexcept>
 #include <string>
-#include <system_error>
 #include <tendril/tendril.hpp>
 #include <vector>
 
+#include "fetching/urlopen.hpp"
+
 namespace {
 
-struct options {
+struct options : urlopen_options {
   std::vector<std::string> urls;
-  std::string cacert;  // empty: the system's
-  double timeout = 30;
   std::size_t concurrency = 200;
   bool compare = false;
 };
-
-struct curl_cleanup {
-  void operator()(CURL* c) const { curl_easy_cleanup(c); }
-};
-
-// libcurl is C: no exception may pass through it, so a body too large for memory is reported as a short
-// write.
-std::size_t append(const char* data, std::size_t size, std::size_t count, void* body) noexcept try {
-  static_cast<std::string*>(body)->append(data, size * count);
-  return size * count;
-} catch (const std::exception&) {
-  return 0;
-}
-
-std::string reason(CURL* curl, CURLcode result, const char* detail) {
-  long error = 0;
-  curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &error);
-  if (result == CURLE_COULDNT_CONNECT && error)
-    return std::generic_category().message(static_cast<int>(error));
-  return *detail ? detail : curl_easy_strerror(result);
-}
-
-// The body of the page at `url`. Throws std::runtime_error if it cannot be had: what() says why in one line.
-std::string urlopen(const std::string& url, const options& o) {
-  std::unique_ptr<CURL, curl_cleanup> curl(curl_easy_init());
-  if (!curl) throw std::bad_alloc();
-  std::string body;
-  char detail[CURL_ERROR_SIZE] = "";
-  auto set = [&](CURLoption option, auto value) {
-    if (CURLcode r = curl_easy_setopt(curl.get(), option, value))
-      throw std::runtime_error(curl_easy_strerror(r));
-  };
-  set(CURLOPT_URL, url.c_str());
-  set(CURLOPT_ERRORBUFFER, detail);
-  set(CURLOPT_WRITEFUNCTION, append);
-  set(CURLOPT_WRITEDATA, &body);
-  set(CURLOPT_PROTOCOLS_STR, "http,https");
-  set(CURLOPT_FOLLOWLOCATION, 1L);
-  set(CURLOPT_FAILONERROR, 1L);  // 404 and the like are errors, not pages
-  set(CURLOPT_TIMEOUT_MS, static_cast<long>(o.timeout * 1000));
-  set(CURLOPT_NOSIGNAL, 1L);  // no SIGALRM for time-outs: one alarm cannot serve many downloads at once
-  if (!o.cacert.empty()) set(CURLOPT_CAINFO, o.cacert.c_str());
-
-  CURLcode result = curl_easy_perform(curl.get());
-  if (result != CURLE_OK) throw std::runtime_error(reason(curl.get(), result, detail));
-  return body;
-}
 
 // Fetches one URL and tells how it went; returns whether it went well.
 bool fetch(const std::string& url, const options& o) try {

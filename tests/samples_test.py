@@ -35,6 +35,13 @@ def free_port():
         return s.getsockname()[1]
 
 
+def ways():
+    """How an unmodified program is run: natively and under the shim."""
+    native, shim = [], [build / "shim" / "launcher" / "tendril", "run", "--"]
+    # A sanitizer's run-time library has to come first in a program, so a shim that needs it cannot be preloaded.
+    return [native, shim] if os.environ.get("SANITIZE", "none") == "none" else [native]
+
+
 class EchoServer:
     """A server that says where it listens in its first line."""
 
@@ -66,45 +73,13 @@ class Printing(unittest.TestCase):
 
 
 class Generators(Printing):
-    def test_two_rockets_count_down_in_turns(self):
-        self.prints("countdown", "Vostok: T-minus 5", "Saturn: T-minus 3", "Vostok: T-minus 4", "Saturn: T-minus 2",
-                    "Vostok: T-minus 3", "Saturn: T-minus 1", "Vostok: T-minus 2", "Saturn: Blastoff!",
-                    "Vostok: T-minus 1", "Vostok: Blastoff!")
-
-    def test_a_producer_sends_and_gets_a_reply(self):
-        self.prints("producer_consumer", *(line for n in range(1, 6) for line in (
-            f"[PRODUCER] Producing {n}...", f"[CONSUMER] Consuming {n}...", "[PRODUCER] Consumer return: 200 OK")))
-
-    def test_two_consumers_eat_baozi(self):
-        self.prints("baozi", "A 准备吃包子啦!", "B 准备吃包子啦!",
-                    "老子开始准备做包子啦!", *(line for i in range(10) for line in (
-                        "做了2个包子!", f"包子[{i}]来了,被[A]吃了!",
-                        f"包子[{i}]来了,被[B]吃了!")))
-
     def test_close_ends_a_coroutine_that_says_goodbye(self):
         self.prints("grep_close", "Looking for python", "python generators rock!", "Going away. Goodbye", "closed")
-
-    def test_a_pipeline_returns_the_lists_of_its_stages_joined(self):
-        self.prints("yield_from", "first: done, 2", "second: done, 1", "third: done, 3",
-                    "[first a, first b, second c, third d, third e, third f]")
-
-    def test_coroutine_object_and_closure_find_the_same(self):
-        done = run("grep_timing", 1000)
-        self.assertEqual(done.stderr, "")
-        self.assertEqual(re.sub(r"[\d.]+ ns", "N ns", done.stdout).splitlines(), [
-            f"{what}: 500 matches, N ns each call" for what in ("coroutine", "object", "closure")])
 
 
 class Switching(Printing):
     def test_greenlet_example_never_prints_78(self):
         self.prints("greenlet_12_56_34", "12", "56", "34")
-
-    def test_greenlet_example_with_one_switch_more_prints_78(self):
-        self.prints("greenlet_12_56_34_78", "12", "56", "34", "78")
-
-    def test_gevent_example_alternates_between_foo_and_bar(self):
-        self.prints("foo_bar", "Running in foo", "Explicit context to bar", "Explicit context switch to foo again",
-                    "Implicit context switch back to bar")
 
 
 class Tasks(Printing):
@@ -126,23 +101,6 @@ class Tasks(Printing):
         cancelled = ("cancel_me(): before sleep", "cancel_me(): cancel sleep", "cancel_me(): after sleep")
         self.prints("cancel", *cancelled, "main(): cancel_me is cancelled now", *cancelled, "main(): timeout!")
 
-    def test_two_commands_run_at_once(self):
-        done = run("subprocess_gather", env={**os.environ, "LC_ALL": "C"})
-        self.assertEqual((done.stderr, done.returncode), ("", 0))
-        self.assertCountEqual(re.split(r"(?m)^(?=\[.* exited)", done.stdout)[1:], [
-            "['ls /zzz' exited with 2]\n[stderr]\nls: cannot access '/zzz': No such file or directory\n",
-            "['sleep 0.3; echo \"hello\"' exited with 0]\n[stdout]\nhello\n"])
-
-    def test_hello_world_four_ways_waits_at_once_on_one_kernel_thread(self):
-        done = run("hello_four_ways")
-        self.assertEqual((done.stderr, done.returncode), ("", 0))
-        # With sanitizers the threads of the first way stay the kernel's.
-        threads = re.findall(r"\(.*\)", done.stdout)[0 if os.environ.get("SANITIZE", "none") == "none" else 4:]
-        ways = ("threads", "event loop with tasks", "functions that wait", "monkey patching")
-        self.assertEqual(re.sub(r" \(.*\)", "", done.stdout).splitlines(), [
-            line for way in ways for line in (way, *["Hello world!"] * 2, *["Hello again!"] * 2)])
-        self.assertEqual(len(set(threads)), 1, threads)
-
 
 class Executors(Printing):
     def test_a_thread_pool_maps_submits_completes_and_shuts_down(self):
@@ -151,13 +109,10 @@ class Executors(Printing):
         lines = done.stdout.splitlines()
         self.assertEqual(lines[:2], ["map, in order: 25 16 9 4 1", "submit: 36"])
         self.assertEqual(sorted(re.findall(r"\d+", lines[2]), key=int), ["1", "4", "9", "16", "25", "55"])
-        self.assertCountEqual(lines[3:5], ["7: value returned: 49",
+        self.assertEqual(lines[3:5], ["in time: 1", "TimeoutError: 1 (of 2) futures unfinished"])
+        self.assertCountEqual(lines[5:7], ["7: value returned: 49",
                                            'main: saw error "the value 8 is no good" when accessing result'])
-        self.assertEqual(lines[5:], ["after shutdown: the executor was shut down"])
-
-    def test_blocking_and_computing_calls_run_in_three_pools(self):
-        self.prints("run_in_executor", "default thread pool: 100 bytes", "custom thread pool: 100 bytes",
-                    "custom process pool: 333333283333335000000")
+        self.assertEqual(lines[7:], ["after shutdown: the executor was shut down"])
 
 
 class Fetch(unittest.TestCase):
@@ -279,34 +234,6 @@ class Servers(unittest.TestCase):
                                                 "Connection closed", "Server stopped"])
             self.assertEqual(server.process.returncode, 0)
 
-    def test_a_select_server_echoes_a_message_in_parts(self):
-        parts = ["This is the message. ", "It will be sent ", "in parts."]
-        with EchoServer(samples / "select_server") as server:
-            done = run("select_client", server.port)
-            served = server.lines_until("closing", times=2)
-        self.assertEqual((done.stderr, done.returncode), ("", 0))
-        lines = done.stdout.splitlines()
-        a, b = (line.split(":")[0] + ":" + line.split(":")[1] for line in lines[1:3])
-        self.assertEqual(lines, [
-            f"connecting to 127.0.0.1:{server.port}",
-            *(f"{s}: {what} '{part}'" for part in parts for what in ("sending", "received") for s in (a, b)),
-            f"closing socket {a}", f"closing socket {b}"])
-        self.assertEqual(served[0], "waiting for the next event")
-        for s in (a, b):
-            self.assertEqual([line.strip() for line in served if s in line], [
-                f"connection from {s}",
-                *(line for part in parts for line in (f"received '{part}' from {s}", f"sending '{part}' to {s}")),
-                f"closing {s}"])
-
-    def test_the_selectors_example_echoes(self):
-        with EchoServer(samples / "selectors_echo") as server:
-            with socket.create_connection(("127.0.0.1", server.port)) as client:
-                name = "127.0.0.1:%d" % client.getsockname()[1]
-                client.sendall(b"hello")
-                self.assertEqual(client.recv(100), b"hello")
-            self.assertEqual(server.lines_until("closing"), [
-                f"accepted {name}", f"echoing 'hello' to {name}", f"closing {name}"])
-
 
 class HttpServer:
     def __init__(self, delay):
@@ -397,15 +324,8 @@ class Http(unittest.TestCase):
 class Unmodified(unittest.TestCase):
     """Programs that know nothing of Tendril print the same natively and under the shim."""
 
-    launcher = build / "shim" / "launcher" / "tendril"
-
-    def ways(self):
-        native, shim = [], [self.launcher, "run", "--"]
-        # A sanitizer's run-time library has to come first in a program, so a shim that needs it cannot be preloaded.
-        return [native, shim] if os.environ.get("SANITIZE", "none") == "none" else [native]
-
     def test_a_server_with_a_thread_per_connection_holds_a_thousand(self):
-        for way in self.ways():
+        for way in ways():
             with EchoServer(*way, samples / "threaded_echo_server") as server:
                 done = run("echo_client", server.port, 1000, 5)
                 self.assertEqual((done.stderr, done.returncode), ("", 0), way)
@@ -418,29 +338,13 @@ class Unmodified(unittest.TestCase):
 
     def test_a_blocking_c_client_gets_its_line_back(self):
         with EchoServer() as server:
-            for way in self.ways():
+            for way in ways():
                 done = subprocess.run([*way, samples / "blocking_client", "localhost", str(server.port), "a line"],
                                       capture_output=True, text=True, timeout=bound)
                 self.assertEqual((done.stdout, done.stderr, done.returncode), ("a line\n", "", 0), way)
 
-    def test_a_hundred_threads_hammer_on_a_server_that_spawns(self):
-        for way in self.ways():
-            with EchoServer(samples / "spawn_server") as server:
-                done = subprocess.run([*way, source / "samples" / "servers" / "hammer_client", str(server.port), "10"],
-                                      capture_output=True, text=True, timeout=bound)
-                served = server.lines_until("recv:", times=1000)
-            self.assertEqual(done.returncode, 0, (way, done.stderr))
-            lines = done.stdout.splitlines()
-            self.assertEqual(len(lines), 1000)
-            for i in range(100):
-                self.assertEqual([line for line in lines if line.startswith(f"[{i}] ")],
-                                 [f"[{i}] recv from server: hello {k}" for k in range(10)])
-            self.assertEqual(sorted(served), [f"recv: hello {k}" for k in range(10) for _ in range(100)])
-            if way:
-                self.assertEqual(done.stderr, "100 threads ran on 1 of the kernel's\n")
-
     def test_thirty_python_threads_block_at_once(self):
-        for way in self.ways():
+        for way in ways():
             done = subprocess.run([*way, source / "samples" / "blocking_threads", http, "0.5"], capture_output=True,
                                   text=True, timeout=bound)
             self.assertEqual((done.stderr, done.returncode), ("", 0), way)

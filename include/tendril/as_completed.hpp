@@ -28,7 +28,7 @@ class completions {
     if (!shared_->arrival.wait(lock, deadline_, [&] { return !shared_->done.empty(); })) {
       throw std::system_error(
           std::make_error_code(std::errc::timed_out),
-          std::to_string(total_ - given_) + " (of " + std::to_string(total_) + ") futures are unfinished");
+          std::to_string(total_ - given_) + " (of " + std::to_string(total_) + ") futures unfinished");
     }
     future<R> f = std::move(shared_->done.front());
     shared_->done.pop_front();

@@ -9,6 +9,8 @@
 #include <tendril/process_pool_executor.hpp>
 #include <tendril/thread_pool_executor.hpp>
 
+#include "../python_text.hpp"
+
 namespace {
 
 // File operations can block: in a thread pool they block nobody else.
@@ -41,13 +43,13 @@ int main() {
   tendril::process_pool_executor processes;  // first: its processes are to know nothing of our threads
 
   std::string bytes = tendril::run_in_executor(blocking_io);
-  std::printf("default thread pool: %zu bytes\n", bytes.size());
+  std::printf("default thread pool %s\n", python::bytes_repr(bytes).c_str());
 
   tendril::thread_pool_executor threads;
   bytes = tendril::run_in_executor(threads, blocking_io);
-  std::printf("custom thread pool: %zu bytes\n", bytes.size());
+  std::printf("custom thread pool %s\n", python::bytes_repr(bytes).c_str());
 
   big sum = tendril::run_in_executor(processes, cpu_bound);
-  std::printf("custom process pool: %llu%018llu\n", static_cast<unsigned long long>(sum.high),
+  std::printf("custom process pool %llu%018llu\n", static_cast<unsigned long long>(sum.high),
               static_cast<unsigned long long>(sum.low));
 }

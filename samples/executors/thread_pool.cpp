@@ -3,7 +3,9 @@
 #include <array>
 #include <cstdio>
 #include <string>
+#include <system_error>
 #include <tendril/as_completed.hpp>
+#include <tendril/event.hpp>
 #include <tendril/thread_pool_executor.hpp>
 #include <thread>
 #include <vector>
@@ -49,6 +51,18 @@ int main() {
     sum += completed.get();
   }
   std::printf(", together %d\n", sum);
+
+  // Past its time-out as_completed() says how many futures are unfinished.
+  tendril::event not_yet;
+  std::vector one_waits{pool.submit(task, 1), pool.submit([&not_yet] { not_yet.wait(); return 0; })};
+  one_waits[0].get();
+  try {
+    for (auto& completed : tendril::as_completed(one_waits, 10ms)) std::printf("in time: %d\n", completed.get());
+  } catch (const std::system_error& e) {
+    std::string what = e.what();  // with the error's own text behind a colon
+    std::printf("TimeoutError: %s\n", what.substr(0, what.find(':')).c_str());
+  }
+  not_yet.set();
 
   auto called_back = pool.submit(task, 7);
   called_back.add_done_callback([](auto& me) { done(7, me); });

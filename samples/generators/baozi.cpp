@@ -1,13 +1,9 @@
-// One cook, two eaters: a producer that sends each of two consumers its half of what it makes.
+// One cook, two eaters: a producer that sends each of two consumers what it makes.
 
-#include <chrono>
 #include <cstdio>
 #include <string>
 #include <tendril/generator.hpp>
-#include <tendril/task.hpp>
 #include <variant>
-
-using namespace std::chrono_literals;
 
 namespace {
 
@@ -15,25 +11,25 @@ using consumer_type = tendril::generator<std::monostate, int>;  // is sent numbe
 
 consumer_type consumer(std::string name) {
   return consumer_type([name] {
-    std::printf("%s 准备吃包子啦!\n", name.c_str());
+    std::puts("--->starting eating baozi...");
     while (std::optional<int> baozi = consumer_type::yield({}))
-      std::printf("包子[%d]来了,被[%s]吃了!\n", *baozi, name.c_str());
+      std::printf("[%s] is eating baozi %d\n", name.c_str(), *baozi);
   });
 }
 
-void producer() {
-  consumer_type a = consumer("A"), b = consumer("B");
-  a.next();
-  b.next();
-  std::puts("老子开始准备做包子啦!");
-  for (int i = 0; i < 10; i++) {
-    tendril::sleep(10ms);
-    std::puts("做了2个包子!");
-    a.send(i);
-    b.send(i);
+void producer(consumer_type& con, consumer_type& con2) {
+  con.next();
+  con2.next();
+  for (int n = 1; n <= 5; n++) {
+    con.send(n);
+    con2.send(n);
+    std::printf("\033[32;1m[producer]\033[0m is making baozi %d\n", n);
   }
-}  // both are closed here: they are still waiting for more
+}
 
 }  // namespace
 
-int main() { producer(); }
+int main() {
+  consumer_type con = consumer("c1"), con2 = consumer("c2");
+  producer(con, con2);
+}  // both are closed here: they are still waiting for more

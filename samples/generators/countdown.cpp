@@ -1,27 +1,34 @@
 // Two rockets count down in turns: generators that give way at each yield, and a loop that is all the scheduler
 // they need.
+//
+//   countdown [SECONDS]   how long each count takes: 1
 
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <deque>
 #include <string>
 #include <tendril/generator.hpp>
+#include <tendril/task.hpp>
 
 namespace {
 
 using countdown_task = tendril::generator<int>;
 
-countdown_task countdown(std::string rocket, int from) {
-  return countdown_task([rocket, from] {
+countdown_task countdown(std::string rocket, int from, std::chrono::duration<double> count) {
+  return countdown_task([rocket, from, count] {
     for (int n = from; n > 0; n--) {
-      std::printf("%s: T-minus %d\n", rocket.c_str(), n);
+      std::printf("%s 倒计时: %d秒\n", rocket.c_str(), n);
+      std::fflush(stdout);
+      tendril::sleep(count);
       countdown_task::yield(n);
     }
-    std::printf("%s: Blastoff!\n", rocket.c_str());
+    std::printf("%s 发射\n", rocket.c_str());
   });
 }
 
 // Gives each task a step in turn, until all have ended.
-void round_robin(std::deque<countdown_task> tasks) {
+void run(std::deque<countdown_task> tasks) {
   while (!tasks.empty()) {
     countdown_task task = std::move(tasks.front());
     tasks.pop_front();
@@ -31,9 +38,10 @@ void round_robin(std::deque<countdown_task> tasks) {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  std::chrono::duration<double> count(argc > 1 ? std::atof(argv[1]) : 1);
   std::deque<countdown_task> rockets;
-  rockets.push_back(countdown("Vostok", 5));
-  rockets.push_back(countdown("Saturn", 3));
-  round_robin(std::move(rockets));
+  rockets.push_back(countdown("神州十一号", 5, count));
+  rockets.push_back(countdown("天宫二号", 10, count));
+  run(std::move(rockets));
 }

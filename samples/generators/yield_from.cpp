@@ -1,6 +1,5 @@
-// A pipeline of generators in three layers: each stage collects what it is sent and returns it as a list; the pipeline
-// delegates to one stage after the other by yield_from, and returns their lists joined; main just feeds the pipeline
-// and never sees the stages.
+// A pipeline: it delegates to one collector after the other by yield_from, each of which joins what it is sent until it
+// is sent nothing, and it returns the list of the joined strings. main just feeds it, and never sees the collectors.
 
 #include <cstdio>
 #include <string>
@@ -8,44 +7,49 @@
 #include <variant>
 #include <vector>
 
+#include "../python_text.hpp"
+
 namespace {
 
-using list = std::vector<std::string>;
-using collector = tendril::generator<std::monostate, std::string, list>;
+template <class Result>
+using fed = tendril::generator<std::monostate, std::string, Result>;
 
-// Collects what it is sent, up to an empty word.
-collector stage(std::string name) {
-  return collector([name] {
-    list words;
-    for (;;) {
-      std::string word = collector::yield({}).value();
-      if (word.empty()) break;
-      words.push_back(name + " " + word);
+fed<std::string> co_coro() {
+  return fed<std::string>([] {
+    std::string joined;
+    // Sent nothing (Python: None) the yield gives none.
+    while (std::optional<std::string> item = fed<std::string>::yield({})) {
+      if (!joined.empty()) joined += ",";
+      joined += *item;
     }
-    std::printf("%s: done, %zu\n", name.c_str(), words.size());
-    return words;
+    return joined;
   });
 }
 
-collector pipeline() {
-  return collector([] {
-    list all;
-    for (const char* name : {"first", "second", "third"}) {
-      list part = collector::yield_from(stage(name));
-      all.insert(all.end(), part.begin(), part.end());
-    }
-    return all;
+using strings = std::vector<std::string>;
+
+fed<strings> yield_from_learn(int loop_time) {
+  return fed<strings>([loop_time] {
+    strings info_list;
+    for (int i = 0; i < loop_time; i++) info_list.push_back(fed<strings>::yield_from(co_coro()));
+    return info_list;
   });
 }
 
 }  // namespace
 
 int main() {
-  collector p = pipeline();
-  p.next();
-  for (const char* word : {"a", "b", "", "c", "", "d", "e", "f", ""}) p.send(word);
+  fed<strings> pipe_coro = yield_from_learn(2);
+  pipe_coro.next();
+  pipe_coro.send(std::to_string(5));
+  pipe_coro.send(std::to_string(6));
+  pipe_coro.next();  // sends nothing
+  pipe_coro.send("adad");
+  pipe_coro.send(std::to_string(123));
+  pipe_coro.next();
 
-  std::string joined;
-  for (const std::string& word : *p.returned()) joined += (joined.empty() ? "" : ", ") + word;
-  std::printf("[%s]\n", joined.c_str());
+  // What Python's StopIteration carries.
+  std::string list;
+  for (const std::string& s : pipe_coro.returned().value()) list += (list.empty() ? "" : ", ") + python::repr(s);
+  std::printf("[%s]\n", list.c_str());
 }

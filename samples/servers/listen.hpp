@@ -1,15 +1,16 @@
-// How the echo servers here begin: they listen on 127.0.0.1, on the port that is their argument, and say so.
-// Without an argument, or with 0, it is a port that is free.
+// How the servers here begin: they listen on 127.0.0.1, on the port that is their argument, and say so.
 #pragma once
 
 #include <cstdio>
 #include <cstdlib>
 #include <tendril/net/socket.hpp>
 
-inline tendril::net::socket listen_on_argument(int argc, char** argv) {
-  auto port = static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 0);
+// `usual`: the port without an argument; 0: one that is free. `says`: where it is said.
+inline tendril::net::socket listen_on_argument(int argc, char** argv, std::uint16_t usual = 0,
+                                               std::FILE* says = stdout) {
+  auto port = argc > 1 ? static_cast<std::uint16_t>(std::atoi(argv[1])) : usual;
   tendril::net::socket listener = tendril::net::listen_on(tendril::net::address::loopback(port));
-  std::printf("listening on %s\n", listener.local_address().to_string().c_str());
-  std::fflush(stdout);
+  std::fprintf(says, "listening on %s\n", listener.local_address().to_string().c_str());
+  std::fflush(says);
   return listener;
 }

@@ -1,6 +1,6 @@
 // The client of select_server: two connections, and a message in parts over each.
 //
-//   select_client PORT   on 127.0.0.1
+//   select_client [PORT]   on 127.0.0.1; 10000
 
 #include <array>
 #include <cstdio>
@@ -9,30 +9,29 @@
 #include <system_error>
 #include <tendril/net/create_connection.hpp>
 
-int main(int argc, char** argv) try {
-  if (argc != 2) {
-    std::fputs("usage: select_client PORT\n", stderr);
-    return 2;
-  }
-  auto server = tendril::net::address::loopback(static_cast<std::uint16_t>(std::atoi(argv[1])));
-  std::printf("connecting to %s\n", server.to_string().c_str());
-  std::array connections{tendril::net::create_connection(server), tendril::net::create_connection(server)};
-  auto name = [](auto& s) { return s.local_address().to_string(); };
+#include "../python_text.hpp"
 
-  for (const char* part : {"This is the message. ", "It will be sent ", "in parts."}) {
-    for (auto& s : connections) {
-      std::printf("%s: sending '%s'\n", name(s).c_str(), part);
-      s.send_all(part);
+int main(int argc, char** argv) try {
+  auto port = static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 10000);
+  auto server = tendril::net::address::loopback(port);
+  // The tutorial prints with sys.stderr as the first thing to print.
+  std::printf("%s connecting to localhost port %u\n", python::stderr_repr, port);
+  std::array socks{tendril::net::create_connection(server), tendril::net::create_connection(server)};
+
+  for (const char* message : {"This is the message. ", "It will be sent ", "in parts."}) {
+    for (auto& s : socks) {
+      std::printf("%s %s: sending \"%s\"\n", python::stderr_repr, python::repr(s.local_address()).c_str(), message);
+      s.send(message);
     }
-    for (auto& s : connections) {
+    for (auto& s : socks) {
       std::string data = s.recv(1024);
-      std::printf("%s: received '%s'\n", name(s).c_str(), data.c_str());
-      if (data.empty()) throw std::system_error(ECONNRESET, std::generic_category(), "recv");
+      std::printf("%s %s: received \"%s\"\n", python::stderr_repr, python::repr(s.local_address()).c_str(),
+                  python::bytes_repr(data).c_str());
+      if (data.empty()) {
+        std::printf("%s closing socket %s\n", python::stderr_repr, python::repr(s.local_address()).c_str());
+        s.close();
+      }
     }
-  }
-  for (auto& s : connections) {
-    std::printf("closing socket %s\n", name(s).c_str());
-    s.close();
   }
 } catch (const std::system_error& e) {
   std::fprintf(stderr, "select_client: %s\n", e.what());

@@ -1,81 +1,103 @@
 // An echo server by select(2), with a queue of messages for each client: what is to be sent waits until the client's
 // socket takes it.
+//
+//   select_server [PORT]   on 127.0.0.1; 10000; 0: one that is free
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <deque>
-#include <map>
+#include <memory>
 #include <string>
 #include <system_error>
+#include <tendril/net/socket.hpp>
 #include <tendril/posix.hpp>
+#include <vector>
 
-#include "listen.hpp"
+#include "../python_text.hpp"
 
 namespace {
 
-struct client {
+struct connection {
   tendril::net::socket socket;
-  std::string name;
-  std::deque<std::string> outgoing;
+  std::deque<std::string> messages;
+  bool is_output = false;  // there may be something to send
+  int fd() const { return socket.descriptor(); }
 };
-
-// Both return whether the client is still there.
-bool receive(client& c) try {
-  std::string data = c.socket.recv(1024);
-  if (data.empty()) return false;
-  std::printf("  received '%s' from %s\n", data.c_str(), c.name.c_str());
-  c.outgoing.push_back(std::move(data));
-  return true;
-} catch (const std::system_error& e) {
-  std::printf("  exception condition on %s: %s\n", c.name.c_str(), e.code().message().c_str());
-  return false;
-}
-bool send_next(client& c) try {
-  std::string& message = c.outgoing.front();
-  std::printf("  sending '%s' to %s\n", message.c_str(), c.name.c_str());
-  message.erase(0, c.socket.send(message, MSG_DONTWAIT));
-  if (message.empty()) c.outgoing.pop_front();
-  return true;
-} catch (const std::system_error& e) {
-  std::printf("  exception condition on %s: %s\n", c.name.c_str(), e.code().message().c_str());
-  return false;
-}
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  tendril::net::socket listener = listen_on_argument(argc, argv);
-  std::map<int, client> clients;
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // each line at once, also into a file
+  auto port = static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 10000);
+  tendril::net::socket server = tendril::net::listen_on(tendril::net::address::loopback(port), 5);
+  // The tutorial prints with sys.stderr as the first thing to print.
+  std::printf("%s starting up on localhost port %u\n", python::stderr_repr, server.local_address().port());
+
+  std::vector<std::unique_ptr<connection>> connections;
+  std::string client_address;  // of the connection that came last
   for (;;) {
-    std::puts("waiting for the next event");
-    std::fflush(stdout);
+    std::puts("\nwaiting for the next event");
     fd_set readable, writable;
     FD_ZERO(&readable);
     FD_ZERO(&writable);
-    FD_SET(listener.descriptor(), &readable);
-    int highest = listener.descriptor();
-    for (auto& [fd, c] : clients) {
-      FD_SET(fd, &readable);
-      if (!c.outgoing.empty()) FD_SET(fd, &writable);
-      highest = std::max(highest, fd);
+    FD_SET(server.descriptor(), &readable);
+    int highest = server.descriptor();
+    for (auto& c : connections) {
+      FD_SET(c->fd(), &readable);
+      if (c->is_output) FD_SET(c->fd(), &writable);
+      highest = std::max(highest, c->fd());
     }
     if (tendril::posix::select(highest + 1, &readable, &writable, nullptr, nullptr) < 0) {
       std::perror("select");
       return 1;
     }
-    for (auto at = clients.begin(); at != clients.end();) {
-      auto& [fd, c] = *at;
-      bool there = !FD_ISSET(fd, &readable) || receive(c);
-      if (there && FD_ISSET(fd, &writable)) there = send_next(c);
-      if (!there) std::printf("  closing %s\n", c.name.c_str());
-      at = there ? std::next(at) : clients.erase(at);
+
+    for (auto& c : connections) {
+      if (!FD_ISSET(c->fd(), &readable)) continue;
+      std::string data, peer;
+      try {
+        peer = python::repr(c->socket.remote_address());
+        data = c->socket.recv(1024);
+      } catch (const std::system_error&) {  // the client has reset the connection: as if it had ended
+      }
+      if (!data.empty()) {
+        std::printf("%s received \"%s\" from %s\n", python::stderr_repr, python::bytes_repr(data).c_str(), peer.c_str());
+        c->messages.push_back(std::move(data));
+        c->is_output = true;
+      } else {
+        // The tutorial names the client that came last, whichever this is.
+        std::printf("closing %s after reading no data\n", client_address.c_str());
+        FD_CLR(c->fd(), &writable);
+        c->socket.close();
+      }
     }
-    if (FD_ISSET(listener.descriptor(), &readable)) {
-      tendril::net::socket s = listener.accept();
-      if (s.descriptor() >= FD_SETSIZE) continue;  // more than select(2) can name
-      std::string name = s.remote_address().to_string();
-      std::printf("  connection from %s\n", name.c_str());
-      int fd = s.descriptor();
-      clients.emplace(fd, client{std::move(s), std::move(name), {}});
+    for (auto& c : connections) {
+      if (!c->socket || !FD_ISSET(c->fd(), &writable)) continue;
+      try {
+        std::string peer = python::repr(c->socket.remote_address());
+        if (c->messages.empty()) {
+          std::printf("output queue for %s is empty\n", peer.c_str());
+          c->is_output = false;
+        } else {
+          std::string next = std::move(c->messages.front());
+          c->messages.pop_front();
+          std::printf("sending \"%s\" to %s\n", python::bytes_repr(next).c_str(), peer.c_str());
+          std::size_t sent = c->socket.send(next, MSG_DONTWAIT);
+          if (sent < next.size()) c->messages.push_front(next.substr(sent));
+        }
+      } catch (const std::system_error&) {  // reset: the next select finds it readable, at its end
+        c->is_output = false;
+      }
+    }
+    std::erase_if(connections, [](auto& c) { return !c->socket; });
+
+    if (FD_ISSET(server.descriptor(), &readable)) {
+      auto c = std::make_unique<connection>(connection{server.accept(), {}});
+      if (c->fd() >= FD_SETSIZE) continue;  // more than select(2) can name
+      client_address = python::repr(c->socket.remote_address());
+      std::printf("new connection from %s\n", client_address.c_str());
+      connections.push_back(std::move(c));
     }
   }
 }

@@ -1,65 +1,93 @@
-// Hello world, a wait, and hello again, twice at once, in four ways: threads, an event loop with tasks, functions that
-// wait, and tasks that call what blocks, with the C library's calls taken over (gevent: monkey.patch_all()).
+// Hello world in four ways, three at a time that wait for 0, 1 and 2 seconds: threads, tasks of an event loop, functions
+// that wait (Python: async functions), and tasks that call what blocks, with the C library's calls interposed (gevent:
+// monkey.patch_all()).
+//
+//   hello_four_ways [WAY [SECONDS]]   threads, asyncio, async or gevent (default: all); how long a second is (1)
 //
 // The program is linked against libtendril-preload.so, so the waits overlap in all four, on one kernel thread: the
 // threads of the first way are fibers too.
 
 #include <unistd.h>
 
-#include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <tendril/event_loop.hpp>
 #include <thread>
+#include <vector>
 
-using namespace std::chrono_literals;
+#include "../python_text.hpp"
 
 namespace {
 
-// As the kernel sees it: "1234/task/1234".
-std::string kernel_thread() {
+std::chrono::duration<double> second(1);
+
+// The number that the kernel gives the thread that runs this: /proc/thread-self is "1234/task/1234".
+std::string kernel_thread_id() {
   char name[64];
   ssize_t n = ::readlink("/proc/thread-self", name, sizeof name);
-  return std::string(name, n > 0 ? static_cast<std::size_t>(n) : 0);
+  std::string path(name, n > 0 ? static_cast<std::size_t>(n) : 0);
+  return path.substr(path.rfind('/') + 1);
 }
-void say(const char* what) { std::printf("%s (%s)\n", what, kernel_thread().c_str()); }
+
+void say_hello(int num) {
+  std::printf("Hello %d now = %s serve thread id = %s\n", num, python::now().c_str(), kernel_thread_id().c_str());
+}
+void say_bye(int num) { std::printf("Bye.. %d now = %s\n", num, python::now().c_str()); }
 
 // Knows nothing of fibers.
-void blocking_hello() {
-  say("Hello world!");
-  ::usleep(200'000);
-  say("Hello again!");
+void blocking_hello(int num) {
+  say_hello(num);
+  ::usleep(static_cast<useconds_t>(num * second.count() * 1e6));
+  say_bye(num);
 }
-void hello() {
-  say("Hello world!");
-  tendril::sleep(200ms);
-  say("Hello again!");
+// In Python an async function, whose waits are marked by await; here any function may wait.
+void hello(int num) {
+  say_hello(num);
+  tendril::sleep(num * second);
+  say_bye(num);
 }
 
-void threads() {
-  std::thread a(blocking_hello), b(blocking_hello);
-  a.join();
-  b.join();
+void thread_test() {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; i++) threads.emplace_back(blocking_hello, i);
+  for (std::thread& t : threads) t.join();
 }
-void event_loop_with_tasks() {
+void asyncio_test() {
   tendril::event_loop loop;
-  std::array tasks{loop.create_task(hello), loop.create_task(hello)};
-  for (auto& t : tasks) loop.run_until_complete(t);
+  std::vector<tendril::task<void>> tasks;
+  for (int i = 1; i < 4; i++) tasks.push_back(loop.create_task(hello, i));
+  loop.run_until_complete([tasks] { tendril::joinall(tasks); });
+  loop.close();
 }
-void functions_that_wait() {
-  tendril::event_loop::run([] { tendril::gather(tendril::spawn(hello), tendril::spawn(hello)); });
+void async_test() {
+  tendril::event_loop::run([] {
+    std::vector<tendril::task<void>> tasks;
+    for (int i = 0; i < 3; i++) tasks.push_back(tendril::spawn(hello, i));
+    tendril::joinall(tasks);
+  });
 }
-void monkey_patching() { tendril::joinall(std::array{tendril::spawn(blocking_hello), tendril::spawn(blocking_hello)}); }
+void gevent_test() {
+  std::vector<tendril::task<void>> tasks;
+  for (int i = 0; i < 3; i++) tasks.push_back(tendril::spawn(blocking_hello, i));
+  tendril::joinall(tasks);
+}
 
 }  // namespace
 
-int main() {
-  std::puts("threads");
-  threads();
-  std::puts("event loop with tasks");
-  event_loop_with_tasks();
-  std::puts("functions that wait");
-  functions_that_wait();
-  std::puts("monkey patching");
-  monkey_patching();
+int main(int argc, char** argv) {
+  std::string way = argc > 1 ? argv[1] : "all";
+  if (argc > 2) second = std::chrono::duration<double>(std::atof(argv[2]));
+  struct {
+    const char* name;
+    void (*run)();
+  } ways[] = {{"threads", thread_test}, {"asyncio", asyncio_test}, {"async", async_test}, {"gevent", gevent_test}};
+  bool known = false;
+  for (auto& w : ways) {
+    if (way != "all" && way != w.name) continue;
+    known = true;
+    w.run();
+  }
+  if (!known) std::fprintf(stderr, "hello_four_ways: no such way: %s\n", way.c_str());
+  return known ? 0 : 2;
 }

@@ -1,0 +1,74 @@
+// How Python writes values: the tutorials' programs print them so.
+#pragma once
+
+#include <cstdio>
+#include <ctime>
+#include <string>
+#include <string_view>
+#include <tendril/net/socket.hpp>
+
+namespace python {
+
+// A str's repr(), for text that needs no escape but of its quotes: 'ls /rrr', "it's".
+inline std::string repr(std::string_view text) {
+  char quote = text.find('\'') != text.npos && text.find('"') == text.npos ? '"' : '\'';
+  std::string out(1, quote);
+  for (char c : text) {
+    if (c == quote || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + quote;
+}
+
+// A bytes object's repr(): b'hello', b'\x00\n'.
+inline std::string bytes_repr(std::string_view bytes) {
+  char quote = bytes.find('\'') != bytes.npos && bytes.find('"') == bytes.npos ? '"' : '\'';
+  std::string out = "b";
+  out += quote;
+  for (char c : bytes) {
+    auto code = static_cast<unsigned char>(c);
+    if (c == quote || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (c == '\r') {
+      out += "\\r";
+    } else if (c == '\t') {
+      out += "\\t";
+    } else if (code < 0x20 || code >= 0x7f) {
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\x%02x", code);
+      out += escape;
+    } else {
+      out += c;
+    }
+  }
+  return out + quote;
+}
+
+// ('127.0.0.1', 10000)
+inline std::string repr(const tendril::net::address& a) {
+  return "('" + a.host() + "', " + std::to_string(a.port()) + ")";
+}
+
+// A connected socket's repr(), as CPython's without its wrappers writes it.
+inline std::string repr(const tendril::net::socket& s) {
+  return "<socket.socket fd=" + std::to_string(s.descriptor()) + ", family=2, type=1, proto=0, laddr=" +
+         repr(s.local_address()) + ", raddr=" + repr(s.remote_address()) + ">";
+}
+
+// What print(sys.stderr, ...) begins with: the tutorial's programs pass the stream as the first thing to print.
+inline constexpr const char* stderr_repr = "<_io.TextIOWrapper name='<stderr>' mode='w' encoding='UTF-8'>";
+
+// The time of day: 17:29:19.
+inline std::string now() {
+  std::time_t t = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&t, &local);
+  char text[16];
+  std::strftime(text, sizeof text, "%H:%M:%S", &local);
+  return text;
+}
+
+}  // namespace python

@@ -1,0 +1,34 @@
+// gevent's socket server: accept, spawn, and on to the next. It prints what it receives, and sends it back. Its clients
+// are interactive_client, and hammer_client with a hundred ordinary threads.
+//
+//   gevent_server [PORT]   on 127.0.0.1; 8001
+
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <system_error>
+#include <tendril/task.hpp>
+
+#include "../python_text.hpp"
+#include "listen.hpp"
+
+namespace {
+
+void handle_request(tendril::net::socket connection) try {
+  for (;;) {
+    std::string data = connection.recv(1024);
+    std::printf("recv: %s\n", python::bytes_repr(data).c_str());
+    connection.send(data);
+    if (data.empty()) connection.shutdown(SHUT_WR);  // and the next send, of nothing again, fails: the tutorial's way to end
+  }
+} catch (const std::system_error& e) {
+  std::printf("[Errno %d] %s\n", e.code().value(), std::strerror(e.code().value()));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // each line at once, also into a file
+  tendril::net::socket listener = listen_on_argument(argc, argv, 8001, stderr);
+  for (;;) tendril::spawn(handle_request, listener.accept());
+}

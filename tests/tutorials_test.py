@@ -1,0 +1,304 @@
+#!/usr/bin/python3
+"""Holds the programs of the tutorials against what the tutorials show, or what Python prints for them.
+
+    tutorials_test.py BUILD_DIRECTORY   (TEST_SERVER: as set by samples/test_server, which runs this)
+
+Times, thread numbers, ports and descriptors are masked.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import unittest
+
+from samples_test import EchoServer, HttpServer, Printing, bound, cacert, http, https, run, samples, source, ways
+
+fibers_for_threads = os.environ.get("SANITIZE", "none") == "none"
+stderr_repr = "<_io.TextIOWrapper name='<stderr>' mode='w' encoding='UTF-8'>"
+
+
+class Server:
+    """A server that says where it listens on standard error."""
+
+    def __init__(self, name):
+        self.command = [samples / name, "0"]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.port = int(self.process.stderr.readline().rsplit(":", 1)[1])
+        return self
+
+    def lines_until(self, word, times=1):
+        """What it prints up to the line that has the word for the last of so many times."""
+        lines = []
+        while times:
+            line = self.process.stdout.readline()
+            assert line, lines  # it has ended
+            lines.append(line.rstrip("\n"))
+            times -= word in line
+        return lines
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+
+class Generators(Printing):
+    def test_two_rockets_count_down_in_turns(self):
+        first = [f"神州十一号 倒计时: {n}秒" for n in range(5, 0, -1)] + ["神州十一号 发射"]
+        second = [f"天宫二号 倒计时: {n}秒" for n in range(10, 0, -1)] + ["天宫二号 发射"]
+        in_turns = [line for pair in zip(first, second) for line in pair] + second[len(first):]
+        self.prints("countdown", *in_turns, arguments=[0])
+
+    def test_a_producer_sends_and_a_consumer_replies(self):
+        self.prints("producer_consumer", *(line for n in range(1, 6) for line in (
+            f"[PRODUCER] Producing {n}...", f"[CONSUMER] Consuming {n}...", "[PRODUCER] Consumer return: 200 OK")))
+
+    def test_two_consumers_eat_baozi(self):
+        self.prints("baozi", *["--->starting eating baozi..."] * 2, *(line for n in range(1, 6) for line in (
+            f"[c1] is eating baozi {n}", f"[c2] is eating baozi {n}", f"\033[32;1m[producer]\033[0m is making baozi {n}")))
+
+    def test_close_ends_a_coroutine(self):
+        self.prints("end_by_close", "Start", "oh, I'm info1", "Of course you are", "Exit")
+
+    def test_a_pipeline_returns_the_list_of_joined_strings(self):
+        self.prints("yield_from", "['5,6', 'adad,123']")
+
+    def test_coroutine_object_and_closure_are_timed(self):
+        done = run("grep_timing", 1000)
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        self.assertRegex(done.stdout, r"\Acoroutine: [\d.e-]+\nobject: [\d.e-]+\nclosure: [\d.e-]+\n\Z")
+
+
+class Greenlets(Printing):
+    def test_greenlets_print_12_56_34_78(self):
+        self.prints("greenlet_12_56_34_78", "12", "56", "34", "78")
+
+    def test_gevent_alternates_between_foo_and_bar(self):
+        self.prints("foo_bar", "Running in foo", "Explicit context to bar", "Explicit context switch to foo again",
+                    "Implicit context switch back to bar")
+
+
+class Hello(unittest.TestCase):
+    def hello(self, way, numbers):
+        """What it prints, times and thread numbers masked, and the thread numbers."""
+        done = run("hello_four_ways", way, 0.1)
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        threads = re.findall(r"serve thread id = (\d+)$", done.stdout, re.M)
+        self.assertEqual(len(threads), 3)
+        masked = re.sub(r"\d\d:\d\d:\d\d", "TIME", re.sub(r"id = \d+$", "id = ID", done.stdout, flags=re.M))
+        expected = [f"Hello {n} now = TIME serve thread id = ID" for n in numbers] + [
+            f"Bye.. {n} now = TIME" for n in numbers]
+        return masked.splitlines(), expected, set(threads)
+
+    def test_tasks_of_a_loop_async_functions_and_patched_tasks_share_a_kernel_thread(self):
+        for way, numbers in (("asyncio", (1, 2, 3)), ("async", (0, 1, 2)), ("gevent", (0, 1, 2))):
+            with self.subTest(way):
+                printed, expected, threads = self.hello(way, numbers)
+                self.assertEqual(printed, expected)
+                self.assertEqual(len(threads), 1)
+
+    def test_threads_share_a_kernel_thread_where_they_are_fibers(self):
+        printed, expected, threads = self.hello("threads", (0, 1, 2))
+        if fibers_for_threads:
+            self.assertEqual(printed, expected)
+            self.assertEqual(len(threads), 1)
+        else:  # the kernel's, in an order of its own
+            self.assertCountEqual(printed, expected)
+
+    def test_an_unknown_way_is_refused(self):
+        done = run("hello_four_ways", "twisted")
+        self.assertEqual((done.stdout, done.stderr, done.returncode), ("", "hello_four_ways: no such way: twisted\n", 2))
+
+    def test_two_hellos_wait_at_once_in_a_loop(self):
+        done = run("hello_twice", 0.1)
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        self.assertRegex(done.stdout, r"\A(Hello world! (\(<_MainThread\(MainThread, started \d+\)>\))\n)\1"
+                                      r"(Hello again! \2\n)\3\Z")
+
+
+class Loop(Printing):
+    def test_the_running_loop_is_known_inside_only(self):
+        self.prints("running_loop", "outside: no running event loop",
+                    "beside a loop that does not run: no running event loop",
+                    "in a task: there is a running event loop", "it is this one",
+                    "in a callback: there is a running event loop", "afterwards: no running event loop")
+
+    def test_eternity_is_cancelled_by_wait_for(self):
+        self.prints("eternity", "cancel_me(): cancel sleep", "cancel_me(): after sleep", "cancel ended")
+
+    def command(self, name, *missing):
+        """The output has each command's lines in order; the two commands' lines may come in any."""
+        done = run(name, 0, env={**os.environ, "LC_ALL": "C"})
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        rest = done.stdout
+        for path in missing:
+            for text in (f"['ls {path}' exited with 2]\n",
+                         f"[stderr]\nls: cannot access '{path}': No such file or directory\n\n"):
+                self.assertEqual(rest.count(text), 1, done.stdout)
+            self.assertLess(rest.index(f"'ls {path}' exited"), rest.index(f"access '{path}'"))
+        for path in missing:
+            rest = rest.replace(f"['ls {path}' exited with 2]\n", "").replace(
+                f"[stderr]\nls: cannot access '{path}': No such file or directory\n\n", "")
+        self.assertEqual(rest, "")
+
+    def test_a_command_that_fails_says_so(self):
+        self.command("subprocess_run", "/rrr")
+
+    def test_two_commands_run_at_once(self):
+        self.command("subprocess_gather", "/zzz", "/zzas")
+
+    def test_blocking_and_computing_calls_run_in_three_pools(self):
+        done = run("run_in_executor")
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        one, two, three = done.stdout.splitlines()
+        for line, pool in ((one, "default"), (two, "custom")):
+            start, literal = line.split(" b", 1)
+            self.assertEqual(start, f"{pool} thread pool")
+            random = eval("b" + literal)  # a literal of Python's
+            self.assertEqual((len(random), repr(random)), (100, "b" + literal))
+        self.assertEqual(three, "custom process pool 333333283333335000000")
+
+
+class Fetching(unittest.TestCase):
+    def test_urlopen_fetches_one_by_one_and_then_at_once(self):
+        urls = [f"{http}/bytes/3", f"{https}/bytes/50000", f"{http}/bytes/0"]
+        done = run("urlopen", *urls, env={**os.environ, "CURL_CA_BUNDLE": cacert})
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        lines = done.stdout.splitlines()
+        received = [f"{n} bytes received from {url}." for n, url in zip((3, 50000, 0), urls)]
+        self.assertEqual(lines[:6], [line for url, got in zip(urls, received) for line in (f"GET: {url}", got)])
+        self.assertRegex(lines[6], r"^同步cost [\d.e-]+$")
+        self.assertEqual(lines[7:10], [f"GET: {url}" for url in urls])
+        self.assertCountEqual(lines[10:13], received)
+        self.assertRegex(lines[13], r"^异步cost [\d.e-]+$")
+        self.assertEqual(len(lines), 14)
+
+    def test_urlopen_says_why_a_page_cannot_be_had(self):
+        done = run("urlopen", f"{http}/status/404")
+        self.assertEqual((done.stdout, done.returncode), (f"GET: {http}/status/404\n", 1))
+        self.assertRegex(done.stderr, r"^urlopen: .*404\n$")
+
+
+class Servers(unittest.TestCase):
+    def test_the_gevent_server_and_its_interactive_client(self):
+        with Server("gevent_server") as server:
+            done = run("interactive_client", server.port, input="hello\nit's \"x\"\n你好\n")
+            served = server.lines_until("Errno")
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        sent = [b"hello", b"it's \"x\"", "你好".encode()]
+        self.assertEqual(done.stdout, "".join(f">>:Received {data!r}\n" for data in sent) + ">>:\n")
+        self.assertEqual(served, [*(f"recv: {data!r}" for data in sent), "recv: b''", "recv: b''",
+                                  "[Errno 32] Broken pipe"])
+
+    def test_a_hundred_threads_hammer_the_gevent_server(self):
+        for way in ways():
+            with self.subTest(way), Server("gevent_server") as server:
+                done = subprocess.run([*way, source / "samples" / "servers" / "hammer_client", str(server.port), "10"],
+                                      capture_output=True, text=True, timeout=bound)
+                served = server.lines_until("recv: b'hello", times=1000)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                said = {}  # by thread; one that has ended may leave its number to the next
+                for line in done.stdout.splitlines():
+                    thread, what = re.fullmatch(r"\[(\d+)\]recv from server: (hello \d)", line).groups()
+                    said.setdefault(thread, []).append(what)
+                self.assertEqual(sum(map(len, said.values())), 1000)
+                for lines in said.values():
+                    self.assertEqual(lines, [f"hello {k}" for k in range(10)] * (len(lines) // 10))
+                self.assertEqual(sorted(line for line in served if "hello" in line),
+                                 [f"recv: b'hello {k}'" for k in range(10) for _ in range(100)])
+                if way:
+                    self.assertEqual(done.stderr, "100 threads ran on 1 of the kernel's\n")
+
+    def test_select_server_and_client_print_what_is_shown(self):
+        parts = ["This is the message. ", "It will be sent ", "in parts."]
+        server = subprocess.Popen([samples / "select_server", "0"], stdout=subprocess.PIPE, text=True)
+        try:
+            first = server.stdout.readline()
+            self.assertRegex(first, rf"^{re.escape(stderr_repr)} starting up on localhost port \d+\n$")
+            port = int(first.rsplit(" ", 1)[1])
+            done = run("select_client", port)
+            served = ""
+            while served.count("after reading no data") < 2:
+                served += server.stdout.readline()
+        finally:
+            server.kill()
+            server.communicate()
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        a, b = list(dict.fromkeys(re.findall(r"\('127\.0\.0\.1', \d+\)", done.stdout)))
+        self.assertEqual(done.stdout.splitlines(), [
+            f"{stderr_repr} connecting to localhost port {port}",
+            *(f"{stderr_repr} {s}: {line}" for part in parts for line in (
+                f'sending "{part}"', f'received "{part.encode()!r}"') for s in (a, b))])
+
+        # What is ready together depends on who was faster; the lines about each connection do not.
+        for s in (a, b):
+            self.assertEqual([line for line in served.splitlines() if s in line and "after reading" not in line], [
+                f"new connection from {s}",
+                *(line for part in parts for line in (
+                    f'{stderr_repr} received "{part.encode()!r}" from {s}', f'sending "{part.encode()!r}" to {s}',
+                    f"output queue for {s} is empty"))])
+        # As the tutorial shows it: both lines name the connection that came last.
+        self.assertEqual(served.count(f"closing {b} after reading no data\n"), 2)
+        known = re.compile(r"waiting for the next event|new connection|.* received|sending|output queue|closing|$")
+        for line in served.splitlines():
+            self.assertTrue(known.match(line), line)
+
+    def test_the_selectors_server_echoes(self):
+        with Server("selectors_echo") as server:
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                name = client.getsockname()
+                client.sendall(b"hello")
+                self.assertEqual(client.recv(100), b"hello")
+            served = server.lines_until("closing")
+        connection = (f"<socket.socket fd=N, family=2, type=1, proto=0, laddr={('127.0.0.1', server.port)}, "
+                      f"raddr={name}>")
+        self.assertEqual([re.sub(r"fd=\d+", "fd=N", line) for line in served], [
+            f"accepted {connection} from {name}", f"echoing b'hello' to {connection}", f"closing {connection}"])
+
+
+class IndexServer(HttpServer):
+    def __enter__(self):
+        self.process = subprocess.Popen([samples / "http_index", "127.0.0.1", "0"], stdout=subprocess.PIPE, text=True)
+        self.started = self.process.stdout.readline()
+        self.host, port = re.fullmatch(r"Server started at http://(.*):(\d+)\.\.\.\n", self.started).groups()
+        self.port = int(port)
+        return self
+
+
+class Http(unittest.TestCase):
+    def test_the_index_server_greets_and_shuts_down_on_ctrl_c(self):
+        with IndexServer(0.5) as server:
+            self.assertEqual(server.get("/"), (200, "<h1>Index</h1>"))
+            self.assertEqual(server.get("/hello/you"), (200, "<h1>hello, you!</h1>"))
+            self.assertEqual(server.get("/hello/J%C3%B6rg?x=1"), (200, "<h1>hello, Jörg!</h1>"))
+            self.assertEqual(server.get("/nowhere"), (404, "404: Not Found"))
+            self.assertEqual(server.get("/", "POST"), (405, "405: Method Not Allowed"))
+            connection = server.connection()
+            connection.request("GET", "/")
+            self.assertEqual(connection.getresponse().headers["Content-Type"], "text/html; charset=utf-8")
+            connection.close()
+            server.process.send_signal(signal.SIGINT)
+            out, _ = server.process.communicate(timeout=bound)
+        self.assertEqual(server.process.returncode, 0)
+        self.assertEqual(re.sub(r"fd=\d+", "fd=N", out).splitlines(), [
+            "Receive: <Request GET / >", "Receive: <Request GET /hello/you >", "Receive: <Request GET /hello/Jörg >",
+            "Receive: <Request GET / >",
+            "Server <Server sockets=(<asyncio.TransportSocket fd=N, family=2, type=1, proto=6, "
+            f"laddr={('127.0.0.1', server.port)}>,)> shutting down."])
+
+
+class Echo(unittest.TestCase):
+    def test_an_echo_server_in_seven_ways(self):
+        for way in ("blocking", "threads", "thread_pool", "callbacks", "generators", "fibers", "nursery"):
+            with self.subTest(way), EchoServer(samples / f"echo_{way}") as server:
+                with socket.create_connection(("127.0.0.1", server.port)) as client:
+                    for message in (b"hello", b"again"):
+                        client.sendall(message)
+                        self.assertEqual(client.recv(100), message)
+
+
+if __name__ == "__main__":
+    unittest.main()
