@@ -101,10 +101,11 @@ io_uring_sqe& ring::add(std::uint64_t mark) noexcept {
 long ring::enter(unsigned least, const timespec* timeout, const std::uint64_t* mask) noexcept {
   std::atomic_ref(*queue_tail_).store(tail_, std::memory_order_release);
   std::uint32_t added = tail_ - head().load(std::memory_order_acquire);
-  io_uring_getevents_arg more{};
-  more.sigmask = reinterpret_cast<std::uintptr_t>(mask);
-  more.sigmask_sz = sizeof *mask;
-  more.ts = reinterpret_cast<std::uintptr_t>(timeout);
+  static_assert(sizeof(wait_argument) == sizeof(io_uring_getevents_arg));
+  wait_argument more{};
+  more.mask = reinterpret_cast<std::uintptr_t>(mask);
+  more.mask_size = sizeof *mask;
+  more.time = reinterpret_cast<std::uintptr_t>(timeout);
   return sys::call(SYS_io_uring_enter, number_, added, least,
                    IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_REGISTERED_RING, &more, sizeof more);
 }

@@ -15,6 +15,15 @@ struct io_uring_cqe;
 
 namespace tendril::core {
 
+// What io_uring_enter(2) takes with IORING_ENTER_EXT_ARG. The kernel's headers have it as io_uring_getevents_arg, whose
+// `pad` became `min_wait_usec` in Linux 6.12.
+struct wait_argument {
+  std::uint64_t mask;
+  std::uint32_t mask_size;
+  std::uint32_t least_wait_us;  // Linux before 6.12 refuses any but 0
+  std::uint64_t time;
+};
+
 class ring {
  public:
   ring() = default;

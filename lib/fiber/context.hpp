@@ -1,4 +1,4 @@
-// Where a fiber stands while it does not run: a context of Boost.Context's.
+// Where a fiber stands while it does not run.
 //
 // A jump saves and restores the registers that the ABI says a call preserves (x86_64: rbx, rbp, r12 to r15,
 // the stack pointer, the control words of the floating-point units; aarch64: x19 to x30, d8 to d15). It does not save the
@@ -6,7 +6,6 @@
 // what belongs to a fiber, or to a thread.
 #pragma once
 
-#include <boost/context/detail/fcontext.hpp>
 #include <cstddef>
 #include <tendril/detail/jump.hpp>
 
@@ -28,11 +27,11 @@ struct context {
 #endif
 };
 
-using context_entry = void (*)(boost::context::detail::transfer_t);
+using context_entry = void (*)(arrival);
 
 // A context that, at the first jump to it, calls `entry` on the stack [bottom, top). Returns where it stands.
 inline void* make_context([[maybe_unused]] context& c, void* bottom, void* top, context_entry entry) noexcept {
-  std::size_t size = std::size_t(static_cast<char*>(top) - static_cast<char*>(bottom));
+  const std::size_t size = std::size_t(static_cast<char*>(top) - static_cast<char*>(bottom));
 #ifdef TENDRIL_ASAN
   c.stack_bottom = bottom;
   c.stack_size = size;
@@ -40,14 +39,7 @@ inline void* make_context([[maybe_unused]] context& c, void* bottom, void* top, 
 #ifdef TENDRIL_TSAN
   c.tsan = __tsan_create_fiber(0);
 #endif
-  void* sp = boost::context::detail::make_fcontext(top, size, entry);
-#ifdef __x86_64__
-  // The frame that tendril/detail/jump.hpp knows: it begins with `entry` in rbx.
-  if (static_cast<char*>(sp) + 64 > top || static_cast<void**>(sp)[5] != reinterpret_cast<void*>(entry)) {
-    sys::die("this Boost.Context has other frames than the switch knows");
-  }
-#endif
-  return sp;
+  return arch::make_context(top, size, entry);
 }
 
 inline void destroy_context([[maybe_unused]] context& c) noexcept {

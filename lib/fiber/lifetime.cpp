@@ -11,7 +11,6 @@
 namespace tendril::core {
 
 __thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
-static_assert(sizeof(arrival) == sizeof(boost::context::detail::transfer_t));
 static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, inside) == 0);  // head() relies on it
 static_assert(offsetof(fiber, value) == 64);  // the first line of the cache is full
 constinit std::atomic<unsigned char> switches_carry{0};
@@ -227,9 +226,8 @@ bool ends_plainly(const fiber* self) noexcept {
 }  // namespace
 
 // Where a context begins. That of a task that has ended plainly waits here to be the next one's.
-[[noreturn]] static void entry(boost::context::detail::transfer_t t) {
+[[noreturn]] static void entry(arrival came) {
   fiber* self = current;
-  arrival came{t.fctx, t.data};
   for (;;) {
     fiber* from = who_left(came.from);
     from->sp = came.context;

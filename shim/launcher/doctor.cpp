@@ -363,6 +363,7 @@ report examine(const program& p, const options& o) {
 #else
   out.line("thread pointer", "set by an instruction");
 #endif
+  out.line("context switch", arch::context_switch);
   out.line("seccomp", seccomp());
   std::string no_ring = obstacle(shim, "tendril_shim_io_uring_obstacle");
   std::string ring = no_ring.empty() ? "io_uring would work as well" : "no io_uring: " + no_ring;

@@ -1,14 +1,17 @@
-// The jump from one context to another, inline: not for programs. (jump_fcontext keeps and brings back the same; aarch64
-// uses that one.)
+// The jump from one context to another, inline: not for programs. (aarch64 uses Boost.Context's jump_fcontext.)
 //
-// What is kept lies where Boost.Context's jump_fcontext keeps it, below where the one who jumps stands:
+// x86_64: what a jump keeps, its frame, lies below the stack pointer of the fiber that leaves:
 //
 //    0 MXCSR   4 x87 control word   8 r12   16 r13   24 r14   32 r15   40 rbx   48 rbp   56 where to go on
 //
-// so that make_fcontext makes what this jumps to, and either of this and the function in lib/base/arch/jump_x86_64.S goes on
-// where the other stands. Two things differ from jump_fcontext. The control words of the floating-point units are set only
-// where they are other ones: that halves the time of a jump. And MXCSR's status flags stay as they are, as the ABI lets any
-// call leave them: a fiber that has calculated has other ones than one that has not, and to change them takes 25 ns.
+// This function, the one in lib/base/arch/jump_x86_64.S, and the first frame of a new context (arch::make_context) agree on
+// that layout; programs have this function compiled in, so it is part of the library's binary interface. Boost.Context has
+// no part in it: its frames differ from version to version (1.83 has room for a stack guard in them, a build for shadow
+// stacks one more word), and the program may have another version than the library was built with.
+//
+// Two things differ from jump_fcontext. The control words of the floating-point units are set only where they are other
+// ones: that halves the time of a jump. And MXCSR's status flags stay as they are, as the ABI lets any call leave them: a
+// fiber that has calculated has other ones than one that has not, and to change them takes 25 ns.
 #pragma once
 
 #include "export.hpp"

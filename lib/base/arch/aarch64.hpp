@@ -1,6 +1,8 @@
 // What Tendril needs to know of aarch64: the system call instruction and a cheap clock.
 #pragma once
 
+#include <boost/context/detail/fcontext.hpp>
+#include <cstddef>
 #include <cstdint>
 
 namespace tendril::arch {
@@ -58,6 +60,19 @@ inline bool thread_pointer_by_instruction(unsigned long) noexcept { return true;
 
 // The jump as a function: Boost.Context's own. It comes back by a return, and leaves FPCR alone.
 #define TENDRIL_JUMP "jump_fcontext"
+
+// A context that Boost.Context's jump knows, whatever its frames look like: at the first jump to it, it calls `entry` with
+// the arrival's two words.
+template <class Arrival>
+void* make_context(void* top, std::size_t size, void (*entry)(Arrival)) noexcept {
+  // Boost.Context's transfer_t by another name.
+  static_assert(sizeof(Arrival) == sizeof(boost::context::detail::transfer_t));
+  return boost::context::detail::make_fcontext(
+      top, size, reinterpret_cast<void (*)(boost::context::detail::transfer_t)>(entry));
+}
+
+// What `tendril doctor` says of it.
+inline constexpr const char* context_switch = "Boost.Context's jump_fcontext";
 
 // The floating-point unit's status flags, see fenv(3).
 inline std::uint32_t float_flags() noexcept {

@@ -1,4 +1,9 @@
-// The jump of tendril/detail/jump.hpp as a function, for who has nothing left to do after it: a tail call.
+// The jump of tendril/detail/jump.hpp as a function, for who has nothing left to do after it: a tail call. And where a
+// context begins.
+//
+// A jump changes the stack and not the processor's shadow stack (CET). So this file, on purpose, has no note that says it
+// would: without it the linker does not mark the library as fit for shadow stacks, and the C library gives none to a
+// program that has it.
 
 #define CONTROL 0xffc0 /* of MXCSR */
 #define STATUS 0x3f
@@ -53,5 +58,19 @@ tendril_jump:
   jmp 1b
   .cfi_endproc
   .size tendril_jump, . - tendril_jump
+
+  // The first frame of a context (arch::make_context) goes on here: with the function to call in rbx, which never
+  // returns, and its arguments in rdi and rsi. To who unwinds the stack, this is its end.
+  .globl tendril_begin
+  .hidden tendril_begin
+  .type tendril_begin, @function
+  .p2align 4
+tendril_begin:
+  .cfi_startproc
+  .cfi_undefined rip
+  call *%rbx
+  ud2
+  .cfi_endproc
+  .size tendril_begin, . - tendril_begin
 
   .section .note.GNU-stack, "", @progbits

@@ -1,6 +1,7 @@
 // What Tendril needs to know of x86_64: the system call instruction and a cheap clock.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace tendril::arch {
@@ -88,6 +89,28 @@ inline bool thread_pointer_by_instruction(unsigned long hwcap2) noexcept { retur
 // The jump (tendril/detail/jump.hpp) as a function: jump_x86_64.S. It comes back by a jump.
 #define TENDRIL_JUMP "tendril_jump"
 
+// Who stands at sp in a jump goes on with the control words that are set here now.
+[[gnu::always_inline]] inline void inherit_float_control(void* sp) noexcept {
+  __asm__ volatile("stmxcsr (%0)\n\tfnstcw 4(%0)" : : "r"(sp) : "memory");
+}
+
+// The first frame of a context, of which tendril/detail/jump.hpp shows the layout: the jump to it calls `entry` with the
+// arrival's two words, at the top of the stack.
+extern "C" __attribute__((visibility("hidden"))) void tendril_begin() noexcept;
+template <class Arrival>
+void* make_context(void* top, std::size_t, void (*entry)(Arrival)) noexcept {
+  static_assert(sizeof(Arrival) == 2 * sizeof(void*));  // passed in two registers
+  void** frame = reinterpret_cast<void**>(reinterpret_cast<std::uintptr_t>(top) & ~std::uintptr_t(15)) - 8;
+  inherit_float_control(frame);
+  frame[5] = reinterpret_cast<void*>(entry);  // rbx
+  frame[6] = nullptr;                         // rbp: the chain of frame pointers ends here
+  frame[7] = reinterpret_cast<void*>(tendril_begin);
+  return frame;
+}
+
+// What `tendril doctor` says of it.
+inline constexpr const char* context_switch = "Tendril's own jump, on frames of its own";
+
 // The floating-point units' status flags, see fenv(3): MXCSR's, above them those of the x87 unit.
 [[gnu::always_inline]] inline std::uint32_t float_flags() noexcept {
   std::uint32_t sse;
@@ -113,11 +136,6 @@ inline void set_float_flags(std::uint32_t now, std::uint32_t wanted) noexcept {
     __asm__ volatile("fldenv %0" : : "m"(x87));
   }
 }
-// Who stands at sp in a jump goes on with the control words that are set here now.
-[[gnu::always_inline]] inline void inherit_float_control(void* sp) noexcept {
-  __asm__ volatile("stmxcsr (%0)\n\tfnstcw 4(%0)" : : "r"(sp) : "memory");
-}
-
 // How the C library lays a thread out around its thread pointer (TLS variant II): the storage below it, the thread's
 // descriptor, which begins with what the ABI knows, at it.
 inline constexpr bool descriptor_before_tls = false;

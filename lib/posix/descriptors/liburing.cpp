@@ -3,6 +3,7 @@
 // functions then find what they would have waited for.
 #include "posix/descriptors/liburing.hpp"
 
+#include "events/io_ring.hpp"
 #include "posix/threads/thread.hpp"
 #include "posix/descriptors/wait_set.hpp"
 
@@ -31,8 +32,8 @@ auto unless_handled(Call call) noexcept {
 // 0, or -ETIME: there are less than n completions. -EINVAL: a kernel before 5.11, which cannot tell.
 long look_for(int ring, unsigned n) noexcept {
   __kernel_timespec none{};
-  io_uring_getevents_arg argument{};
-  argument.ts = reinterpret_cast<std::uintptr_t>(&none);
+  core::wait_argument argument{};
+  argument.time = reinterpret_cast<std::uintptr_t>(&none);
   return unless_handled([&] {
     return sys::call(SYS_io_uring_enter, ring, 0, n, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
   });
@@ -118,29 +119,29 @@ long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const vo
   no_cancellation_point guard;
   auto kernels = [&] { return sys::call(SYS_io_uring_enter, ring, submit, n, flags, argument, size); };
   if (!n || !(flags & IORING_ENTER_GETEVENTS) || (flags & ~known_flags) || !cooperative()) return kernels();
-  io_uring_getevents_arg wanted{};
+  core::wait_argument wanted{};
   __kernel_timespec time{};
   if (!(flags & IORING_ENTER_EXT_ARG)) {
-    wanted.sigmask = reinterpret_cast<std::uintptr_t>(argument);
-    wanted.sigmask_sz = std::uint32_t(size);
+    wanted.mask = reinterpret_cast<std::uintptr_t>(argument);
+    wanted.mask_size = std::uint32_t(size);
   } else {
     if (size != sizeof wanted || !sys::readable(argument, size)) return kernels();
-    wanted = *static_cast<const io_uring_getevents_arg*>(argument);
-    if (wanted.pad) return kernels();
-    if (wanted.ts) {
-      const void* given = reinterpret_cast<const void*>(wanted.ts);
+    wanted = *static_cast<const core::wait_argument*>(argument);
+    if (wanted.least_wait_us) return kernels();
+    if (wanted.time) {
+      const void* given = reinterpret_cast<const void*>(wanted.time);
       if (!sys::readable(given, sizeof time)) return kernels();
       __builtin_memcpy(&time, given, sizeof time);
     }
   }
-  if (wanted.sigmask && wanted.sigmask_sz != 8) return kernels();
+  if (wanted.mask && wanted.mask_size != 8) return kernels();
   long submitted = 0;
   if (submit) {
     submitted = sys::call(SYS_io_uring_enter, ring, submit, 0, flags & ~(IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG), 0, 0);
     if (submitted != long(submit)) return submitted;
   }
   submit = 0;
-  long w = await(ring, n, deadline_of(wanted.ts ? &time : nullptr), reinterpret_cast<const sigset_t*>(wanted.sigmask));
+  long w = await(ring, n, deadline_of(wanted.time ? &time : nullptr), reinterpret_cast<const sigset_t*>(wanted.mask));
   if (w < 0 && !ended(w)) w = kernels();
   return submitted ? submitted : w;
 }
