@@ -400,8 +400,8 @@ TEST_CASE("the doctor says what would be taken over, and runs nothing of the pro
     CHECK(r.out.starts_with(dynamic_program + "\n  verdict           its threads become fibers of one kernel thread\n"));
   }
   for (std::string words : {"  dynamic loader    " + loader_of(sandbox::file(dynamic_program)), std::string("  C library "),
-                            std::string("  thread pointer    set by "), std::string("  seccomp "), "  shim              " + shim,
-                            std::string("  options           none\n")}) {
+                            std::string("  thread pointer    set by "), std::string("  context switch    "),
+                            std::string("  seccomp "), "  shim              " + shim, std::string("  options           none\n")}) {
     CHECK_MESSAGE(r.out.find(words) != std::string::npos, words);
   }
 

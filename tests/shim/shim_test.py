@@ -46,6 +46,11 @@ class Shim(unittest.TestCase):
         for library in (shim, os.path.join(os.path.dirname(shim), "../lib/libtendril.so.0")):
             self.assertNotIn("stdc++", text_of("readelf", "-d", library))
 
+    def test_is_not_marked_as_fit_for_shadow_stacks(self):
+        # A switch changes the stack and not the shadow stack, whatever the compiler's own code is fit for.
+        for library in (shim, os.path.join(os.path.dirname(shim), "../lib/libtendril.so.0")):
+            self.assertNotIn("SHSTK", text_of("readelf", "-nW", library))
+
     def test_calls_before_constructors_and_inside_malloc(self):
         # Ours first, and the other one first.
         for preload in ((shim, malloc_library), (malloc_library, shim)):
