@@ -43,7 +43,7 @@ struct key {
 
 // What the C library has told or shown.
 struct facts {
-  const char* obstacle = "not looked at yet";
+  const char* obstacle = "not examined yet";
   // By name.
   void* (*allocate)(void*) = nullptr;
   void (*deallocate)(void*, bool) = nullptr;
@@ -135,10 +135,10 @@ cancel_facts::flag changed_bits(void* d, F change) noexcept {
 arch::thread_header& header(void* descriptor) noexcept { return *static_cast<arch::thread_header*>(descriptor); }
 
 const char* look() noexcept {
-  if (sanitizer_sees_threads()) return "there is a sanitizer, which must see each thread begin";
+  if (sanitizer_sees_threads()) return "it runs under a sanitizer, which must see each thread begin";
   void* tp = arch::thread_pointer();
   const std::uint32_t* size;
-  if (!find(size, "_thread_db_sizeof_pthread")) return "it does not tell debuggers about its threads";
+  if (!find(size, "_thread_db_sizeof_pthread")) return "it does not publish the layout of its threads to debuggers";
   c.descriptor_size = *size;
   std::size_t rtld_user = 0, ignored = 0;
   void* const* rtld = nullptr;
@@ -149,12 +149,12 @@ const char* look() noexcept {
       !field("_thread_db_pthread_specific", 2048, c.specific) ||
       !field("_thread_db_rtld_global__dl_stack_user", 128, rtld_user) ||
       !field("_thread_db_pthread_key_data_level2_data", 8 * sizeof(key_data), ignored, &c.level2) || !find(rtld, "__nptl_rtld_global")) {
-    return "its threads look different from what is expected";
+    return "its threads are not laid out as expected";
   }
   if (!find(c.allocate, "_dl_allocate_tls") || !find(c.deallocate, "_dl_deallocate_tls") ||
       !find(static_info, "_dl_get_tls_static_info") || !find(c.call_destructors, "__call_tls_dtors") ||
       !find(c.init_ctype, "__ctype_init") || !find(c.keys, "__pthread_keys")) {
-    return "it does not export what makes thread-local storage";
+    return "it does not export the functions that make thread-local storage";
   }
   static_info(&c.static_size, &c.static_align);
   c.level1 = 32;
@@ -182,7 +182,7 @@ const char* look() noexcept {
   }* robust = nullptr;
   std::size_t robust_size = 0;
   if (sys::call(SYS_get_robust_list, 0, &robust, &robust_size) < 0 || robust_size != sizeof *robust) {
-    return "the kernel knows no robust mutexes";
+    return "the kernel has no robust mutexes";
   }
   if (robust) {
     c.robust = std::size_t(reinterpret_cast<char*>(robust) - static_cast<char*>(d));
@@ -198,7 +198,7 @@ const char* look() noexcept {
   cancels.asynchronous = changed_bits(d, [] { pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, nullptr); });
   pthread_setcanceltype(type, nullptr);
   pthread_setcancelstate(state, nullptr);
-  if (!cancels.disabled.bits || !cancels.asynchronous.bits) return "how it cancels threads is not what is expected";
+  if (!cancels.disabled.bits || !cancels.asynchronous.bits) return "it does not cancel threads in the expected way";
   find(c.single, "__libc_single_threaded");
   const std::ptrdiff_t* rseq;
   if (find(rseq, "__rseq_offset")) c.rseq = *rseq;
@@ -208,7 +208,7 @@ const char* look() noexcept {
   dl_iterate_phdr(find_libc_tls, __errno_location());
   if (!c.libc_size || c.libc_size > most_libc_tls) return "its own thread-local storage is not where it should be";
   c.destructors = find_destructors();
-  if (!c.destructors) return "how it notes destructors of thread-local objects is not what is expected";
+  if (!c.destructors) return "it does not keep destructors of thread-local objects in the expected way";
   return nullptr;
 }
 

@@ -28,7 +28,7 @@ namespace tendril::launcher {
 namespace {
 
 enum verdict : int {
-  all_taken_over = 0,
+  all_fibers = 0,
   some_kernel_threads = 1,
 };
 
@@ -167,7 +167,7 @@ std::string seccomp() {
     });
     if (text != "yes") forbidden += std::string(forbidden.empty() ? "" : " ") + c.name;
   }
-  return forbidden.empty() ? "a filter, which forbids nothing that is needed"
+  return forbidden.empty() ? "a filter, which allows all that is needed"
                            : "a filter, which forbids " + forbidden;
 }
 
@@ -179,12 +179,12 @@ std::string obstacle(const std::string& library, const char* function) {
     unsetenv("TENDRIL_COOPERATE");
     void* shim = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
     auto ask = shim ? (const char* (*)())dlsym(shim, function) : nullptr;
-    if (!ask) return write_text(fd, "the preload library does not say");
+    if (!ask) return write_text(fd, "the preload library does not answer");
     const char* why = ask();
     write_text(fd, why ? why : "none");
   });
   if (text == "none") return {};
-  return text.empty() ? "looking at it failed" : text;
+  return text.empty() ? "the check crashed" : text;
 }
 
 std::string real_path(const std::string& path) {
@@ -237,26 +237,22 @@ std::string joined(const std::vector<std::string>& words) {
 }
 
 constexpr char notes[] =
-    "Runs nothing of the program. After the verdict and its reasons come the C library's functions that the "
-    "program\n"
-    "and each of its libraries import: those taken over, and those that may block the kernel thread with all "
-    "that\n"
-    "runs on it. Options are those of 'tendril run', whose --explain writes the same to standard\n"
-    "error. What a program loads only while it runs (by dlopen) is not seen here; the shim looks at it "
-    "then.\n"
+    "Runs nothing of the program. After the verdict and its reasons come the C library's functions that\n"
+    "the program and each of its libraries import: those that the shim interposes, and those that may\n"
+    "block the kernel thread with all its fibers. Options are those of 'tendril run', whose --explain\n"
+    "writes the same to standard error. What a program loads only while it runs (by dlopen) is not seen\n"
+    "here; the shim examines it then.\n"
     "\n"
-    "The exit status is 0 if all threads of the program would become fibers, 1 if it would run with some or "
-    "all of\n"
-    "them the kernel's, 125 if the launcher fails, 126 if the program cannot be executed, 127 if it, or a "
-    "library\n"
-    "of it, is not found.\n";
+    "The exit status is 0 if all threads of the program would become fibers, 1 if some or all would stay\n"
+    "kernel threads, 125 if the launcher fails, 126 if the program cannot be executed, 127 if the program\n"
+    "or one of its libraries is not found.\n";
 
 }  // namespace
 
 report examine(const program& p, const options& o) {
   std::string shim = find_preload_library();
   page out(p.path);
-  int status = all_taken_over;
+  int status = all_fibers;
   std::vector<std::string> reasons;  // why not all threads become fibers
   if (p.file != p.path) out.line("interpreter", p.file);
 
@@ -267,13 +263,13 @@ report examine(const program& p, const options& o) {
       out.line("verdict", "cannot be executed: " + why);
       return {cannot_execute, out.text()};
     }
-    out.line("verdict", "runs without the shim, its threads being the kernel's: " + why);
+    out.line("verdict", "runs without the shim; its threads stay kernel threads: " + why);
     if (p.reach == preload_for::its_children)
       out.line("", "(the shim is passed on to the programs that it starts)");
     return {some_kernel_threads, out.text()};
   }
   if (p.loader.empty()) {
-    out.line("verdict", "the dynamic loader itself, which brings the shim into the program that it is given");
+    out.line("verdict", "the dynamic loader itself; it loads the shim into the program that it is given");
     return {status, out.text()};
   }
 
@@ -299,21 +295,21 @@ report examine(const program& p, const options& o) {
       return std::find(i.system_calls.begin(), i.system_calls.end(), number) != i.system_calls.end();
     };
     if (has(SYS_futex) && (i.imports.count("pthread_create") || i.imports.count("thrd_create"))) {
-      lines.emplace_back("waits by itself",
-                         name + ": futex system calls of its own; threads that it makes stay the kernel's");
-      reasons.push_back(name + " waits by futex system calls of its own");
+      lines.emplace_back("waits unseen",
+                         name + ": makes futex system calls itself; threads that it creates stay kernel threads");
+      reasons.push_back(name + " makes futex system calls itself");
     } else if (has(SYS_futex)) {
-      lines.emplace_back("waits by itself",
-                         name + ": futex system calls of its own, which let no other thread run meanwhile");
+      lines.emplace_back("waits unseen",
+                         name + ": makes futex system calls itself; no other fiber runs during these");
     }
-    // liburing's own functions that wait are taken over.
+    // liburing's own functions that wait are interposed.
     if (has(SYS_io_uring_enter) && !i.exports.count("io_uring_submit_and_wait")) {
       lines.emplace_back(
-          "waits by itself",
-          name + ": io_uring_enter system calls of its own, which let no other thread run meanwhile");
+          "waits unseen",
+          name + ": makes io_uring_enter system calls itself; no other fiber runs during these");
     }
     if (!i.symbols) {
-      lines.emplace_back(name, "(has no table of symbols)");
+      lines.emplace_back(name, "(has no symbol table)");
       continue;
     }
     std::vector<std::string> taken, left;
@@ -327,7 +323,7 @@ report examine(const program& p, const options& o) {
     if (!taken.empty()) {
       std::string which =
           library ? std::to_string(taken.size()) + (taken.size() == 1 ? " call" : " calls") : joined(taken);
-      lines.emplace_back(name, "taken over: " + which);
+      lines.emplace_back(name, "interposed: " + which);
     }
     if (!left.empty()) lines.emplace_back(taken.empty() ? name : "", "may block: " + joined(left));
   }
@@ -336,10 +332,10 @@ report examine(const program& p, const options& o) {
   if (c_library.empty())
     why_not = "the program has none";
   else if (real_path(c_library) != real_path(own_c_library())) {
-    why_not = "not the one of the launcher; it is looked at when the program makes its first thread";
+    why_not = "not the launcher's; examined when the program creates its first thread";
   } else {
     why_not = obstacle(shim, "tendril_shim_obstacle");  // of this C library
-    if (!why_not.empty()) reasons.push_back("this C library is not one that Tendril knows (" + why_not + ")");
+    if (!why_not.empty()) reasons.push_back("Tendril does not know this C library (" + why_not + ")");
   }
   if (o.kernel_threads()) reasons = {"--threads=kernel"};
 
@@ -347,19 +343,19 @@ report examine(const program& p, const options& o) {
     out.line("verdict", "its threads become fibers of one kernel thread");
   } else {
     status = some_kernel_threads;
-    std::string which = o.kernel_threads() || reasons.back().starts_with("this C")
-                            ? "its threads stay"
-                            : "some of its threads stay";
-    for (std::size_t i = 0; i < reasons.size(); i++) which += (i ? ", and " : " the kernel's: ") + reasons[i];
+    std::string which = o.kernel_threads() || reasons.back().starts_with("Tendril does")
+                            ? "its threads stay kernel threads: "
+                            : "some of its threads stay kernel threads: ";
+    for (std::size_t i = 0; i < reasons.size(); i++) which += (i ? ", and " : "") + reasons[i];
     out.line("verdict", which);
   }
   out.line("dynamic loader", p.loader);
   out.line("C library",
-           (c_library.empty() ? "" : c_library + ": ") + (why_not.empty() ? "threads can be made" : why_not));
+           (c_library.empty() ? "" : c_library + ": ") + (why_not.empty() ? "threads can become fibers" : why_not));
 #ifdef __x86_64__
   out.line("thread pointer", arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2))
                                  ? "set by wrfsbase"
-                                 : "set by arch_prctl: a system call for each switch between threads");
+                                 : "set by arch_prctl: one system call for each switch between threads");
 #else
   out.line("thread pointer", "set by an instruction");
 #endif
@@ -393,7 +389,7 @@ void report::print(int fd) const {
 
 doctor_command::doctor_command(CLI::App& tendril)
     : command_(tendril.add_subcommand("doctor",
-                                      "Tell what would be taken over of a program, what not, and why.")) {
+                                      "Report what would be interposed in a program, what not, and why.")) {
   command_->footer(notes);
   options_.add_to(*command_);
 }

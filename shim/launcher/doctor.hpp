@@ -1,4 +1,4 @@
-// `tendril doctor`: says of a program what the shim would take over, what not, and why.
+// `tendril doctor`: reports what the shim would interpose in a program, what not, and why.
 #pragma once
 
 #include <CLI/CLI.hpp>

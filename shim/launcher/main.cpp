@@ -1,5 +1,5 @@
 // The command `tendril`. Each subcommand is a file of its own; here is only what they share: which words are
-// Tendril's and which the program's, help, version, and how failures are told.
+// Tendril's and which the program's, help, version, and how failures are reported.
 #include <string.h>
 
 #include <CLI/CLI.hpp>
@@ -74,7 +74,7 @@ words split(const CLI::App& tendril, char** argv) {
 }
 
 int start(char** argv) {
-  CLI::App tendril("Green threads for programs that know nothing of them.", "tendril");
+  CLI::App tendril("Green threads for unmodified programs.", "tendril");
   tendril.formatter(std::make_shared<help_text>());
   tendril.set_version_flag("--version", "tendril " TENDRIL_VERSION, "Print the version and exit");
   tendril.footer("'tendril COMMAND --help' says more about a command.");

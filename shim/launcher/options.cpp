@@ -63,20 +63,20 @@ void options::add_to(CLI::App& command) {
   };
   option("--threads", threads_, "=MODE", "TENDRIL_THREADS",
          "fibers: the program's threads become fibers of one\n"
-         "thread of the kernel (the default)\n"
-         "kernel: they stay threads of the kernel")
+         "kernel thread (the default)\n"
+         "kernel: they stay kernel threads")
       ->check(CLI::Validator(check_threads, {}));
   option("--stack-size", stack_size_, "=SIZE", "TENDRIL_STACK_SIZE",
-         "Size of a fiber's stack, 16k to 1024m; a thread's is\nwhat the program asks for")
+         "Size of a fiber's stack, 16k to 1024m; a thread has\nthe size that the program asks for")
       ->transform(CLI::Validator(to_bytes, {}));
   option("--poller", poller_, "=WHICH", "TENDRIL_POLLER",
-         "epoll: tells when a descriptor is ready (the default)\n"
-         "io_uring: receives from sockets, too, if the kernel\n"
-         "lets it; else as epoll")
+         "epoll: wait until a descriptor is ready (the default)\n"
+         "io_uring: also let the kernel receive from sockets,\n"
+         "where it supports that; elsewhere as epoll")
       ->check(CLI::Validator(check_poller, {}));
   option("--cooperate", cooperate_, "=WHEN", "TENDRIL_COOPERATE",
          "auto: the main thread waits in the hub only when\n"
-         "there are fibers to run meanwhile (the default)\n"
+         "other fibers can run meanwhile (the default)\n"
          "always: even when there are none, for tests")
       ->check(CLI::Validator(check_cooperate, {}));
 }

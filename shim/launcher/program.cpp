@@ -111,7 +111,7 @@ void look_at_elf(program& p, const std::string& subject, int fd, const struct st
   }
   if (same_file(st, own_loader())) return;  // `ld.so program`: it preloads for the program it is given
   if (elf.loader.empty()) {
-    return hinders("statically linked, so no dynamic loader can bring in the shim", preload_for::its_children,
+    return hinders("statically linked, so no dynamic loader can load the shim", preload_for::its_children,
                    true);
   }
   struct stat ignored;
@@ -137,7 +137,7 @@ void look_at(program& p, const std::string& path, const std::string& subject, in
   if (length < 0) {
     // It may be executed without being read, so only whoever insists on the shim is stopped.
     p.obstacle =
-        subject + ": cannot be read, so nobody can tell whether the shim gets in: " + strerror(errno);
+        subject + ": cannot be read, so it is unknown whether the shim can be loaded: " + strerror(errno);
     p.reach = preload_for::its_children;
   } else if (is_elf(start, (std::size_t)length)) {
     look_at_elf(p, subject, f.descriptor(), st);

@@ -32,31 +32,28 @@ namespace {
 }
 
 constexpr char notes[] =
-    "Options come before the program; whatever follows its name is passed on to it. An option wins over its\n"
-    "variable in the environment. What was in LD_PRELOAD stays there, behind the shim.\n"
+    "Options come before the program; all that follows its name is passed on to it. An option overrides\n"
+    "its environment variable. What was in LD_PRELOAD stays there, behind the shim.\n"
     "\n"
-    "The shim cannot get into a program that is statically linked, setuid, or made for another architecture "
-    "or\n"
-    "C library. Such a program is executed without it, its threads being the kernel's; so are the threads of "
-    "a\n"
-    "program whose C library or whose own system calls leave no other way. One line says so and why, but "
-    "only\n"
-    "if standard error is a terminal, or with --explain: scripts and logs see exactly what the program "
-    "writes.\n"
-    "'tendril doctor PROGRAM' tells it beforehand.\n"
+    "The shim cannot be loaded into a program that is statically linked, setuid, or made for another\n"
+    "architecture or C library. Such a program runs without it, and its threads stay kernel threads. So\n"
+    "do threads of a program whose C library Tendril does not know, or that makes futex system calls\n"
+    "itself. One line reports this and the reason, but only if standard error is a terminal, or with\n"
+    "--explain: scripts and logs see exactly what the program writes. 'tendril doctor PROGRAM' reports it\n"
+    "beforehand.\n"
     "\n"
-    "The exit status is the program's, or 125 if the launcher fails, 126 if the program cannot be executed,\n"
-    "127 if it is not found.\n";
+    "The exit status is the program's, or 125 if the launcher fails, 126 if the program cannot be\n"
+    "executed, 127 if it is not found.\n";
 
 }  // namespace
 
 run_command::run_command(CLI::App& tendril)
-    : command_(tendril.add_subcommand("run", "Run a program, its blocking calls made cooperative.")) {
+    : command_(tendril.add_subcommand("run", "Run a program with its threads as fibers and its blocking calls cooperative.")) {
   command_->footer(notes);
   options_.add_to(*command_);
   command_->add_flag(
       "--explain", explain_,
-      "First tell on standard error what is taken over, as\n'tendril doctor' does, and later what is not\n[" +
+      "First report on standard error what is interposed, as\n'tendril doctor' does, and later what is not\n[" +
           std::string(explain_variable) + "]");
   command_->add_flag("--print-env", print_env_, "Print the variables that would be set; run nothing");
 }
@@ -78,7 +75,7 @@ int run_command::operator()(char** argv) const {
     if (!p.may_run) throw failure{cannot_execute, p.obstacle};
     // Whoever asks for the kernel's threads gets them, one way or the other.
     if (!explain_ && !options_.kernel_threads() && notices_wanted()) {
-      tell(p.obstacle + "; it runs without, its threads being the kernel's");
+      tell(p.obstacle + "; it runs without the shim, and its threads stay kernel threads");
     }
   }
   if (p.reach != preload_for::nobody) variables.emplace_back("LD_PRELOAD", preload);

@@ -1,4 +1,5 @@
-"""The part of README.md that shows a report: its tables, its targets, and its pictures."""
+"""What the documents show of a report: tests/bench/README.md all tables, missed targets and pictures, README.md six rows
+and one picture."""
 
 import dataclasses
 import shutil
@@ -10,6 +11,8 @@ from questions import QUESTIONS
 BEGIN, END = "<!-- written by tests/bench/run --readme -->\n", "<!-- end of what it writes -->\n"
 SHIM = "pthreads under the shim"
 NATIVE = "pthreads, one core"
+WIDTH = 100  # of the documents' lines
+TOP_PICTURE = "echo"  # the one of README.md
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +23,11 @@ class Row:
     who: str = "Tendril"
     against: str = ""       # whose figure is one; by default the limit's
     peers: bool = True      # whether the others are shown, too
+    top: bool = False       # one of the rows of README.md
 
 
 ROWS = (
-    Row("switch between two fibers", "switch", 2, "Tendril, core"),
+    Row("switch between two fibers", "switch", 2, "Tendril, core", top=True),
     Row("the same with values", "switch", 2, peers=False),
     Row("a turn through the hub, 2 fibers", "yield", 2),
     Row("the same, 100", "yield", 100),
@@ -35,13 +39,13 @@ ROWS = (
     Row("a lock that nobody else wants, the same", "free_mutex", 1, SHIM, NATIVE),
     Row("a lock that 100 want, the same", "mutex", 100, SHIM, NATIVE),
     Row("hand-over by mutex and condition, the same", "condition", 2, SHIM, NATIVE),
-    Row("create and join a thread, the same", "create", 1, SHIM, NATIVE),
-    Row("spawn, run, join with a result", "spawn", 1),
+    Row("create and join a thread, unmodified, under the shim", "create", 1, SHIM, NATIVE, top=True),
+    Row("spawn, run, join with a result", "spawn", 1, top=True),
     Row("the same in batches of 1,000", "spawn", 1000),
     Row("TCP echo, 100 connections, per request", "echo", 100),
     Row("the same by threads, unmodified, under the shim", "echo", 100, SHIM, peers=False),
-    Row("TCP echo, 1,000 connections", "echo", 1000),
-    Row("the same by threads, unmodified, under the shim", "echo", 1000, SHIM, peers=False),
+    Row("TCP echo, 1,000 connections", "echo", 1000, top=True),
+    Row("TCP echo, 1,000, by threads, unmodified, under the shim", "echo", 1000, SHIM, peers=False, top=True),
     Row("TCP echo, 10,000 connections", "echo", 10_000),
     Row("the same by threads, unmodified, under the shim", "echo", 10_000, SHIM, peers=False),
     Row("1,000 busy connections beside 15,000 idle ones", "idle", 1000),
@@ -51,7 +55,7 @@ ROWS = (
         peers=False),
     Row("100,000 fibers that sleep 0 to 1 s, per wake", "sleep", 100_000),
     Row("memory of a parked fiber, 1 million, KB", "memory", 1_000_000),
-    Row("the same, 100,000", "memory", 100_000),
+    Row("memory of a parked fiber, 100,000, KB", "memory", 100_000, top=True),
     Row("the same of a thread, unmodified, under the shim", "memory", 100_000, SHIM, peers=False),
 )
 SERVERS = {"microsocks": "microsocks", "tinyproxy": "tinyproxy", "http": "python3", "mariadb": "mariadbd"}
@@ -107,13 +111,31 @@ def servers(tables):
         yield f"| {text} | {' | '.join(cells)} |"
 
 
-def text(context, tables, pictures):
+def ratios(context, tables, rows):
     yield from textwrap.wrap(f"Medians of {context['runs']} runs of {context['seconds']:g} s on {context['machine']}, "
-                             f"{context['date'][:10]}. CPU time, as a multiple of the limit's:", 120)
+                             f"{context['date'][:10]}. CPU time, as a multiple of the limit's:", WIDTH)
     yield ""
     yield "| | limit | Tendril | peers |"
     yield "| --- | --- | --- | --- |"
-    yield from filter(None, (line(r, tables[r.question, r.size]) for r in ROWS if (r.question, r.size) in tables))
+    yield from filter(None, (line(r, tables[r.question, r.size]) for r in rows if (r.question, r.size) in tables))
+
+
+def picture(question, directory):
+    return f"![{question.title}]({directory}/{question.name}.svg)"
+
+
+def short_text(context, tables, pictures):
+    """For README.md, whose reader has two minutes."""
+    yield from ratios(context, tables, [r for r in ROWS if r.top])
+    for q in QUESTIONS:
+        if q.name == TOP_PICTURE and q.name in pictures:
+            yield ""
+            yield picture(q, "tests/bench/pictures")
+
+
+def whole_text(context, tables, pictures):
+    """For tests/bench/README.md."""
+    yield from ratios(context, tables, ROWS)
     yield from servers(tables)
     missed = [f"* {t.title}: {what}." for t in tables.values() for what, reached in t.judged() if not reached]
     if missed:
@@ -121,11 +143,20 @@ def text(context, tables, pictures):
     yield ""
     for q in QUESTIONS:
         if q.name in pictures:
-            yield f"![{q.title}](tests/bench/pictures/{q.name}.svg)"
+            yield picture(q, "pictures")
+
+
+def put(file, lines):
+    """Replaces what stands between the two marks in the file."""
+    before, _, rest = file.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if END not in rest:
+        raise SystemExit(f"{file} has no place for it: two lines, {BEGIN.strip()} and {END.strip()}")
+    file.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after)
 
 
 def write(root, directory):
-    """Puts the report in that directory into root/README.md, and its pictures beside the questions."""
+    """Puts the report in that directory into the documents, and its pictures beside the questions."""
     context, tables = report.read(directory / "report.json", QUESTIONS)
     pictures = {q.name for q in QUESTIONS if (directory / f"{q.name}.svg").exists()}
     kept = root / "tests/bench/pictures"
@@ -133,9 +164,5 @@ def write(root, directory):
     kept.mkdir()
     for name in pictures:
         shutil.copy(directory / f"{name}.svg", kept)
-    readme = root / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not after:
-        raise SystemExit(f"README.md has no place for it: two lines, {BEGIN.strip()} and {END.strip()}")
-    readme.write_text(before + BEGIN + "\n".join(text(context, tables, pictures)) + "\n" + END + after)
+    put(root / "tests/bench/README.md", whole_text(context, tables, pictures))
+    put(root / "README.md", short_text(context, tables, pictures))

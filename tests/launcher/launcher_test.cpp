@@ -182,7 +182,7 @@ void check_failure(const result& r, int status, const std::string& reason) {
   CHECK_MESSAGE(r.err.find(reason) != std::string::npos, r.err);
 }
 
-constexpr char without[] = "; it runs without, its threads being the kernel's\n";
+constexpr char without[] = "; it runs without the shim, and its threads stay kernel threads\n";
 
 // The shim does not get in: the program runs all the same, and only a terminal, or who asks, learns why.
 void check_runs_without(const sandbox& here, const std::string& program, const std::string& reason,
@@ -237,7 +237,7 @@ bool setuid_counts_in(const sandbox& here) {
 
 }  // namespace
 
-TEST_CASE("it tells its version") {
+TEST_CASE("it prints its version") {
   sandbox here;
   result r = here.tendril({"--version"});
   CHECK(r.status == 0);
@@ -388,13 +388,13 @@ TEST_CASE("a wrong command line fails with 125 and a line that says what is wron
   check_failure(here.run({"true"}, {"TENDRIL_STACK_SIZE=5"}), 125, "16k to 1024m, not '5'");
 }
 
-TEST_CASE("the doctor says what would be taken over, and runs nothing of the program") {
+TEST_CASE("the doctor reports what would be interposed, and runs nothing of the program") {
   sandbox here;
   result r = here.doctor({dynamic_program});
   CHECK(r.err == "");
   if (sanitized) {
     CHECK(r.status == 1);
-    CHECK_MESSAGE(r.out.find("there is a sanitizer") != std::string::npos, r.out);
+    CHECK_MESSAGE(r.out.find("it runs under a sanitizer") != std::string::npos, r.out);
   } else {
     CHECK(r.status == 0);
     CHECK(r.out.starts_with(dynamic_program + "\n  verdict           its threads become fibers of one kernel thread\n"));
@@ -407,11 +407,11 @@ TEST_CASE("the doctor says what would be taken over, and runs nothing of the pro
 
   r = here.doctor({"--threads=kernel", "--stack-size=32k", dynamic_program});
   CHECK(r.status == 1);
-  CHECK(r.out.find("its threads stay the kernel's: --threads=kernel\n") != std::string::npos);
+  CHECK(r.out.find("its threads stay kernel threads: --threads=kernel\n") != std::string::npos);
   CHECK(r.out.find("options           TENDRIL_THREADS=kernel TENDRIL_STACK_SIZE=32768\n") != std::string::npos);
 }
 
-TEST_CASE("the doctor says which poller it will be, and why not io_uring") {
+TEST_CASE("the doctor reports which poller would be used, and why not io_uring") {
   if (sanitized) return skip("the doctor runs no shim that is sanitized");
   sandbox here;
   strings real = {"TENDRIL_PRELOAD=" + shim, "PATH=/usr/bin:/bin"};
@@ -430,7 +430,7 @@ TEST_CASE("the doctor says which poller it will be, and why not io_uring") {
   CHECK(poller({"--poller=io_uring"}) == (possible ? "io_uring" : plain));
 }
 
-TEST_CASE("the doctor looks at every library, and at what each imports") {
+TEST_CASE("the doctor reports what each library imports") {
   sandbox here;
   if (here.tendril({"doctor", "/usr/bin/python3"}).status == 127) return skip("no python3");
   result r = here.doctor({"/usr/bin/python3"});
@@ -445,32 +445,32 @@ TEST_CASE("the doctor looks at every library, and at what each imports") {
   std::istringstream broken(line("python3"));  // into lines, anywhere
   std::string own;
   for (std::string word; broken >> word;) own += word + " ";
-  CHECK(own.find("taken over: ") != std::string::npos);
+  CHECK(own.find("interposed: ") != std::string::npos);
   for (std::string name : {" accept4 ", " pthread_create ", " read ", " select "}) CHECK(own.find(name) != std::string::npos);
   line("libz.so.1");
 }
 
-TEST_CASE("the doctor notices who waits by system calls of its own, and so does the shim") {
+TEST_CASE("the doctor and the shim report a program that makes futex system calls itself") {
   sandbox here;
   result r = here.doctor({waits_inline});
   CHECK(r.status == 1);
-  CHECK_MESSAGE(r.out.find("waits by itself   " + fs::path(waits_inline).filename().string() +
-                           ": futex system calls of its own; threads that it makes") != std::string::npos, r.out);
+  CHECK_MESSAGE(r.out.find("waits unseen      " + fs::path(waits_inline).filename().string() +
+                           ": makes futex system calls itself; threads that it creates") != std::string::npos, r.out);
   if (sanitized) return;
 
-  const std::string line = "tendril: threads made by " + waits_inline +
-                           " stay threads of the kernel: it waits by futex system calls of its own\n";
+  const std::string line = "tendril: threads created by " + waits_inline +
+                           " stay kernel threads: it makes futex system calls itself\n";
   strings real = {"TENDRIL_PRELOAD=" + shim};
   r = here.run({waits_inline}, real);
   CHECK(r.status == 7);
-  CHECK(r.out == "a thread of the kernel\na thread of the kernel\n");
+  CHECK(r.out == "a kernel thread\na kernel thread\n");
   CHECK(r.err == "");
   CHECK(here.run({waits_inline}, real, true).err == line);
   CHECK(here.run({"--threads=kernel", waits_inline}, real, true).err == "");
   r = here.run({"--explain", waits_inline}, real);
   CHECK(r.status == 7);
   CHECK(r.err.ends_with(line));
-  CHECK(r.err.starts_with(waits_inline + "\n  verdict           some of its threads stay the kernel's: "));
+  CHECK(r.err.starts_with(waits_inline + "\n  verdict           some of its threads stay kernel threads: "));
 }
 
 TEST_CASE("the doctor fails as running would") {
@@ -526,13 +526,13 @@ TEST_CASE("PATH is searched as execvp does") {
   CHECK(execute({launcher, "run", "true"}, {"TENDRIL_PRELOAD=" + marker}, here.path()).status == 0);
 }
 
-TEST_CASE("a static program runs without the shim, and only a terminal is told") {
+TEST_CASE("a static program runs without the shim, which is reported only on a terminal") {
   sandbox here;
   for (const std::string& program : {static_program, static_pie_program}) {
-    check_runs_without(here, program, program + ": statically linked, so no dynamic loader can bring in the shim",
+    check_runs_without(here, program, program + ": statically linked, so no dynamic loader can load the shim",
                        program + " 1 " + marker + "\n");  // for its children
     result r = here.run({program}, {"TENDRIL_EXPLAIN=1"});
-    CHECK(r.err == "tendril: " + program + ": statically linked, so no dynamic loader can bring in the shim" + without);
+    CHECK(r.err == "tendril: " + program + ": statically linked, so no dynamic loader can load the shim" + without);
     CHECK(here.run({program}, {"TENDRIL_EXPLAIN=0"}, true).err == "");
   }
 }
@@ -625,7 +625,7 @@ TEST_CASE("a script is judged by its interpreter") {
 
   here.write("static", "#!" + static_program + "\n");
   const std::string reason = ": its interpreter " + static_program +
-                             ": statically linked, so no dynamic loader can bring in the shim";
+                             ": statically linked, so no dynamic loader can load the shim";
   check_runs_without(here, "./static", "./static" + reason, static_program + " 2 " + marker + "\n");
   here.write("nested", "#!./static\n");
   check_runs_without(here, "./nested", "./nested" + reason, static_program + " 3 " + marker + "\n");
@@ -721,7 +721,7 @@ TEST_CASE("a program with file capabilities runs without the shim for users") {
   CHECK(here.run({program}).err == marked);
 }
 
-TEST_CASE("a program that may be run but not read is run, though nobody can tell what it is") {
+TEST_CASE("a program that may be executed but not read is executed, although its kind is unknown") {
   sandbox here;
   if (!can_become_nobody(here)) return skip("needs root");
   std::string program = here.write("prog", sandbox::file(dynamic_program), 0711);

@@ -33,7 +33,7 @@ static long kernels_tid(void) {
 }
 
 static int thread(void* main_tid) {
-  printf("%s\n", kernels_tid() == *(long*)main_tid ? "a fiber" : "a thread of the kernel");
+  printf("%s\n", kernels_tid() == *(long*)main_tid ? "a fiber" : "a kernel thread");
   fflush(stdout);
   __atomic_store_n(&done, 1, __ATOMIC_RELEASE);
   futex(1 /* FUTEX_WAKE */, 1);

@@ -70,7 +70,7 @@ int main(int argc, char** argv) {
   for (long i = 0; i < sleeping; i++) make(&all[i], sleeps, i);
   for (long i = 0; i < sleeping; i++) sem_wait(&asleep);
   long each = (status("VmRSS:") - rss) * 1024 / sleeping, each_tables = (status("VmPTE:") - tables) * 1024 / sleeping;
-  printf("%ld threads sleep: %ld bytes of memory and %ld of page tables each, %ld mappings, %ld threads of the kernel\n",
+  printf("%ld threads sleep: %ld bytes of memory and %ld of page tables each, %ld mappings, %ld kernel threads\n",
          sleeping, each, each_tables, mappings(), status("Threads:"));
   if (each > most) failed = 1, printf("that is more than %ld bytes\n", most);
   if (mappings() > 1000) failed = 1, printf("so many mappings would run into vm.max_map_count\n");

@@ -298,7 +298,7 @@ bool possible() noexcept {
   if (!why) return true;
   threads_are_fibers = false;
   if (notices_wanted()) {
-    sys::say("threads stay threads of the kernel: this C library is not one that Tendril knows (", why, ")");
+    sys::say("threads stay kernel threads: Tendril does not know this C library (", why, ")");
   }
   return false;
 }
@@ -342,8 +342,8 @@ bool needs_kernels(const void* caller) noexcept {
   if (!told.exchange(true, std::memory_order_relaxed) && notices_wanted()) {
     Dl_info module{};
     dladdr(caller, &module);
-    sys::say("threads made by ", module.dli_fname ? module.dli_fname : "some code",
-             " stay threads of the kernel: it waits by futex system calls of its own");
+    sys::say("threads created by ", module.dli_fname ? module.dli_fname : "some code",
+             " stay kernel threads: it makes futex system calls itself");
   }
   return true;
 }
