@@ -51,54 +51,99 @@ static inline void say(const char* sentence, long result, int error) {
     result_;                                                    \
   })
 
-// Whether all threads of a process sleep, but perhaps one of them; whoever does something for another has done it.
-static inline int all_sleep(pid_t who, pid_t but) {
-  char path[320];
+// --- who waits ---
+
+// The system call that a kernel thread sleeps in, as a number made of the call's own, the caller's stack and its code: the
+// same as long as it sleeps, and when it has been woken and sleeps in the same loop again. 0 while the thread runs or
+// could; `no_task` if there is none, or it has ended.
+#define no_task (~0UL)
+static inline unsigned long sleeps_in(pid_t who, const char* task) {
+  char path[320], text[512];
+  snprintf(path, sizeof path, "/proc/%d/task/%s/stat", (int)who, task);
+  int fd = open(path, O_RDONLY);
+  ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+  if (fd >= 0) close(fd);
+  text[n > 0 ? n : 0] = 0;
+  const char* name_ends = strrchr(text, ')');
+  if (!name_ends || strchr("ZXx", name_ends[2])) return no_task;
+  if (name_ends[2] != 'S') return 0;
+
+  snprintf(path, sizeof path, "/proc/%d/task/%s/syscall", (int)who, task);
+  fd = open(path, O_RDONLY);
+  n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+  if (fd >= 0) close(fd);
+  // Where it may not be read (it takes the right to trace), all sleeps are one.
+  if (n <= 0) return 1;
+  text[n] = 0;
+  unsigned long stack = 0, code = 0;
+  long call = strtol(text, NULL, 10);
+  const char* last = strrchr(text, ' ');
+  if (!last || call < 0) return 0;  // "running", or a page fault
+  code = strtoul(last, NULL, 16);
+  while (last > text && *--last != ' ') {
+  }
+  stack = strtoul(last, NULL, 16);
+  unsigned long mixed = ((unsigned long)call * 0x9e3779b97f4a7c15 ^ stack) * 0x9e3779b97f4a7c15 ^ code;
+  return mixed + (mixed == 0) - (mixed == no_task);
+}
+// The same of all kernel threads of a process but one, together; 0 while any of them runs or could. Whoever does something
+// for another has done it when all sleep. `no_task`: the process has ended.
+static inline unsigned long all_sleep_in(pid_t who, pid_t but) {
+  char path[64];
   snprintf(path, sizeof path, "/proc/%d/task", (int)who);
   DIR* tasks = opendir(path);
-  int all = tasks != NULL;
-  for (struct dirent* e; all && (e = readdir(tasks));) {
-    if (e->d_name[0] == '.' || atoi(e->d_name) == but) continue;
-    char text[512];
-    snprintf(path, sizeof path, "/proc/%d/task/%s/stat", (int)who, e->d_name);
-    int fd = open(path, O_RDONLY);
-    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-    if (fd >= 0) close(fd);
-    text[n > 0 ? n : 0] = 0;
-    const char* name_ends = strrchr(text, ')');
-    all = !name_ends || name_ends[2] == 'S';
+  if (!tasks) return no_task;
+  unsigned long sum = 2, one = 1;
+  int living = 0;
+  for (struct dirent* e; one && (e = readdir(tasks));) {
+    if (e->d_name[0] == '.') continue;
+    if (atoi(e->d_name) == but) {
+      living++;
+      continue;
+    }
+    one = sleeps_in(who, e->d_name);
+    if (one == no_task) continue;
+    living++;
+    sum += one * (2 * (unsigned long)atoi(e->d_name) + 1);
   }
-  if (tasks) closedir(tasks);
-  return all;
+  closedir(tasks);
+  if (!one) return 0;
+  return living ? sum + (sum == 0) - (sum == no_task) : no_task;
 }
 
-// Whether the process sleeps: its first thread has not run since the last look, and all do.
-static inline int sleeps(pid_t who, unsigned long* runs) {
-  char path[64], text[8192];
-  snprintf(path, sizeof path, "/proc/%d/status", (int)who);
-  int fd = open(path, O_RDONLY);
-  if (fd < 0) return -1;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (n <= 0) return -1;
-  text[n] = 0;
-  const char* state = strstr(text, "State:");
-  const char* voluntary = strstr(text, "\nvoluntary_ctxt_switches:");
-  const char* forced = strstr(text, "nonvoluntary_ctxt_switches:");
-  if (!state || !voluntary || !forced) return -1;
-  unsigned long now = strtoul(voluntary + 25, NULL, 10) + strtoul(forced + 27, NULL, 10);
-  int same = now == *runs;
-  *runs = now;
-  return state[7] == 'S' && same && all_sleep(who, 0);
+// That somebody waits is: asleep in the same place for some looks, whether it wakes in between or not. (A lock that
+// the C library or the shim holds for a moment is another place.) Between the looks all others can run, by the
+// kernel's turns and by those of threads that are none of the kernel's.
+struct looks {
+  unsigned long place;
+  int same;
+};
+static inline int seen_waiting(struct looks* l, unsigned long place) {
+  const struct timespec moment = {0, 100000};
+  if (place) l->same = place == l->place ? l->same + 1 : 1, l->place = place;
+  if (l->same == 5) return 1;
+  nanosleep(&moment, NULL);
+  return 0;
 }
-
 static inline void await_blocked_pid(pid_t who) {
-  unsigned long runs = 0;
-  for (int looks = 0; looks < 30;) {
-    int s = sleeps(who, &runs);
-    if (s < 0) _exit(98);
-    looks = s ? looks + 1 : 0;
-    sched_yield();
+  struct looks l = {0, 0};
+  unsigned long place;
+  do {
+    place = all_sleep_in(who, 0);
+    if (place == no_task) _exit(98);
+  } while (!seen_waiting(&l, place));
+}
+
+// Where all kernel threads sleep but the one that runs this. (A thread that is none of the kernel's runs on the first.)
+static inline unsigned long others_sleep_in(void) {
+  char mine[32];
+  snprintf(mine, sizeof mine, "/proc/self/task/%d", (int)gettid());
+  return all_sleep_in(getpid(), access(mine, F_OK) == 0 ? gettid() : getpid());
+}
+// Waits until all other threads wait, or have ended. Those that are none of the kernel's run when others let them.
+static inline void await_all_waiting(void) {
+  struct looks l = {0, 0};
+  while (!seen_waiting(&l, others_sleep_in())) {
   }
 }
 
@@ -167,8 +212,24 @@ static inline long take_handled(void) {
     peer_ends();                                                                 \
   } while (0)
 
-// Keeps a hang from lasting: the test would fail anyway.
-__attribute__((constructor)) static void limit(void) { alarm(60); }
+// Keeps a hang from lasting: the test would fail anyway. `PATIENCE` is the number of seconds (tests/meson.build).
+// Again after a program has used the one alarm for something else.
+__attribute__((constructor)) static void limit(void) {
+  const char* patience = getenv("PATIENCE");
+  signal(SIGALRM, SIG_DFL);
+  alarm(patience ? (unsigned)atoi(patience) : 300);
+}
+
+// What is left of a time, in seconds, when it was asked for: not all, and no less than what has not passed since. (A tick of
+// a coarse clock may lie between.)
+static inline double seconds_on(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+static inline long may_be_left(double left, double whole, double since) {
+  return left < whole && left >= whole - (seconds_on(CLOCK_MONOTONIC) - since) - 0.01;
+}
 
 static inline void set_nonblocking(int fd, int on) {
   int flags = MUST(fcntl(fd, F_GETFL));

@@ -167,6 +167,7 @@ int main(void) {
     }
   }
   setitimer(ITIMER_REAL, &never, NULL);
+  limit();
   SAY("50 look-ups among signals", good);
   free(long_name);
 }

@@ -16,9 +16,6 @@ static void* end(pthread_t t) {
   if (pthread_join(t, &result)) exit(96);
   return result;
 }
-static void nothing_for_a_while(void) {
-  for (int i = 0; i < 20; i++) sched_yield();
-}
 
 static FILE* in;   // the reading end of a pipe
 static FILE* out;  // the writing end
@@ -38,7 +35,7 @@ static void close_both(void) {
 static void* write_pieces(void* text) {
   for (const char* p = text; *p;) {
     size_t n = strcspn(p, "|");
-    nothing_for_a_while();
+    await_all_waiting();
     MUST(write(fileno(out), p, n));
     p += n + (p[n] == '|');
   }
@@ -163,7 +160,7 @@ static void locks(void) {
   SAY("a stream that another thread reads is locked", ftrylockfile(in) != 0);
   pthread_t second = start(reads_a_line, b);
   pthread_t third = start(asks_for_the_end, NULL);
-  nothing_for_a_while();
+  await_all_waiting();
   dprintf(fileno(out), "one\n");
   end(first);
   dprintf(fileno(out), "two\n");
@@ -177,10 +174,10 @@ static void locks(void) {
   flockfile(f);
   flockfile(f);
   pthread_t writer = start(writes_to, f);
-  nothing_for_a_while();
+  await_all_waiting();
   fprintf(f, "who has the lock\n");
   funlockfile(f);
-  nothing_for_a_while();
+  await_all_waiting();
   fputs("writes first\n", f);
   putc_unlocked('\n', f);
   funlockfile(f);
@@ -192,7 +189,7 @@ static void locks(void) {
   first = start(reads_a_line, a);
   await_locked(in);
   second = start(reads_a_line, b);
-  nothing_for_a_while();
+  await_all_waiting();
   pthread_cancel(first);
   SAY("a reader is cancelled", end(first) == PTHREAD_CANCELED);
   dprintf(fileno(out), "three\n");
@@ -208,14 +205,16 @@ static void locks(void) {
 enum { much = 300000 };
 static char bytes[much];
 
+static size_t drained;
+static long wrong;
 static void* drains(void* plainly) {
   static char got[much + 10];
   size_t n = 0, r;
-  nothing_for_a_while();
+  await_all_waiting();
   while ((r = plainly ? (size_t)read(fileno(in), got + n, 1000) : fread(got + n, 1, 1000, in)) > 0) n += r;
-  long wrong = 0;
+  wrong = 0;
   for (size_t i = 0; i < n && i < much; i++) wrong += got[i] != bytes[i];
-  printf("  read %zu bytes, %ld wrong\n", n, wrong);
+  drained = n;
   return NULL;
 }
 #define WRITING(sentence, code) DRAINED(NULL, sentence, code)
@@ -227,6 +226,7 @@ static void* drains(void* plainly) {
     if (out) fclose(out);                        \
     out = NULL;                                  \
     end(reader);                                 \
+    printf("  read %zu bytes, %ld wrong\n", drained, wrong); \
     close_both();                                \
   } while (0)
 
@@ -391,7 +391,7 @@ static void shells(void) {
   // The first waits for the second.
   MUST(mkfifo("fifo", 0600));
   pthread_t t = start(asks_a_shell, "read x < fifo; echo $x");
-  nothing_for_a_while();
+  await_all_waiting();
   MUST(system("echo from the shell > fifo"));
   SAY("popen", (intptr_t)end(t));
 }

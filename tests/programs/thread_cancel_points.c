@@ -24,7 +24,7 @@ static struct worker forever;
 static char buf[1 << 17];
 static struct iovec vec = {buf, sizeof buf};
 static struct timespec far;
-static struct timespec twenty = {20, 0};
+static struct timespec hour = {3600, 0};
 static pid_t child;
 static sigset_t usr1;
 static struct aiocb reads;
@@ -46,23 +46,23 @@ static const struct aiocb* request = &reads;
   X(accept, accept(listener, NULL, NULL)) \
   X(accept4, accept4(listener, NULL, NULL, 0)) \
   X(poll, ({ struct pollfd p = {in[0], POLLIN, 0}; poll(&p, 1, -1); })) \
-  X(poll of nothing, poll(NULL, 0, 20000)) \
+  X(poll of nothing, poll(NULL, 0, 3600000)) \
   X(ppoll, ({ struct pollfd p = {in[0], POLLIN, 0}; ppoll(&p, 1, NULL, NULL); })) \
   X(select, ({ fd_set s; FD_ZERO(&s); FD_SET(in[0], &s); select(in[0] + 1, &s, NULL, NULL, NULL); })) \
   X(pselect, ({ fd_set s; FD_ZERO(&s); FD_SET(in[0], &s); pselect(in[0] + 1, &s, NULL, NULL, NULL, NULL); })) \
   X(epoll_wait, ({ struct epoll_event e; epoll_wait(ep, &e, 1, -1); })) \
   X(epoll_pwait, ({ struct epoll_event e; epoll_pwait(ep, &e, 1, -1, NULL); })) \
-  X(sleep, sleep(20)) \
-  X(usleep, usleep(20000000)) \
-  X(nanosleep, nanosleep(&twenty, NULL)) \
-  X(clock_nanosleep, clock_nanosleep(CLOCK_MONOTONIC, 0, &twenty, NULL)) \
+  X(sleep, sleep(3600)) \
+  X(usleep, usleep(3600000000U)) \
+  X(nanosleep, nanosleep(&hour, NULL)) \
+  X(clock_nanosleep, clock_nanosleep(CLOCK_MONOTONIC, 0, &hour, NULL)) \
   X(clock_nanosleep until, clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &far, NULL)) \
-  X(thrd_sleep, thrd_sleep(&twenty, NULL)) \
+  X(thrd_sleep, thrd_sleep(&hour, NULL)) \
   X(pause, pause()) \
   X(sigsuspend, ({ sigset_t s; sigemptyset(&s); sigsuspend(&s); })) \
   X(sigwait, ({ int s; sigwait(&usr1, &s); })) \
   X(sigwaitinfo, sigwaitinfo(&usr1, NULL)) \
-  X(sigtimedwait, sigtimedwait(&usr1, NULL, &twenty)) \
+  X(sigtimedwait, sigtimedwait(&usr1, NULL, &hour)) \
   X(wait, wait(NULL)) \
   X(waitpid, waitpid(child, NULL, 0)) \
   X(wait4, wait4(child, NULL, 0, NULL)) \
@@ -208,7 +208,7 @@ int main(void) {
   sem_init(&semaphore, 0, 0);
   mtx_init(&c11_mutex, mtx_plain);
   cnd_init(&c11_condition);
-  far = in_ms(CLOCK_REALTIME, 20000);
+  far = in_ms(CLOCK_REALTIME, 3600000);
   sigemptyset(&usr1);
   sigaddset(&usr1, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &usr1, NULL);

@@ -6,13 +6,13 @@
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static sem_t semaphore;
-static volatile int done;
+static volatile int done, written;
 static int null;
 
 static void* writes_with_mutex(void* unused) {
   while (!done) {
     pthread_mutex_lock(&mutex);
-    write(null, "x", 1);
+    written += (int)write(null, "x", 1);
     pthread_mutex_unlock(&mutex);
   }
   return unused;
@@ -22,17 +22,22 @@ static void* writes_with_semaphore(void* unused) {
   while (!done) {
     while (sem_wait(&semaphore)) {
     }
-    write(null, "x", 1);
+    written += (int)write(null, "x", 1);
     sem_post(&semaphore);
   }
   return unused;
+}
+
+// Until it has taken the lock very often: others have their turns amid its writes.
+static void await_writes(void) {
+  for (int begin = written; written - begin < 1000;) sched_yield();
 }
 
 int main(void) {
   MUST(null = open("/dev/null", O_WRONLY));
   struct worker w;
   start(&w, writes_with_mutex, NULL);
-  usleep(20000);
+  await_writes();
   for (int i = 0; i < 3; i++) {
     ERR("main has the mutex", pthread_mutex_lock(&mutex));
     ERR("  and lets go of it", pthread_mutex_unlock(&mutex));
@@ -43,7 +48,7 @@ int main(void) {
   done = 0;
   sem_init(&semaphore, 0, 1);
   start(&w, writes_with_semaphore, NULL);
-  usleep(20000);
+  await_writes();
   for (int i = 0; i < 3; i++) {
     SAY("main has the semaphore", sem_wait(&semaphore));
     SAY("  and lets go of it", sem_post(&semaphore));

@@ -221,6 +221,7 @@ static void waits(void) {
   sem_post(&go);
   SAY("main's sleep, ended by a timer", sleep_open());
   SAY("  what its handler did", result);
+  limit();
   wait_sem(&entered), wait_sem(&entered);
   quit = 1;
   pthread_join(t, NULL);

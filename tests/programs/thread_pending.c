@@ -35,20 +35,20 @@ static void* reads(void* unused) {
 static void* polls(void* unused) {
   (void)unused;
   struct pollfd f = {fd, POLLIN, 0};
-  return (void*)(poll(&f, 1, 20000) == 1 && f.revents == POLLIN ? read_one() : -3);
+  return (void*)(poll(&f, 1, -1) == 1 && f.revents == POLLIN ? read_one() : -3);
 }
 static void* selects(void* unused) {
   (void)unused;
   fd_set r;
   FD_ZERO(&r);
   FD_SET(fd, &r);
-  struct timeval t = {20, 0};
+  struct timeval t = {3600, 0};
   return (void*)(select(fd + 1, &r, NULL, NULL, &t) == 1 && FD_ISSET(fd, &r) ? read_one() : -3);
 }
 static void* waits_in_epoll(void* unused) {
   (void)unused;
   struct epoll_event e;
-  return (void*)(epoll_wait(ep, &e, 1, 20000) == 1 && e.data.u32 == 7 ? read_one() : -3);
+  return (void*)(epoll_wait(ep, &e, 1, -1) == 1 && e.data.u32 == 7 ? read_one() : -3);
 }
 static void waiting(void) {
   static const struct {

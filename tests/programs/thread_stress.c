@@ -20,7 +20,7 @@ static void* moves_money(void* p) {
     unsigned from = next_random(&seed) % accounts, to = next_random(&seed) % accounts;
     if (from == to) continue;
     unsigned first = from < to ? from : to, second = from < to ? to : from;
-    struct timespec until = in_ms(CLOCK_REALTIME, 5000);
+    struct timespec until = in_ms(CLOCK_REALTIME, 3600000);
     if (i % 3 == 0) {
       while (pthread_mutex_trylock(&account_locks[first])) sched_yield();
     } else if (i % 3 == 1) {
@@ -110,7 +110,7 @@ static void* reads_pairs(void* p) {
 }
 static void* writes_pairs(void* p) {
   for (int i = 0; i < rounds; i++) {
-    struct timespec until = in_ms(CLOCK_REALTIME, 5000);
+    struct timespec until = in_ms(CLOCK_REALTIME, 3600000);
     if (i % 2 ? pthread_rwlock_wrlock(&pair_lock) : pthread_rwlock_timedwrlock(&pair_lock, &until)) return (void*)1;
     pair[0]++;
     if (i % 4 == 0) sched_yield();

@@ -46,53 +46,18 @@ static inline void* end_of(struct worker* w) {
   return result;
 }
 
-// Whether a kernel thread sleeps, and how often it has gone to sleep by itself; -1: there is none.
-static inline int is_asleep(const char* task, unsigned long* often) {
-  char path[300], text[4096];
-  snprintf(path, sizeof path, "/proc/self/task/%s/status", task);
-  int fd = open(path, O_RDONLY);
-  if (fd < 0) return -1;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  text[n > 0 ? n : 0] = 0;
-  const char* state = strstr(text, "State:");
-  const char* voluntary = strstr(text, "\nvoluntary_ctxt_switches:");
-  *often = voluntary ? strtoul(voluntary + 25, NULL, 10) : 0;
-  return state && state[7] == 'S';
-}
-// Whether all kernel threads sleep but the one that runs this. (A thread that is none of the kernel's runs on the first.)
-static inline int others_sleep(void) {
-  char mine[32];
-  snprintf(mine, sizeof mine, "/proc/self/task/%d", (int)gettid());
-  pid_t self = access(mine, F_OK) == 0 ? gettid() : getpid();
-  return all_sleep(getpid(), self);
-}
-// Waits until all other threads wait, or have ended: their kernel threads sleep, and did so for some looks; those that are
-// none of the kernel's run when others let them.
-static inline void await_all_waiting(void) {
-  for (int looks = 0; looks < 30;) {
-    looks = others_sleep() ? looks + 1 : 0;
-    sched_yield();
-  }
-}
-
-// Waits until the thread waits: its kernel thread sleeps, and did so for some looks. One that is none of the kernel's
-// runs when others let it, until it waits; who waits for it may be another kernel thread.
+// Waits until the thread waits: its kernel thread sleeps, or it is none of the kernel's and ran
+// when others let it, until it waited; who works for it may be another kernel thread.
 static inline void await_waiting(struct worker* w) {
-  unsigned long runs = 0, now = 0;
+  struct looks l = {0, 0};
+  unsigned long place;
   while (!__atomic_load_n(&w->tid, __ATOMIC_ACQUIRE)) sched_yield();
-  for (int looks = 0; looks < 30;) {
+  do {
     char task[16];
     snprintf(task, sizeof task, "%d", (int)w->tid);
-    int s = is_asleep(task, &now);
-    if (s < 0) {
-      looks = others_sleep() ? looks + 1 : 0;
-    } else {
-      looks = s && now == runs ? looks + 1 : 0;
-      runs = now;
-    }
-    sched_yield();
-  }
+    place = sleeps_in(getpid(), task);
+    if (place == no_task) place = others_sleep_in();
+  } while (!seen_waiting(&l, place));
 }
 
 // A time `ms` milliseconds from now.
