@@ -160,7 +160,7 @@ static inline int peer(void) {
 static inline void await_blocked(void) { await_blocked_pid(getppid()); }
 static inline void leave(void) { _exit(0); }
 static inline void peer_ends(void) {
-  int status;
+  int status = -1;
   while (waitpid(peer_pid, &status, 0) < 0 && errno == EINTR) {
   }
   if (status) printf("the peer ended with status %x\n", status);

@@ -440,7 +440,6 @@ static void for_process(void) {
   spin = 0;
   finish(&w);
   take_handled();
-  peer_ends();
 
   pthread_sigmask(SIG_BLOCK, &s, &before);
   tell(&w, sleep_hour);
