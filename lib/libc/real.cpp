@@ -25,6 +25,17 @@ void* find_symbol(const char* name) noexcept {
   return tendril_shim_next_symbol ? tendril_shim_next_symbol(name) : dlsym(RTLD_DEFAULT, name);
 }
 
+void* symbol_behind(const char* name) noexcept {
+  void* p = dlsym(RTLD_NEXT, name);
+  __asm__ volatile("" : "+r"(p));  // no tail call: RTLD_NEXT goes by the address that dlsym returns to
+  if (!p) sys::die("the program's libraries have no function ", name);
+  return p;
+}
+
+void* next_lock(const char* name) noexcept {
+  return tendril_shim_next_symbol ? next_symbol(name) : symbol_behind(name);
+}
+
 void look_up_real_calls() noexcept {
 #define CALL(result, name, parameters, arguments) real.name.look_up();
 #define ALIAS(result, name, target, parameters, arguments)

@@ -12,7 +12,7 @@
 
 #include "posix/common/futex.hpp"
 #include "posix/common/offload.hpp"
-#include "posix/threads/thread.hpp"
+#include "posix/locks/ownership.hpp"
 #include "posix/descriptors/liburing.hpp"
 
 namespace tendril::posix {
@@ -134,7 +134,13 @@ long futex_call(long a, long b, long c, long d, long e, long f) noexcept {
   bool shared = !(b & FUTEX_PRIVATE_FLAG), realtime = b & FUTEX_CLOCK_REALTIME;
   auto value = std::uint32_t(c), bits = std::uint32_t(f);
   auto kernels = [&] { return sys::call(SYS_futex, a, b, c, d, e, f); };
-  if (!threads_are_fibers.load(std::memory_order_relaxed)) return kernels();
+  if (!ours()) return kernels();
+  if (!threads_are_fibers.load(std::memory_order_relaxed)) {
+    // Of a program without the shim, fibers wait here, and are woken; kernel threads go on waiting in the kernel.
+    bool waits = operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
+    bool wakes = operation == FUTEX_WAKE || operation == FUTEX_WAKE_BITSET;
+    if (!(waits && may_wait()) && !wakes) return kernels();
+  }
   deadline until;
   switch (operation) {
     case FUTEX_WAIT:

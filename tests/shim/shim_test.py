@@ -28,7 +28,7 @@ def of_table(kinds):
 
 
 def taken_over():
-    return of_table("CALL|ALIAS|ODD|STREAM|UNLOCKED|OTHERS")
+    return of_table("CALL|ALIAS|ODD|STREAM|UNLOCKED|OTHERS|LOCK|LOCK_ALIAS")
 
 
 class Shim(unittest.TestCase):

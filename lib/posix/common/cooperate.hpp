@@ -105,6 +105,10 @@ inline timespec time_left(deadline until, core::nanoseconds now = core::now()) n
 // does not return then. Nothing may be left to do in the frames below the program's. For a killed task (ECANCELED in
 // all else), and where nothing is to be cancelled, does nothing.
 void act_on_cancel() noexcept;
+// A kernel thread without fibers was cancelled in a wait of ours that is a cancellation point, and is to end.
+extern __thread bool kernel_thread_cancelled __attribute__((tls_model("initial-exec")));
+// A cancellation point, for such a thread.
+void cancel_kernel_thread() noexcept;
 // Whether anybody has asked for that, and whether it would.
 inline bool cancel_asked() noexcept { return core::tls::cancel_asked(arch::thread_pointer()); }
 bool cancel_due_if_asked() noexcept;

@@ -1,6 +1,14 @@
 #include "posix/common/futex.hpp"
 
 #include <pthread.h>
+#include <setjmp.h>
+
+extern "C" {
+// The C library's own way to stop the unwinding of pthread_cancel at a frame.
+void __pthread_register_cancel(__pthread_unwind_buf_t*);
+void __pthread_unregister_cancel(__pthread_unwind_buf_t*);
+int __sigsetjmp(struct __jmp_buf_tag*, int) noexcept __attribute__((returns_twice));
+}
 
 namespace tendril::posix::futex {
 
@@ -21,16 +29,35 @@ void child_of_fork() noexcept {
 
 bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends::by_handler; }
 
+// A wait in the kernel that is a cancellation point, on a kernel thread without fibers. As in the C library, cancellation is
+// asynchronous meanwhile; the unwinding stops here, so that the waiter can be taken off the list, and goes on in
+// act_on_cancel().
+[[gnu::noinline]] int wait_cancellably(waiter& w, const timespec* timeout) noexcept {
+  __pthread_unwind_buf_t here;
+  if (__sigsetjmp(reinterpret_cast<struct __jmp_buf_tag*>(here.__cancel_jmp_buf), 0) != 0) {
+    kernel_thread_cancelled = true;
+    return -ECANCELED;
+  }
+  __pthread_register_cancel(&here);
+  int type;
+  pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+  int r = sys::futex_wait(&w.woken, 0, timeout);
+  pthread_setcanceltype(type, nullptr);
+  __pthread_unregister_cancel(&here);
+  return r;
+}
+
 // How a kernel thread waits on which no other fiber could run.
 int wait_in_kernel(waiter& w, deadline until, ends e, on_signal rule) noexcept {
+  bool cancellable = !core::current && (e == ends::by_cancel || e == ends::by_signal);
   while (!w.woken.load(std::memory_order_acquire)) {
     timespec left{}, *timeout = nullptr;
     if (!until.is_never()) {
       left = time_left(until);
       timeout = &left;
     }
-    int r = sys::futex_wait(&w.woken, 0, timeout);
-    if (r == -ETIMEDOUT) return r;
+    int r = cancellable ? wait_cancellably(w, timeout) : sys::futex_wait(&w.woken, 0, timeout);
+    if (r == -ETIMEDOUT || r == -ECANCELED) return r;
     // With a time-out, the kernel says so after any signal, our own (preempt.cpp) among them.
     if (r == -EINTR && ends_by_handler(e) && (!core::current || interrupted(rule))) return r;
   }
@@ -105,7 +132,12 @@ bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_si
       if (!park_in_queue(w, what, until, rule, r)) return ends_by_handler(e) && interrupted(rule) ? -EINTR : -ERESTART;
     } else if (w.who) r = wait_parked(what, until, rule, &w.woken);
     else r = wait_in_kernel(w, until, e, rule);
-    if (w.woken.load(std::memory_order_acquire)) return 0;
+    if (w.woken.load(std::memory_order_acquire)) {
+      if (r != -ECANCELED || !kernel_thread_cancelled) return 0;
+      // It ends all the same; another one takes the wake-up.
+      wake(w.word, 1, w.bits);
+      return r;
+    }
     bool over = r < 0 && !(r == -EINTR && !ends_by_handler(e));
     bool listed = false;
     at_its_place(w, [&] {

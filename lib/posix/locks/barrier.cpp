@@ -5,7 +5,7 @@
 // destroyed at once. Those that other processes share are the C library's, and waited for on a helper thread.
 #include "posix/common/futex.hpp"
 #include "posix/common/offload.hpp"
-#include "posix/threads/thread.hpp"
+#include "posix/locks/ownership.hpp"
 
 namespace tendril::posix {
 
@@ -23,14 +23,14 @@ struct barrier {
 };
 static_assert(sizeof(barrier) <= sizeof(pthread_barrier_t));
 
-bool foreign(const barrier& b) noexcept { return b.shared || !threads_are_fibers.load(std::memory_order_relaxed); }
+bool foreign(const barrier& b) noexcept { return b.shared || !ours(); }
 
 }  // namespace
 
 int pthread_barrier_wait(pthread_barrier_t* object) {
   barrier& mine = barrier::of(object);
   if (foreign(mine)) {
-    if (!threads_are_fibers.load(std::memory_order_relaxed) || !may_wait()) return real.pthread_barrier_wait(object);
+    if (!ours() || !may_wait()) return real.pthread_barrier_wait(object);
     return offload([object] { return real.pthread_barrier_wait(object); }, handlers::meanwhile);
   }
   futex::prepare();
@@ -56,6 +56,7 @@ int pthread_barrier_wait(pthread_barrier_t* object) {
       detail::held guard(b.lock);
       mine.in--;
     }
+    check_may_wait();
     act_on_cancel();
   }
   return 0;

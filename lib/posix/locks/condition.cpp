@@ -6,7 +6,7 @@
 #include "posix/common/futex.hpp"
 #include "posix/common/offload.hpp"
 #include "posix/common/backoff.hpp"
-#include "posix/threads/thread.hpp"
+#include "posix/locks/ownership.hpp"
 
 namespace tendril::posix {
 
@@ -19,7 +19,7 @@ std::atomic<std::uint32_t>& waiting(pthread_cond_t* c) noexcept {
 constexpr unsigned shared_bit = 1, monotonic_bit = 2;  // in __wrefs
 
 bool foreign(const pthread_cond_t* c) noexcept {
-  return (c->__data.__wrefs & shared_bit) || !threads_are_fibers.load(std::memory_order_relaxed);
+  return (c->__data.__wrefs & shared_bit) || !ours();
 }
 clockid_t clock_of(const pthread_cond_t* c) noexcept {
   return c->__data.__wrefs & monotonic_bit ? CLOCK_MONOTONIC : CLOCK_REALTIME;
@@ -31,7 +31,7 @@ bool valid_time(const timespec* t) noexcept { return t->tv_nsec >= 0 && t->tv_ns
 // soon as the helper is among those that a signal wakes, and then the caller, who owns `m`, lets go of it.
 template <class Wait>
 int wait_foreign(pthread_cond_t* c, pthread_mutex_t* m, Wait wait) noexcept {
-  if (!threads_are_fibers.load(std::memory_order_relaxed) || !may_wait()) return wait(m);
+  if (!ours() || !may_wait()) return wait(m);
   if (cancel_due()) act_on_cancel();
   pthread_mutex_t ours = PTHREAD_MUTEX_INITIALIZER;
   real.pthread_mutex_lock(&ours);

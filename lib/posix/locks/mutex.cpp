@@ -8,7 +8,7 @@
 #include "posix/common/futex.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/common/backoff.hpp"
-#include "posix/threads/thread.hpp"
+#include "posix/locks/ownership.hpp"
 
 namespace tendril::posix {
 
@@ -27,7 +27,10 @@ std::atomic<std::uint32_t>& word(pthread_mutex_t* m) noexcept {
 }
 
 bool foreign(const pthread_mutex_t* m) noexcept {
-  return (m->__data.__kind & (robust_bit | shared_bit)) || !threads_are_fibers.load(std::memory_order_relaxed);
+  int kernels = robust_bit | shared_bit;
+  // Priorities mean something to kernel threads only.
+  if (!threads_are_fibers.load(std::memory_order_relaxed)) kernels |= inherit_bit | protect_bit;
+  return (m->__data.__kind & kernels) || !ours();
 }
 
 int type_of(const pthread_mutex_t* m) noexcept { return m->__data.__kind & type_bits; }
@@ -66,14 +69,17 @@ int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t f
   while (w.exchange(free | 2, std::memory_order_acquire) != free) {
     int r = futex::wait(&w, free | 2, until, futex::ends::by_wake);
     if (r == -ETIMEDOUT) return r;
-    if (r == -ECANCELED) act_on_cancel();
+    if (r == -ECANCELED) {
+      check_may_wait();
+      act_on_cancel();
+    }
   }
   return 0;
 }
 
 // What the running thread already has of it. 0: nothing. 1: one more of a recursive one was taken. Else an error.
 [[gnu::always_inline]] inline int again(pthread_mutex_t* m, int type, bool only_tries) noexcept {
-  if (m->__data.__owner != own_tid()) [[likely]] return 0;
+  if (m->__data.__owner != lock_owner()) [[likely]] return 0;
   if (type == PTHREAD_MUTEX_ERRORCHECK_NP) return only_tries ? -EBUSY : -EDEADLK;
   if (m->__data.__count + 1 == 0) return -EAGAIN;
   m->__data.__count++;
@@ -81,7 +87,7 @@ int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t f
 }
 
 void now_mine(pthread_mutex_t* m) noexcept {
-  m->__data.__owner = own_tid();
+  m->__data.__owner = lock_owner();
   m->__data.__count = 1;
 }
 
@@ -111,12 +117,12 @@ int lock(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
 // The C library's, which waits in the kernel: on behalf of a fiber, it is asked again until it is free.
 template <class Lock>
 int lock_foreign(pthread_mutex_t* m, deadline until, Lock blocking) noexcept {
-  if (!threads_are_fibers.load(std::memory_order_relaxed) || !may_wait()) return blocking();
+  if (!ours() || !may_wait()) return blocking();
   constexpr int not_recoverable = INT_MAX - 1;  // as an owner; to try such a one would leave it locked
   int r;
   bool done = retry_until(until, m, [&] {
     r = m->__data.__owner == not_recoverable ? EBUSY : real.pthread_mutex_trylock(m);
-    return r != EBUSY || m->__data.__owner == own_tid() || m->__data.__owner == not_recoverable;
+    return r != EBUSY || m->__data.__owner == lock_owner() || m->__data.__owner == not_recoverable;
   });
   if (!done) return ETIMEDOUT;
   return r == EBUSY ? blocking() : r;  // what a blocking call says at once: a deadlock with itself, or that
@@ -155,7 +161,7 @@ __attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w) noe
 __attribute__((noinline)) int unlock_other(pthread_mutex_t* m) noexcept {
   if (foreign(m)) return real.pthread_mutex_unlock(m);
   if (has_owner(type_of(m))) {
-    if (m->__data.__owner != own_tid() || word(m).load(std::memory_order_relaxed) == free_word(m)) return EPERM;
+    if (m->__data.__owner != lock_owner() || word(m).load(std::memory_order_relaxed) == free_word(m)) return EPERM;
     if (--m->__data.__count != 0) return 0;
     m->__data.__owner = 0;
   }
@@ -165,7 +171,7 @@ __attribute__((noinline)) int unlock_other(pthread_mutex_t* m) noexcept {
 }  // namespace
 
 int pthread_mutex_lock(pthread_mutex_t* m) {
-  if (m->__data.__kind != PTHREAD_MUTEX_TIMED_NP || !threads_are_fibers.load(std::memory_order_relaxed)) [[unlikely]] {
+  if (m->__data.__kind != PTHREAD_MUTEX_TIMED_NP || !ours()) [[unlikely]] {
     return lock_other(m);
   }
   return take_free(word(m)) ? 0 : lock_contended(word(m));
@@ -198,7 +204,7 @@ int pthread_mutex_clocklock(pthread_mutex_t* m, clockid_t clock, const timespec*
 }
 
 int pthread_mutex_unlock(pthread_mutex_t* m) {
-  if (m->__data.__kind != PTHREAD_MUTEX_TIMED_NP || !threads_are_fibers.load(std::memory_order_relaxed)) [[unlikely]] {
+  if (m->__data.__kind != PTHREAD_MUTEX_TIMED_NP || !ours()) [[unlikely]] {
     return unlock_other(m);
   }
   return set_free(word(m)) ? wake_next(word(m)) : 0;

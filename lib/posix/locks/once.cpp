@@ -6,7 +6,7 @@
 #include <tendril/pthread.hpp>
 
 #include "posix/common/futex.hpp"
-#include "posix/threads/thread.hpp"
+#include "posix/locks/ownership.hpp"
 
 namespace tendril::posix {
 
@@ -34,7 +34,7 @@ int pthread_once(pthread_once_t* control, void (*routine)()) {
   std::atomic<std::uint32_t>& w = *reinterpret_cast<std::atomic<std::uint32_t>*>(control);
   std::uint32_t s = w.load(std::memory_order_acquire);
   if (s & done) return 0;
-  if (!threads_are_fibers.load(std::memory_order_relaxed)) return real.pthread_once(control, routine);
+  if (!ours()) return real.pthread_once(control, routine);
   if (runs(s) && may_wait()) {
     for (core::nanoseconds pause = 50'000; runs(s = w.load(std::memory_order_acquire));) {
       int r = futex::wait(&w, s, deadline::after(core::now(), pause), futex::ends::by_wake);

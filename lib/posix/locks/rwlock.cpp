@@ -8,7 +8,7 @@
 // Objects that other processes share are the C library's.
 #include "posix/common/futex.hpp"
 #include "posix/common/backoff.hpp"
-#include "posix/threads/thread.hpp"
+#include "posix/locks/ownership.hpp"
 
 namespace tendril::posix {
 
@@ -27,7 +27,7 @@ std::atomic<std::uint32_t>& state(pthread_rwlock_t* l) noexcept {
 }
 
 bool foreign(const pthread_rwlock_t* l) noexcept {
-  return l->__data.__shared || !threads_are_fibers.load(std::memory_order_relaxed);
+  return l->__data.__shared || !ours();
 }
 
 bool may_take(const pthread_rwlock_t* l, std::uint32_t s, std::uint32_t as) noexcept {
@@ -115,6 +115,7 @@ int wait_and_take(pthread_rwlock_t* l, std::uint32_t as, deadline until) noexcep
       hand_over(b, l, 0);
     }
     if (r != -ECANCELED) return -r;
+    check_may_wait();
     act_on_cancel();
   }
 }
@@ -122,11 +123,11 @@ int wait_and_take(pthread_rwlock_t* l, std::uint32_t as, deadline until) noexcep
 // What only asks the C library, again and again on behalf of a fiber.
 template <class Try, class Blocking>
 int take_foreign(pthread_rwlock_t* l, deadline until, Try& attempt, Blocking blocking) noexcept {
-  if (!threads_are_fibers.load(std::memory_order_relaxed) || !may_wait()) return blocking();
+  if (!ours() || !may_wait()) return blocking();
   int r;
   bool done = retry_until(until, l, [&] {
     r = attempt(l);
-    return r != EBUSY || l->__data.__cur_writer == own_tid();
+    return r != EBUSY || l->__data.__cur_writer == lock_owner();
   });
   if (!done) return ETIMEDOUT;
   return r == EBUSY ? blocking() : r;
@@ -139,10 +140,10 @@ bool valid_time(clockid_t clock, const timespec* t) noexcept {
 int take(pthread_rwlock_t* l, std::uint32_t as, clockid_t clock, const timespec* until) noexcept {
   if (until && !valid_time(clock, until)) return EINVAL;
   int r = EBUSY;
-  if (l->__data.__cur_writer != 0 && l->__data.__cur_writer == own_tid()) return EDEADLK;
+  if (l->__data.__cur_writer != 0 && l->__data.__cur_writer == lock_owner()) return EDEADLK;
   r = try_to_take(l, as);
   if (r == EBUSY) r = wait_and_take(l, as, until ? futex::absolute(clock, *until) : deadline::never());
-  if (r == 0 && as == as_writer) l->__data.__cur_writer = own_tid();
+  if (r == 0 && as == as_writer) l->__data.__cur_writer = lock_owner();
   return r;
 }
 
@@ -197,7 +198,7 @@ int pthread_rwlock_trywrlock(pthread_rwlock_t* l) {
     return r;
   }
   int r = try_to_take(l, as_writer);
-  if (r == 0) l->__data.__cur_writer = own_tid();
+  if (r == 0) l->__data.__cur_writer = lock_owner();
   else let_others_run();
   return r;
 }

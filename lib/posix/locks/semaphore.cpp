@@ -9,7 +9,7 @@
 #include "posix/common/futex.hpp"
 #include "posix/common/offload.hpp"
 #include "posix/threads/preempt.hpp"
-#include "posix/threads/thread.hpp"
+#include "posix/locks/ownership.hpp"
 
 namespace tendril::posix {
 
@@ -43,7 +43,7 @@ struct semaphore {
 static_assert(sizeof(semaphore) <= sizeof(sem_t) && std::endian::native == std::endian::little);
 
 bool foreign(sem_t* s) noexcept {
-  if (!threads_are_fibers.load(std::memory_order_relaxed)) return true;
+  if (!ours()) return true;
   if (!cooperative()) return semaphore::of(s).shared;
   return false;
 }
@@ -71,11 +71,13 @@ int wait(semaphore& s, deadline until) noexcept {
 
 int sem_wait(sem_t* s) {
   if (foreign(s)) return real.sem_wait(s);
+  cancel_kernel_thread();
   return result<int>(wait(semaphore::of(s), deadline::never()));
 }
 
 int sem_clockwait(sem_t* s, clockid_t clock, const timespec* until) {
   if (foreign(s)) return real.sem_clockwait(s, clock, until);
+  cancel_kernel_thread();
   if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC) return result<int>(-EINVAL);
   semaphore& sem = semaphore::of(s);
   if (until->tv_nsec < 0 || until->tv_nsec >= 1'000'000'000) return result<int>(-EINVAL);
@@ -89,7 +91,7 @@ int sem_timedwait(sem_t* s, const timespec* until) {
 
 int sem_post(sem_t* s) {
   semaphore& sem = semaphore::of(s);
-  if (sem.shared || !threads_are_fibers.load(std::memory_order_relaxed)) return real.sem_post(s);
+  if (sem.shared || !ours()) return real.sem_post(s);
   std::uint64_t d = sem.data.load(std::memory_order_relaxed);
   do {
     if (std::uint32_t(d) == SEM_VALUE_MAX) return result<int>(-EOVERFLOW);

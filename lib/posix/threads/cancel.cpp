@@ -15,7 +15,14 @@ bool cancels_at_once() noexcept {
 }
 
 void act_on_cancel() noexcept {
+  if (kernel_thread_cancelled) real.pthread_exit(PTHREAD_CANCELED);
   if (cancel_due()) pthread_testcancel();
+}
+
+__thread bool kernel_thread_cancelled __attribute__((tls_model("initial-exec"))) = false;
+
+void cancel_kernel_thread() noexcept {
+  if (!core::current) pthread_testcancel();
 }
 
 int pthread_cancel(pthread_t id) {

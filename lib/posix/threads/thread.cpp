@@ -14,6 +14,7 @@
 #include "base/futex_lock.hpp"
 #include "posix/common/futex.hpp"
 #include "libc/elf_scan.hpp"
+#include "posix/locks/ownership.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/descriptors/stdio.hpp"
 
@@ -297,6 +298,7 @@ bool possible() noexcept {
   const char* why = core::tls::obstacle();
   if (!why) return true;
   threads_are_fibers = false;
+  locks_are_ours = false;
   if (notices_wanted()) {
     sys::say("threads stay kernel threads: Tendril does not know this C library (", why, ")");
   }
@@ -384,6 +386,7 @@ int look_up_own_tid() noexcept {
 void threads_become_fibers() noexcept {
   // Before any lock is taken: one that is taken in our way cannot be let go in the C library's.
   threads_are_fibers = !core::tls::sanitizer_sees_threads();
+  locks_are_ours = threads_are_fibers.load();
 }
 
 const char* threads_obstacle() noexcept { return core::tls::obstacle(); }

@@ -1,0 +1,94 @@
+// The locks' libc names in a program that links libtendril and has no shim: the program and its libraries find them here
+// before they find the C library's, so that a lock is a fiber's, and whoever waits for it lets the other fibers run.
+//
+// They are in charge only if the program's own calls come here. They are not where the shim stands in front, which has
+// the same names; where libtendril came behind the C library (a plug-in was linked with it); and beside a sanitizer,
+// which has to see the C library's locks. Then each is the next definition of its name, and nothing else.
+#include <dlfcn.h>
+#include <stdarg.h>
+
+#include <tendril/posix.hpp>
+#include <tendril/pthread.hpp>
+
+#include "posix/locks/ownership.hpp"
+
+extern "C" __attribute__((weak)) void* tendril_shim_next_symbol(const char* name) noexcept;
+
+namespace tendril::posix {
+
+constinit std::atomic<bool> locks_are_ours{false};
+
+void check_may_wait() noexcept {
+  fiber* self = core::current;
+  if (self && self->extra.forbidden) sys::die(self->extra.forbidden, " cannot wait for a lock that another fiber holds");
+}
+
+#if !defined(TENDRIL_ASAN) && !defined(TENDRIL_TSAN)
+
+namespace {
+
+constinit std::atomic<bool> in_charge{false};
+bool forward() noexcept { return !in_charge.load(std::memory_order_relaxed); }
+
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+#define CALL(result, name, parameters, arguments)
+#define ALIAS(result, name, target, parameters, arguments)
+#define ODD(result, name, parameters)
+
+namespace {
+
+// The next definitions, looked up past this library.
+struct calls_behind {
+#define LOCK(result, name, parameters, arguments) real_call<result parameters> name{#name, symbol_behind};
+#define LOCK_ALIAS(result, name, target, parameters, arguments)
+#include "libc/calls.def"
+  real_call<long(long, long, long, long, long, long, long)> syscall{"syscall", symbol_behind};
+};
+constinit calls_behind behind;
+
+}  // namespace
+
+#define LOCK(result, name, parameters, arguments)              \
+  EXPORT result locks_##name parameters __asm__(#name);        \
+  EXPORT result locks_##name parameters {                      \
+    if (forward()) [[unlikely]] return behind.name arguments;  \
+    return tendril::posix::name arguments;                     \
+  }
+#define LOCK_ALIAS(result, name, target, parameters, arguments) \
+  EXPORT result locks_##name parameters __asm__(#name);         \
+  EXPORT result locks_##name parameters { return locks_##target arguments; }
+#include "libc/calls.def"
+
+// std::atomic<T>::wait and what the C++ library builds on it wait by futexes.
+EXPORT long locks_syscall(long number, ...) __asm__("syscall");
+EXPORT long locks_syscall(long number, ...) {
+  va_list rest;
+  va_start(rest, number);
+  long a[6];
+  for (long& each : a) each = va_arg(rest, long);
+  va_end(rest);
+  if (forward() || number != SYS_futex) return behind.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  return tendril::posix::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+namespace {
+
+// Before all other constructors of this library, and of those that are made with it.
+__attribute__((constructor(101))) void take_charge() noexcept {
+  if (tendril_shim_next_symbol || core::tls::sanitizer_sees_threads()) return;
+  void* found = dlsym(RTLD_DEFAULT, "pthread_mutex_lock");
+  bool mine = found == reinterpret_cast<void*>(&locks_pthread_mutex_lock);
+  if (!mine) return;
+  locks_are_ours = true;
+  in_charge = true;
+  pthread_atfork(nullptr, nullptr, [] { known_tid = 0; });
+}
+
+}  // namespace
+
+#endif
+
+}  // namespace tendril::posix
