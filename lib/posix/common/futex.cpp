@@ -35,6 +35,7 @@ bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends
 [[gnu::noinline]] int wait_cancellably(waiter& w, const timespec* timeout) noexcept {
   __pthread_unwind_buf_t here;
   if (__sigsetjmp(reinterpret_cast<struct __jmp_buf_tag*>(here.__cancel_jmp_buf), 0) != 0) {
+    __pthread_unregister_cancel(&here);
     kernel_thread_cancelled = true;
     return -ECANCELED;
   }

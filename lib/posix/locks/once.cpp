@@ -3,6 +3,8 @@
 // The C library runs the routine and undoes the beginning when the routine is left by cancellation or an exception. Here
 // is only how a fiber waits while another one is in there: in the futex table, and looking now and then, since nobody
 // tells of a routine that was left.
+#include <dlfcn.h>
+
 #include <tendril/pthread.hpp>
 
 #include "posix/common/futex.hpp"
@@ -26,6 +28,38 @@ std::uint32_t running_here() noexcept {
   return seen;
 }
 
+// std::call_once leaves in two thread-local variables of libstdc++ what its routine is to call. Fibers that share a thread
+// share these: who waits finds its own there again before the routine runs. (Offsets from the thread pointer; 0: libstdc++
+// is not in the program, or was loaded later.)
+constinit std::ptrdiff_t call_once_variables[2];
+
+__attribute__((constructor)) void find_call_once_variables() noexcept {
+  const char* const names[] = {"_ZSt15__once_callable", "_ZSt11__once_call"};
+  for (int i = 0; i < 2; i++) {
+    void* found = dlsym(RTLD_DEFAULT, names[i]);
+    if (found) call_once_variables[i] = static_cast<char*>(found) - static_cast<char*>(arch::thread_pointer());
+    else dlerror();  // no error of the program's
+  }
+}
+
+class keep_what_to_call {
+ public:
+  keep_what_to_call() noexcept { each([](void*& variable, void*& kept) { kept = variable; }); }
+  ~keep_what_to_call() { each([](void*& variable, void*& kept) { variable = kept; }); }
+  keep_what_to_call(const keep_what_to_call&) = delete;
+
+ private:
+  template <class F>
+  void each(F f) noexcept {
+    for (int i = 0; i < 2; i++) {
+      std::ptrdiff_t at = call_once_variables[i];
+      if (at) f(*reinterpret_cast<void**>(static_cast<char*>(arch::thread_pointer()) + at), kept_[i]);
+    }
+  }
+
+  void* kept_[2] = {};
+};
+
 bool runs(std::uint32_t s) noexcept { return (s & (in_progress | done)) == in_progress && s == running_here(); }
 
 }  // namespace
@@ -36,6 +70,7 @@ int pthread_once(pthread_once_t* control, void (*routine)()) {
   if (s & done) return 0;
   if (!ours()) return real.pthread_once(control, routine);
   if (runs(s) && may_wait()) {
+    keep_what_to_call kept;
     for (core::nanoseconds pause = 50'000; runs(s = w.load(std::memory_order_acquire));) {
       int r = futex::wait(&w, s, deadline::after(core::now(), pause), futex::ends::by_wake);
       if (r == -ECANCELED) act_on_cancel();
