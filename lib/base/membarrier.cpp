@@ -12,6 +12,7 @@ bool barrier_available() noexcept {
 #ifdef TENDRIL_TSAN
   return false;  // it knows atomic operations only
 #else
+  if (sys::is_refused(SYS_membarrier)) [[unlikely]] return false;  // those who have begun go on by barrier_by_page()
   static constinit std::atomic<int> known{0};  // 1: yes, -1: no
   int k = known.load(std::memory_order_relaxed);
   if (k == 0) {
@@ -22,13 +23,34 @@ bool barrier_available() noexcept {
 #endif
 }
 
+namespace {
+
+// The barrier of who may not call membarrier(2) any more: taking a right to a page away interrupts every processor that
+// runs a thread of the process (x86_64).
+bool barrier_by_page() noexcept {
+#if defined(__x86_64__)
+  auto page = static_cast<volatile char*>(sys::map(4096));
+  if (!page) return false;
+  *page = 1;
+  bool done = sys::protect(const_cast<char*>(page), 4096, PROT_READ) == 0;
+  sys::unmap(const_cast<char*>(page), 4096);
+  return done;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
 void barrier_all() noexcept {
-  if (!sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))) return;
-  // Forgotten, perhaps by a fork.
-  sys::call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
-  if (sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))) {
-    sys::die("the system has taken membarrier(2) away");
+  if (!sys::is_refused(SYS_membarrier)) {
+    if (!sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))) return;
+    // Forgotten, perhaps by a fork.
+    sys::call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+    if (!sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))) return;
+    sys::turns_out_refused(SYS_membarrier);
   }
+  if (!barrier_by_page()) sys::die("the system has taken membarrier(2) away");
 }
 
 void futex_sleep(const void* word, std::uint32_t expected) noexcept { sys::futex_wait(word, expected); }

@@ -22,17 +22,27 @@ __attribute__((constructor)) void look_for_vdso() noexcept {
 constinit std::atomic<clock_source> clock_of_kernel{ask_kernel};
 
 int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout, const std::uint64_t* mask) noexcept {
-  static std::atomic<bool> lacks_pwait2{false};
-  if (!lacks_pwait2.load(std::memory_order_relaxed)) {
+  if (!is_refused(SYS_epoll_pwait2)) {
     int r = (int)call(SYS_epoll_pwait2, ep, e, n, timeout, mask, 8);
-    if (r != -ENOSYS && r != -EPERM) return r;  // EPERM: a seccomp filter older than the call
-    lacks_pwait2.store(true, std::memory_order_relaxed);
+    if (r >= 0 || r == -EINTR || !turns_out_refused(SYS_epoll_pwait2)) return r;
   }
   long ms = -1;
   if (timeout) {
     ms = timeout->tv_sec > 2'000'000 ? 2'000'000'000 : timeout->tv_sec * 1000 + (timeout->tv_nsec + 999'999) / 1'000'000;
   }
   return (int)call(SYS_epoll_pwait, ep, e, n, ms, mask, 8);
+}
+
+long poll_now(void* pollfds, unsigned long n, const void* mask) noexcept {
+  if (!is_refused(SYS_ppoll)) {
+    timespec none{};
+    long r = call(SYS_ppoll, pollfds, n, &none, mask, 8);
+    if (r >= 0 || r == -EINTR || !turns_out_refused(SYS_ppoll)) return r;
+  }
+#ifdef SYS_poll
+  if (!mask) return call(SYS_poll, pollfds, n, 0);
+#endif
+  return -ENOSYS;
 }
 
 void say_line(const text* pieces, int count) noexcept {

@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "base/arch/arch.hpp"
+#include "base/refused.hpp"
 #include "base/sanitize.hpp"
 
 namespace tendril::sys {
@@ -64,7 +65,7 @@ inline void* remap(void* p, std::size_t old_size, std::size_t new_size) noexcept
   return failed(q) ? nullptr : (void*)q;
 }
 inline int advise(void* p, std::size_t size, int advice) noexcept {
-  return (int)call(SYS_madvise, p, size, advice);
+  return is_refused(SYS_madvise) ? -1 /* EPERM */ : (int)call(SYS_madvise, p, size, advice);
 }
 inline int protect(void* p, std::size_t size, int prot) noexcept {
   return (int)call(SYS_mprotect, p, size, prot);
@@ -73,6 +74,9 @@ inline int protect(void* p, std::size_t size, int prot) noexcept {
 inline long read(int fd, void* p, std::size_t n) noexcept { return call(SYS_read, fd, p, n); }
 inline long write(int fd, const void* p, std::size_t n) noexcept { return call(SYS_write, fd, p, n); }
 inline int close(int fd) noexcept { return (int)call(SYS_close, fd); }
+
+// What is ready now: poll(2), or ppoll(2) with a mask, that does not wait.
+long poll_now(void* pollfds, unsigned long n, const void* mask = nullptr) noexcept;
 
 inline int epoll_create() noexcept { return (int)call(SYS_epoll_create1, EPOLL_CLOEXEC); }
 inline int epoll_ctl(int ep, int op, int fd, epoll_event* e) noexcept {
@@ -109,12 +113,17 @@ inline int sigaction(int signal, const signal_action* set, signal_action* old) n
   return (int)call(SYS_rt_sigaction, signal, set, old, sizeof set->mask);
 }
 
-// Whether the program may read the n >= 8 bytes at p, few enough to lie on two pages at most. The call fails for an
-// invalid `how`, after it has read the mask.
+// Whether the program may read the n bytes at p, or the int. The call fails for an invalid `how`, after it has read the
+// mask: a word of each page is enough.
 inline bool readable(const void* p, std::size_t n) noexcept {
-  auto fits = [](const char* at) noexcept { return call(SYS_rt_sigprocmask, -1, at, 0, 8) != -14 /* EFAULT */; };
-  return fits(static_cast<const char*>(p)) && fits(static_cast<const char*>(p) + n - 8);
+  constexpr std::uintptr_t word = 8, page = 4096;
+  auto at = reinterpret_cast<std::uintptr_t>(p), end = at + n;
+  for (; at < end; at = (at | (page - 1)) + 1) {
+    if (call(SYS_rt_sigprocmask, -1, at & ~(word - 1), 0, word) == -14 /* EFAULT */) return false;
+  }
+  return end >= reinterpret_cast<std::uintptr_t>(p);
 }
+inline bool readable_int(const void* p) noexcept { return readable(p, sizeof(int)); }
 
 // Writes the pieces as one line on standard error, then (die) ends the process with SIGABRT.
 struct text {

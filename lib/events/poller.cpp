@@ -4,6 +4,7 @@
 #include <linux/io_uring.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -63,16 +64,35 @@ bool poller::watch_own_event() noexcept {
 }
 
 bool poller::open() noexcept {
-  if (epoll_ >= 0) return true;
-  if (event_ < 0) {
+  if (epoll_ >= 0 || without_epoll_) return true;
+  bool refused = sys::is_refused(SYS_eventfd2) || sys::is_refused(SYS_epoll_create1) || sys::is_refused(SYS_epoll_ctl) ||
+                 (sys::is_refused(SYS_epoll_pwait) && sys::is_refused(SYS_epoll_pwait2));
+  if (!refused && event_ < 0) {
     event_ = sys::eventfd();
-    if (event_ < 0) return false;
-    event_ = moved_up(event_);
+    if (event_ >= 0) event_ = moved_up(event_);
+    else if (!sys::turns_out_refused(SYS_eventfd2)) return false;
   }
-  epoll_ = sys::epoll_create();
-  if (epoll_ < 0) return false;
-  epoll_ = moved_up(epoll_);
-  return watch_own_event();
+  if (!refused && event_ >= 0) {
+    epoll_ = sys::epoll_create();
+    if (epoll_ >= 0) {
+      epoll_ = moved_up(epoll_);
+      if (watch_own_event()) return true;
+    } else if (!sys::turns_out_refused(SYS_epoll_create1)) {
+      return false;
+    }
+    if (epoll_ >= 0 && !sys::turns_out_refused(SYS_epoll_ctl)) return false;
+  }
+  go_without_epoll();
+  return true;
+}
+
+void poller::go_without_epoll() noexcept {
+  without_epoll_ = without_ring_ = true;
+  if (ring_.is_open()) lose_ring();
+  if (epoll_ >= 0) sys::close(epoll_);
+  epoll_ = -1;
+  // Nobody tells of edges any more.
+  for_each_slot([](slot& s, int) { s.registered.store(0), s.received = 0, s.set(input::unknown); });
 }
 
 void poller::rebuild() noexcept {
@@ -134,6 +154,10 @@ void poller::begin_to_learn(slot& s, int fd) noexcept { s.set(is_plain_tcp(fd) ?
   int r = sys::epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w.fd, &e);
   if (r == -EEXIST) r = sys::epoll_ctl(epoll_, EPOLL_CTL_MOD, w.fd, &e);
   else if (r == -ENOENT) r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, w.fd, &e);
+  if (r < 0 && r != -EBADF && sys::turns_out_refused(SYS_epoll_ctl)) {
+    go_without_epoll();
+    return 0;
+  }
   if (r < 0) return r;
   if (!known) begin_to_learn(s, w.fd);
   s.registered.store(w.generation + 1, std::memory_order_release);
@@ -146,7 +170,7 @@ int poller::add(io_waiter& w) noexcept {
   if (!s) return w.fd < 0 ? -EBADF : -ENOMEM;
   w.generation = descriptors::settled_generation(w.fd);
   bool known = s->registered.load(std::memory_order_relaxed) == w.generation + 1;
-  if (!known || !descriptors::sees_all(w.fd)) [[unlikely]] {
+  if ((!known || !descriptors::sees_all(w.fd)) && !without_epoll_) [[unlikely]] {
     if (int r = watch(*s, w, known); r < 0) return r;
   }
   s->waiters.push_back(w);
@@ -184,13 +208,61 @@ bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
     if (timeout && timeout->tv_sec == 0 && timeout->tv_nsec < nap.tv_nsec) nap = *timeout;
     return sys::call(SYS_ppoll, nullptr, 0, &nap, mask, 8) == 0;
   }
+  if (without_epoll_) [[unlikely]] return poll_by_ppoll(timeout, mask);
   return under_way_ ? poll_ring(timeout, mask) : poll_epoll(timeout, mask);
+}
+
+bool poller::poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) noexcept {
+  std::size_t most = waiting_ + 1, n = 0;
+  constexpr std::size_t few = 64;
+  pollfd own[few], *fds = most <= few ? own : static_cast<pollfd*>(sys::map(most * sizeof(pollfd)));
+  if (event_ >= 0 && fds) fds[n++] = {.fd = event_, .events = POLLIN, .revents = 0};
+  for_each_slot([&](slot& s, int fd) {
+    short events = 0;
+    bool any = false;
+    for (io_waiter* w = s.waiters.front(); w; w = s.waiters.after(*w)) events |= short(w->events), any = true;
+    if (any && fds && n < most) fds[n++] = {.fd = fd, .events = events, .revents = 0};
+  });
+  // Nobody can ring without an eventfd, so naps are short.
+  timespec nap{.tv_sec = 0, .tv_nsec = 5'000'000};
+  if (event_ < 0 && (!timeout || timeout->tv_sec || timeout->tv_nsec > nap.tv_nsec)) timeout = &nap;
+  long r;
+  if (!sys::is_refused(SYS_ppoll)) {
+    r = sys::call(SYS_ppoll, fds, n, timeout, mask, 8);
+    if (r < 0 && r != -EINTR) sys::turns_out_refused(SYS_ppoll);
+  } else {
+    r = sys::poll_now(fds, n);
+    bool blocks = !timeout || timeout->tv_sec || timeout->tv_nsec;
+    if (r == 0 && blocks) sys::futex_wait(&nap, 0, &nap);  // (The mask stays as it is: there is no other call.)
+  }
+  for (std::size_t i = 0; r > 0 && i < n; i++) {
+    if (!fds[i].revents) continue;
+    std::uint64_t count;
+    if (fds[i].fd == event_) sys::read(event_, &count, sizeof count);
+    else if (slot* s = at(fds[i].fd)) tell_waiters(*s, std::uint32_t(std::uint16_t(fds[i].revents)));
+  }
+  if (fds != own && fds) sys::unmap(fds, most * sizeof(pollfd));
+  return r != -EINTR;
+}
+
+void poller::tell_waiters(slot& s, std::uint32_t events) noexcept {
+  constexpr std::uint32_t always_told = EPOLLERR | EPOLLHUP | POLLNVAL;
+  for (io_waiter* w = s.waiters.front(); w;) {
+    io_waiter* next = s.waiters.after(*w);
+    if (w->events && (events & (w->events | always_told))) {
+      remove(*w);
+      w->told = events;
+      hub::wake(w->who, wake::unparked);
+    }
+    w = next;
+  }
 }
 
 bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noexcept {
   int n = sys::epoll_wait(epoll_, events_, sizeof events_ / sizeof *events_, timeout, mask);
   if (n == -EINTR) return false;
-  if (n < 0) rebuild();
+  if (n < 0 && sys::turns_out_refused(SYS_epoll_pwait)) go_without_epoll();
+  else if (n < 0) rebuild();
   for (int i = -3 * ahead; i < n; i++) {
     fetch_ahead(i, n);
     if (i < 0) continue;
@@ -204,15 +276,7 @@ bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noex
     slot* s = at(fd);
     if (!s || s->registered.load(std::memory_order_relaxed) != std::uint32_t(e.data.u64 >> 32) + 1) continue;
     s->tell(e.events);
-    for (io_waiter* w = s->waiters.front(); w;) {
-      io_waiter* next = s->waiters.after(*w);
-      if (w->events && (e.events & (w->events | EPOLLERR | EPOLLHUP))) {
-        remove(*w);
-        w->told = e.events;
-        hub::wake(w->who, wake::unparked);
-      }
-      w = next;
-    }
+    tell_waiters(*s, e.events);
   }
   return true;
 }
@@ -414,7 +478,7 @@ void poller::after_fork() noexcept {
   waiting_ = 0;
   ring_.abandon();
   under_way_ = 0;
-  without_ring_ = epoll_is_watched_ = epoll_is_ready_ = false;
+  without_ring_ = epoll_is_watched_ = epoll_is_ready_ = without_epoll_ = false;
   for (auto& c : chunks_) {
     if (slot* s = c.load()) sys::unmap(s, per_chunk * sizeof(slot));
     c = nullptr;

@@ -154,6 +154,11 @@ class poller {
   static void begin_to_learn(slot& s, int fd) noexcept;
   bool poll_epoll(const timespec* timeout, const std::uint64_t* mask) noexcept;
   bool poll_ring(const timespec* timeout, const std::uint64_t* mask) noexcept;
+  // A sandbox refuses epoll: from now on each look asks ppoll(2) for all that is waited for.
+  void go_without_epoll() noexcept;
+  bool poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) noexcept;
+  // Wakes the waiters of a descriptor with these events.
+  void tell_waiters(slot& s, std::uint32_t events) noexcept;
   bool is_ring_wanted() noexcept;
   bool enter_ring(unsigned least, const timespec* timeout, const std::uint64_t* mask) noexcept;
   void lose_ring() noexcept;
@@ -167,6 +172,7 @@ class poller {
   static std::atomic<bool> plain_streams_;
 
   int epoll_ = -1;
+  bool without_epoll_ = false;
   int event_ = -1;  // eventfd: interrupt()
   std::size_t waiting_ = 0;
   std::atomic<slot*> chunks_[descriptors::limit / per_chunk] = {};

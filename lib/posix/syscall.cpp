@@ -7,6 +7,8 @@
 #include <tendril/posix.hpp>
 #include <tendril/pthread.hpp>
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/file.h>
 #include <sys/sendfile.h>
 
@@ -187,6 +189,27 @@ T* pointer(long v) noexcept {
   return reinterpret_cast<T*>(v);
 }
 
+// A call's time-out, of which the kernel says what is left of it.
+class time_out {
+ public:
+  explicit time_out(long theirs) noexcept : theirs_(pointer<timespec>(theirs)), ok_(!theirs || copy_in(time_, theirs_)) {
+    if (theirs_ && ok_) until_ = time_from_now(&time_);
+  }
+  time_out(const time_out&) = delete;
+  // False: the kernel is to say what is wrong.
+  bool ok() const noexcept { return ok_ && (!theirs_ || valid(&time_)); }
+  const timespec* get() const noexcept { return theirs_ ? &time_ : nullptr; }
+  void tell_rest() noexcept {
+    if (theirs_) copy_out(theirs_, time_left(until_));
+  }
+
+ private:
+  timespec time_{};
+  timespec* theirs_;
+  bool ok_;
+  deadline until_ = deadline::never();
+};
+
 // The calls that may wait; true: the result is in r, and errno is set.
 bool waits(long& r, long number, long a, long b, long c, long d, long e, long f) noexcept {
   no_cancellation_point guard;
@@ -218,13 +241,11 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
     case SYS_copy_file_range: r = posix::copy_file_range(int(a), pointer<off64_t>(b), int(c), pointer<off64_t>(d), std::size_t(e), unsigned(f)); return true;
 #ifdef SYS_poll
     case SYS_poll: r = posix::poll(pointer<pollfd>(a), nfds_t(b), int(c)); return true;
-    case SYS_select: r = posix::select(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d), pointer<timeval>(e)); return true;
     case SYS_epoll_wait: r = posix::epoll_wait(int(a), pointer<epoll_event>(b), int(c), int(d)); return true;
     case SYS_pause: r = posix::pause(); return true;
     case SYS_dup2: r = posix::dup2(int(a), int(b)); return true;
     case SYS_open: r = posix::open(pointer<char>(a), int(b), mode_t(c)); return true;
 #endif
-    case SYS_ppoll: r = posix::ppoll(pointer<pollfd>(a), nfds_t(b), pointer<timespec>(c), pointer<sigset_t>(d)); return true;
     case SYS_epoll_pwait: r = posix::epoll_pwait(int(a), pointer<epoll_event>(b), int(c), int(d), pointer<sigset_t>(e)); return true;
     case SYS_epoll_pwait2: r = posix::epoll_pwait2(int(a), pointer<epoll_event>(b), int(c), pointer<timespec>(d), pointer<sigset_t>(e)); return true;
     case SYS_nanosleep: r = posix::nanosleep(pointer<timespec>(a), pointer<timespec>(b)); return true;
@@ -249,13 +270,32 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
     case SYS_rt_sigsuspend: r = posix::sigsuspend(pointer<sigset_t>(a)); return true;
     case SYS_rt_sigtimedwait: r = posix::sigtimedwait(pointer<sigset_t>(a), pointer<siginfo_t>(b), pointer<timespec>(c)); return true;
     // clang-format on
+    // The C library's functions read and write the time-outs of these; the kernel tells what is left of them.
+#ifdef SYS_select
+    case SYS_select: {
+      timeval t{};
+      if (e && !copy_in(t, pointer<timeval>(e))) return false;
+      r = posix::select(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d), e ? &t : nullptr);
+      if (e) copy_out(pointer<timeval>(e), t);
+      return true;
+    }
+#endif
+    case SYS_ppoll: {
+      time_out t(c);
+      if (!t.ok() || (d && e != 8)) return false;
+      r = posix::ppoll(pointer<pollfd>(a), nfds_t(b), t.get(), pointer<sigset_t>(d));
+      t.tell_rest();
+      return true;
+    }
     case SYS_pselect6: {
       struct {
         const sigset_t* mask;
         std::size_t size;
-      } const* sixth = pointer<std::remove_pointer_t<decltype(sixth)>>(f);
-      r = posix::pselect(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d), pointer<timespec>(e),
-                         sixth ? sixth->mask : nullptr);
+      } sixth{};
+      time_out t(e);
+      if (!t.ok() || (f && !copy_in(&sixth, pointer<void>(f), sizeof sixth)) || (sixth.mask && sixth.size != 8)) return false;
+      r = posix::pselect(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d), t.get(), sixth.mask);
+      t.tell_rest();
       return true;
     }
     case SYS_clock_nanosleep:
@@ -284,9 +324,12 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
     case SYS_set_tid_address:
       if (this_thread && this_thread->stack_address) return posix::gettid();
       break;
+    // (The C library's functions read the other clocks without the kernel, which would find a bad pointer.)
     case SYS_clock_gettime:
+      if (a >= 0 && a != CLOCK_THREAD_CPUTIME_ID) break;
       return posix::clock_gettime(clockid_t(a), pointer<timespec>(b));
     case SYS_clock_getres:
+      if (a >= 0) break;
       return posix::clock_getres(clockid_t(a), pointer<timespec>(b));
     case SYS_getrusage:
       return posix::getrusage(int(a), pointer<rusage>(b));
@@ -313,7 +356,7 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
       if (this_thread) posix::pthread_exit(nullptr);
       break;
     case SYS_rt_sigprocmask:
-      if (d == 8) return posix::sigprocmask(int(a), pointer<sigset_t>(b), pointer<sigset_t>(c));
+      if (d == 8 && (!b || sys::readable(pointer<void>(b), 8))) return posix::sigprocmask(int(a), pointer<sigset_t>(b), pointer<sigset_t>(c));
       break;
     case SYS_rt_sigpending:
       if (b == 8) return posix::sigpending(pointer<sigset_t>(a));
@@ -325,8 +368,18 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
     case SYS_tkill:
       return thread_of(int(a)) ? posix::tgkill(sys::getpid(), pid_t(a), int(b)) : real.syscall(number, a, b, c, d, e, f);
     case SYS_rt_tgsigqueueinfo:
-      if (thread* t = thread_of(int(b)); t && c > 0 && c <= 64 && d) return result<int>(send_signal(*t, int(c), *pointer<siginfo_t>(d)));
+      if (thread* t = thread_of(int(b)); t && c > 0 && c <= 64) {
+        siginfo_t info;
+        if (!copy_in(info, pointer<siginfo_t>(d))) return result<int>(-EFAULT);
+        return result<int>(send_signal(*t, int(c), info));
+      }
       break;
+    case SYS_seccomp: {
+      long r = real.syscall(number, a, b, c, d, e, f);
+      bool installed = r == 0 || (r > 0 && (b & SECCOMP_FILTER_FLAG_NEW_LISTENER));
+      if (installed && a == SECCOMP_SET_MODE_FILTER) sys::look_at_filter(*pointer<sock_fprog>(c));
+      return r;
+    }
   }
   long r;
   if (may_wait() && waits(r, number, a, b, c, d, e, f)) return r;

@@ -124,15 +124,6 @@ int outcome(core::wake why, const core::wait_info& what, on_signal rule) noexcep
 
 }  // namespace
 
-bool copy_in(timespec& to, const timespec* from) noexcept {
-  iovec mine{&to, sizeof to}, theirs{const_cast<timespec*>(from), sizeof to};
-  long r = sys::call(SYS_process_vm_readv, core::current ? my_hub().pid : sys::getpid(), &mine, 1, &theirs, 1, 0);
-  if (r == -EFAULT) return false;
-  if (r != long(sizeof to)) to = *from;  // forbidden here (seccomp): then a bad pointer crashes
-  return true;
-}
-
-
 int wait_parked(const core::wait_info& what, deadline until, on_signal rule, const std::atomic<std::uint32_t>* unparked,
                 core::nanoseconds* ended) noexcept {
   hub& h = my_hub();
@@ -192,7 +183,7 @@ static bool waits_without_end(int fd) noexcept {
 
 long receive_by_ring(int fd, void* buf, std::size_t n) noexcept {
   hub& h = my_hub();
-  if (n == 0 || !in_hubs_process() || kind_of(fd) != file_kind::socket || receives_by_mark(fd)) return not_by_ring;
+  if (n == 0 || !in_hubs_process() || kind_of(fd) != file_kind::socket || sys::is_refused(SYS_recvfrom) || receives_by_mark(fd)) return not_by_ring;
   std::size_t room = n < vector_walk::most ? n : vector_walk::most;
   for (;;) {
     bool vain = h.io.seems_empty(fd);
@@ -326,7 +317,7 @@ bool is_eventfd(int fd, const struct stat& s) noexcept {
 file_kind look_up_kind(int fd) noexcept {
   struct stat s;
   if (sys::call(SYS_fstat, fd, &s) < 0) return file_kind::unknown;
-  file_kind k = S_ISSOCK(s.st_mode)   ? file_kind::socket
+  file_kind k = S_ISSOCK(s.st_mode)   ? kind_of_socket(socket_option(fd, SO_TYPE))
                 : S_ISFIFO(s.st_mode) ? file_kind::pipe
                 : S_ISREG(s.st_mode)  ? file_kind::regular
                 : S_ISCHR(s.st_mode)  ? file_kind::character
@@ -353,8 +344,7 @@ short poll_once(int fd, short events) noexcept {
   long r;
   do {
     lent_signals lent;
-    timespec none{};
-    r = sys::call(SYS_ppoll, &p, 1, &none, 0, 8);
+    r = sys::poll_now(&p, 1);
   } while (r == -EINTR);  // even without waiting, when a signal has just come
   return r < 0 ? short(POLLERR) : p.revents;
 }

@@ -11,12 +11,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 
 #include <tendril/posix.hpp>
 
 #include "scheduler/park.hpp"
 #include "base/sys.hpp"
 #include "libc/real.hpp"
+#include "posix/common/program_memory.hpp"
 
 namespace tendril::posix {
 
@@ -81,9 +83,6 @@ inline bool on_own_stack(const void* p, std::size_t n) noexcept {
   auto at = static_cast<const std::byte*>(p);
   return s.size != 0 && at >= __builtin_frame_address(0) && at <= s.base + s.size && n <= std::size_t(s.base + s.size - at);
 }
-
-// Reads the program's memory the way the kernel would: false for a bad pointer, which is EFAULT and no crash.
-bool copy_in(timespec& to, const timespec* from) noexcept;
 
 // What a time-out argument may be: null, or a time not below zero.
 inline bool valid(const timespec* t) noexcept {
@@ -185,8 +184,10 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
 
 // Whether the program left fd blocking. False for descriptors that are not open.
 inline bool blocks(int fd) noexcept {
+  if (sys::is_refused(SYS_fcntl)) [[unlikely]] return true;
   long flags = sys::call(SYS_fcntl, fd, F_GETFL);
-  return flags >= 0 && !(flags & O_NONBLOCK);
+  if (flags < 0) [[unlikely]] return sys::turns_out_refused(SYS_fcntl);
+  return !(flags & O_NONBLOCK);
 }
 
 // An option of SOL_SOCKET that is a number; -1: an error.
@@ -262,7 +263,10 @@ template <class Room, class Attempt>
 }
 
 // What kind of file a descriptor stands for, as far as the calls care.
-enum class file_kind : std::uint8_t { unknown, socket, pipe, regular, character, event, other };  // event: an eventfd
+// (event: an eventfd; packets: a SOCK_SEQPACKET socket.)
+enum class file_kind : std::uint8_t { unknown, socket, pipe, regular, character, event, other, packets };
+inline bool is_socket(file_kind k) noexcept { return k == file_kind::socket || k == file_kind::packets; }
+inline file_kind kind_of_socket(int type) noexcept { return type == SOCK_SEQPACKET ? file_kind::packets : file_kind::socket; }
 file_kind kind_of(int fd) noexcept;
 void note_kind(int fd, file_kind k) noexcept;
 // The same without trusting what was known before.

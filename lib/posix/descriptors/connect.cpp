@@ -51,7 +51,7 @@ bool waits_for_peer(int fd) noexcept {
 
 int connect(int fd, const sockaddr* to, socklen_t len) {
   deadline until = deadline::never();
-  if (!cooperative() || kind_of(fd) != file_kind::socket || !waits_until(fd, SO_SNDTIMEO, until) || !waits_for_peer(fd)) {
+  if (!cooperative() || !is_socket(kind_of(fd)) || !waits_until(fd, SO_SNDTIMEO, until) || !waits_for_peer(fd)) {
     return real.connect(fd, to, len);
   }
   if (!core::descriptors::is_private(fd) || !in_hubs_process()) return result<int>(connect_on_helper(fd, to, len));

@@ -83,7 +83,7 @@ int semtimedop(int set, sembuf* operations, size_t n, const timespec* timeout) {
   if (!cooperative() || n == 0 || n > few || (timeout && (!copy_in(t, timeout) || !valid(&t)))) {
     return real.semtimedop(set, operations, n, timeout);
   }
-  if (!sys::readable(operations, n * sizeof *operations < 8 ? 8 : n * sizeof *operations)) return result<int>(-EFAULT);
+  if (!sys::readable(operations, n * sizeof *operations)) return result<int>(-EFAULT);
   memcpy(at_once, operations, n * sizeof *operations);
   for (size_t i = 0; i < n; i++) at_once[i].sem_flg |= IPC_NOWAIT;
   deadline until = time_from_now(timeout ? &t : nullptr);

@@ -16,8 +16,7 @@ constexpr std::uint32_t always_told = EPOLLERR | EPOLLHUP;
 
 long poll_now(pollfd* fds, nfds_t n, const sigset_t* mask) noexcept {
   lent_signals lent(mask);
-  timespec none{};
-  return sys::call(SYS_ppoll, fds, n, &none, mask, 8);
+  return sys::poll_now(fds, n, mask);
 }
 
 deadline after_milliseconds(int ms) noexcept {

@@ -1,10 +1,12 @@
 // read(2), write(2) and their families.
 //
-// The non-blocking form of a read or a write is preadv2/pwritev2 with RWF_NOWAIT: it works on sockets, pipes,
-// eventfds, timerfds and cached files, and changes nothing that anybody else could see. What refuses it
-// (terminals, inotify, writes to eventfds, ...) is polled first. Writes to files are simply made.
+// The non-blocking form of a read or a write is recvmsg/sendmsg with MSG_DONTWAIT on sockets, preadv2/pwritev2 with
+// RWF_NOWAIT on pipes, eventfds, timerfds and cached files; it changes nothing that anybody else could see. What
+// refuses it (terminals, inotify, writes to eventfds, ...; everything in a sandbox that does not know these calls) is
+// polled first. Writes to files are simply made.
 #include <limits.h>
 #include <string.h>
+#include <asm/termbits.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -25,20 +27,96 @@ namespace {
 
 constexpr off_t here = -1;  // preadv2's way to say: at the file position, and move it
 
-long read_nowait(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
-  lent_signals lent;
-  long r = sys::call(SYS_preadv2, fd, v, n, at, 0, flags | RWF_NOWAIT);
-  lent.have_been_read(v, r);
+// Makes a call that a sandbox may refuse in the place of a plainer one. -EOPNOTSUPP: it did, or that is the answer.
+template <class Call>
+[[gnu::always_inline]] inline long unless_refused(long number, Call call) noexcept {
+  if (sys::is_refused(number)) [[unlikely]] return -EOPNOTSUPP;
+  long r = call();
+  if (r >= 0 || r == -EAGAIN || r == -EINTR || r == -EOPNOTSUPP) [[likely]] return r;
+  return sys::turns_out_refused(number) ? -EOPNOTSUPP : r;
+}
+
+bool is_plain_io_on_socket(int fd, off_t at, int flags) noexcept { return at == here && !flags && is_socket(kind_of(fd)); }
+
+std::size_t length_of(const iovec& v) noexcept { return v.iov_len < vector_walk::most ? v.iov_len : vector_walk::most; }
+
+long receive_nowait(int fd, const iovec* v, int n) noexcept {
+  if (n == 1) {
+    return unless_refused(SYS_recvfrom, [=]() noexcept {
+      return sys::call(SYS_recvfrom, fd, v->iov_base, length_of(*v), MSG_DONTWAIT, 0, 0);
+    });
+  }
+  return unless_refused(SYS_recvmsg, [=]() noexcept {
+    msghdr m{};
+    m.msg_iov = const_cast<iovec*>(v);
+    m.msg_iovlen = std::size_t(n);
+    return sys::call(SYS_recvmsg, fd, &m, MSG_DONTWAIT);
+  });
+}
+long send_nowait(int fd, const iovec* v, int n, int flags) noexcept {
+  if (kind_of(fd) == file_kind::packets) flags |= MSG_EOR;  // as write(2) has it
+  if (n == 1) {
+    return unless_refused(SYS_sendto, [=]() noexcept {
+      return sys::call(SYS_sendto, fd, v->iov_base, length_of(*v), flags | MSG_DONTWAIT, 0, 0);
+    });
+  }
+  return unless_refused(SYS_sendmsg, [=]() noexcept {
+    msghdr m{};
+    m.msg_iov = const_cast<iovec*>(v);
+    m.msg_iovlen = std::size_t(n);
+    return sys::call(SYS_sendmsg, fd, &m, flags | MSG_DONTWAIT);
+  });
+}
+
+// Makes the socket's call if fd is one; -EOPNOTSUPP: it is not, or a sandbox refuses that call.
+template <class Call>
+[[gnu::always_inline]] inline long if_socket(int fd, off_t at, int flags, Call call) noexcept {
+  if (!is_plain_io_on_socket(fd, at, flags)) return -EOPNOTSUPP;
+  long r = call();
+  if (r == -ENOTSOCK) [[unlikely]] {  // closed behind our back, and another file by now
+    look_up_kind(fd);
+    return -EOPNOTSUPP;
+  }
   return r;
 }
-long write_nowait(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
-  return sys::call(SYS_pwritev2, fd, v, n, at, 0, flags | RWF_NOWAIT);
+
+// Both: -EOPNOTSUPP: this file has no such call, or a sandbox refuses it.
+[[gnu::always_inline]] inline long read_nowait(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+  long r = if_socket(fd, at, flags, [=]() noexcept { return receive_nowait(fd, v, n); });
+  if (r != -EOPNOTSUPP) return r;
+  return unless_refused(SYS_preadv2, [=]() noexcept {
+    lent_signals lent;
+    long got = sys::call(SYS_preadv2, fd, v, n, at, 0, flags | RWF_NOWAIT);
+    lent.have_been_read(v, got);
+    return got;
+  });
 }
+// `more`: it goes on with a write that has sent something, which gets no SIGPIPE.
+[[gnu::always_inline]] inline long write_nowait(int fd, const iovec* v, int n, off_t at, int flags = 0, bool more = false) noexcept {
+  long r = if_socket(fd, at, flags, [=]() noexcept { return send_nowait(fd, v, n, more ? MSG_NOSIGNAL : 0); });
+  if (r != -EOPNOTSUPP) return r;
+  return unless_refused(SYS_pwritev2, [=]() noexcept { return sys::call(SYS_pwritev2, fd, v, n, at, 0, flags | RWF_NOWAIT); });
+}
+
+// The program's own calls, or as much the same as can be: a sandbox that lets them through may know no others.
 long read_plain(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
-  return flags || at != here ? sys::call(SYS_preadv2, fd, v, n, at, 0, flags) : sys::call(SYS_readv, fd, v, n);
+  if (flags) return sys::call(SYS_preadv2, fd, v, n, at, 0, flags);
+  if (n == 1) {
+    return at != here ? sys::call(SYS_pread64, fd, v->iov_base, v->iov_len, at) : sys::call(SYS_read, fd, v->iov_base, v->iov_len);
+  }
+  return at != here ? sys::call(SYS_preadv, fd, v, n, at, 0) : sys::call(SYS_readv, fd, v, n);
 }
 long write_plain(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
-  return flags || at != here ? sys::call(SYS_pwritev2, fd, v, n, at, 0, flags) : sys::call(SYS_writev, fd, v, n);
+  if (flags) return sys::call(SYS_pwritev2, fd, v, n, at, 0, flags);
+  if (n == 1) {
+    return at != here ? sys::call(SYS_pwrite64, fd, v->iov_base, v->iov_len, at) : sys::call(SYS_write, fd, v->iov_base, v->iov_len);
+  }
+  return at != here ? sys::call(SYS_pwritev, fd, v, n, at, 0) : sys::call(SYS_writev, fd, v, n);
+}
+
+// Whether the array may be read, where no call has looked at it yet.
+bool is_readable(const iovec* v, int n) noexcept {
+  return on_own_stack(v, std::size_t(n) * sizeof *v) || sys::readable(v, std::size_t(n) * sizeof *v);
 }
 
 // The rest of a read of a file, of which `walk` has come from the page cache: it waits for the disk.
@@ -73,23 +151,55 @@ bool is_memory(int fd) noexcept {
          (s.st_rdev == makedev(1, 5) || s.st_rdev == makedev(1, 7));
 }
 
+// What a terminal in non-canonical mode waits for (termios(3)); the default elsewhere.
+struct terminal_waits {
+  unsigned least = 1, tenths = 0;
+};
+terminal_waits terminal_waits_of(int fd) noexcept {
+  struct termios t;  // the kernel's
+  int number;
+  terminal_waits w;
+  // (Asked of the master of a pair, the kernel tells the other end's settings; its own are the default.)
+  if (sys::call(SYS_ioctl, fd, TCGETS, &t) < 0 || (t.c_lflag & ICANON) || sys::call(SYS_ioctl, fd, TIOCGPTN, &number) == 0) return w;
+  w.least = t.c_cc[VMIN];
+  w.tenths = t.c_cc[VTIME];
+  return w;
+}
+
+// A read of a terminal. Where more or less than one byte, or time, ends the wait, only the kernel can wait so.
+long read_terminal(int fd, const iovec* v, int n) noexcept {
+  // Reading nothing does what happens before any wait: it stops a job in the background.
+  if (long r = sys::call(SYS_read, fd, nullptr, 0); r < 0) return r;
+  auto plain = [=]() noexcept { return read_plain(fd, v, n, here); };
+  terminal_waits waits = terminal_waits_of(fd);
+  if (waits.least == 1 || !blocks(fd)) {
+    int w = wait_ready(fd, POLLIN);
+    return w < 0 ? w : plain();
+  }
+  if (waits.least == 0 && (waits.tenths == 0 || ready_now(fd, POLLIN))) return plain();
+  return offload_interruptible(plain);
+}
+
 // A read of what has no non-blocking form.
 long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
+  if (!is_readable(v, n)) return -EFAULT;
+  // These have no position.
+  if (file_kind k = kind_of(fd); at != here && (is_socket(k) || k == file_kind::pipe)) return read_plain(fd, v, n, at, flags);
   struct stat s;
   if (kind_of(fd) == file_kind::regular && sys::call(SYS_fstat, fd, &s) == 0 && s.st_size > 0) {
     vector_walk walk(v, n);
     return read_from_disk(fd, walk, at, flags);
   }
-  if (is_terminal(fd)) {
-    // Reading nothing does what happens before any wait: it stops a job in the background.
-    if (long r = sys::call(SYS_read, fd, nullptr, 0); r < 0) return r;
+  if (is_terminal(fd) && at == here && !flags) return read_terminal(fd, v, n);
+  for (;;) {
+    int w = wait_ready(fd, POLLIN);
+    if (w < 0) return w;
+    lent_signals lent;
+    long r = read_plain(fd, v, n, at, flags);
+    lent.have_been_read(v, r);
+    // Another process was faster, and a tick has ended the wait in the kernel.
+    if (r != -EINTR || interrupted(on_signal::restart)) return r;
   }
-  int w = wait_ready(fd, POLLIN);
-  if (w < 0) return w;
-  lent_signals lent;
-  long r = read_plain(fd, v, n, at, flags);
-  lent.have_been_read(v, r);
-  return r;
 }
 
 // A socket's read, as recvmsg() makes it.
@@ -112,7 +222,7 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
     return read_from_disk(fd, walk, at, flags);
   }
   if (r == -EOPNOTSUPP) return read_when_ready(fd, v, n, at, flags);
-  if (r == -EPERM || kind_of(fd) == file_kind::character) {
+  if (r == -EPERM || kind_of(fd) == file_kind::character) {  // EPERM: nothing that could be waited for
     // Told not to wait, /dev/zero stops as soon as the processor is wanted elsewhere.
     vector_walk walk(v, n);
     if (r > 0 && (std::size_t(r) == walk.total() || !is_memory(fd) || !walk.advance(std::size_t(r)))) return r;
@@ -172,9 +282,12 @@ bool adds_more_than_one(int fd, const iovec* v, int n) noexcept {
 }
 
 long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
+  if (!is_readable(v, n)) return -EFAULT;
   auto plain = [&](const iovec* part, int parts) noexcept { return write_plain(fd, part, parts, at, flags); };
-  if (kind_of(fd) == file_kind::pipe) {
-    // One that polls writable has room for PIPE_BUF bytes.
+  file_kind kind = kind_of(fd);
+  if (at != here && (is_socket(kind) || kind == file_kind::pipe)) return plain(v, n);
+  if (kind == file_kind::pipe || (kind == file_kind::socket && socket_option(fd, SO_TYPE) == SOCK_STREAM)) {
+    // A pipe that polls writable has room for PIPE_BUF bytes; a stream, where a sandbox leaves it no other call, for more.
     vector_walk walk(v, n);
     return write_pieces(fd, walk, 4096, plain);
   }
@@ -194,8 +307,7 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
 
 // The rest of a write, of which r bytes went through at once, or none.
 [[gnu::noinline]] long write_rest(int fd, file_kind kind, const iovec* v, int n, off_t at, int flags, long r) noexcept {
-  // EPERM: a seccomp filter without pwritev2. (That of a sealed memfd comes the plain way.)
-  if (r == -EOPNOTSUPP || r == -EPERM) return write_when_ready(fd, v, n, at, flags);
+  if (r == -EOPNOTSUPP) return write_when_ready(fd, v, n, at, flags);
   if (r < 0 && r != -EAGAIN) return r;
   vector_walk walk(v, n);
   deadline until = deadline::never();
@@ -203,6 +315,8 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
   for (;;) {
     if (r >= 0) {
       if (!walk.advance(std::size_t(r)) || walk.left() == 0) break;
+    } else if (r == -EOPNOTSUPP && !walk.done()) {
+      return write_when_ready(fd, v, n, at, flags);  // a sandbox has closed meanwhile
     } else if (r != -EAGAIN) {
       return walk.done() ? long(walk.done()) : r;
     }
@@ -214,19 +328,11 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
     if (r == -EAGAIN) {
       int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always);
       if (w < 0 && w != -EPERM) return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
-      if (kind == file_kind::socket && walk.done() && hung_up(fd)) break;  // the next call is told why
+      if (is_socket(kind) && walk.done() && hung_up(fd)) break;  // the next call is told why
     } else {
       my_hub().breathe();
     }
-    if (kind == file_kind::socket && walk.done()) {
-      // No SIGPIPE for a write that has sent something.
-      msghdr m{};
-      m.msg_iov = const_cast<iovec*>(walk.data());
-      m.msg_iovlen = std::size_t(walk.size());
-      r = sys::call(SYS_sendmsg, fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } else {
-      r = write_nowait(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
-    }
+    r = write_nowait(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags, walk.done() != 0);
   }
   my_hub().breathe();
   return long(walk.done());
@@ -246,13 +352,17 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
 }
 
 // What fails at once or never waits: asking for nothing, or for more than there can be.
-bool trivial(int fd, size_t n) noexcept { return n == 0 ? kind_of(fd) > file_kind::regular : n > SSIZE_MAX; }
+bool trivial(int fd, size_t n) noexcept {
+  if (n) return n > SSIZE_MAX;
+  file_kind k = kind_of(fd);
+  return k > file_kind::regular && !is_socket(k);
+}
 
 }  // namespace
 
 ssize_t read(int fd, void* buf, size_t n) {
   // (To read nothing from a connection does not wait, however empty it is.)
-  if (!cooperative() || trivial(fd, n) || (n == 0 && kind_of(fd) == file_kind::socket)) return real.read(fd, buf, n);
+  if (!cooperative() || trivial(fd, n) || (n == 0 && is_socket(kind_of(fd)))) return real.read(fd, buf, n);
   if (my_hub().io.wants_ring()) [[unlikely]] {
     if (long r = receive_by_ring(fd, buf, n); r != not_by_ring) return result(r);
   }

@@ -66,10 +66,10 @@ long between_pipes(int in, int out, unsigned flags, Call call) noexcept {
 ssize_t sendfile(int out, int in, off_t* at, size_t n) {
   if (!cooperative() || !blocks(out)) return real.sendfile(out, in, at, n);
   file_kind from = look_up_kind(in), to = look_up_kind(out);
-  if (to != file_kind::socket || from != file_kind::regular) {
+  if (!is_socket(to) || from != file_kind::regular) {
     // A pipe takes what fits when there is any room at all.
     bool waits = to == file_kind::pipe ? !ready_now(out, POLLOUT) : to != file_kind::regular;
-    if (from != file_kind::pipe && from != file_kind::socket && !waits) return real.sendfile(out, in, at, n);
+    if (from != file_kind::pipe && !is_socket(from) && !waits) return real.sendfile(out, in, at, n);
     return result<ssize_t>(on_helper([&]() noexcept { return sys::call(SYS_sendfile, out, in, at, n); }));
   }
   // The kernel's own checks first (access modes, a bad pointer, a shut-down socket, ...).
@@ -97,7 +97,7 @@ ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsig
   // Without a pipe at one end it is an error; the kernel knows which.
   if (from != file_kind::pipe && to != file_kind::pipe) return real.splice(in, in_at, out, out_at, n, flags);
   // Data that is there goes into a pipe that has room without a wait.
-  if (from == file_kind::socket && ready_now(in, POLLIN)) {
+  if (is_socket(from) && ready_now(in, POLLIN)) {
     long r = call(flags | nonblock);
     if (r != -EAGAIN) return result<ssize_t>(r);
   }

@@ -189,7 +189,7 @@ long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
     if (!(flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) && !ready_now(fd, POLLIN) && socket_option(fd, SO_ACCEPTCONN) > 0) {
       return -EAGAIN;
     }
-    return sys::call(SYS_accept4, fd, from, len, flags);
+    return flags ? sys::call(SYS_accept4, fd, from, len, flags) : sys::call(SYS_accept, fd, from, len);
   };
   return until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
 }
@@ -198,7 +198,13 @@ long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
 int made(int fd) noexcept {
   if (fd < 0 || !core::current || !in_hubs_process()) return fd;
   core::descriptors::made_private(fd);
-  note_kind(fd, file_kind::socket);
+  return fd;
+}
+
+int accepted(int fd, int listener) noexcept {
+  if (made(fd) < 0 || !core::current || !in_hubs_process()) return fd;
+  file_kind k = kind_of(listener);  // a connection is of its listener's type
+  if (is_socket(k)) note_kind(fd, k);
   return fd;
 }
 
@@ -213,7 +219,7 @@ msghdr message_of(iovec& v, void* name, socklen_t len) noexcept {
 
 }  // namespace
 
-bool receives_by_mark(int fd) noexcept { return low_marks.load(std::memory_order_relaxed) && kind_of(fd) == file_kind::socket; }
+bool receives_by_mark(int fd) noexcept { return low_marks.load(std::memory_order_relaxed) && is_socket(kind_of(fd)); }
 
 int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
   if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
@@ -241,7 +247,7 @@ namespace {
 [[gnu::noinline]] ssize_t receive_specially(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) noexcept {
   auto attempt = [=]() noexcept { return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len); };
   if ((flags & (MSG_OOB | MSG_ERRQUEUE)) && never_waits(fd, flags)) return result(attempt());
-  if (waits_for_more(fd, flags) && (!from || len)) {
+  if (waits_for_more(fd, flags) && (!from || (len && sys::readable_int(len)))) {
     iovec v{buf, n};
     msghdr m = message_of(v, from, from ? *len : 0);
     long r = receive_stream(fd, &m, flags, bytes_to_wait_for(fd, flags));
@@ -356,18 +362,20 @@ int sendmmsg(int fd, mmsghdr* m, unsigned n, int flags) {
 int socket(int domain, int type, int protocol) {
   int fd = made(real.socket(domain, type, protocol));
   if (fd < 0 || !core::current || !in_hubs_process()) return fd;
+  int kind = type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC);
+  note_kind(fd, kind_of_socket(kind));
   if (!(type & SOCK_NONBLOCK)) core::descriptors::made_waiting(fd);
-  bool stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP);
+  bool stream = kind == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP);
   if (stream && (domain == AF_INET || domain == AF_INET6)) core::descriptors::made_inet_stream(fd);
   return fd;
 }
 
 int accept(int fd, sockaddr* from, socklen_t* len) {
-  return made(cooperative() ? result<int>(accept_any(fd, from, len, 0)) : real.accept(fd, from, len));
+  return accepted(cooperative() ? result<int>(accept_any(fd, from, len, 0)) : real.accept(fd, from, len), fd);
 }
 
 int accept4(int fd, sockaddr* from, socklen_t* len, int flags) {
-  return made(cooperative() ? result<int>(accept_any(fd, from, len, flags)) : real.accept4(fd, from, len, flags));
+  return accepted(cooperative() ? result<int>(accept_any(fd, from, len, flags)) : real.accept4(fd, from, len, flags), fd);
 }
 
 }  // namespace tendril::posix

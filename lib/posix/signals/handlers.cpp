@@ -312,8 +312,7 @@ bool take_own(std::uint64_t set, siginfo_t* info, int& signal) noexcept {
   core::handlers_wait quiet(my_hub());
   siginfo_t found;
   if (!my_hub().take_pending(t, set, found)) return false;
-  signal = found.si_signo;
-  if (info) *info = found;
+  signal = !info || copy_out(info, found) ? found.si_signo : result<int>(-EFAULT);
   return true;
 }
 

@@ -29,8 +29,14 @@ int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
   hub& h = my_hub();
   core::signal_state& s = core::current->storage->signals;
   core::handlers_wait quiet(h);
-  long r = sys::call(SYS_rt_sigprocmask, how, set ? &kernels : nullptr, &was, 8);
+  // The kernel says whether the program may write to `old`; the mask has changed all the same then.
+  long r = sys::call(SYS_rt_sigprocmask, how, set ? &kernels : nullptr, old ? static_cast<void*>(old) : &was, 8);
+  if (r == -EFAULT && set) {
+    std::uint64_t now;
+    if (sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8) == 0) h.mask_is(*core::current->storage, now);
+  }
   if (r < 0) return int(r);
+  if (old) memcpy(&was, old, sizeof was);
   std::uint64_t view = was | s.claimed;
   if (set) {
     h.mask_is(*core::current->storage, how == SIG_BLOCK ? was | kernels : how == SIG_UNBLOCK ? was & ~kernels : kernels);
@@ -201,11 +207,12 @@ int sigaltstack(const stack_t* stack, stack_t* old) {
   stack_t before{};
   int r = real.sigaltstack(stack, &before);
   if (r < 0) return r;
+  bool told = true;
   if (old) {
-    *old = before;
-    if (usual.ss_sp && before.ss_sp == usual.ss_sp) *old = {.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+    if (usual.ss_sp && before.ss_sp == usual.ss_sp) before = {.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+    told = copy_out(old, before);
   }
-  if (!stack) return 0;
+  if (!stack) return told ? 0 : result<int>(-EFAULT);
   if (stack->ss_flags & SS_DISABLE) {
     s.alternate = false;
     h.stack_of = nullptr;
@@ -216,7 +223,7 @@ int sigaltstack(const stack_t* stack, stack_t* old) {
     s.alternate = true;
     h.stack_of = t;
   }
-  return 0;
+  return told ? 0 : result<int>(-EFAULT);
 }
 
 // --- what is left of older interfaces ---

@@ -4,6 +4,8 @@
 // whether it would have allowed them.
 #include <tendril/pthread.hpp>
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -28,10 +30,12 @@ thread* fiber_of(pthread_t id) noexcept {
 }
 bool has_ended(const thread* t) noexcept { return t->life.load(std::memory_order_acquire) & thread::ended; }
 
-int set_policy(thread* t, int policy, const sched_param* p) noexcept {
-  if (int r = scheduling_allowed(policy, p)) return r;
+int set_policy(thread* t, int policy, const sched_param* theirs) noexcept {
+  sched_param p{};
+  if (theirs && !copy_in(p, theirs)) return EFAULT;
+  if (int r = scheduling_allowed(policy, theirs ? &p : nullptr)) return r;
   t->policy = policy;
-  t->priority = p->sched_priority;
+  t->priority = p.sched_priority;
   return 0;
 }
 
@@ -59,6 +63,8 @@ long get_processors(const thread* t, std::size_t size, cpu_set_t* set) noexcept 
   cpu_set_t of_process;
   CPU_ZERO(&of_process);
   long n = sys::call(SYS_sched_getaffinity, my_hub().tid, size < sizeof of_process ? size : sizeof of_process, &of_process);
+  // (Once more for the kernel to say whether the program may write there.)
+  if (n >= 0) n = sys::call(SYS_sched_getaffinity, my_hub().tid, size < sizeof of_process ? size : sizeof of_process, set);
   if (n < 0) return n;
   memset(set, 0, size);
   memcpy(set, t->processors ? t->processors : &of_process, std::size_t(n));
@@ -98,7 +104,7 @@ void own_scheduling(int& policy, int& priority) noexcept {
 int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcept {
   cpu_set_t set;
   CPU_ZERO(&set);
-  memcpy(&set, wanted, size < sizeof set ? size : sizeof set);
+  if (!copy_in(&set, wanted, size < sizeof set ? size : sizeof set)) return EFAULT;
   CPU_AND(&set, &set, &processors());
   if (CPU_COUNT(&set) == 0) return EINVAL;
   auto* kept = t->processors ? t->processors : static_cast<cpu_set_t*>(malloc(sizeof set));
@@ -154,9 +160,9 @@ int pthread_getname_np(pthread_t id, char* name, size_t n) {
   thread* t = fiber_of(id);
   if (!t) return real.pthread_getname_np(id, name, n);
   if (n < longest_name) return ERANGE;
-  char room[longest_name];
-  strcpy(name, name_of(t, room));
-  return 0;
+  char own[longest_name] = {}, room[longest_name];
+  strcpy(own, name_of(t, room));
+  return copy_out(name, own, strlen(own) + 1) ? 0 : EFAULT;
 }
 
 int prctl(int what, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
@@ -164,17 +170,18 @@ int prctl(int what, unsigned long a, unsigned long b, unsigned long c, unsigned 
   if (t && t->is_fiber()) {
     if (what == PR_SET_NAME) {
       char name[longest_name] = {};
-      strncpy(name, reinterpret_cast<const char*>(a), longest_name - 1);
+      if (!copy_text_in(name, reinterpret_cast<const char*>(a), longest_name - 1)) return result<int>(-EFAULT);
       return set_name(t, name);
     }
     if (what == PR_GET_NAME) {
-      char room[longest_name], *to = reinterpret_cast<char*>(a);
-      memset(to, 0, longest_name);
-      strcpy(to, name_of(t, room));
-      return 0;
+      char name[longest_name] = {}, room[longest_name];
+      strcpy(name, name_of(t, room));
+      return result<int>(copy_out(reinterpret_cast<char*>(a), name, longest_name) ? 0 : -EFAULT);
     }
   }
-  return real.prctl(what, a, b, c, d);
+  int r = real.prctl(what, a, b, c, d);
+  if (what == PR_SET_SECCOMP && a == SECCOMP_MODE_FILTER && r == 0) sys::look_at_filter(*reinterpret_cast<const sock_fprog*>(b));
+  return r;
 }
 
 int pthread_setschedparam(pthread_t id, int policy, const struct sched_param* p) {
@@ -248,8 +255,9 @@ int sched_getparam(pid_t tid, struct sched_param* p) {
   thread* t = fiber_with(tid);
   if (!t) return real.sched_getparam(tid, p);
   if (!p) return result<int>(-EINVAL);
-  p->sched_priority = t->priority;
-  return 0;
+  sched_param mine{};
+  mine.sched_priority = t->priority;
+  return result<int>(copy_out(p, mine) ? 0 : -EFAULT);
 }
 
 namespace {
@@ -267,7 +275,8 @@ struct scheduling {
 long sched_setattr(pid_t tid, const void* attributes, unsigned flags) noexcept {
   thread* t = fiber_with(tid);
   if (!t || !attributes || flags) return sys::call(SYS_sched_setattr, t ? 0 : tid, attributes, flags);
-  auto& a = *static_cast<const scheduling*>(attributes);
+  scheduling a;
+  if (!copy_in(a, static_cast<const scheduling*>(attributes))) return -EFAULT;
   sched_param p{};
   p.sched_priority = int(a.priority);
   return -set_policy(t, int(a.policy) | (a.flags & 1 ? SCHED_RESET_ON_FORK : 0), &p);

@@ -14,15 +14,6 @@ namespace tendril::posix {
 
 namespace {
 
-// Writes to the program's memory as copy_in() reads it.
-bool copy_out(timespec* to, timespec from) noexcept {
-  iovec mine{&from, sizeof from}, theirs{to, sizeof from};
-  long r = sys::call(SYS_process_vm_writev, my_hub().pid, &mine, 1, &theirs, 1, 0);
-  if (r == -EFAULT) return false;
-  if (r != long(sizeof from)) *to = from;
-  return true;
-}
-
 // What may be left after a handler has ended a sleep: to the point by which it would have been over, with the slack that
 // the kernel allows its timers.
 timespec rest_of_sleep(deadline until, core::nanoseconds ended) noexcept {
