@@ -1,35 +1,72 @@
 #include "base/runtime_signal.hpp"
 
+#include <errno.h>
 #include <pthread.h>
 
+#include <atomic>
 #include <new>
 
-namespace tendril::core {
+#include "base/futex_lock.hpp"
+#include "base/sys.hpp"
+
+namespace tendril::core::runtime_signal {
 
 namespace {
 
+using function = decltype(sys::signal_action::handler);
+
 constinit futex_lock lock;
+constinit std::atomic<taker> takers[2] = {};  // the tick, and what stops a helper
+// What stood there before ours: null for SIG_DFL.
+constinit std::atomic<function> before{nullptr};
+
+bool ignores(function f) noexcept { return reinterpret_cast<std::uintptr_t>(f) == reinterpret_cast<std::uintptr_t>(SIG_IGN); }
+
+// As if ours were not installed.
+void pass_on(siginfo_t* info, void* where) noexcept {
+  function f = before.load(std::memory_order_acquire);
+  if (ignores(f)) return;
+  if (f) return f(number, info, where);
+  // The default action ends the process; but not for a signal of our own that nobody waits for any more.
+  if (info->si_code == SI_TKILL && info->si_pid == sys::getpid()) return;
+  sys::signal_action none;
+  sys::sigaction(number, &none, nullptr);
+  sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), number);
+}
+
+void on_signal(int, siginfo_t* info, void* where) noexcept {
+  int saved = errno;
+  bool ours = false;
+  for (auto& t : takers) {
+    taker takes = t.load(std::memory_order_acquire);
+    if (takes && (ours = takes(info, where))) break;
+  }
+  if (!ours) pass_on(info, where);
+  errno = saved;
+}
+
+void add(taker t) noexcept {
+  for (auto& slot : takers) {
+    taker nobody = nullptr;
+    if (slot.compare_exchange_strong(nobody, t) || nobody == t) return;
+  }
+}
 
 }  // namespace
 
-int own_signal::choose() noexcept {
+bool install(taker t) noexcept {
   static std::atomic<bool> registered{false};
   if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { new (&lock) futex_lock; });
+  add(t);
+  sys::signal_action now;
+  if (sys::sigaction(number, nullptr, &now) < 0) return false;
+  if (now.handler == on_signal) return true;
   futex_guard guard(lock);
-  if (int known = number()) {
-    // Taken away meanwhile: chosen anew.
-    sys::signal_action now;
-    if (sys::sigaction(known, nullptr, &now) == 0 && now.handler == handler_) return known;
-  }
-  for (int s = 64; s > 40; s--) {
-    sys::signal_action now;
-    if (sys::sigaction(s, nullptr, &now) < 0 || (now.handler && now.handler != handler_)) continue;
-    sys::signal_action ours(handler_, flags_);
-    if (sys::sigaction(s, &ours, nullptr) < 0) continue;
-    chosen_.store(s, std::memory_order_relaxed);
-    return s;
-  }
-  return 0;
+  if (sys::sigaction(number, nullptr, &now) < 0) return false;
+  if (now.handler == on_signal) return true;
+  before.store(now.handler, std::memory_order_release);
+  sys::signal_action ours(on_signal, SA_RESTART | SA_NODEFER);
+  return sys::sigaction(number, &ours, nullptr) == 0;
 }
 
-}  // namespace tendril::core
+}  // namespace tendril::core::runtime_signal

@@ -1,30 +1,24 @@
-// A signal that the runtime sends to kernel threads of its own process: one of the last real-time signals that the
-// program does not use.
+// The one signal that the runtime sends to kernel threads of its own process: number 32, which the C library keeps from
+// programs (sigaction(3) and sigaddset(3) refuse it, sigfillset(3) leaves it out), so that no number of theirs is taken.
+// Debuggers pass it on without stopping. The C library sends it itself, to cancel threads of the kernel's, and installs
+// its handler for that with the first pthread_cancel(3): what is not ours goes to the handler that stood there before.
 #pragma once
 
 #include <signal.h>
 
-#include <atomic>
+#include <cstdint>
 
-#include "base/futex_lock.hpp"
+namespace tendril::core::runtime_signal {
 
-namespace tendril::core {
+inline constexpr int number = 32;
+inline constexpr std::uint64_t bit = 1ULL << (number - 1);
 
-class own_signal {
- public:
-  using handler = void (*)(int, siginfo_t*, void*) noexcept;
-  // `flags`: SA_RESTART, SA_NODEFER.
-  constexpr own_signal(handler h, unsigned long flags) noexcept : handler_(h), flags_(flags) {}
+// Called when the signal has come to the running kernel thread. False: it is none that this part of the runtime sends.
+// Async-signal-safe; errno is restored by the caller.
+using taker = bool (*)(siginfo_t* info, void* where) noexcept;
 
-  // Its number, after making sure that its handler is installed; 0: the program handles them all. Any thread.
-  int choose() noexcept;
-  // The number last chosen; 0: none yet. Async-signal-safe.
-  int number() const noexcept { return chosen_.load(std::memory_order_relaxed); }
+// Makes sure that our handler is installed, with SA_RESTART and SA_NODEFER, and that it asks `t`. False: the system
+// refuses. Cheap enough for each signal that is sent: the C library may have installed its own meanwhile. Any thread.
+bool install(taker t) noexcept;
 
- private:
-  handler handler_;
-  unsigned long flags_;
-  std::atomic<int> chosen_{0};
-};
-
-}  // namespace tendril::core
+}  // namespace tendril::core::runtime_signal

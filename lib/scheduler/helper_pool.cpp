@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <ucontext.h>
 
 #include <new>
 
@@ -63,13 +64,19 @@ void let_go(fiber* who) noexcept {
 
 // --- the signal that interrupts a helper ---
 
-// Only ever sent to a helper, and only let through while that makes an interruptible call, which it ends.
-constinit own_signal stop_signal{[](int, siginfo_t*, void*) noexcept {}, 0};
+__thread bool is_helper __attribute__((tls_model("initial-exec"))) = false;
+
+// Only let through while the helper makes an interruptible call. The kernel would make that again (SA_RESTART, which the
+// tick needs): it fails with EINTR instead, also if it was only about to begin.
+bool stop(siginfo_t*, void* where) noexcept {
+  if (!is_helper) return false;
+  arch::end_system_call(*static_cast<ucontext_t*>(where), EINTR);
+  return true;
+}
 
 void run(helper_job& job) noexcept {
-  int s = job.interruptible ? stop_signal.choose() : 0;
-  if (!s) return job.run(job);
-  std::uint64_t set = 1ULL << (s - 1);
+  if (!job.interruptible || !runtime_signal::install(stop)) return job.run(job);
+  std::uint64_t set = runtime_signal::bit;
   job.tid.store(sys::gettid(), std::memory_order_release);
   sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, 0, 8);
   job.run(job);
@@ -93,6 +100,7 @@ void work_on(helper_job* job) noexcept {
 }
 
 void* helper_thread(void*) {
+  is_helper = true;
   helpers.lock.lock();
   for (;;) {
     if (helper_job* job = helpers.pop()) {
@@ -192,12 +200,11 @@ void stop_on_helper(helper_job& job) noexcept {
   }
   if (mine) return let_go(job.who);
   job.stop.store(true, std::memory_order_relaxed);
-  // Again and again, for the signal may come just before the system call.
+  // Again and again, for the signal may come just before the system call, or find the C library's handler there anew.
   timespec pause{.tv_sec = 0, .tv_nsec = 20'000};
   while (!job.done()) {
-    int s = stop_signal.number();
     int tid = job.tid.load(std::memory_order_acquire);
-    if (s && tid) sys::call(SYS_tgkill, sys::getpid(), tid, s);
+    if (tid && runtime_signal::install(stop)) sys::call(SYS_tgkill, sys::getpid(), tid, runtime_signal::number);
     int state = job.state.load(std::memory_order_acquire);
     if (state != helper_job::ended) sys::futex_wait(&job.state, std::uint32_t(state), &pause);
     if (pause.tv_nsec < 5'000'000) pause.tv_nsec *= 2;

@@ -35,7 +35,6 @@ static_assert(sizeof(signal_flags) == sizeof(std::uint64_t));
 
 struct signal_state : signal_flags {
   std::uint64_t mask = 0;     // what the kernel's is while the thread runs
-  std::uint64_t claimed = 0;  // what the program believes to be blocked beside: a signal of the runtime's own
   bool alternate = false;     // the thread has set an alternate signal stack
   bool gone = false;          // the thread has ended
   fiber* owner = nullptr;     // the fiber whose calls its handlers interrupt

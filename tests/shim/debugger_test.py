@@ -12,12 +12,8 @@ import unittest
 SHIM, PROGRAM = (os.path.abspath(p) for p in sys.argv[1:3])
 
 
-# The tick by which threads take turns would stop it.
-QUIET = ("-ex", "handle SIG64 nostop noprint pass")
-
-
 def gdb(*arguments):
-    done = subprocess.run(["gdb", "-nx", "-batch", *QUIET, *arguments], capture_output=True, text=True, errors="replace",
+    done = subprocess.run(["gdb", "-nx", "-batch", *arguments], capture_output=True, text=True, errors="replace",
                           timeout=60, env={**os.environ, "DEBUGINFOD_URLS": ""})
     return done.stdout + done.stderr
 
@@ -49,6 +45,20 @@ class Debugger(unittest.TestCase):
         said = self.attach(process, "backtrace", "print counted > 0", "detach")
         self.assertRegex(said, r"#\d+ .*computes_in_thread \(")
         self.assertIsNone(process.poll(), "it goes on")
+
+    def test_taking_turns_stops_nothing(self):
+        said = gdb("-ex", "set startup-with-shell off", "-ex", "set environment LD_PRELOAD " + SHIM, "-ex", "run",
+                   "--args", PROGRAM, "ends")
+        if "ptrace" in said:
+            self.skipTest("processes may not be traced here")
+        self.assertNotIn("received signal", said)
+        self.assertIn("exited normally", said)
+
+    def test_going_on_after_attaching_stops_nothing(self):
+        process = self.start("computes")
+        said = self.attach(process, "set variable goes_on = 1", "continue")
+        self.assertNotIn("received signal", said)
+        self.assertIn("exited normally", said)
 
     def test_a_breakpoint_in_a_thread_stops_there(self):
         said = gdb("-ex", "set startup-with-shell off", "-ex", "set environment LD_PRELOAD " + SHIM,

@@ -114,6 +114,15 @@ const void* program_counter(const Context& c) noexcept {
   return (const void*)c.uc_mcontext.pc;
 }
 
+// If a signal has interrupted code at a system call instruction (which the kernel is about to make again, or which has not
+// been made yet), it fails with `error` instead.
+template <class Context>
+void end_system_call(Context& c, int error) noexcept {
+  if (*(const std::uint32_t*)c.uc_mcontext.pc != 0xd4000001 /* svc #0 */) return;
+  c.uc_mcontext.pc += 4;
+  c.uc_mcontext.regs[0] = (unsigned long long)-(long long)error;
+}
+
 // The stack pointer of the caller, near enough to compare with a frame address.
 inline const void* stack_pointer() noexcept { return __builtin_frame_address(0); }
 

@@ -184,6 +184,16 @@ const void* program_counter(const Context& c) noexcept {
   return (const void*)c.uc_mcontext.gregs[16 /* REG_RIP */];
 }
 
+// If a signal has interrupted code at a system call instruction (which the kernel is about to make again, or which has not
+// been made yet), it fails with `error` instead.
+template <class Context>
+void end_system_call(Context& c, int error) noexcept {
+  auto* at = (const unsigned char*)c.uc_mcontext.gregs[16 /* REG_RIP */];
+  if (at[0] != 0x0f || at[1] != 0x05) return;
+  c.uc_mcontext.gregs[16] += 2;
+  c.uc_mcontext.gregs[13 /* REG_RAX */] = -error;
+}
+
 // The stack pointer of the caller, near enough to compare with a frame address.
 inline const void* stack_pointer() noexcept { return __builtin_frame_address(0); }
 

@@ -9,6 +9,7 @@
 #include <sys/signalfd.h>
 #include <ucontext.h>
 
+#include "base/runtime_signal.hpp"
 #include "posix/common/cooperate.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/threads/thread.hpp"
@@ -106,7 +107,7 @@ void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, s
   }
   s.unsure = true;
   // A handler that blocks all else can be left all the same.
-  std::uint64_t tick = tick_bit() & handlers[signal].mask.load(std::memory_order_relaxed);
+  std::uint64_t tick = core::runtime_signal::bit & handlers[signal].mask.load(std::memory_order_relaxed);
   if (tick && h.several_threads) sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &tick, 0, 8);
   // What the interrupted call knows of signals: the handler's own calls begin with what they find.
   fiber* self = core::current;

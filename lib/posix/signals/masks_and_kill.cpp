@@ -24,25 +24,17 @@ int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
     memcpy(&wanted, set, sizeof wanted);
     wanted &= ~internal;
   }
-  // The tick's signal stays open, and the program is told what it expects.
-  std::uint64_t tick = tick_bit(), kernels = how == SIG_UNBLOCK ? wanted : wanted & ~tick;
   hub& h = my_hub();
-  core::signal_state& s = core::current->storage->signals;
   core::handlers_wait quiet(h);
   // The kernel says whether the program may write to `old`; the mask has changed all the same then.
-  long r = sys::call(SYS_rt_sigprocmask, how, set ? &kernels : nullptr, old ? static_cast<void*>(old) : &was, 8);
+  long r = sys::call(SYS_rt_sigprocmask, how, set ? &wanted : nullptr, old ? static_cast<void*>(old) : &was, 8);
   if (r == -EFAULT && set) {
     std::uint64_t now;
     if (sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8) == 0) h.mask_is(*core::current->storage, now);
   }
   if (r < 0) return int(r);
   if (old) memcpy(&was, old, sizeof was);
-  std::uint64_t view = was | s.claimed;
-  if (set) {
-    h.mask_is(*core::current->storage, how == SIG_BLOCK ? was | kernels : how == SIG_UNBLOCK ? was & ~kernels : kernels);
-    s.claimed = tick & (how == SIG_BLOCK ? view | wanted : how == SIG_UNBLOCK ? view & ~wanted : wanted);
-  }
-  if (old) memcpy(old, &view, sizeof view);
+  if (set) h.mask_is(*core::current->storage, how == SIG_BLOCK ? was | wanted : how == SIG_UNBLOCK ? was & ~wanted : wanted);
   return 0;
 }
 

@@ -75,12 +75,13 @@ bool take_away(void* where) noexcept {
   return gave_way;
 }
 
-void on_tick(int, siginfo_t* info, void* where) noexcept {
-  if (thread_timer_expired(*info)) return;
+// The C library sends the same to cancel a thread of the kernel's; to one with fibers it has no reason.
+bool on_tick(siginfo_t* info, void* where) noexcept {
+  if (thread_timer_expired(*info)) return true;
+  if (info->si_code != SI_TKILL || !sent.load(std::memory_order_relaxed) || !core::current) return false;
   if (!take_away(where)) sent.store(false, std::memory_order_relaxed);
+  return true;
 }
-
-constinit core::own_signal tick{on_tick, SA_RESTART | SA_NODEFER};
 
 void* watcher(void* p) {
   hub& h = *static_cast<hub*>(p);
@@ -98,10 +99,9 @@ void* watcher(void* p) {
       period = longest_tick;
     } else if (now == turns || ++busy % lockstep_ticks == 0) {
       idle = 0;
-      int s = tick.choose();
-      if (s && (!sent.exchange(true, std::memory_order_relaxed) || ++unanswered == most_unanswered)) {
+      if (tick_installed() && (!sent.exchange(true, std::memory_order_relaxed) || ++unanswered == most_unanswered)) {
         unanswered = 0;
-        sys::call(SYS_tgkill, pid, h.tid, s);
+        sys::call(SYS_tgkill, pid, h.tid, core::runtime_signal::number);
       }
       // The more often that helps, the more often it is done: somebody spins until another has run.
       unsigned done = preempted.load(std::memory_order_relaxed);
@@ -126,18 +126,13 @@ void give_way_late() noexcept {
   let_others_run();
 }
 
-int tick_signal() noexcept { return tick.choose(); }
-
-std::uint64_t tick_bit() noexcept {
-  int s = tick.number();
-  return s ? 1ULL << (s - 1) : 0;
-}
+bool tick_installed() noexcept { return core::runtime_signal::install(on_tick); }
 
 void watch(hub& h) noexcept {
   if (watching.exchange(true)) return;
-  if (tick.choose() && (h.own_mask() & tick_bit())) {
+  if (tick_installed() && (h.own_mask() & core::runtime_signal::bit)) {
     core::handlers_wait quiet(h);
-    h.set_mask(h.own_mask() & ~tick_bit());
+    h.set_mask(h.own_mask() & ~core::runtime_signal::bit);
   }
   core::undisturbed quiet;
   if (!core::start_own_thread(watcher, &h, 64 * 1024)) watching = false;

@@ -23,11 +23,8 @@ inline void give_way_if_due() noexcept {
   if (tick_in_vain.load(std::memory_order_relaxed)) [[unlikely]] give_way_late();
 }
 
-// The signal that does it; 0: the program has handlers for all that could. It also tells of threads' timers (see
-// posix/signals/masks_and_kill.cpp).
-int tick_signal() noexcept;
-// As a bit of a mask; 0: none yet. Like those of the C library for its own use, it is never
-// blocked for a program that blocks all signals.
-std::uint64_t tick_bit() noexcept;
+// Makes sure that the signal which does it (core::runtime_signal) finds our handler; false: the system refuses. It also
+// tells of threads' timers (see posix/time/timer.cpp). Any thread.
+bool tick_installed() noexcept;
 
 }  // namespace tendril::posix

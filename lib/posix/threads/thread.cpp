@@ -296,12 +296,13 @@ bool possible() noexcept {
   if (!threads_are_fibers.load(std::memory_order_relaxed)) return false;
   if (threads_home.load(std::memory_order_relaxed) || sys::gettid() != sys::getpid()) return true;
   const char* why = core::tls::obstacle();
-  if (!why) return true;
+  bool ticks = tick_installed();
+  if (!why && ticks) return true;
   threads_are_fibers = false;
   locks_are_ours = false;
-  if (notices_wanted()) {
-    sys::say("threads stay kernel threads: Tendril does not know this C library (", why, ")");
-  }
+  if (!notices_wanted()) return false;
+  if (why) sys::say("threads stay kernel threads: Tendril does not know this C library (", why, ")");
+  else sys::say("threads stay kernel threads: signal 32, by which they would take turns, cannot be handled here");
   return false;
 }
 

@@ -6,6 +6,7 @@
 
 #include <new>
 
+#include "base/runtime_signal.hpp"
 #include "posix/time/clock.hpp"
 #include "posix/threads/preempt.hpp"
 
@@ -29,7 +30,8 @@ struct thread_timer {
   core::nanoseconds due = 0, interval = 0;
   std::atomic<int> overruns{0};
 };
-constinit thread_timer thread_timers[256];
+constexpr int most_timers = 256;
+constinit thread_timer thread_timers[most_timers];
 constinit std::atomic<int> thread_timers_used{0};
 
 template <class F>
@@ -58,8 +60,7 @@ thread_timer* take_thread_timer() noexcept {
 
 // A timer of the kernel's which ticks for that thread; null: none can be had (EAGAIN), or errno.
 thread_timer* make_ticking(clockid_t clock, thread& who, void (*ticked)(thread_timer&, const siginfo_t&) noexcept) noexcept {
-  int ticks = tick_signal();
-  thread_timer* mine = ticks ? take_thread_timer() : nullptr;
+  thread_timer* mine = tick_installed() ? take_thread_timer() : nullptr;
   if (!mine) {
     errno = EAGAIN;
     return nullptr;
@@ -69,7 +70,7 @@ thread_timer* make_ticking(clockid_t clock, thread& who, void (*ticked)(thread_t
   sigevent event{};
   event.sigev_notify = SIGEV_THREAD_ID;
   event._sigev_un._tid = hub::of(who.runs)->tid;
-  event.sigev_signo = ticks;
+  event.sigev_signo = core::runtime_signal::number;
   event.sigev_value.sival_ptr = mine;
   if (real.timer_create(clock, &event, &mine->timer) == 0) return mine;
   drop(*mine);
@@ -174,8 +175,8 @@ itimerspec state_of(const thread_timer& t) noexcept {
 }  // namespace
 
 bool thread_timer_expired(const siginfo_t& tick) noexcept {
-  if (tick.si_code != SI_TIMER) return false;
   auto* timer = static_cast<thread_timer*>(tick.si_value.sival_ptr);
+  if (tick.si_code != SI_TIMER || timer < thread_timers || timer >= thread_timers + most_timers) return false;
   if (!timer->thread.load(std::memory_order_acquire) || !core::current || !in_hubs_process()) return true;
   int saved = errno;
   timer->ticked(*timer, tick);
