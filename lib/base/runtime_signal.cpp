@@ -1,6 +1,5 @@
 #include "base/runtime_signal.hpp"
 
-#include <errno.h>
 #include <pthread.h>
 
 #include <atomic>
@@ -34,15 +33,14 @@ void pass_on(siginfo_t* info, void* where) noexcept {
   sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), number);
 }
 
+// Takers keep errno as it is, as any handler does.
 void on_signal(int, siginfo_t* info, void* where) noexcept {
-  int saved = errno;
   bool ours = false;
   for (auto& t : takers) {
     taker takes = t.load(std::memory_order_acquire);
     if (takes && (ours = takes(info, where))) break;
   }
   if (!ours) pass_on(info, where);
-  errno = saved;
 }
 
 void add(taker t) noexcept {
