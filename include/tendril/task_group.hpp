@@ -58,7 +58,12 @@ class task_group {
   // Waits until all tasks have ended, those too that they spawn meanwhile; throws the first error. If this wait is
   // interrupted, all are killed and waited for first.
   void join() {
-    joining_ = true;
+    // While it waits here, an error needs no interruption: the wait ends by itself.
+    struct joining_scope {
+      bool& joining;
+      bool before = std::exchange(joining, true);
+      ~joining_scope() { joining = before; }
+    } scope{joining_};
     try {
       wait_for_all();
     } catch (...) {

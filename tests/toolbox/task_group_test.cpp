@@ -51,6 +51,35 @@ TEST_CASE("an error of a task interrupts the body where it waits") {
   CHECK_FALSE(reached);
 }
 
+TEST_CASE("an error of a task interrupts the body also after it has joined the tasks before") {
+  bool slept = false;
+  CHECK_THROWS_WITH(with_task_group([&](task_group& g) {
+                      g.spawn([] { yield(); });
+                      g.join();
+                      CHECK(g.size() == 0);
+                      g.spawn([] { throw std::runtime_error("late"); });
+                      sleep(10s);
+                      slept = true;
+                    }),
+                    "late");
+  CHECK_FALSE(slept);
+}
+
+TEST_CASE("of two errors the first comes out") {
+  CHECK_THROWS_WITH(with_task_group([&](task_group& g) {
+                      for (const char* what : {"first", "second"}) {
+                        g.spawn([what] {
+                          try {
+                            yield();
+                          } catch (const fiber_exit&) {
+                          }
+                          throw std::runtime_error(what);
+                        });
+                      }
+                    }),
+                    "first");
+}
+
 TEST_CASE("an error of the body kills the tasks, and comes out when they have ended") {
   bool unwound = false;
   struct mark {

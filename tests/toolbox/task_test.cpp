@@ -154,9 +154,19 @@ TEST_CASE("get throws what the task threw; join does not") {
   CHECK_THROWS_WITH(t.get(), "broken");
 }
 
-TEST_CASE("an exception of a task that nobody asks is kept with its handle and hurts nobody") {
+TEST_CASE("an exception of a task is kept with its handle, also if nobody asks until long after its end") {
+  auto t = spawn([] { throw std::runtime_error("kept"); });
+  while (!t.ready()) yield();
+  for (int i = 0; i < 10; i++) spawn([] {}).join();  // what it left behind is used again by others
+  REQUIRE(t.exception());
+  CHECK_THROWS_WITH(std::rethrow_exception(t.exception()), "kept");
+}
+
+TEST_CASE("an exception of a task whose handle is gone hurts nobody") {
+  bool went_on = false;
   spawn([] { throw 1; });
-  yield();
+  spawn([&] { went_on = true; }).join();
+  CHECK(went_on);
 }
 
 TEST_CASE("join with a time-out tells whether the task has ended") {
