@@ -443,4 +443,22 @@ TEST_CASE("a generator cannot be asked on another kernel thread") {
   CHECK(g.next() == 1);
 }
 
+TEST_CASE("a body may destroy its own generator, and goes on to its end") {
+  std::string log;
+  std::unique_ptr<ints> g;
+  g = std::make_unique<ints>([&] {
+    ints::yield(1);
+    g.reset();
+    log += "destroyed ";
+    struct at_end {
+      std::string& log;
+      ~at_end() { log += "unwound"; }
+    } end{log};
+  });
+  CHECK(g->next() == 1);
+  CHECK_FALSE(g->next().has_value());
+  CHECK_FALSE(g);
+  CHECK(log == "destroyed unwound");
+}
+
 TEST_SUITE_END();

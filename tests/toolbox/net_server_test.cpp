@@ -1,5 +1,6 @@
 // Servers, with the semantics of gevent's (test__server, test__socket's servers).
 #include <doctest/doctest.h>
+#include <tendril/event.hpp>
 #include <tendril/net/create_connection.hpp>
 #include <tendril/net/datagram_server.hpp>
 #include <tendril/net/stream_server.hpp>
@@ -42,6 +43,24 @@ TEST_CASE("each connection is handled in a task of its own") {
   CHECK(server.connections() == 20);
   server.stop(0s);
   CHECK(server.connections() == 0);
+}
+
+TEST_CASE("after each connection that was taken a shortage of descriptors begins with the least delay") {
+  // Runs out of descriptors five times before each of its takes. A delay that only ever doubled would take hours.
+  struct server : net::base_server {
+    server() : base_server(net::listen_on(anywhere), {.min_delay = 1ms, .max_delay = 24h}) {}
+    ~server() { abandon(); }
+    void take_one() override {
+      if (calls++ % 6 < 5) throw std::system_error(EMFILE, std::generic_category());
+      taken++;
+      if (taken == 6) done.set();
+      if (taken == 6) sleep(1h);
+    }
+    int calls = 0, taken = 0;
+    event done;
+  } s;
+  s.start();
+  CHECK(s.done.wait(60s));
 }
 
 TEST_CASE("a handler may take the socket, and the peer's address") {

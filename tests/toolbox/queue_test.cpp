@@ -210,6 +210,22 @@ TEST_CASE("join waits until everything that was put has been called done") {
   worker.kill();
 }
 
+TEST_CASE("join waits also for what a putter that had to wait has put") {
+  joinable_queue<int> q(1);
+  q.put(1);
+  auto putter = spawn([&] { q.put(2); });
+  yield();
+  CHECK(q.unfinished() == 1);
+  CHECK(q.get() == 1);
+  putter.join();
+  CHECK(q.unfinished() == 2);
+  q.task_done();
+  CHECK_FALSE(q.join(1ms));
+  CHECK(q.get() == 2);
+  q.task_done();
+  CHECK(q.join(0ms));
+}
+
 TEST_CASE("what shutdown drops counts as done") {
   joinable_queue<int> q;
   q.put(1);

@@ -188,4 +188,32 @@ TEST_CASE("a kill that comes while a destructor waits in unwinding comes at the 
   CHECK(log == "cleaned caught ");
 }
 
+TEST_CASE("when the outer of two time-outs is cancelled, the inner still throws") {
+  timeout outer(1h);
+  timeout inner(1ms);
+  outer.cancel();
+  CHECK_FALSE(outer.pending());
+  CHECK(inner.pending());
+  bool inner_threw = false;
+  try {
+    sleep(10s);
+  } catch (const timeout_error& e) {
+    inner_threw = inner.threw(e);
+  }
+  CHECK(inner_threw);
+}
+
+TEST_CASE("when the inner of two time-outs is cancelled, the outer still throws") {
+  timeout outer(1ms);
+  timeout inner(1h);
+  inner.cancel();
+  bool outer_threw = false;
+  try {
+    sleep(10s);
+  } catch (const timeout_error& e) {
+    outer_threw = outer.threw(e);
+  }
+  CHECK(outer_threw);
+}
+
 TEST_SUITE_END();

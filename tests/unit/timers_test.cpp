@@ -206,3 +206,19 @@ TEST_CASE("after clear() nobody waits, and all begins anew") {
   c.now += 11 * ms;
   CHECK(c.run() == std::vector{f[0].get()});
 }
+
+TEST_CASE("nobody is looked for while nobody is due: a far deadline takes a few looks, not one a millisecond") {
+  for (nanoseconds ahead : {2 * ms, 300 * ms, 10 * s, 3600 * s, 3 * day, 400 * day}) {
+    clockwork c;
+    auto f = some(1);
+    c.start(*f[0], ahead);
+    int looks = 0;
+    while (!c.waits.empty() && looks < 1000) {
+      c.now = c.all->next();
+      c.run();
+      looks++;
+    }
+    CHECK(c.waits.empty());
+    CHECK(looks <= 64);  // beyond the last level it is dealt out anew, once a round
+  }
+}

@@ -1,0 +1,163 @@
+// The hub's queues, each by itself: who can run, and whom other kernel threads wake.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "scheduler/remote_queue.hpp"
+#include "scheduler/run_queue.hpp"
+
+using namespace tendril::core;
+
+namespace {
+
+using fibers = std::vector<std::unique_ptr<fiber>>;
+fibers some(std::size_t n) {
+  fibers all;
+  for (std::size_t i = 0; i < n; i++) all.push_back(std::make_unique<fiber>());
+  return all;
+}
+
+std::vector<fiber*> drain(inbox& mail) {
+  std::vector<fiber*> woken;
+  mail.drain([&](fiber* f) { woken.push_back(f); });
+  return woken;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("run queue");
+
+TEST_CASE("fibers run in the order in which they were made ready") {
+  fibers f = some(100);
+  ready_queue ready;
+  REQUIRE(ready.reserve(f.size()));
+  for (auto& one : f) ready.push(one.get());
+  for (auto& one : f) CHECK(ready.pop() == one.get());
+  CHECK(ready.empty());
+}
+
+TEST_CASE("the order survives a queue that wraps around, grows, and is asked to move one to the front") {
+  fibers f = some(200);
+  ready_queue ready;
+  std::vector<fiber*> model;
+  std::mt19937 random(1);
+  REQUIRE(ready.reserve(3));
+  std::size_t fresh = 0;
+  std::vector<fiber*> idle;
+  for (int step = 0; step < 20'000; step++) {
+    unsigned what = random() % 16;
+    if (what < 8) {
+      fiber* next = !idle.empty() ? idle.back() : fresh < f.size() ? f[fresh++].get() : nullptr;
+      if (!next) continue;
+      if (!idle.empty()) idle.pop_back();
+      REQUIRE(ready.reserve(model.size() + 1));
+      CHECK(ready.room() >= model.size() + 1);
+      ready.push(next, what == 0);
+      model.push_back(next);
+    } else if (what == 8 && !model.empty()) {
+      std::size_t at = random() % model.size();
+      fiber* first = model[at];
+      ready.promote(first);
+      model.erase(model.begin() + long(at));
+      model.insert(model.begin(), first);
+    } else if (!model.empty()) {
+      REQUIRE(ready.pop() == model.front());
+      idle.push_back(model.front());
+      model.erase(model.begin());
+    }
+    REQUIRE(ready.empty() == model.empty());
+  }
+}
+
+TEST_CASE("moving a fiber to the front that is not in the queue changes nothing") {
+  fibers f = some(3);
+  ready_queue ready;
+  REQUIRE(ready.reserve(3));
+  ready.push(f[0].get());
+  ready.push(f[1].get());
+  ready.promote(f[2].get());
+  CHECK(ready.pop() == f[0].get());
+  CHECK(ready.pop() == f[1].get());
+  CHECK(ready.empty());
+}
+
+TEST_SUITE_END();
+TEST_SUITE_BEGIN("remote queue");
+
+TEST_CASE("those whom another kernel thread wakes run in the order of the wake-ups") {
+  fibers f = some(50);
+  inbox mail;
+  CHECK(mail.empty());
+  for (auto& one : f) mail.push(one.get());
+  CHECK_FALSE(mail.empty());
+  auto woken = drain(mail);
+  CHECK(mail.empty());
+  REQUIRE(woken.size() == f.size());
+  for (std::size_t i = 0; i < f.size(); i++) CHECK(woken[i] == f[i].get());
+}
+
+TEST_CASE("a fiber that is woken twice before it is looked for is in the queue once, and can be woken again after") {
+  fibers f = some(2);
+  inbox mail;
+  mail.push(f[0].get());
+  mail.push(f[1].get());
+  mail.push(f[0].get());
+  CHECK(drain(mail) == std::vector{f[0].get(), f[1].get()});
+  mail.push(f[0].get());
+  CHECK(drain(mail) == std::vector{f[0].get()});
+}
+
+TEST_CASE("a fiber in the queue is kept alive, and let go when it has been woken") {
+  fibers f = some(1);
+  inbox mail;
+  mail.push(f[0].get());
+  CHECK(f[0]->refs == 2);
+  mail.drain([&](fiber* one) { CHECK(one->refs == 2); });
+  CHECK(f[0]->refs == 1);
+}
+
+TEST_CASE("a fiber may be woken again by its own wake-up") {
+  fibers f = some(1);
+  inbox mail;
+  mail.push(f[0].get());
+  int woken = 0;
+  mail.drain([&](fiber* one) {
+    if (++woken == 1) mail.push(one);
+  });
+  CHECK(woken == 1);
+  CHECK(drain(mail).size() == 1);
+}
+
+TEST_CASE("of what several kernel threads put in nothing is lost, and each thread's order stays") {
+  constexpr std::size_t threads = 4, each = 2000;
+  fibers f = some(threads * each);
+  inbox mail;
+  std::atomic<std::size_t> finished{0};
+  std::vector<std::thread> all;
+  for (std::size_t t = 0; t < threads; t++) {
+    all.emplace_back([&, t] {
+      for (std::size_t i = 0; i < each; i++) mail.push(f[t * each + i].get());
+      finished++;
+    });
+  }
+  std::vector<fiber*> woken;
+  for (bool last = false; !last;) {
+    last = finished == threads;
+    mail.drain([&](fiber* one) { woken.push_back(one); });
+  }
+  for (auto& t : all) t.join();
+  REQUIRE(woken.size() == f.size());
+  std::vector<std::size_t> next(threads, 0);
+  for (fiber* one : woken) {
+    auto at = std::find_if(f.begin(), f.end(), [&](auto& candidate) { return candidate.get() == one; });
+    std::size_t number = std::size_t(at - f.begin()), t = number / each;
+    REQUIRE(number % each == next[t]);
+    next[t]++;
+  }
+}
+
+TEST_SUITE_END();
