@@ -1,7 +1,7 @@
 // Fetches URLs, many at once.
 //
 // urlopen() is plain blocking libcurl and knows nothing of fibers. The concurrency has two sources:
-// each worker is a task of its own, and the program is linked against libtendril-preload.so, which takes over
+// each worker is a task of its own, and the program is linked against libtendril-preload.so, which interposes
 // libc's blocking calls: where libcurl would block the kernel thread, only its fiber waits.
 
 #include <CLI/CLI.hpp>

@@ -1,4 +1,4 @@
-// The libc names that the shim takes over: each forwards to the function of tendril::posix that is the cooperative
+// The libc names that the shim interposes: each forwards to the function of tendril::posix that is the cooperative
 // form, in one line that comes from the table.
 #include <fcntl.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-// The pthread functions that the shim takes over: each behaves as its man page says, with threads that are fibers of
+// The pthread functions that the shim interposes: each behaves as its man page says, with threads that are fibers of
 // the main kernel thread once threads_become_fibers() was called (the shim does); before, they are the C library's.
 //
 // A thread so made has its own thread-local storage, stack, errno, cancellation and keys, as any thread. It runs until

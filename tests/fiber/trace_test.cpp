@@ -1,4 +1,4 @@
-// Tracing: a callback is told of every switch.
+// Tracing: every switch is reported to a callback.
 #include <doctest/doctest.h>
 #include <tendril/task.hpp>
 #include <tendril/trace.hpp>
@@ -31,7 +31,7 @@ void to_parent() { fiber<>::current().parent().switch_to(); }
 
 }  // namespace
 
-TEST_CASE("each switch is told once, with where it came from and where it went") {
+TEST_CASE("each switch is reported once, with its origin and its target") {
   any_fiber main = current_fiber();
   fiber<> f([] { to_parent(); });
   recorder r;
@@ -41,7 +41,7 @@ TEST_CASE("each switch is told once, with where it came from and where it went")
                                 make(switched, f, main)});
 }
 
-TEST_CASE("an exception that travels is told as thrown, and so is throw_") {
+TEST_CASE("an exception that travels is reported as thrown, and so is throw_") {
   any_fiber main = current_fiber();
   fiber<> f([] { throw 1; }), g([] { to_parent(); });
   g.switch_to();
@@ -52,7 +52,7 @@ TEST_CASE("an exception that travels is told as thrown, and so is throw_") {
                                 make(thrown, g, main)});
 }
 
-TEST_CASE("a fiber that ends by fiber_exit is told as a switch to its parent") {
+TEST_CASE("the end of a fiber by fiber_exit is reported as a switch to its parent") {
   any_fiber main = current_fiber();
   std::uint64_t id;
   recorder r;
@@ -124,7 +124,7 @@ TEST_CASE("a callback that throws ends tracing, and its exception comes out of t
   CHECK_FALSE(set_trace({}));
 }
 
-TEST_CASE("a callback that throws on a fiber's first switch ends that fiber, and its parent is told") {
+TEST_CASE("a callback that throws on a fiber's first switch ends that fiber, and its parent gets the exception") {
   fiber<> f([] { FAIL("not reached"); });
   set_trace([](auto, auto&, auto&) { throw std::runtime_error("tracer"); });
   CHECK_THROWS_WITH(f.switch_to(), "tracer");
@@ -132,7 +132,7 @@ TEST_CASE("a callback that throws on a fiber's first switch ends that fiber, and
   CHECK_FALSE(set_trace({}));
 }
 
-TEST_CASE("an exception of a callback that was told of a hub's switch comes out of the next explicit one") {
+TEST_CASE("an exception of a callback for a hub's switch comes out of the next explicit switch") {
   auto t = spawn([] {});
   set_trace([](auto, auto&, auto&) { throw std::runtime_error("tracer"); });
   t.join();
@@ -154,7 +154,7 @@ TEST_CASE("a callback may replace itself, and throw after that") {
   CHECK(set_trace({}));
 }
 
-TEST_CASE("switches that the callback makes are not told, and do not disturb the value on its way") {
+TEST_CASE("switches that the callback makes are not reported, and do not disturb the value on its way") {
   int told = 0;
   fiber<int> helper([](int x) {
     for (;;) x = fiber<int>::current().parent().switch_to(x + 1);
@@ -196,7 +196,7 @@ TEST_CASE("a callback may drop the last handle of the fiber that was left") {
   CHECK_FALSE(f.valid());
 }
 
-TEST_CASE("a callback may keep handles of what it is told") {
+TEST_CASE("a callback may keep the handles that it is given") {
   std::vector<any_fiber> kept;
   set_trace([&](auto, const any_fiber& from, const any_fiber&) { kept.push_back(from); });
   fiber<>([] {}).switch_to();
@@ -206,7 +206,7 @@ TEST_CASE("a callback may keep handles of what it is told") {
   CHECK(kept[1].dead());
 }
 
-TEST_CASE("the hub's switches are told too") {
+TEST_CASE("the hub's switches are reported too") {
   any_fiber main = current_fiber();
   auto a = spawn([] { yield(); }), b = spawn([] {});
   recorder r;
@@ -233,7 +233,7 @@ TEST_CASE("each kernel thread traces for itself, and what it set is let go at it
   CHECK(held.use_count() == 1);
 }
 
-TEST_CASE("fibers that a thread's end unwinds are still told") {
+TEST_CASE("the switches to fibers that a thread's end unwinds are still reported") {
   int told = 0;
   fiber<> f;
   std::thread([&] {

@@ -55,7 +55,7 @@ static void triggers(void) {
   }
   say_events("edge-triggered", ep, 8, -1);
   peer_ends();
-  say_events("told once", ep, 8, 20);
+  say_events("reported once", ep, 8, 20);
   MUST(read(p[0], buf, 1));
   say_events("not for the rest", ep, 8, 20);
   if (peer()) {
@@ -89,7 +89,7 @@ static void triggers(void) {
   say_events("one is closed", ep, 8, -1);
   MUST(watch(ep, EPOLL_CTL_DEL, p[1], 0, 0));
   MUST(watch(ep, EPOLL_CTL_ADD, q[0], 0, 7));
-  say_events("a hang-up is told unasked", ep, 8, -1);
+  say_events("a hang-up is reported unasked", ep, 8, -1);
   close(q[0]);
   // Added by another process while this one waits.
   if (peer()) {

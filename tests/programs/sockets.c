@@ -63,7 +63,7 @@ static void stream(const char* kind, int s[2]) {
   SAY("recv with MSG_TRUNC", recv(s[1], buf, 2, MSG_TRUNC));
   SAY("recv to a bad address", recv(s[1], NOWHERE, 4, 0));
   SAY("recv without waiting", recv(s[1], buf, sizeof buf, MSG_DONTWAIT) > 0);
-  SAY("recv without waiting, in vain", recv(s[1], buf, sizeof buf, MSG_DONTWAIT));
+  SAY("recv without waiting, which would block", recv(s[1], buf, sizeof buf, MSG_DONTWAIT));
   SAY("the descriptor stays blocking", is_nonblocking(s[1]));
   SAY("send from a bad address", send(s[0], NOWHERE, 4, 0));
   SAY("send of nothing", send(s[0], buf, 0, 0));
@@ -274,7 +274,7 @@ static void datagrams(const char* kind, int s[2]) {
   struct iovec v = {buf, 4};
   struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
   SAY("cut", recvmsg(s[1], &m, 0));
-  SAY("  and told", m.msg_flags & MSG_TRUNC ? 1 : 0);
+  SAY("  and reported", m.msg_flags & MSG_TRUNC ? 1 : 0);
   SAY("the empty one", recv(s[1], buf, 10, 0));
   SAY("the third, of all", recv(s[1], buf, 10, MSG_WAITALL));
   MUST(send(s[0], "0123456789", 10, 0));
@@ -568,7 +568,7 @@ static void control(void) {
   MUST(sendmsg(s[0], &m, 0));
   r.msg_controllen = 0;
   SAY("a descriptor without room for it", recvmsg(s[1], &r, 0));
-  SAY("  is told", r.msg_flags);
+  SAY("  is reported", r.msg_flags);
   with_descriptor(&m, room, sizeof room, 999);
   SAY("a descriptor that is not open", sendmsg(s[0], &m, 0));
   m.msg_control = NOWHERE;

@@ -158,7 +158,7 @@ static void sleeping(void) {
   start(&s, sleeps_on, &mine);
   await_waiting(&s);
   pthread_kill(s.id, SIGUSR1);
-  SAY("a handler ends it, and what is left is told", (intptr_t)end_of(&s));
+  SAY("a handler ends it, and what is left is reported", (intptr_t)end_of(&s));
   take_handled();
   end_of(&w);
 }

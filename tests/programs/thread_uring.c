@@ -115,11 +115,11 @@ int main(void) {
   while_others_run("io_uring_submit_and_wait for two", submit_and_wait_for_two, 2);
   while_others_run("io_uring_wait_cqe_timeout", wait_late, 1);
   while_others_run("io_uring_submit_and_wait_timeout", submit_and_wait_late, 1);
-  while_others_run("io_uring_wait_cqe_timeout, in vain", wait_soon, 0);
+  while_others_run("io_uring_wait_cqe_timeout, until its time-out", wait_soon, 0);
   while_others_run("io_uring_submit_and_wait_timeout, with less than wanted", submit_and_wait_soon, 0);
-  while_others_run("io_uring_wait_cqes, in vain", wait_for_both_soon, 0);
+  while_others_run("io_uring_wait_cqes, until its time-out", wait_for_both_soon, 0);
   while_others_run("io_uring_enter", enter, 1);
-  while_others_run("io_uring_enter with a time-out, in vain", enter_soon, 0);
+  while_others_run("io_uring_enter with a time-out, until that", enter_soon, 0);
 
   nothing(1);
   nothing(2);

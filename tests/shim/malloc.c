@@ -1,4 +1,4 @@
-// A malloc that makes the calls the shim takes over, as jemalloc does, and a constructor that makes them before
+// A malloc that makes the calls that the shim interposes, as jemalloc does, and a constructor that makes them before
 // anybody else's. Preloaded behind the shim.
 #define _GNU_SOURCE
 #include <errno.h>

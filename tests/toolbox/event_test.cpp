@@ -152,7 +152,7 @@ TEST_CASE("everybody who waits gets the value, in the order in which they came")
   CHECK(order == std::vector{0, 10, 20, 30});
 }
 
-TEST_CASE("an async_result takes over how a task ended") {
+TEST_CASE("an async_result set from a task has that task's outcome") {
   async_result<int> value, failure;
   auto good = spawn([] { return 4; });
   good.link(std::ref(value));

@@ -154,7 +154,7 @@ TEST_CASE("unlock hands over to who came first, and nobody overtakes") {
   CHECK(order == std::vector{0, 1, 2, 3});
 }
 
-TEST_CASE("a mutex tells misuse: locked twice, unlocked by a stranger") {
+TEST_CASE("a mutex reports misuse: locked twice, unlocked by another fiber than its owner") {
   tendril::mutex m;
   m.lock();
   CHECK(m.owned());

@@ -187,7 +187,7 @@ TEST_CASE("a time-out counts from when it is set") {
   CHECK(error_of([&] { t.here.recv(1); }) == ETIMEDOUT);
 }
 
-TEST_CASE("a socket can wait although its number was another's, whose end nobody told") {
+TEST_CASE("a socket can wait although its number was that of a descriptor closed behind the runtime's back") {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   auto reader = spawn([&] {
@@ -248,7 +248,7 @@ TEST_CASE("an address that does not answer holds nobody up") {
   CHECK(s.remote_address() == listener.local_address());
 }
 
-TEST_CASE("when all refuse, the error tells each attempt") {
+TEST_CASE("when all addresses refuse, the error lists each attempt") {
   refusing a, b;
   try {
     net::create_connection({a.where(), b.where()});

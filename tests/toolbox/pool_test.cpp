@@ -127,7 +127,7 @@ TEST_CASE("an error comes out of imap in its place, and one may go on") {
   CHECK_FALSE(results.next());
 }
 
-TEST_CASE("imap runs ahead of its reader only as far as it is told, and stops when its results go away") {
+TEST_CASE("imap runs ahead of its reader only as far as its limit, and stops when its results go away") {
   group g;
   int begun = 0;
   {

@@ -73,7 +73,7 @@ TEST_CASE("modify changes events and data") {
   CHECK_THROWS_AS(s.modify(p.rd(), 0, ""), std::invalid_argument);
 }
 
-TEST_CASE("get_key and get_map tell what is registered") {
+TEST_CASE("get_key and get_map return what is registered") {
   by_name s;
   pair p;
   s.register_(p.rd(), s.read, "r");
@@ -85,7 +85,7 @@ TEST_CASE("get_key and get_map tell what is registered") {
   CHECK_THROWS_AS(s.get_key(p.rd()), error);
 }
 
-TEST_CASE("select tells who is ready for what") {
+TEST_CASE("select returns what is ready, and for what") {
   by_name s;
   pair p;
   s.register_(p.rd(), s.read, "r");

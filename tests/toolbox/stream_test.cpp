@@ -79,7 +79,7 @@ TEST_CASE("an end before the delimiter gives what there was") {
   CHECK_THROWS_AS(e.s.read_until(""), error);
 }
 
-TEST_CASE("read_exactly waits for all, and tells what there was at an early end") {
+TEST_CASE("read_exactly waits for all, and at an early end reports what it has read") {
   ends e("12345");
   CHECK(e.s.read_exactly(0) == "");
   CHECK(e.s.read_exactly(3) == "123");

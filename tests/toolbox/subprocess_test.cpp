@@ -30,7 +30,7 @@ TEST_CASE("a child's exit status is returned, or minus the signal that ended it"
   CHECK(subprocess(sh("kill -9 $$")).wait() == -9);
 }
 
-TEST_CASE("poll() tells the status only when it has ended") {
+TEST_CASE("poll() returns the status only when the process has ended") {
   subprocess p(sh("read x; exit 3"), {.in = redirect::pipe});
   CHECK(p.poll() == std::nullopt);
   CHECK(p.wait(1ms) == std::nullopt);

@@ -1,4 +1,4 @@
-// Tasks: what the hub runs, in which order, how they end, and who is told.
+// Tasks: what the hub runs, in which order, how they end, and who is notified.
 #include <doctest/doctest.h>
 #include <tendril/posix.hpp>
 #include <tendril/task.hpp>
@@ -169,7 +169,7 @@ TEST_CASE("an exception of a task whose handle is gone hurts nobody") {
   CHECK(went_on);
 }
 
-TEST_CASE("join with a time-out tells whether the task has ended") {
+TEST_CASE("join with a time-out returns whether the task has ended") {
   auto slow = spawn([] { sleep(1h); });
   CHECK_FALSE(slow.join(1ms));
   CHECK_FALSE(slow.join(0ms));

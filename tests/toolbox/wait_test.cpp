@@ -215,7 +215,7 @@ TEST_CASE("link_value is for success, a kill included; link_exception for an exc
   CHECK(log == "value exception value ");
 }
 
-TEST_CASE("a link that waits is told that it cannot; one that throws hurts nobody") {
+TEST_CASE("a link callback that waits gets an error; one that throws affects no other") {
   std::string told;
   auto t = spawn([] {});
   t.link([&] {
