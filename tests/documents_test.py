@@ -100,7 +100,8 @@ class Installed:
         }
 
     def run(self, command, directory):
-        return subprocess.run(["bash", "-c", command], cwd=directory, env=self.environment, text=True, timeout=120,
+        return subprocess.run(["bash", "-c", command], cwd=directory, env=self.environment, text=True,
+                              timeout=int(os.environ.get("PATIENCE", 300)),
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

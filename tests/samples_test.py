@@ -5,9 +5,11 @@
 """
 
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -20,12 +22,16 @@ build = pathlib.Path(sys.argv.pop(1)).resolve()
 samples = build / "samples"
 source = pathlib.Path(__file__).resolve().parent.parent
 http, https, cacert = (os.environ.get(name, "") for name in ("HTTP_URL", "HTTPS_URL", "CACERT"))
-bound = 60  # seconds; nothing here takes nearly as long
+bound = int(os.environ.get("PATIENCE", 300))  # seconds; nothing here takes nearly as long
 
 
 def run(name, *arguments, **options):
     return subprocess.run([samples / name, *map(str, arguments)], capture_output=True, text=True, timeout=bound,
                           **options)
+
+
+def fetch(*arguments):
+    return run("fetch", "--timeout", bound, *arguments)
 
 
 def free_port():
@@ -129,21 +135,21 @@ class Fetch(unittest.TestCase):
 
     def test_each_url_is_announced_and_its_size_told(self):
         urls = [f"{http}/bytes/0", f"{http}/bytes/5", f"{https}/bytes/300000"]
-        done = run("fetch", "--cacert", cacert, *urls)
+        done = fetch("--cacert", cacert, *urls)
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         self.assertCountEqual(done.stdout.splitlines(), [f"GET: {u}" for u in urls] + [
             f"0 bytes received from {urls[0]}.", f"5 bytes received from {urls[1]}.",
             f"300000 bytes received from {urls[2]}."])
 
     def test_one_download_at_a_time_keeps_the_order(self):
-        done = run("fetch", "--concurrency", 1, f"{http}/bytes/1", f"{http}/bytes/2")
+        done = fetch("--concurrency", 1, f"{http}/bytes/1", f"{http}/bytes/2")
         self.assertEqual(done.stdout.splitlines(), [
             f"GET: {http}/bytes/1", f"1 bytes received from {http}/bytes/1.",
             f"GET: {http}/bytes/2", f"2 bytes received from {http}/bytes/2."])
 
     def failure(self, url, *options):
         """What is said of a URL that cannot be had, while the others go on."""
-        done = run("fetch", *options, url, f"{http}/bytes/5")
+        done = fetch(*options, url, f"{http}/bytes/5")
         self.assertIn(f"5 bytes received from {http}/bytes/5.", done.stdout)
         self.assertEqual(done.returncode, 1)
         self.assertEqual(len(done.stderr.splitlines()), 1)
@@ -164,7 +170,9 @@ class Fetch(unittest.TestCase):
             self.assertIn(str(status), self.failure(f"{http}/status/{status}"))
 
     def test_a_time_out_is_told(self):
-        self.assertIn("timed out", self.failure(f"{http}/delay/30", "--timeout", 0.5))
+        done = run("fetch", "--timeout", 0.5, f"{http}/delay/3600")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("timed out", done.stderr)
 
     def test_a_file_url_is_refused(self):
         self.assertIn("not supported", self.failure("file:///etc/passwd"))
@@ -181,13 +189,21 @@ class Fetch(unittest.TestCase):
         for option in ("--cacert", "--concurrency", "--timeout", "--compare"):
             self.assertIn(option, done.stdout)
 
-    def test_200_urls_take_a_small_part_of_the_sequential_time(self):
-        urls = [f"{scheme}/{i}" for i in range(100) for scheme in (http, https)]
-        done = run("fetch", "--cacert", cacert, "--compare", *urls)
+    def test_200_urls_are_waited_for_at_once(self):
+        # None is answered before all have been asked for.
+        urls = [f"{scheme}/together/200/{i}" for i in range(100) for scheme in (http, https)]
+        done = fetch("--cacert", cacert, *urls)
         self.assertEqual((done.stderr, done.returncode), ("", 0))
-        self.assertEqual(done.stdout.count(" bytes received from "), 400)
-        ratio = float(re.search(r"^ratio: (.*)$", done.stdout, re.M)[1])
-        self.assertGreater(ratio, 2, "1 is sequential; 20 and more on an idle machine, 9 seen on a busy one")
+        self.assertEqual(done.stdout.count(" bytes received from "), 200)
+
+    def test_fetching_one_by_one_and_at_once_is_compared(self):
+        urls = [f"{scheme}/{i}" for i in range(10) for scheme in (http, https)]
+        done = fetch("--cacert", cacert, "--compare", *urls)
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        self.assertEqual(done.stdout.count(" bytes received from "), 40)
+        told = [line for line in done.stdout.splitlines() if not re.search(r"^GET: | bytes received from ", line)]
+        self.assertEqual([re.sub(r"\d+\.\d+", "N", line) for line in told],
+                         ["sequential: 20 URLs in N s", "concurrent: 20 URLs in N s", "ratio: N"])
 
 
 class Echo(unittest.TestCase):
@@ -270,6 +286,22 @@ class HttpServer:
         self.process.communicate()
 
 
+def unread_on_connections(port):
+    """For each connection to a local port, how many bytes have come that the program has not read."""
+    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, queues, *_ = line.split()
+        if local.endswith(f":{port:04X}") and state == "01":
+            yield int(queues.split(":")[1], 16)
+
+
+def await_that(condition):
+    end = time.monotonic() + bound
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {bound} s")
+        time.sleep(0.01)
+
+
 class Http(unittest.TestCase):
     def test_the_routes_answer(self):
         with HttpServer(0) as server:
@@ -301,14 +333,25 @@ class Http(unittest.TestCase):
                 self.assertTrue(server.says(request).startswith("HTTP/1.1 400 Bad Request\r\n"), request[:20])
             self.assertEqual(server.get("/"), (200, "Hello, world!\n"))
 
-    def test_a_hundred_clients_at_once_wait_half_a_second_together(self):
-        with HttpServer(0.5) as server, concurrent.futures.ThreadPoolExecutor(100) as clients:
+    def test_an_answer_takes_half_a_second(self):
+        with HttpServer(0.5) as server:
             start = time.monotonic()
-            answers = list(clients.map(server.get, [f"/hello/{i}" for i in range(100)]))
-            took = time.monotonic() - start
-        self.assertEqual(answers, [(200, f"Hello, {i}!\n") for i in range(100)])
-        self.assertGreaterEqual(took, 0.5)
-        self.assertLess(took, 25, "one after another: 50 s")
+            self.assertEqual(server.get("/hello/Ada"), (200, "Hello, Ada!\n"))
+            self.assertGreaterEqual(time.monotonic() - start, 0.5)
+
+    def test_a_hundred_clients_wait_at_once(self):
+        with HttpServer(3600) as server, contextlib.ExitStack() as all_closed:
+            clients = [all_closed.enter_context(contextlib.closing(server.connection())) for _ in range(100)]
+            for i, client in enumerate(clients):
+                client.request("GET", f"/hello/{i}")
+            # The server has read the requests of all, and answered none.
+            await_that(lambda: sum(unread == 0 for unread in unread_on_connections(server.port)) == 100)
+            self.assertEqual(select.select([client.sock for client in clients], [], [], 0)[0], [])
+
+    def test_a_hundred_clients_are_answered(self):
+        with HttpServer(0.1) as server, concurrent.futures.ThreadPoolExecutor(100) as clients:
+            self.assertEqual(list(clients.map(server.get, [f"/hello/{i}" for i in range(100)])),
+                             [(200, f"Hello, {i}!\n") for i in range(100)])
 
     def test_it_ends_in_order_on_sigterm(self):
         with HttpServer(0.2) as server:
@@ -345,12 +388,12 @@ class Unmodified(unittest.TestCase):
 
     def test_thirty_python_threads_block_at_once(self):
         for way in ways():
-            done = subprocess.run([*way, source / "samples" / "blocking_threads", http, "0.5"], capture_output=True,
-                                  text=True, timeout=bound)
+            # The ten that fetch get their answers only when all of them wait.
+            done = subprocess.run([*way, source / "samples" / "blocking_threads", f"{http}/together/10", "0.5"],
+                                  capture_output=True, text=True, timeout=bound)
             self.assertEqual((done.stderr, done.returncode), ("", 0), way)
             self.assertIn("30 of 30 jobs", done.stdout)
             self.assertIn("with the shim" if way else "without the shim", done.stdout)
-            self.assertLess(float(re.search(r"done in (\S+) s", done.stdout)[1]), 5, "one after another: 15 s")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ SHIM, PROGRAM = (os.path.abspath(p) for p in sys.argv[1:3])
 
 def gdb(*arguments):
     done = subprocess.run(["gdb", "-nx", "-batch", *arguments], capture_output=True, text=True, errors="replace",
-                          timeout=60, env={**os.environ, "DEBUGINFOD_URLS": ""})
+                          timeout=int(os.environ.get("PATIENCE", 300)), env={**os.environ, "DEBUGINFOD_URLS": ""})
     return done.stdout + done.stderr
 
 

@@ -32,7 +32,7 @@ namespace {
 
 constexpr std::uint32_t seed = 20'240'613;
 constexpr std::size_t chunk = 2048;
-constexpr auto bound = 100s;
+constexpr auto bound = 1h;
 
 enum class fate : std::uint32_t {
   echo,           // all is sent back

@@ -617,7 +617,7 @@ TEST_CASE("a descriptor's number that was closed without us, and opened again, i
       char c;
       return posix::read(p[0], &c, 1);
     });
-    CHECK(reader.join(20s));
+    CHECK(reader.join(1h));
     CHECK(reader.get() == 1);
     writer.join();
     close(p[0]);  // the C library's
