@@ -6,12 +6,10 @@
 #include <tendril/posix.hpp>
 #include <tendril/pthread.hpp>
 
-// The next definition of a name in the order of loading: the C library's, or that of another preloaded library.
-extern "C" __attribute__((visibility("default"))) void* tendril_shim_next_symbol(const char* name) noexcept {
-  void* p = dlsym(RTLD_NEXT, name);
-  __asm__ volatile("" : "+r"(p));  // no tail call: RTLD_NEXT goes by the address that dlsym returns to
-  return p;
-}
+// By which lib/ knows that there is a shim, and where: the next definition of a name is the C library's, or that of
+// another preloaded library.
+extern "C" __attribute__((visibility("default"))) const char tendril_shim;
+const char tendril_shim = 0;
 
 // For `tendril doctor`: why threads cannot become fibers with this C library; null: they can.
 extern "C" __attribute__((visibility("default"))) const char* tendril_shim_obstacle() noexcept {
@@ -65,7 +63,7 @@ extern "C" __attribute__((visibility("default"))) int __libc_start_main(main_fun
                                                                         void (*loader_fini)(), void* stack_end) {
   program_main = main;
   using start_function = int (*)(main_function, int, char**, void (*)(), void (*)(), void (*)(), void*);
-  auto next = reinterpret_cast<start_function>(tendril_shim_next_symbol("__libc_start_main"));
+  auto next = reinterpret_cast<start_function>(dlsym(RTLD_NEXT, "__libc_start_main"));
   if (!next) abort();
   return next(wrapped_main, argc, argv, init, fini, loader_fini, stack_end);
 }

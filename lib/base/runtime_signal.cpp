@@ -5,6 +5,7 @@
 #include <atomic>
 #include <new>
 
+#include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
 #include "base/sys.hpp"
 
@@ -54,7 +55,7 @@ void add(taker t) noexcept {
 
 bool install(taker t) noexcept {
   static std::atomic<bool> registered{false};
-  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { new (&lock) futex_lock; });
+  if (!registered.exchange(true)) at_fork(nullptr, []() noexcept { new (&lock) futex_lock; });
   add(t);
   sys::signal_action now;
   if (sys::sigaction(number, nullptr, &now) < 0) return false;

@@ -2,8 +2,10 @@
 
 #include <dlfcn.h>
 
+#include "base/symbols.hpp"
+
 // Defined by the shim.
-extern "C" __attribute__((weak)) void* tendril_shim_next_symbol(const char* name) noexcept;
+extern "C" __attribute__((weak)) const char tendril_shim;
 
 namespace tendril::core {
 
@@ -15,10 +17,10 @@ constinit std::atomic<bool> descriptors::shim_is_first_{false};
 
 void descriptors::look_for_shim() noexcept {
   static std::atomic<bool> looked{false};
-  if (!tendril_shim_next_symbol || looked.exchange(true)) return;
+  if (!&tendril_shim || looked.exchange(true)) return;
   Dl_info shim, first;
-  void* close = dlsym(RTLD_DEFAULT, "close");
-  shim_is_first_ = close && dladdr(close, &first) && dladdr(reinterpret_cast<void*>(tendril_shim_next_symbol), &shim) &&
+  void* close = find_symbol("close");
+  shim_is_first_ = close && dladdr(close, &first) && dladdr(&tendril_shim, &shim) &&
                    first.dli_fbase == shim.dli_fbase;
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/fork_handlers.hpp"
 #include "scheduler/hub.hpp"
 
 namespace tendril::core {
@@ -472,8 +473,9 @@ void poller::interrupt() noexcept {
 }
 
 void poller::after_fork() noexcept {
-  if (epoll_ >= 0) sys::close(epoll_);
-  if (event_ >= 0) sys::close(event_);
+  bool ours = !child_shares_descriptors();
+  if (ours && epoll_ >= 0) sys::close(epoll_);
+  if (ours && event_ >= 0) sys::close(event_);
   epoll_ = event_ = -1;
   waiting_ = 0;
   ring_.abandon();

@@ -1,39 +1,25 @@
 #include "libc/real.hpp"
 
-#include <dlfcn.h>
-
+#include "base/symbols.hpp"
 #include "base/sys.hpp"
 
-// The shim's: looks behind the shim. Absent in a program that only links libtendril.so.
-extern "C" __attribute__((weak)) void* tendril_shim_next_symbol(const char* name) noexcept;
+// The shim's. Absent in a program that only links libtendril.so.
+extern "C" __attribute__((weak)) const char tendril_shim;
 
 namespace tendril::posix {
 
 constinit real_calls real;
 
-namespace {
-
-// One that is not the C library's, and that only some module loaded for itself.
-void* in_liburing(const char* name) noexcept {
-  void* library = dlopen("liburing.so.2", RTLD_LAZY | RTLD_NOLOAD);
-  return library ? dlsym(library, name) : nullptr;
-}
-
-}  // namespace
-
-void* find_symbol(const char* name) noexcept {
-  return tendril_shim_next_symbol ? tendril_shim_next_symbol(name) : dlsym(RTLD_DEFAULT, name);
-}
+void* find_symbol(const char* name) noexcept { return core::find_symbol(name, &tendril_shim); }
 
 void* symbol_behind(const char* name) noexcept {
-  void* p = dlsym(RTLD_NEXT, name);
-  __asm__ volatile("" : "+r"(p));  // no tail call: RTLD_NEXT goes by the address that dlsym returns to
+  void* p = core::find_symbol(name, &real);
   if (!p) sys::die("the program's libraries have no function ", name);
   return p;
 }
 
 void* next_lock(const char* name) noexcept {
-  return tendril_shim_next_symbol ? next_symbol(name) : symbol_behind(name);
+  return &tendril_shim ? next_symbol(name) : symbol_behind(name);
 }
 
 void look_up_real_calls() noexcept {
@@ -48,7 +34,7 @@ void look_up_real_calls() noexcept {
 
 void* next_symbol(const char* name) noexcept {
   void* p = find_symbol(name);
-  if (!p) p = in_liburing(name);
+  if (!p) p = core::find_symbol_in("liburing.so.2", name);  // which only some module loaded for itself
   if (!p) sys::die("the program's libraries have no function ", name);
   return p;
 }

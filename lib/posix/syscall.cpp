@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <sys/sendfile.h>
 
+#include "base/fork_handlers.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/common/offload.hpp"
 #include "posix/locks/ownership.hpp"
@@ -310,6 +311,15 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
   }
 }
 
+template <class Call>
+long fork_by_number(long flags, Call call) noexcept {
+  if (flags & CLONE_VM) return call();
+  core::prepare_for_child();
+  long r = call();
+  if (r == 0) bare_child_begins(flags & CLONE_FILES);
+  return r;
+}
+
 }  // namespace
 
 long syscall(long number, long a, long b, long c, long d, long e, long f) {
@@ -352,6 +362,18 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
       return result<int>(posix::sched_setattr(pid_t(a), pointer<void>(b), unsigned(c)));
     case SYS_sched_getattr:
       return result<int>(posix::sched_getattr(pid_t(a), pointer<void>(b), unsigned(c), unsigned(d)));
+    // A child that goes on here, with a copy of the memory, is one of fork(2) for us.
+#ifdef SYS_fork
+    case SYS_fork:
+      return fork_by_number(0, [&] { return real.syscall(number, a, b, c, d, e, f); });
+#endif
+    case SYS_clone:
+      return fork_by_number(a, [&] { return real.syscall(number, a, b, c, d, e, f); });
+    case SYS_clone3: {
+      std::uint64_t flags = CLONE_VM;  // the first member of struct clone_args
+      copy_in(flags, pointer<std::uint64_t>(a));
+      return fork_by_number(long(flags), [&] { return real.syscall(number, a, b, c, d, e, f); });
+    }
     case SYS_exit:
       if (this_thread) posix::pthread_exit(nullptr);
       break;
@@ -385,7 +407,5 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
   if (may_wait() && waits(r, number, a, b, c, d, e, f)) return r;
   return real.syscall(number, a, b, c, d, e, f);
 }
-
-pid_t gettid() { return this_thread ? own_tid() : pid_t(sys::gettid()); }
 
 }  // namespace tendril::posix

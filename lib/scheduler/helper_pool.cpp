@@ -6,6 +6,7 @@
 
 #include <new>
 
+#include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
 #include "scheduler/hub.hpp"
 #include "base/runtime_signal.hpp"
@@ -130,7 +131,7 @@ void child_of_fork() noexcept {
 
 void register_fork_handler() noexcept {
   static std::atomic<bool> done{false};
-  if (!done.exchange(true)) pthread_atfork(nullptr, nullptr, child_of_fork);
+  if (!done.exchange(true)) at_fork(nullptr, child_of_fork);
 }
 
 // False when there is no helper, and none can be made.

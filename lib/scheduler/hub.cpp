@@ -7,6 +7,7 @@
 
 #include <new>
 
+#include "base/fork_handlers.hpp"
 #include "scheduler/stack_overflow.hpp"
 
 extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
@@ -38,7 +39,7 @@ void child_of_fork() noexcept {
 // As early as can be, since handlers run in the order of registration: one of the program's that closes descriptors in
 // the child must not find the epoll instance that the parent goes on with.
 __attribute__((constructor)) void register_fork_handler() noexcept {
-  pthread_atfork(descriptors::shared, nullptr, child_of_fork);
+  at_fork(descriptors::shared, child_of_fork);
 }
 
 void thread_ends(void* p) noexcept {

@@ -12,6 +12,7 @@
 
 #include <atomic>
 
+#include "base/symbols.hpp"
 #include "base/sys.hpp"
 
 #undef p_type  // <resolv.h> has its own idea of the word
@@ -69,7 +70,7 @@ char* at(void* base, std::ptrdiff_t offset) noexcept { return static_cast<char*>
 
 template <class T>
 bool find(T*& to, const char* name) noexcept {
-  to = reinterpret_cast<T*>(dlsym(RTLD_DEFAULT, name));
+  to = reinterpret_cast<T*>(find_symbol(name));
   return to;
 }
 
@@ -135,7 +136,7 @@ cancel_facts::flag changed_bits(void* d, F change) noexcept {
 arch::thread_header& header(void* descriptor) noexcept { return *static_cast<arch::thread_header*>(descriptor); }
 
 const char* look() noexcept {
-  if (sanitizer_sees_threads()) return "it runs under a sanitizer, which must see each thread begin";
+  if (watcher_sees_threads()) return "it runs under a sanitizer or valgrind, which must see each thread begin";
   void* tp = arch::thread_pointer();
   const std::uint32_t* size;
   if (!find(size, "_thread_db_sizeof_pthread")) return "it does not publish the layout of its threads to debuggers";
@@ -282,11 +283,11 @@ bool key_destructors_once(void* d) noexcept {
 
 }  // namespace
 
-bool sanitizer_sees_threads() noexcept {
+bool watcher_sees_threads() noexcept {
 #if defined(TENDRIL_ASAN) || defined(TENDRIL_TSAN)
   return true;
 #else
-  return __tsan_init;
+  return __tsan_init || arch::runs_on_valgrind();
 #endif
 }
 

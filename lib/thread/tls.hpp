@@ -60,8 +60,9 @@ extern cancel_facts cancels;
 // Why blocks cannot be made with this C library, in words; null: they can. The first call looks at the running thread,
 // which must be the main one.
 const char* obstacle() noexcept;
-// Whether a sanitizer, in this build or in the program, has to see each thread begin: an obstacle known from the start.
-bool sanitizer_sees_threads() noexcept;
+// Whether a sanitizer, in this build or in the program, or valgrind has to see each thread begin: an obstacle known from
+// the start.
+bool watcher_sees_threads() noexcept;
 
 // The room that a block takes, any alignment included.
 std::size_t block_size() noexcept;

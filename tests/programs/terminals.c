@@ -1,9 +1,10 @@
-// Terminals: canonical and raw reads, flow control, hang-up, jobs in the background.
+// Terminals: canonical and raw reads, what VMIN and VTIME wait for, flow control, hang-up, jobs in the background.
 #include "cases.h"
 
 #include <poll.h>
 #include <pty.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <termios.h>
 
 static char buf[1 << 17];
@@ -87,6 +88,109 @@ static void large(void) {
   close(s);
 }
 
+static void waits_for(int fd, int least, int tenths) {
+  struct termios t;
+  MUST(tcgetattr(fd, &t));
+  cfmakeraw(&t);
+  t.c_cc[VMIN] = (cc_t)least;
+  t.c_cc[VTIME] = (cc_t)tenths;
+  MUST(tcsetattr(fd, TCSANOW, &t));
+}
+
+// Writes to the terminal byte by byte, each when the parent waits.
+#define TYPED(m, text)                        \
+  if (peer()) {                               \
+    for (const char* c = text; *c; c++) {     \
+      await_blocked();                        \
+      write(m, c, 1);                         \
+    }                                         \
+    leave();                                  \
+  }
+
+static void least_and_time(void) {
+  int m, s;
+  MUST(openpty(&m, &s, NULL, NULL, NULL));
+  waits_for(s, 0, 0);
+  SAY("no least, no time, nothing there", read(s, buf, 10));
+  MUST(write(m, "abc", 3));
+  SAY("no least, no time, some there", read(s, buf, 2));
+  SAY("the rest", read(s, buf, 10));
+  struct iovec v[2] = {{buf, 2}, {buf + 10, 10}};
+  SAY("nothing there, in parts", readv(s, v, 2));
+  MUST(write(m, "abc", 3));
+  SAY("some there, in parts", readv(s, v, 2));
+  set_nonblocking(s, 1);
+  SAY("the same without waiting", read(s, buf, 10));
+  waits_for(s, 0, 1);
+  SAY("a time, without waiting", read(s, buf, 10));
+  waits_for(s, 2, 0);
+  SAY("a least, without waiting", read(s, buf, 10));
+  MUST(write(m, "a", 1));
+  SAY("less than the least, without waiting", read(s, buf, 10));
+  set_nonblocking(s, 0);
+  waits_for(s, 0, 2);
+  SAY("a time that passes", read(s, buf, 10));
+  waits_for(s, 0, 255);
+  MUST(write(m, "abc", 3));
+  SAY("a time, some there", read(s, buf, 10));
+  TYPED(m, "a");
+  SAY("a time in which one comes", read(s, buf, 10));
+  peer_ends();
+  waits_for(s, 3, 0);
+  TYPED(m, "abc");
+  SAY("at least three", read(s, buf, 10));
+  peer_ends();
+  TYPED(m, "ab");
+  SAY("at least three, asked for two", read(s, buf, 2));
+  peer_ends();
+  MUST(write(m, "abcde", 5));
+  SAY("at least three, and there are", read(s, buf, 10));
+  TYPED(m, "abc");
+  SAY("at least three, in parts", readv(s, v, 2));
+  peer_ends();
+  waits_for(s, 3, 2);
+  TYPED(m, "a");
+  SAY("at least three, but for a time after the first", read(s, buf, 10));
+  peer_ends();
+  waits_for(s, 3, 255);
+  TYPED(m, "abc");
+  SAY("at least three, each in time", read(s, buf, 10));
+  peer_ends();
+  SAY_INTERRUPTED("a read of at least three", read(s, buf, 10), write(m, "abc", 3));
+  on_signal(SIGUSR1, SA_RESTART);
+  if (peer()) {
+    write(m, "ab", 2);
+    await_blocked();
+    kill(getppid(), SIGUSR1);
+    leave();
+  }
+  SAY("a handler after the second of three", read(s, buf, 10));
+  peer_ends();
+  waits_for(s, 0, 255);
+  SAY_INTERRUPTED("a read that waits for a time", read(s, buf, 10), write(m, "a", 1));
+  waits_for(s, 0, 0);
+  TYPED(s, "a");
+  SAY("the master waits all the same", read(m, buf, 10));
+  peer_ends();
+  waits_for(s, 3, 0);
+  struct pollfd p = {s, POLLIN, 0};
+  MUST(write(m, "a", 1));
+  SAY("one of three, polled", poll(&p, 1, 0));
+  MUST(write(m, "bc", 2));
+  SAY("three of three, polled", poll(&p, 1, -1));
+  SAY("  are there", read(s, buf, 10));
+  if (peer()) {
+    close(s);
+    await_blocked();
+    close(m);
+    leave();
+  }
+  close(m);
+  SAY("the master closes while at least three are waited for", read(s, buf, 10));
+  peer_ends();
+  close(s);
+}
+
 // In a session of its own: a reader in the background is stopped.
 static void jobs(void) {
   int m, s;
@@ -129,5 +233,6 @@ static void jobs(void) {
 int main(void) {
   lines();
   large();
+  least_and_time();
   jobs();
 }

@@ -10,6 +10,8 @@ void __pthread_unregister_cancel(__pthread_unwind_buf_t*);
 int __sigsetjmp(struct __jmp_buf_tag*, int) noexcept __attribute__((returns_twice));
 }
 
+#include "base/fork_handlers.hpp"
+
 namespace tendril::posix::futex {
 
 constinit bucket table[1 << buckets_log2];
@@ -80,7 +82,7 @@ void at_its_place(waiter& w, F f) noexcept {
 
 void prepare() noexcept {
   static std::atomic<bool> done{false};
-  if (!done.load(std::memory_order_relaxed) && !done.exchange(true)) pthread_atfork(nullptr, nullptr, child_of_fork);
+  if (!done.load(std::memory_order_relaxed) && !done.exchange(true)) core::at_fork(nullptr, child_of_fork);
 }
 
 void add(waiter& w, const void* word) noexcept {

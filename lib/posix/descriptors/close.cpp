@@ -4,7 +4,8 @@
 
 #include <linux/close_range.h>
 
-#include "posix/common/cooperate.hpp"
+#include "posix/common/offload.hpp"
+#include "posix/descriptors/close.hpp"
 #include "posix/descriptors/stdio.hpp"
 
 namespace tendril::posix {
@@ -27,13 +28,43 @@ hub* owner_of(int fd) noexcept {
   return owner;
 }
 
-// Does `call`, which ends what fd stands for.
+std::atomic<bool> may_linger{false};
+
+// Whether closing fd may wait, for what is not sent yet.
+bool lingers(int fd) noexcept {
+  if (!may_linger.load(std::memory_order_relaxed)) [[likely]] return false;
+  linger l{};
+  socklen_t n = sizeof l;
+  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, &l, &n) == 0 && l.l_onoff && l.l_linger > 0;
+}
+
+// Makes a call that closes what lingers: a helper waits. As in the kernel, a handler ends the wait, but not the call,
+// which has closed by then.
 template <class Call>
-auto replacing(int fd, Call call) noexcept {
+auto linger_on_helper(Call call) noexcept {
+  decltype(call()) value{};
+  bool made = false;
+  int error = 0;
+  offload_interruptible([&]() noexcept {
+    errno = 0;
+    value = call();
+    error = errno;
+    made = true;
+    return 0L;
+  });
+  if (!made) return call();  // a handler was first
+  if (error) errno = error;
+  return value;
+}
+
+// Does `call`, which ends what fd stands for. `here`: only this kernel thread can do it.
+template <class Call>
+auto replacing(int fd, Call call, bool here = false) noexcept {
   core::descriptor* d = core::descriptors::at(fd);
+  bool waits = !here && lingers(fd) && may_wait();
   if (d) d->closing.store(true, std::memory_order_relaxed);
   core::forget_descriptor(fd);
-  auto r = call();
+  auto r = waits ? linger_on_helper(call) : call();
   int saved = errno;
   if (d) d->closing.store(false, std::memory_order_release);
   core::wake_closed_waiters(fd);
@@ -44,6 +75,8 @@ auto replacing(int fd, Call call) noexcept {
 bool open_descriptor(int fd) noexcept { return sys::call(SYS_fcntl, fd, F_GETFD) >= 0; }
 
 }  // namespace
+
+void sockets_may_linger() noexcept { may_linger.store(true, std::memory_order_relaxed); }
 
 int close(int fd) {
   if (!hubs_concerned()) return real.close(fd);
@@ -77,11 +110,17 @@ int close_range(unsigned first, unsigned last, int flags) {
   for (int i = 1; i < count; i++) {
     for (int k = i; k > 0 && own[k] < own[k - 1]; k--) std::swap(own[k], own[k - 1]);
   }
-  core::descriptors::each_known(first, last, [](int fd) { core::forget_descriptor(fd); });
+  bool waits = false;
+  core::descriptors::each_known(first, last, [&](int fd) {
+    waits |= lingers(fd);
+    core::forget_descriptor(fd);
+  });
+  waits = waits && !(flags & CLOSE_RANGE_UNSHARE) && may_wait();
   int r = 0;
   for (int i = 0; i <= count && r == 0; i++) {
     unsigned end = i < count ? unsigned(own[i]) - 1 : last;
-    if (first <= end && !(i < count && own[i] == 0)) r = real.close_range(first, end, flags);
+    auto part = [=]() noexcept { return real.close_range(first, end, flags); };
+    if (first <= end && !(i < count && own[i] == 0)) r = waits ? linger_on_helper(part) : part();
     if (i < count) first = unsigned(own[i]) + 1;
     if (i < count && unsigned(own[i]) == last) break;
   }
@@ -104,7 +143,7 @@ int fclose(FILE* f) {
   if (fd < 0) return real.fclose(f);
   bool written = ready_to_close(f);
   int error = errno;
-  int r = replacing(fd, [&] { return real.fclose(f); });
+  int r = replacing(fd, [&] { return real.fclose(f); }, is_locked(f));
   if (written) return r;
   errno = error;
   return EOF;
@@ -117,7 +156,7 @@ FILE* freopen(const char* path, const char* mode, FILE* f) {
   int fd = hubs_concerned() ? fileno(f) : -1;
   if (fd < 0) return real.freopen(path, mode, f);
   ready_to_close(f);
-  return replacing(fd, [&] { return real.freopen(path, mode, f); });
+  return replacing(fd, [&] { return real.freopen(path, mode, f); }, is_locked(f));
 }
 
 }  // namespace tendril::posix

@@ -171,8 +171,9 @@ long read_terminal(int fd, const iovec* v, int n) noexcept {
   // Reading nothing does what happens before any wait: it stops a job in the background.
   if (long r = sys::call(SYS_read, fd, nullptr, 0); r < 0) return r;
   auto plain = [=]() noexcept { return read_plain(fd, v, n, here); };
+  if (!blocks(fd)) return plain();
   terminal_waits waits = terminal_waits_of(fd);
-  if (waits.least == 1 || !blocks(fd)) {
+  if (waits.least == 1) {
     int w = wait_ready(fd, POLLIN);
     return w < 0 ? w : plain();
   }

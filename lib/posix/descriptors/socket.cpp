@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 
 #include "posix/common/cooperate.hpp"
+#include "posix/descriptors/close.hpp"
 #include "posix/descriptors/iovec_cursor.hpp"
 
 namespace tendril::posix {
@@ -227,6 +228,7 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
     core::poller::streams_may_stop();
   }
   if (level == IPPROTO_TCP && name == TCP_ULP) core::poller::streams_may_stop();
+  if (level == SOL_SOCKET && name == SO_LINGER) sockets_may_linger();
   int r = real.setsockopt(fd, level, name, value, n);
   // The two forms of each, for 32-bit and 64-bit times.
   if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == 66 || name == 67)) {

@@ -26,6 +26,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/fork_handlers.hpp"
+#include "base/symbols.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/threads/thread.hpp"
 
@@ -233,7 +235,7 @@ bool known_locks() noexcept {
 
 template <class F>
 bool find(F& to, const char* name) noexcept {
-  to = reinterpret_cast<F>(dlsym(RTLD_DEFAULT, name));
+  to = reinterpret_cast<F>(core::find_symbol(name));
   return to;
 }
 
@@ -246,7 +248,7 @@ void look_at_streams() noexcept {
   state fresh = state::fresh;
   if (!looked.compare_exchange_strong(fresh, state::busy)) return;
   int saved = errno;
-  pthread_atfork(nullptr, nullptr, [] { waiting = 0; });  // they stayed in the parent process
+  core::at_fork(nullptr, []() noexcept { waiting = 0; });  // they stayed in the parent process
   bool known = &_IO_list_all && _IO_list_lock && _IO_list_unlock && known_locks();
   void* table = nullptr;
   if (known && find(read_file, "_IO_file_read") && find(write_file, "_IO_file_write") &&
@@ -400,6 +402,8 @@ bool ready_to_close(FILE* f) noexcept {
   errno = saved;
   return false;
 }
+
+bool is_locked(FILE* f) noexcept { return f->_lock && stream_lock::of(f)->word.load(std::memory_order_relaxed) != 0; }
 
 void leave_streams() noexcept {
   fiber* self = core::current;

@@ -28,6 +28,8 @@ void look_at_streams() noexcept;
 // Before the C library closes or reopens f: waits for its lock, and writes what there is to write. False,
 // with errno: an error, and what could not be written is forgotten, so that closing does not try again.
 bool ready_to_close(FILE* f) noexcept;
+// Whether a thread has the stream's lock, be it the running one.
+bool is_locked(FILE* f) noexcept;
 // The running thread ends, perhaps by a cancellation within a stdio function.
 void leave_streams() noexcept;
 

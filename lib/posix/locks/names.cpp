@@ -4,15 +4,16 @@
 // They are in charge only if the program's own calls come here. They are not where the shim stands in front, which has
 // the same names; where libtendril came behind the C library (a plug-in was linked with it); and beside a sanitizer,
 // which has to see the C library's locks. Then each is the next definition of its name, and nothing else.
-#include <dlfcn.h>
 #include <stdarg.h>
 
 #include <tendril/posix.hpp>
 #include <tendril/pthread.hpp>
 
+#include "base/fork_handlers.hpp"
+#include "base/symbols.hpp"
 #include "posix/locks/ownership.hpp"
 
-extern "C" __attribute__((weak)) void* tendril_shim_next_symbol(const char* name) noexcept;
+extern "C" __attribute__((weak)) const char tendril_shim;
 
 namespace tendril::posix {
 
@@ -78,13 +79,13 @@ namespace {
 
 // Before all other constructors of this library, and of those that are made with it.
 __attribute__((constructor(101))) void take_charge() noexcept {
-  if (tendril_shim_next_symbol || core::tls::sanitizer_sees_threads()) return;
-  void* found = dlsym(RTLD_DEFAULT, "pthread_mutex_lock");
+  if (&tendril_shim || core::tls::watcher_sees_threads()) return;
+  void* found = core::find_symbol("pthread_mutex_lock");
   bool mine = found == reinterpret_cast<void*>(&locks_pthread_mutex_lock);
   if (!mine) return;
   locks_are_ours = true;
   in_charge = true;
-  pthread_atfork(nullptr, nullptr, [] { known_tid = 0; });
+  core::at_fork(nullptr, []() noexcept { known_tid = 0; });
 }
 
 }  // namespace

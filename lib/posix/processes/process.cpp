@@ -8,9 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
 #include "libc/elf_scan.hpp"
 #include "posix/common/offload.hpp"
+#include "posix/threads/thread.hpp"
 
 extern "C" char** environ;
 
@@ -282,8 +284,23 @@ void memory_borrowed(int children) noexcept {
 }
 
 int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* parent_tid, void* tls, pid_t* child_tid) {
-  if ((flags & CLONE_VM) && !(flags & CLONE_THREAD)) memory_borrowed(1);
-  return real.clone(run, stack, flags, argument, parent_tid, tls, child_tid);
+  if (flags & CLONE_VM) {
+    if (!(flags & CLONE_THREAD)) memory_borrowed(1);
+    return real.clone(run, stack, flags, argument, parent_tid, tls, child_tid);
+  }
+  // The child has a copy of this frame. It may leave `run` by longjmp, and go on here as a child of fork does.
+  struct beginning {
+    int (*run)(void*);
+    void* argument;
+    bool shares_descriptors;
+  } b{run, argument, (flags & CLONE_FILES) != 0};
+  if (!run || !stack) return real.clone(run, stack, flags, argument, parent_tid, tls, child_tid);
+  core::prepare_for_child();
+  return real.clone([](void* p) {
+    beginning mine = *static_cast<beginning*>(p);
+    bare_child_begins(mine.shares_descriptors);
+    return mine.run(mine.argument);
+  }, stack, flags, &b, parent_tid, tls, child_tid);
 }
 
 }  // namespace tendril::posix

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <ucontext.h>
 
+#include "base/fork_handlers.hpp"
 #include "scheduler/helper_pool.hpp"
 #include "base/runtime_signal.hpp"
 #include "posix/threads/thread.hpp"
@@ -137,7 +138,7 @@ void watch(hub& h) noexcept {
   core::undisturbed quiet;
   if (!core::start_own_thread(watcher, &h, 64 * 1024)) watching = false;
   static std::atomic<bool> registered{false};
-  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { watching = sent = ticking = false; });
+  if (!registered.exchange(true)) core::at_fork(nullptr, []() noexcept { watching = sent = ticking = false; });
 }
 
 }  // namespace tendril::posix

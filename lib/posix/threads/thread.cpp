@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <new>
 
+#include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
 #include "posix/common/futex.hpp"
 #include "libc/elf_scan.hpp"
@@ -315,6 +316,10 @@ bool memory_left() noexcept {
   return p;
 }
 
+// The thread that goes on in a child of a bare clone(2): there its number is the process's, though locks know it by that of
+// its parent's, which the C library leaves where it stands.
+constinit const void* renumbered = nullptr;
+
 // The first thread: from here on there are fibers. Null: threads stay the kernel's.
 hub* begin_threads() noexcept {
   hub* h = threads_home.load(std::memory_order_acquire);
@@ -353,6 +358,7 @@ bool needs_kernels(const void* caller) noexcept {
 
 void after_fork() noexcept {
   known_tid = 0;
+  renumbered = nullptr;
   hub* h = threads_home.load(std::memory_order_relaxed);
   if (!h) return;
   living = 1;
@@ -380,13 +386,20 @@ thread* thread_of(int tid) noexcept {
   return nullptr;
 }
 
+void bare_child_begins(bool shares_descriptors) noexcept {
+  core::begin_child(shares_descriptors);
+  renumbered = arch::thread_pointer();
+}
+
+pid_t gettid() { return this_thread && renumbered != arch::thread_pointer() ? own_tid() : pid_t(sys::gettid()); }
+
 int look_up_own_tid() noexcept {
   return known_tid = this_thread ? *core::tls::tid(arch::thread_pointer()) : sys::gettid();
 }
 
 void threads_become_fibers() noexcept {
   // Before any lock is taken: one that is taken in our way cannot be let go in the C library's.
-  threads_are_fibers = !core::tls::sanitizer_sees_threads();
+  threads_are_fibers = !core::tls::watcher_sees_threads();
   locks_are_ours = threads_are_fibers.load();
 }
 
@@ -580,7 +593,7 @@ void pthread_exit(void* result) {
 }
 
 void run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept {
-  pthread_atfork(nullptr, nullptr, after_fork);
+  core::at_fork(nullptr, after_fork);
   // Nothing comes between main and exit, as in the C library: Free Pascal's programs end by a jump to where main returns
   // to, on whatever stack they are.
   run_to_end(&main_thread, [&] { exit(main(argc, argv, envp)); });

@@ -75,6 +75,8 @@ extern std::atomic<std::uint32_t> living;
 // The number by which locks know their owner: gettid(), or what stands for it.
 extern __thread int known_tid __attribute__((tls_model("initial-exec")));  // 0: not asked for yet
 int look_up_own_tid() noexcept;
+// The running thread goes on in a child of clone(2) without CLONE_VM, of which the C library knows nothing.
+void bare_child_begins(bool shares_descriptors) noexcept;
 inline int own_tid() noexcept { return known_tid ? known_tid : look_up_own_tid(); }
 
 // Whether the kernel would let a thread have that policy and priority: 0, or an error number.
