@@ -54,6 +54,7 @@ TENDRIL_API ssize_t pwritev(int fd, const iovec* v, int n, off_t at);
 // RWF_NOWAIT never waits.
 TENDRIL_API ssize_t preadv2(int fd, const iovec* v, int n, off_t at, int flags);
 TENDRIL_API ssize_t pwritev2(int fd, const iovec* v, int n, off_t at, int flags);
+TENDRIL_API ssize_t getrandom(void* to, size_t n, unsigned flags);
 TENDRIL_API int eventfd_read(int fd, eventfd_t* value);  // eventfd(3)
 TENDRIL_API int eventfd_write(int fd, eventfd_t value);
 
@@ -144,6 +145,8 @@ TENDRIL_API int fdatasync(int fd);
 TENDRIL_API int syncfs(int fd);
 TENDRIL_API int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags);
 TENDRIL_API int msync(void* p, size_t n, int flags);
+TENDRIL_API int fallocate(int fd, int mode, off_t at, off_t n);
+TENDRIL_API int posix_fallocate(int fd, off_t at, off_t n);
 TENDRIL_API void sync();
 
 // --- wait(2), system(3), popen(3) ---
@@ -221,7 +224,8 @@ TENDRIL_API int setresgid(gid_t group, gid_t effective, gid_t saved);
 TENDRIL_API int setgroups(size_t n, const gid_t* groups);
 TENDRIL_API int initgroups(const char* user, gid_t group);
 
-// --- aio_suspend(3), lio_listio(3) ---
+// --- aio_suspend(3), lio_listio(3), gai_suspend(3) ---
+TENDRIL_API int gai_suspend(const gaicb* const* list, int n, const timespec* timeout);
 TENDRIL_API int aio_suspend(const aiocb* const* list, int n, const timespec* timeout);
 TENDRIL_API int lio_listio(int mode, aiocb* const* list, int n, sigevent* event);
 

@@ -17,6 +17,7 @@
 #include "posix/common/offload.hpp"
 #include "posix/locks/ownership.hpp"
 #include "posix/descriptors/liburing.hpp"
+#include "posix/descriptors/wait_set.hpp"
 
 namespace tendril::posix {
 
@@ -256,6 +257,8 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
     case SYS_openat: r = posix::openat(int(a), pointer<char>(b), int(c), mode_t(d)); return true;
     case SYS_fcntl: r = posix::fcntl(int(a), int(b), pointer<void>(c)); return true;
     case SYS_ioctl: r = posix::ioctl(int(a), (unsigned long)b, pointer<void>(c)); return true;
+    case SYS_fallocate: r = posix::fallocate(int(a), int(b), c, d); return true;
+    case SYS_getrandom: r = posix::getrandom(pointer<void>(a), std::size_t(b), unsigned(c)); return true;
     case SYS_flock: r = posix::flock(int(a), int(b)); return true;
     case SYS_fsync: r = posix::fsync(int(a)); return true;
     case SYS_fdatasync: r = posix::fdatasync(int(a)); return true;
@@ -299,11 +302,38 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
       t.tell_rest();
       return true;
     }
+    // libaio's.
+    case SYS_io_getevents: {
+      timespec t{};
+      if (e && (!copy_in(t, pointer<timespec>(e)) || (t.tv_sec == 0 && t.tv_nsec == 0))) return false;
+      forget_signals();
+      r = result(offload_interruptible([=] { return sys::call(SYS_io_getevents, a, b, c, d, e); }, on_signal::always));
+      return true;
+    }
+    case SYS_io_pgetevents: {
+      struct {
+        const sigset_t* mask;
+        std::size_t size;
+      } sixth{};
+      timespec t{};
+      if (e && (!copy_in(t, pointer<timespec>(e)) || (t.tv_sec == 0 && t.tv_nsec == 0))) return false;
+      if ((f && !copy_in(&sixth, pointer<void>(f), sizeof sixth)) || (sixth.mask && sixth.size != 8)) return false;
+      forget_signals();
+      mask_while_waiting masked(sixth.mask);
+      if (masked.error()) return r = result(masked.error()), true;
+      r = result(offload_interruptible([=] { return sys::call(SYS_io_getevents, a, b, c, d, e); }, on_signal::always));
+      return true;
+    }
     case SYS_clock_nanosleep:
       r = result<long>(-posix::clock_nanosleep(clockid_t(a), int(b), pointer<timespec>(c), pointer<timespec>(d)));
       return true;
     case SYS_waitid:
-      if (e) return false;
+      if (e && (d & (WNOHANG | __WNOTHREAD))) return false;
+      if (e) {
+        forget_signals();
+        r = result(offload_interruptible([=] { return sys::call(SYS_waitid, a, b, c, d, e); }));
+        return true;
+      }
       r = posix::waitid(idtype_t(a), id_t(b), pointer<siginfo_t>(c), int(d));
       return true;
     default:

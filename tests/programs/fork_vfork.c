@@ -1,6 +1,8 @@
 // fork(2), vfork(2), posix_spawn(3), exec(3): the child does the real thing, and nothing in the parent is harmed.
 #include "cases.h"
 
+#include <sys/resource.h>
+
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
@@ -101,6 +103,29 @@ static void forks(void) {
   SAY("a handler ends a child's sleep", status_of(c));
   SAY("  not the parent's", take_handled());
   SAY("in the parent again", works());
+}
+
+// Where no more processes may be made.
+static void vfork_fails(void) {
+  fflush(stdout);
+  pid_t child = MUST(fork());
+  if (child == 0) {
+    struct rlimit none = {0, 0};
+    MUST(setrlimit(RLIMIT_NPROC, &none));
+    if (geteuid() == 0) MUST(setresuid(65534, 65534, 65534));
+    errno = 0;
+    pid_t c = vfork();
+    if (c == 0) _exit(0);
+    say("a vfork that fails", c, errno);
+    errno = 0;
+    c = fork();
+    if (c == 0) _exit(0);
+    say("a fork that fails", c, errno);
+    SAY("goes on", usleep(10));
+    fflush(stdout);
+    _exit(0);
+  }
+  SAY("status", status_of(child));
 }
 
 static volatile int touched;
@@ -253,6 +278,7 @@ int main(int argc, char** argv) {
   on_signal(SIGUSR1, 0);
   forks();
   vforks();
+  vfork_fails();
   spawns();
   threads();
   fflush(stdout);

@@ -420,6 +420,38 @@ static void files(void) {
   free(all);
 }
 
+// A file of which only the beginning is cached: what is not comes from the disk, and stands where it belongs.
+static void half_cached(void) {
+  enum { n = 1 << 20, head = 8192 };
+  unsigned char *all = malloc(n), *got = malloc(n);
+  fill(all, n, 0);
+  int fd = (int)MUST(open("half-cached", O_RDWR | O_CREAT | O_TRUNC, 0600));
+  for (int way = 0; way < 4; way++) {
+    MUST(pwrite(fd, all, n, 0));
+    MUST(fsync(fd));
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    MUST(pread(fd, got, head, 0));
+    memset(got, 0, n);
+    struct iovec v[3] = {{got, 5000}, {got + 5000, 10000}, {got + 15000, n - 15000}};
+    long r = 0, from = way == 1 ? 100 : 0;
+    MUST(lseek(fd, 0, SEEK_SET));
+    switch (way) {
+      case 0: r = pread(fd, got, n, 0); break;
+      case 1: r = pread(fd, got, n, 100); break;
+      case 2: r = read(fd, got, n); break;
+      case 3: r = preadv(fd, v, 3, 0); break;
+    }
+    SAY("half cached", r);
+    SAY("  the right bytes", memcmp(got, all + from, n - (size_t)from));
+    SAY("  the position", lseek(fd, 0, SEEK_CUR));
+  }
+  close(fd);
+  unlink("half-cached");
+  free(all);
+  free(got);
+}
+
 int main(void) {
   pipes();
   sigpipe_ends();
@@ -438,4 +470,5 @@ int main(void) {
   watches();
   fifos();
   files();
+  half_cached();
 }

@@ -643,6 +643,41 @@ static void peeking(void) {
   close_pair(s);
 }
 
+// A message that does not fit the buffer goes in parts; its descriptor comes with the first, once.
+static void large_with_descriptor(void) {
+  enum { n = 1 << 20 };
+  int s[2], p[2];
+  char* all = malloc(n);
+  static _Alignas(8) char control[256];
+  memset(all, 'x', n);
+  MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
+  MUST(pipe(p));
+  if (peer()) {
+    close(s[0]);
+    long got = 0, came = 0, first = 0;
+    ssize_t r;
+    do {
+      struct iovec v = {all, 5000};
+      struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+      r = recvmsg(s[1], &m, 0);
+      int fd = r > 0 ? descriptor_of(&m) : -1;
+      if (fd >= 0) came++, first = got == 0, close(fd);
+      if (r > 0) got += r;
+    } while (r > 0);
+    _exit(got == n && came == 1 && first ? 0 : 1);
+  }
+  close(s[1]);
+  struct iovec v[2] = {{all, n / 2}, {all + n / 2, n / 2}};
+  struct msghdr m = {.msg_iov = v, .msg_iovlen = 2};
+  with_descriptor(&m, control, sizeof control, p[1]);
+  SAY("a large message with a descriptor", sendmsg(s[0], &m, 0));
+  close(s[0]);
+  peer_ends();
+  close(p[0]);
+  close(p[1]);
+  free(all);
+}
+
 int main(void) {
   int s[2];
   MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
@@ -669,6 +704,7 @@ int main(void) {
   errqueue();
   addresses();
   errors();
+  large_with_descriptor();
   control();
   peeking();
 }

@@ -131,10 +131,47 @@ static void locking(void) {
   fclose(shared);
 }
 
+// Where a stream stands after writes that flush by themselves, the stream having known its place before.
+static void* places(void* p) {
+  FILE* f = fopen("places", "w+");
+  char buffer[64], data[300], got[400];
+  memset(data, 'd', sizeof data);
+  setvbuf(f, buffer, _IOFBF, sizeof buffer);
+  SAY("a beginning", (long)fwrite("0123456789abcdef", 1, 16, f));
+  SAY("back", fseek(f, 10, SEEK_SET));
+  SAY("where", ftell(f));
+  SAY("more than the buffer holds", (long)fwrite(data, 1, sizeof data, f));
+  SAY("where", ftell(f));
+  for (int i = 0; i < 100; i++) fputc('e', f);
+  SAY("where, byte by byte", ftell(f));
+  SAY("back", fseek(f, -5, SEEK_CUR));
+  SAY("a line", fprintf(f, "%100d", 1));
+  SAY("where", ftello(f));
+  SAY("to the end", fseek(f, 0, SEEK_END));
+  SAY("where", ftell(f));
+  rewind(f);
+  SAY("read", (long)fread(got, 1, 12, f));
+  SAY("as it was written", memcmp(got, "0123456789dd", 12));
+  SAY("where", ftell(f));
+  fpos_t here;
+  SAY("told", fgetpos(f, &here));
+  SAY("to the end", fseek(f, 0, SEEK_END));
+  SAY("added", (long)fwrite(data, 1, 200, f));
+  SAY("back there", fsetpos(f, &here));
+  SAY("where", ftell(f));
+  SAY("one byte", fgetc(f));
+  fclose(f);
+  unlink("places");
+  return p;
+}
+
 int main(void) {
   open_all();
   reading();
   answering();
   locking();
+  struct worker w;
+  start(&w, places, NULL);
+  end_of(&w);
   return 0;
 }

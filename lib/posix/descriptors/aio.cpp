@@ -1,4 +1,4 @@
-// aio_suspend(3), lio_listio(3). The C library's threads do the work, and tell of its end nobody but who waits there in
+// aio_suspend(3), lio_listio(3), gai_suspend(3). The C library's threads do the work, and tell of its end nobody but who waits there in
 // the kernel: on behalf of a fiber it is asked for again and again.
 #include <tendril/posix.hpp>
 
@@ -48,6 +48,18 @@ int aio_suspend(const aiocb* const* list, int n, const timespec* timeout) {
   });
   if (r == -ETIMEDOUT) r = -EAGAIN;
   return result<int>(r < 0 ? r : -error);
+}
+
+int gai_suspend(const gaicb* const* list, int n, const timespec* timeout) {
+  if (!cooperative() || !valid(timeout)) return real.gai_suspend(list, n, timeout);
+  auto under_way = [=] {
+    return std::count_if(list, list + (n > 0 ? n : 0), [](const gaicb* r) { return r && gai_error(const_cast<gaicb*>(r)) == EAI_INPROGRESS; });
+  };
+  auto before = under_way();
+  if (before == 0) return EAI_ALLDONE;
+  int r = wait_asking(time_from_now(timeout), on_signal::always, true, [&] { return under_way() < before; });
+  if (r == -ECANCELED) act_on_cancel();
+  return r == 0 ? 0 : r == -ETIMEDOUT ? EAI_AGAIN : EAI_INTR;
 }
 
 int lio_listio(int mode, aiocb* const* list, int n, sigevent* event) {

@@ -91,6 +91,20 @@ int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags) {
   return flush([&] { return real.sync_file_range(fd, from, n, flags); });
 }
 
+// Memory file systems give up what they have begun where a signal is pending, be it one that the program knows nothing of.
+
+int fallocate(int fd, int mode, off_t at, off_t n) {
+  if (!cooperative()) return real.fallocate(fd, mode, at, n);
+  return result<int>(offload_interruptible([&] { return sys::call(SYS_fallocate, fd, mode, at, n); }, on_signal::always));
+}
+
+int posix_fallocate(int fd, off_t at, off_t n) {
+  no_cancellation_point guard;
+  if (!cooperative()) return real.posix_fallocate(fd, at, n);
+  long r = offload_interruptible([&] { return sys::call(SYS_fallocate, fd, 0, at, n); }, on_signal::always);
+  return r == -EOPNOTSUPP ? real.posix_fallocate(fd, at, n) : int(-r);
+}
+
 int msync(void* p, size_t n, int flags) {
   if (!cooperative() || !(flags & MS_SYNC)) return real.msync(p, n, flags);
   return flush([&] { return real.msync(p, n, flags); });

@@ -144,11 +144,27 @@ bool is_terminal(int fd) noexcept {
   return kind_of(fd) == file_kind::character && sys::call(SYS_ioctl, fd, TCGETS, settings) == 0;
 }
 
-// /dev/zero and /dev/full.
+// /dev/zero, /dev/full, /dev/random and /dev/urandom.
 bool is_memory(int fd) noexcept {
   struct stat s;
-  return sys::call(SYS_fstat, fd, &s) == 0 && S_ISCHR(s.st_mode) &&
-         (s.st_rdev == makedev(1, 5) || s.st_rdev == makedev(1, 7));
+  if (sys::call(SYS_fstat, fd, &s) < 0 || !S_ISCHR(s.st_mode) || major(s.st_rdev) != 1) return false;
+  unsigned device = minor(s.st_rdev);
+  return device == 5 || device == 7 || device == 8 || device == 9;
+}
+
+// Such a device never waits, but stops after a page where the processor is wanted elsewhere, if it was told not to wait,
+// or a signal is pending, be it one that the program knows nothing of. Any other end is its own.
+constexpr long stopping_place = 4096;
+bool stopped(long r) noexcept { return r > 0 && r % stopping_place == 0 && !interrupted(on_signal::always); }
+
+// A read from one that has brought r bytes goes on.
+long read_memory(int fd, const iovec* v, int n, off_t at, int flags, long r) noexcept {
+  vector_walk walk(v, n);
+  while (stopped(r) && walk.advance(std::size_t(r)) && walk.left()) {
+    r = read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
+    if (r > 0 && !stopped(r)) return long(walk.done()) + r;
+  }
+  return walk.done() ? long(walk.done()) : r;
 }
 
 // What a terminal in non-canonical mode waits for (termios(3)); the default elsewhere.
@@ -199,7 +215,8 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
     long r = read_plain(fd, v, n, at, flags);
     lent.have_been_read(v, r);
     // Another process was faster, and a tick has ended the wait in the kernel.
-    if (r != -EINTR || interrupted(on_signal::restart)) return r;
+    if (r == -EINTR && !interrupted(on_signal::restart)) continue;
+    return r > 0 && r % stopping_place == 0 && is_memory(fd) ? read_memory(fd, v, n, at, flags, r) : r;
   }
 }
 
@@ -224,11 +241,8 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
   }
   if (r == -EOPNOTSUPP) return read_when_ready(fd, v, n, at, flags);
   if (r == -EPERM || kind_of(fd) == file_kind::character) {  // EPERM: nothing that could be waited for
-    // Told not to wait, /dev/zero stops as soon as the processor is wanted elsewhere.
-    vector_walk walk(v, n);
-    if (r > 0 && (std::size_t(r) == walk.total() || !is_memory(fd) || !walk.advance(std::size_t(r)))) return r;
-    long more = read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
-    return r > 0 ? r + (more > 0 ? more : 0) : more;
+    if (r < 0) r = read_plain(fd, v, n, at, flags);
+    return r > 0 && r % stopping_place == 0 && is_memory(fd) ? read_memory(fd, v, n, at, flags, r) : r;
   }
   // Cut short where the page cache ends, or is it the end of the file?
   vector_walk walk(v, n);
@@ -417,6 +431,17 @@ ssize_t preadv2(int fd, const iovec* v, int n, off_t at, int flags) {
 ssize_t pwritev2(int fd, const iovec* v, int n, off_t at, int flags) {
   if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags)) return real.pwritev2(fd, v, n, at, flags);
   return result(write_any(fd, v, n, at, flags));
+}
+
+ssize_t getrandom(void* to, size_t n, unsigned flags) {
+  if (n <= std::size_t(stopping_place) || !cooperative()) return real.getrandom(to, n, flags);
+  std::size_t done = 0;
+  for (;;) {
+    long r = sys::call(SYS_getrandom, static_cast<char*>(to) + done, n - done, flags);
+    if (r <= 0) return done ? ssize_t(done) : result(r);
+    done += std::size_t(r);
+    if (done == n || !stopped(r)) return ssize_t(done);
+  }
 }
 
 int eventfd_read(int fd, eventfd_t* value) { return posix::read(fd, value, sizeof *value) == sizeof *value ? 0 : -1; }

@@ -35,6 +35,18 @@ long send_file(int out, int in, off_t at, bool at_position, size_t n) noexcept {
   return done ? long(done) : r;
 }
 
+// Where nothing waits. The kernel stops early where a signal is pending, be it one that the program knows nothing of.
+ssize_t send_whole(int out, int in, off_t* at, size_t n) noexcept {
+  if (n > 0x7ffff000) n = 0x7ffff000;  // the most that one call transfers
+  size_t done = 0;
+  for (;;) {
+    ssize_t r = real.sendfile(out, in, at, n - done);
+    if (r <= 0) return done ? ssize_t(done) : r;
+    done += size_t(r);
+    if (done == n || interrupted(on_signal::always)) return ssize_t(done);
+  }
+}
+
 constexpr unsigned nonblock = 2;  // SPLICE_F_NONBLOCK
 
 // Makes the raw call on a helper thread. Those have no signals: SIGPIPE is sent again, here.
@@ -69,7 +81,7 @@ ssize_t sendfile(int out, int in, off_t* at, size_t n) {
   if (!is_socket(to) || from != file_kind::regular) {
     // A pipe takes what fits when there is any room at all.
     bool waits = to == file_kind::pipe ? !ready_now(out, POLLOUT) : to != file_kind::regular;
-    if (from != file_kind::pipe && !is_socket(from) && !waits) return real.sendfile(out, in, at, n);
+    if (from != file_kind::pipe && !is_socket(from) && !waits) return send_whole(out, in, at, n);
     return result<ssize_t>(on_helper([&]() noexcept { return sys::call(SYS_sendfile, out, in, at, n); }));
   }
   // The kernel's own checks first (access modes, a bad pointer, a shut-down socket, ...).

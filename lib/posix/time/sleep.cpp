@@ -134,7 +134,7 @@ int nanosleep(const timespec* wanted, timespec* left) {
 int clock_nanosleep(clockid_t clock, int flags, const timespec* wanted, timespec* left) {
   // Unknown clocks: errors that the C library knows best. Below zero: CPU clocks of threads and processes.
   bool known = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_TAI ||
-               clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0;
+               clock == CLOCK_REALTIME_ALARM || clock == CLOCK_BOOTTIME_ALARM || clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0;
   if (!cooperative() || !known) return real.clock_nanosleep(clock, flags, wanted, left);
   if (is_own_clock(clock)) return EINVAL;  // the time would never come
   return sleep_any(clock, flags, wanted, left);
