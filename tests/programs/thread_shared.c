@@ -140,7 +140,7 @@ static void* locks_file(void* p) {
 }
 
 static void* says_nothing(void* p) {
-  while (!*(volatile int*)p) usleep(100);
+  while (!*(volatile int*)p) usleep(20000);
   return p;
 }
 static void* asks_processor(void* p) {

@@ -103,9 +103,9 @@ auto offload(F f, handlers when = handlers::later) noexcept {
 // For system calls that may take for ever. f() makes the call (raw, interruptible) on a helper thread. When a
 // signal handler is to run, or the fiber is killed, that system call is interrupted, so that nothing of it is
 // left: neither a thread, nor a lock that comes too late. Returns f's result, or -EINTR by `rule`, or
-// -ECANCELED.
+// -ECANCELED if it is `killable`.
 template <class F>
-long offload_interruptible(F f, on_signal rule = on_signal::restart) noexcept {
+long offload_interruptible(F f, on_signal rule = on_signal::restart, bool killable = true) noexcept {
   if (!in_hubs_process()) return f();
   struct job : core::helper_job {
     F* call = nullptr;
@@ -114,6 +114,7 @@ long offload_interruptible(F f, on_signal rule = on_signal::restart) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::helper;
   what.remote = what.interruptible = true;
+  what.uninterruptible = !killable;
   int saved = errno;
   for (;;) {
     job j;

@@ -1,11 +1,12 @@
 // pthread_mutex_lock(3) and its kin, where threads are fibers.
 //
 // The mutex is the program's own object, with the C library's meaning of its fields: the word __lock is 0 (free), 1
-// (held), 2 (held, and perhaps waited for); the owner and the count of recursive ones. Those that other processes
-// share, and robust ones, are the C library's.
+// (held), 2 (held, and perhaps waited for); the owner and the count of recursive ones. So those that other processes
+// share may be held and waited for by processes without us; who waits for them waits in the kernel. Robust ones are the C
+// library's.
 #include <limits.h>
 
-#include "posix/common/futex.hpp"
+#include "posix/common/kernel_futex.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/common/backoff.hpp"
 #include "posix/locks/ownership.hpp"
@@ -27,7 +28,9 @@ std::atomic<std::uint32_t>& word(pthread_mutex_t* m) noexcept {
 }
 
 bool foreign(const pthread_mutex_t* m) noexcept {
-  int kernels = robust_bit | shared_bit;
+  int kernels = robust_bit;
+  // The kernel inherits priorities between its own threads only, which other processes may have.
+  if (m->__data.__kind & shared_bit) kernels |= inherit_bit | protect_bit;
   // Priorities mean something to kernel threads only.
   if (!threads_are_fibers.load(std::memory_order_relaxed)) kernels |= inherit_bit | protect_bit;
   return (m->__data.__kind & kernels) || !ours();
@@ -58,6 +61,8 @@ bool take_free(std::atomic<std::uint32_t>& w, std::uint32_t free = 0) noexcept {
   return w.compare_exchange_strong(expected, free | 1, std::memory_order_acquire, std::memory_order_relaxed);
 }
 
+bool is_shared(const pthread_mutex_t* m) noexcept { return m->__data.__kind & shared_bit; }
+
 // Lets go of it; whether somebody may wait.
 bool set_free(std::atomic<std::uint32_t>& w, std::uint32_t free = 0) noexcept {
   arch::space_locked();
@@ -65,9 +70,10 @@ bool set_free(std::atomic<std::uint32_t>& w, std::uint32_t free = 0) noexcept {
 }
 
 // 0, or -ETIMEDOUT.
-int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t free = 0) noexcept {
+int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t free = 0, bool shared = false) noexcept {
   while (w.exchange(free | 2, std::memory_order_acquire) != free) {
-    int r = futex::wait(&w, free | 2, until, futex::ends::by_wake);
+    int r = shared ? kernel_futex::wait(&w, free | 2, until, futex::ends::by_wake)
+                   : futex::wait(&w, free | 2, until, futex::ends::by_wake);
     if (r == -ETIMEDOUT) return r;
     if (r == -ECANCELED) {
       check_may_wait();
@@ -88,7 +94,7 @@ int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t f
 
 void now_mine(pthread_mutex_t* m) noexcept {
   m->__data.__owner = lock_owner();
-  m->__data.__count = 1;
+  m->__data.__count = 1;  // means something for a recursive one only
 }
 
 // Until `clock` shows `until` (null: for ever). 0, or an error number.
@@ -108,7 +114,7 @@ int lock(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
       if (until->tv_sec < 0) return ETIMEDOUT;
       d = futex::absolute(clock, *until);
     }
-    if (wait_and_take(w, d, free) < 0) return ETIMEDOUT;
+    if (wait_and_take(w, d, free, is_shared(m)) < 0) return ETIMEDOUT;
   }
   if (owned) now_mine(m);
   return 0;
@@ -152,8 +158,9 @@ __attribute__((noinline)) int lock_other(pthread_mutex_t* m) noexcept {
   return 0;
 }
 
-__attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w) noexcept {
-  futex::wake(&w, 1);
+__attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w, bool shared = false) noexcept {
+  if (shared) kernel_futex::wake(&w, 1);
+  else futex::wake(&w, 1);
   give_way_if_due();
   return 0;
 }
@@ -162,10 +169,10 @@ __attribute__((noinline)) int unlock_other(pthread_mutex_t* m) noexcept {
   if (foreign(m)) return real.pthread_mutex_unlock(m);
   if (has_owner(type_of(m))) {
     if (m->__data.__owner != lock_owner() || word(m).load(std::memory_order_relaxed) == free_word(m)) return EPERM;
-    if (--m->__data.__count != 0) return 0;
+    if (type_of(m) == PTHREAD_MUTEX_RECURSIVE_NP && --m->__data.__count != 0) return 0;
     m->__data.__owner = 0;
   }
-  return set_free(word(m), free_word(m)) ? wake_next(word(m)) : 0;
+  return set_free(word(m), free_word(m)) ? wake_next(word(m), is_shared(m)) : 0;
 }
 
 }  // namespace
@@ -220,7 +227,7 @@ int pthread_mutex_init(pthread_mutex_t* m, const pthread_mutexattr_t* a) {
 // The C library waits here for the mutex in the kernel, and leaves those that wait for it to us.
 int pthread_mutex_setprioceiling(pthread_mutex_t* m, int ceiling, int* old) {
   int r = real.pthread_mutex_setprioceiling(m, ceiling, old);
-  if (r == 0 && !foreign(m)) futex::wake(&word(m), INT32_MAX);
+  if (r == 0 && !foreign(m) && !is_shared(m)) futex::wake(&word(m), INT32_MAX);
   return r;
 }
 

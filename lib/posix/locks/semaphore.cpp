@@ -1,13 +1,13 @@
 // sem_wait(3) and its kin, where threads are fibers.
 //
 // The semaphore is the program's own object, with the C library's meaning: a 64-bit word with the value in its low half
-// and the number of waiters in the high one. Those that processes share wait in the kernel, on a helper thread.
+// and the number of waiters in the high one. For those that processes share one waits in the kernel.
 #include <semaphore.h>
 
 #include <bit>
 
 #include "posix/common/futex.hpp"
-#include "posix/common/offload.hpp"
+#include "posix/common/kernel_futex.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/locks/ownership.hpp"
 
@@ -54,10 +54,7 @@ int wait(semaphore& s, deadline until) noexcept {
   int r;
   do {
     if (s.shared) {
-      r = int(offload_interruptible([&] {
-        timespec left = time_left(until);
-        return sys::call(SYS_futex, &s.value(), FUTEX_WAIT, 0, until.is_never() ? nullptr : &left, 0, 0);
-      }));
+      r = kernel_futex::wait(&s.value(), 0, until, futex::ends::by_signal);
     } else {
       r = futex::wait(&s.value(), 0, until, futex::ends::by_signal);
     }

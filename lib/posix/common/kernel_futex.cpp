@@ -1,0 +1,260 @@
+#include "posix/common/kernel_futex.hpp"
+
+#include <pthread.h>
+
+#include "base/futex_lock.hpp"
+#include "posix/common/offload.hpp"
+
+namespace tendril::posix::kernel_futex {
+
+namespace {
+
+// One that waits; lives in its frame.
+struct waiter {
+  const std::atomic<std::uint32_t>* word = nullptr;
+  std::uint32_t expected = 0;
+  fiber* who = nullptr;
+  bool leaves = false;   // has given up waiting, and stays until its entry is out of the kernel
+  int result = 0;        // valid when `done` is set
+  std::atomic<std::uint32_t> done{0};
+};
+
+constexpr int left = -ECANCELED;  // as a result: it has left, and was not woken before
+
+// As futex_waitv(2) has it, which older headers lack.
+struct vector_entry {
+  std::uint64_t value, address;
+  std::uint32_t flags, reserved;
+};
+constexpr long futex_waitv = 449;
+constexpr std::uint32_t word_of_32_bits = 2, private_word = 128;
+
+// What one helper keeps in the kernel: `entries[0]` is its own, the bell that calls it back when the list has changed.
+struct batch {
+  static constexpr int room = 127;
+
+  batch* next = nullptr;
+  bool running = false;  // it has its helper
+  int size = 0;
+  std::atomic<std::uint32_t> bell{0};
+  waiter* waiters[room] = {};
+  vector_entry entries[room + 1] = {};
+};
+
+// All batches, which are never given back.
+struct batches {
+  core::futex_lock lock;
+  batch* first = nullptr;
+};
+constinit batches all;
+
+void hold(fiber* who) noexcept {
+  core::fiber_ref(who);
+  who->home->users.fetch_add(1, std::memory_order_relaxed);
+}
+void let_go(fiber* who) noexcept {
+  core::fiber_home* home = who->home;
+  if (who != &home->main) core::fiber_unref(who);
+  core::leave_home(home);
+}
+
+// From the mark on the waiter may be gone.
+void finish(waiter& w, int result) noexcept {
+  fiber* who = w.who;
+  w.result = result;
+  w.done.store(1, std::memory_order_release);
+  core::unpark(who);
+  let_go(who);
+}
+
+// What the kernel finds wrong with the address, or that the word is another (-EAGAIN); reads it even if it is not mapped.
+long look(const waiter& w) noexcept {
+  return sys::call(SYS_futex, w.word, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, w.word, w.expected);
+}
+
+// Whether the call is there, as far as is known.
+constinit std::atomic<bool> refused{false};
+
+// Takes out who waits no more, after the call has returned `r` for the first `n` waiters. A non-negative one is the last of
+// the entries that were woken: those of its word before it were, too, since the kernel wakes in their order, and those of
+// other words may have been.
+void settle(batch& b, int n, long r) noexcept {
+  bool looks = r == -EFAULT || (r == -EAGAIN && b.bell.load(std::memory_order_relaxed) == b.entries[0].value);
+  bool gone = r < 0 && r != -EAGAIN && r != -EFAULT && r != -EINTR && r != -ETIMEDOUT && r != -ENOMEM;
+  if (gone) refused = true;
+  int kept = 0;
+  for (int i = 0; i < b.size; i++) {
+    waiter& w = *b.waiters[i];
+    long found = looks && i < n ? look(w) : 0;
+    if (i < n && (r > i || gone)) finish(w, 0);
+    else if (found < 0) finish(w, int(found));
+    else if (w.leaves) finish(w, left);
+    else b.waiters[kept++] = &w;
+  }
+  b.size = kept;
+}
+
+void* helper(void* p) {
+  batch& b = *static_cast<batch*>(p);
+  constexpr core::nanoseconds idle_time = 1'000'000'000;
+  int armed = 0;
+  long r = -EINTR;
+  for (;;) {
+    {
+      core::futex_guard guard(all.lock);
+      settle(b, armed, r);
+      if (b.size == 0 && (r == -ETIMEDOUT || refused.load(std::memory_order_relaxed))) {
+        b.running = false;
+        return nullptr;
+      }
+      armed = b.size;
+      b.entries[0] = {b.bell.load(std::memory_order_relaxed), reinterpret_cast<std::uint64_t>(&b.bell),
+                      word_of_32_bits | private_word, 0};
+      for (int i = 0; i < armed; i++) {
+        const waiter& w = *b.waiters[i];
+        b.entries[i + 1] = {w.expected, reinterpret_cast<std::uint64_t>(w.word), word_of_32_bits, 0};
+      }
+    }
+    core::nanoseconds end = core::now() + idle_time;
+    timespec until{.tv_sec = end / 1'000'000'000, .tv_nsec = end % 1'000'000'000};
+    r = sys::call(futex_waitv, b.entries, armed + 1, 0, armed == 0 ? &until : nullptr, CLOCK_MONOTONIC);
+  }
+}
+
+// Under the lock.
+void ring(batch& b) noexcept {
+  b.bell.fetch_add(1, std::memory_order_relaxed);
+  sys::futex_wake(&b.bell, 1);
+}
+
+void child_of_fork() noexcept {
+  // The waiters and the helpers stayed in the parent process.
+  for (batch* b = all.first; b; b = b->next) b->running = false, b->size = 0;
+  new (&all.lock) core::futex_lock;
+}
+
+// Puts the waiter into a batch, which may need its helper: null if there can be none.
+batch* join(waiter& w) noexcept {
+  static std::atomic<bool> registered{false};
+  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, child_of_fork);
+  batch* b;
+  bool starts = false;
+  {
+    core::futex_guard guard(all.lock);
+    batch* idle = nullptr;
+    for (b = all.first; b && !(b->running && b->size < batch::room); b = b->next) {
+      if (!b->running) idle = b;
+    }
+    if (!b) {
+      // Asked on this thread, not on a helper: a sandbox may answer by a signal, which helpers block.
+      if (refused.load(std::memory_order_relaxed) || sys::call(futex_waitv, 0, 0, 0, 0, 0) != -EINVAL) return nullptr;
+      b = idle;
+      if (!b) {
+        void* memory = sys::map(sizeof(batch));
+        if (!memory) return nullptr;
+        b = new (memory) batch;
+        b->next = all.first;
+        all.first = b;
+      }
+      b->running = starts = true;
+    }
+    hold(w.who);
+    b->waiters[b->size++] = &w;
+    if (!starts) ring(*b);
+  }
+  if (!starts || core::start_own_thread(helper, b, 64 * 1024)) return b;
+  core::futex_guard guard(all.lock);
+  // Others may have come meanwhile: all of them look again.
+  for (int i = 0; i < b->size; i++) {
+    if (b->waiters[i] == &w) let_go(w.who);
+    else finish(*b->waiters[i], 0);
+  }
+  b->size = 0;
+  b->running = false;
+  return nullptr;
+}
+
+void leave(batch& b, waiter& w) noexcept {
+  {
+    core::futex_guard guard(all.lock);
+    if (w.done.load(std::memory_order_relaxed)) return;
+    w.leaves = true;
+    ring(b);
+  }
+  core::wait_info what;
+  what.kind = core::wait_kind::helper;
+  what.remote = what.uninterruptible = true;
+  while (!w.done.load(std::memory_order_acquire)) core::park(INT64_MAX, what);
+}
+
+bool heeds_handlers(futex::ends e) noexcept { return e == futex::ends::by_signal || e == futex::ends::by_handler; }
+
+// Where no other fiber could run meanwhile.
+int wait_here(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, futex::ends e) noexcept {
+  for (;;) {
+    timespec left{}, *timeout = nullptr;
+    if (!until.is_never()) left = time_left(until), timeout = &left;
+    int r = int(sys::call(SYS_futex, word, FUTEX_WAIT, expected, timeout, 0, 0));
+    if (r != -EINTR) return r;
+    if (e == futex::ends::by_cancel && core::current && cancel_due()) return -ECANCELED;
+    if (heeds_handlers(e) && (!core::current || interrupted(on_signal::restart))) return r;
+  }
+}
+
+int wait_on_own_helper(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, on_signal rule,
+                       bool killable) noexcept {
+  return int(offload_interruptible(
+      [&] {
+        timespec left = time_left(until);
+        return sys::call(SYS_futex, word, FUTEX_WAIT, expected, until.is_never() ? nullptr : &left, 0, 0);
+      },
+      rule, killable));
+}
+
+}  // namespace
+
+int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, futex::ends e) noexcept {
+  if (!may_wait()) return wait_here(word, expected, until, e);
+  bool killable = e != futex::ends::by_handler && (e != futex::ends::by_wake || cancels_at_once());
+  on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
+  core::wait_info what;
+  what.kind = core::wait_kind::lock;
+  what.target = word;
+  what.remote = what.interruptible = true;
+  what.uninterruptible = !killable;
+  if (!heeds_handlers(e)) forget_signals();
+  for (;;) {
+    waiter w;
+    w.word = word;
+    w.expected = expected;
+    w.who = core::current;
+    core::wake why = core::wake::unparked;
+    bool helped;
+    int saved = errno;
+    {
+      helper_may_be_made quiet(my_hub());
+      if (heeds_handlers(e) && interrupted(rule)) return -EINTR;
+      if (killable && cancel_due()) return -ECANCELED;
+      batch* b = join(w);
+      helped = b;
+      if (helped) {
+        while (!w.done.load(std::memory_order_acquire) && why == core::wake::unparked) why = core::park(until.at, what, true);
+        // Out of the kernel before handlers run, which may never come back (siglongjmp), and before it is said that nobody
+        // waits here.
+        if (!w.done.load(std::memory_order_acquire)) leave(*b, w);
+      }
+    }
+    errno = saved;
+    if (!helped) {
+      int r = wait_on_own_helper(word, expected, until, rule, killable);
+      if (r != -EINTR || heeds_handlers(e)) return r;
+      continue;
+    }
+    if (w.result != left) return w.result;
+    if (why == core::wake::timeout) return -ETIMEDOUT;
+    if (why == core::wake::interrupted) return -ECANCELED;
+    if (heeds_handlers(e) && interrupted(rule)) return -EINTR;
+  }
+}
+
+}  // namespace tendril::posix::kernel_futex
