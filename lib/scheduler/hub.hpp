@@ -130,6 +130,9 @@ struct hub : fiber_home {
   } delivery;
   // The main thread; in a child of fork the one that forked.
   fiber* first = &main;
+  // The kernel thread's list of robust mutexes, as it was in that process; null: not asked for yet (posix/locks/robust.cpp).
+  void* robust_list = nullptr;
+  int robust_pid = 0;
   unsigned sharing_waits = 0;  // fibers without a thread of their own that wait for any handler
 
   // Some descriptor on which a fiber of this hub may be parked was closed by another kernel thread. Any thread.

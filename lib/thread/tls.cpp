@@ -317,29 +317,8 @@ bool ends_early(void* pointer) noexcept {
 
 void other_tids() noexcept { last_tid = unsigned(sys::getpid()) * 0x9e3779b1u; }
 
-void abandon_robust() noexcept {
-  if (!c.robust) return;
-  void* pointer = arch::thread_pointer();
-  char* head = at(descriptor(pointer), std::ptrdiff_t(c.robust));
-  auto mine = std::uint32_t(*tid(pointer));
-  char* entry;
-  memcpy(&entry, head, sizeof entry);
-  // The list's links have a mark in their lowest bit for mutexes that inherit priority.
-  constexpr auto address = [](char* link) { return reinterpret_cast<char*>(reinterpret_cast<std::uintptr_t>(link) & ~1ul); };
-  for (int n = 0; entry && address(entry) != head && n < 100'000; n++) {
-    char* place = address(entry);
-    memcpy(&entry, place, sizeof entry);
-    auto& word = *reinterpret_cast<std::uint32_t*>(place + c.futex_offset);
-    std::atomic_ref futex(word);
-    std::uint32_t held = futex.load();
-    while ((held & FUTEX_TID_MASK) == mine) {
-      if (!futex.compare_exchange_weak(held, (held & FUTEX_WAITERS) | FUTEX_OWNER_DIED)) continue;
-      if (held & FUTEX_WAITERS) sys::call(SYS_futex, &word, FUTEX_WAKE, 1, 0, 0, 0);
-      break;
-    }
-  }
-  void* self = head;
-  memcpy(head, &self, sizeof self);
+void* robust_list(void* pointer) noexcept {
+  return c.robust ? at(descriptor(pointer), std::ptrdiff_t(c.robust)) : nullptr;
 }
 
 void several() noexcept {

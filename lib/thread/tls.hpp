@@ -81,9 +81,9 @@ void begin() noexcept;
 // code. To be called on the thread itself.
 void end() noexcept;
 
-// As the kernel does when a thread ends: the robust mutexes that the running one still holds are marked as their owner's
-// whose end they saw, and each wakes one that waits.
-void abandon_robust() noexcept;
+// The C library's list of the robust mutexes that the thread holds: what set_robust_list(2) is told for a kernel thread.
+// Null: not known.
+void* robust_list(void* pointer) noexcept;
 
 // In a forked child: its new threads' numbers are not those that its siblings give.
 void other_tids() noexcept;

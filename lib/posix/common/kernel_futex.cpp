@@ -14,6 +14,7 @@ struct waiter {
   const std::atomic<std::uint32_t>* word = nullptr;
   std::uint32_t expected = 0;
   fiber* who = nullptr;
+  out_of_kernel out;
   bool leaves = false;   // has given up waiting, and stays until its entry is out of the kernel
   int result = 0;        // valid when `done` is set
   std::atomic<std::uint32_t> done{0};
@@ -61,6 +62,7 @@ void let_go(fiber* who) noexcept {
 // From the mark on the waiter may be gone.
 void finish(waiter& w, int result) noexcept {
   fiber* who = w.who;
+  if (w.out.call) w.out.call(w.out.argument);
   w.result = result;
   w.done.store(1, std::memory_order_release);
   core::unpark(who);
@@ -147,7 +149,7 @@ batch* join(waiter& w) noexcept {
     }
     if (!b) {
       // Asked on this thread, not on a helper: a sandbox may answer by a signal, which helpers block.
-      if (refused.load(std::memory_order_relaxed) || sys::call(futex_waitv, 0, 0, 0, 0, 0) != -EINVAL) return nullptr;
+      if (!has_batches()) return nullptr;
       b = idle;
       if (!b) {
         void* memory = sys::map(sizeof(batch));
@@ -213,8 +215,17 @@ int wait_on_own_helper(const std::atomic<std::uint32_t>* word, std::uint32_t exp
 
 }  // namespace
 
-int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, futex::ends e) noexcept {
-  if (!may_wait()) return wait_here(word, expected, until, e);
+bool has_batches() noexcept {
+  return !refused.load(std::memory_order_relaxed) && sys::call(futex_waitv, 0, 0, 0, 0, 0) == -EINVAL;
+}
+
+int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, futex::ends e,
+         out_of_kernel out) noexcept {
+  auto outside = [&](int r) {
+    if (out.call) out.call(out.argument);
+    return r;
+  };
+  if (!may_wait()) return outside(wait_here(word, expected, until, e));
   bool killable = e != futex::ends::by_handler && (e != futex::ends::by_wake || cancels_at_once());
   on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
   core::wait_info what;
@@ -228,13 +239,14 @@ int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadlin
     w.word = word;
     w.expected = expected;
     w.who = core::current;
+    w.out = out;
     core::wake why = core::wake::unparked;
     bool helped;
     int saved = errno;
     {
       helper_may_be_made quiet(my_hub());
-      if (heeds_handlers(e) && interrupted(rule)) return -EINTR;
-      if (killable && cancel_due()) return -ECANCELED;
+      if (heeds_handlers(e) && interrupted(rule)) return outside(-EINTR);
+      if (killable && cancel_due()) return outside(-ECANCELED);
       batch* b = join(w);
       helped = b;
       if (helped) {
@@ -247,13 +259,15 @@ int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadlin
     errno = saved;
     if (!helped) {
       int r = wait_on_own_helper(word, expected, until, rule, killable);
-      if (r != -EINTR || heeds_handlers(e)) return r;
+      if (r == -EINTR && out.call) r = 0;
+      if (r != -EINTR || heeds_handlers(e)) return outside(r);
       continue;
     }
     if (w.result != left) return w.result;
     if (why == core::wake::timeout) return -ETIMEDOUT;
     if (why == core::wake::interrupted) return -ECANCELED;
     if (heeds_handlers(e) && interrupted(rule)) return -EINTR;
+    if (out.call) return 0;
   }
 }
 

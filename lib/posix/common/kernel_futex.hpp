@@ -14,7 +14,18 @@ namespace tendril::posix::kernel_futex {
 //
 // For words that say by their value whether to go on waiting. A wake-up that leaves the word as it is may come while
 // entries are on their way back to the kernel, and is lost then.
-int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, futex::ends e) noexcept;
+//
+// `out`, if there is one, is called once: when the entry is out of the kernel, perhaps long before the fiber runs, and then
+// on a helper. With it, handlers that have run end the wait by a 0, too.
+struct out_of_kernel {
+  void (*call)(void* argument) noexcept = nullptr;
+  void* argument = nullptr;
+};
+int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, futex::ends e,
+         out_of_kernel out = {}) noexcept;
+
+// Whether few helpers are enough.
+bool has_batches() noexcept;
 
 inline int wake(const void* word, int n) noexcept { return int(sys::call(SYS_futex, word, FUTEX_WAKE, n, 0, 0, 0)); }
 

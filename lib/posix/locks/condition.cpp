@@ -2,11 +2,13 @@
 //
 // The program's object holds the number of those that wait; they stand in the futex table under its address, so that
 // signalling nobody costs one load, and who came first is woken first. The clock that the object was made with is
-// where pthread_cond_init left it. Objects that processes share are the C library's, and waited for on a helper thread.
+// where pthread_cond_init left it. Objects that processes share are the C library's
+// (shared_condition.cpp).
 #include "posix/common/futex.hpp"
 #include "posix/common/offload.hpp"
 #include "posix/common/backoff.hpp"
 #include "posix/locks/ownership.hpp"
+#include "posix/locks/shared_condition.hpp"
 
 namespace tendril::posix {
 
@@ -25,8 +27,15 @@ clockid_t clock_of(const pthread_cond_t* c) noexcept {
   return c->__data.__wrefs & monotonic_bit ? CLOCK_MONOTONIC : CLOCK_REALTIME;
 }
 
+// One that processes share, of which we know how to wait for it; on a kernel thread without fibers, the C library does.
+bool is_known(const pthread_cond_t* c) noexcept {
+  return (c->__data.__wrefs & shared_bit) && ours() && core::current && in_hubs_process() && shared_condition::known();
+}
+
 bool valid_time(const timespec* t) noexcept { return t->tv_nsec >= 0 && t->tv_nsec < 1'000'000'000; }
 
+// Where the C library has another way to keep who waits than we know, or the kernel cannot wait for several at once.
+//
 // `wait` is the C library's call. On a helper thread it waits with a mutex of ours in the place of `m`: that is free as
 // soon as the helper is among those that a signal wakes, and then the caller, who owns `m`, lets go of it.
 template <class Wait>
@@ -91,12 +100,14 @@ int wake(pthread_cond_t* c, int n) noexcept {
 }  // namespace
 
 int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m) {
+  if (is_known(c)) return shared_condition::wait(c, m, deadline::never());
   if (foreign(c)) return wait_foreign(c, m, [c](pthread_mutex_t* held) { return real.pthread_cond_wait(c, held); });
   return wait_until(c, m, deadline::never());
 }
 
 int pthread_cond_timedwait(pthread_cond_t* c, pthread_mutex_t* m, const timespec* until) {
   if (!valid_time(until)) return EINVAL;
+  if (is_known(c)) return shared_condition::wait(c, m, futex::absolute(clock_of(c), *until));
   if (foreign(c)) {
     return wait_foreign(c, m, [=](pthread_mutex_t* held) { return real.pthread_cond_timedwait(c, held, until); });
   }
@@ -105,6 +116,7 @@ int pthread_cond_timedwait(pthread_cond_t* c, pthread_mutex_t* m, const timespec
 
 int pthread_cond_clockwait(pthread_cond_t* c, pthread_mutex_t* m, clockid_t clock, const timespec* until) {
   if (!valid_time(until) || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)) return EINVAL;
+  if (is_known(c)) return shared_condition::wait(c, m, futex::absolute(clock, *until));
   if (foreign(c)) {
     return wait_foreign(c, m, [=](pthread_mutex_t* held) { return real.pthread_cond_clockwait(c, held, clock, until); });
   }

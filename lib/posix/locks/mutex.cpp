@@ -2,14 +2,15 @@
 //
 // The mutex is the program's own object, with the C library's meaning of its fields: the word __lock is 0 (free), 1
 // (held), 2 (held, and perhaps waited for); the owner and the count of recursive ones. So those that other processes
-// share may be held and waited for by processes without us; who waits for them waits in the kernel. Robust ones are the C
-// library's.
+// share may be held and waited for by processes without us; who waits for them waits in the kernel. Robust ones
+// are in robust.cpp.
 #include <limits.h>
 
 #include "posix/common/kernel_futex.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/common/backoff.hpp"
 #include "posix/locks/ownership.hpp"
+#include "posix/locks/robust.hpp"
 
 namespace tendril::posix {
 
@@ -34,6 +35,11 @@ bool foreign(const pthread_mutex_t* m) noexcept {
   // Priorities mean something to kernel threads only.
   if (!threads_are_fibers.load(std::memory_order_relaxed)) kernels |= inherit_bit | protect_bit;
   return (m->__data.__kind & kernels) || !ours();
+}
+
+// Those that inherit priorities are the kernel's.
+bool is_robust(const pthread_mutex_t* m) noexcept {
+  return (m->__data.__kind & (robust_bit | inherit_bit)) == robust_bit && robust::here();
 }
 
 int type_of(const pthread_mutex_t* m) noexcept { return m->__data.__kind & type_bits; }
@@ -137,6 +143,7 @@ int lock_foreign(pthread_mutex_t* m, deadline until, Lock blocking) noexcept {
 int lock_foreign_until(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
   auto blocking = [&] { return real.pthread_mutex_clocklock(m, clock, until); };
   if (until->tv_nsec < 0 || until->tv_nsec >= 1'000'000'000) return blocking();
+  if (is_robust(m)) return robust::lock(m, futex::absolute(clock, *until), false);
   return lock_foreign(m, futex::absolute(clock, *until), blocking);
 }
 
@@ -150,6 +157,7 @@ __attribute__((noinline, cold)) int lock_contended(std::atomic<std::uint32_t>& w
 }
 
 __attribute__((noinline)) int lock_other(pthread_mutex_t* m) noexcept {
+  if (is_robust(m)) return robust::lock(m, deadline::never(), false);
   if (foreign(m)) return lock_foreign(m, deadline::never(), [m] { return real.pthread_mutex_lock(m); });
   if (m->__data.__kind != PTHREAD_MUTEX_RECURSIVE_NP) return lock(m, CLOCK_MONOTONIC, nullptr);
   if (int r = again(m, PTHREAD_MUTEX_RECURSIVE_NP, false)) return r == 1 ? 0 : -r;
@@ -166,6 +174,7 @@ __attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w, boo
 }
 
 __attribute__((noinline)) int unlock_other(pthread_mutex_t* m) noexcept {
+  if (is_robust(m)) return robust::unlock(m);
   if (foreign(m)) return real.pthread_mutex_unlock(m);
   if (has_owner(type_of(m))) {
     if (m->__data.__owner != lock_owner() || word(m).load(std::memory_order_relaxed) == free_word(m)) return EPERM;
@@ -185,6 +194,7 @@ int pthread_mutex_lock(pthread_mutex_t* m) {
 }
 
 int pthread_mutex_trylock(pthread_mutex_t* m) {
+  if (is_robust(m)) return robust::lock(m, deadline::never(), true);
   if (foreign(m)) return real.pthread_mutex_trylock(m);
   int type = type_of(m);
   if (has_owner(type)) {

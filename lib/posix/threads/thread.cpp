@@ -16,6 +16,7 @@
 #include "posix/common/futex.hpp"
 #include "libc/elf_scan.hpp"
 #include "posix/locks/ownership.hpp"
+#include "posix/locks/robust.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/descriptors/stdio.hpp"
 
@@ -199,7 +200,7 @@ __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
   core::tls::end();
   int ignored;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
-  core::tls::abandon_robust();
+  robust::thread_ends();
   timers_lose_thread(*core::current->storage);
   clocks_lose_thread(*t);
 }
