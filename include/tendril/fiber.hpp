@@ -41,7 +41,7 @@ class fiber;
 
 // Settings of a new fiber.
 struct fiber_options {
-  std::size_t stack_size = 0;  // bytes, guard page included; rounded up to a power of two; 0: the default
+  std::size_t stack_size = 0;  // bytes, rounded up to whole pages; 0: the default
   const char* name = "";       // for reports; the first 23 characters are kept
 };
 

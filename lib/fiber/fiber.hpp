@@ -231,8 +231,8 @@ inline constexpr bool sanitized = true;
 // Unwinds a fiber suspended in an explicit switch although somebody still holds it; one that does not end is
 // marked an orphan, so that it is not tried twice.
 void unwind_held(fiber* f) noexcept;
-// Gives the stacks that wait for the next task back to the pool.
-void give_back_idle(fiber_home* home) noexcept;
+// Gives the stacks that wait for the next task back to the pool, at most so many. Returns whether there are more.
+bool give_back_idle(fiber_home* home, std::size_t most) noexcept;
 void free_left_memory(fiber_home* home) noexcept;
 // Drops the references of the doomed list.
 void adopt_doomed(fiber_home* home) noexcept;

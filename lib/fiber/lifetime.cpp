@@ -261,11 +261,13 @@ void free_left_memory(fiber_home* home) noexcept {
   while (left_memory* left = take_left_memory(home)) free(left);
 }
 
-void give_back_idle(fiber_home* home) noexcept {
+bool give_back_idle(fiber_home* home, std::size_t most) noexcept {
   while (fiber* f = home->idle) {
+    if (most-- == 0) return true;
     home->idle = f->next_doomed;
     home->stacks.give_back(f->stk);
   }
+  return false;
 }
 
 void unwind_held(fiber* f) noexcept {

@@ -1,4 +1,12 @@
-// Stacks: carved from large reserved regions, guarded, pooled, and never given back on a hot path.
+// Stacks: carved from mapped regions, guarded, pooled, and never given back on a hot path.
+//
+// A region holds stacks of one class (one size, one guard size) and is mapped when a stack is asked for and none is free.
+// Regions grow with what the class has in use, an eighth at a time, so that mlockall(MCL_FUTURE) and RLIMIT_AS count little
+// more than the stacks themselves; a stack of a megabyte or more has a region to itself. The kernel merges neighbouring
+// regions into one mapping.
+//
+// Memory goes back in two steps, both on the hub's time (trim): what was not needed for a while loses its pages, and a region
+// in which nothing is in use is unmapped.
 #pragma once
 
 #include <cstddef>
@@ -9,55 +17,91 @@
 namespace tendril::core {
 
 struct stack {
-  std::byte* base = nullptr;  // the lowest address: one guard page, then the usable part
+  std::byte* base = nullptr;  // the lowest address: the guard, then the usable part
   std::byte* top = nullptr;   // where the first frame goes: a little below the end, see `colour`
-  std::uint32_t size = 0;     // from base to the end, a power of two; 0: not one of ours
-  bool guarded = false;
+  std::size_t size = 0;       // of the usable part, whole pages; 0: not one of ours
+  std::size_t guard = 0;      // bytes, whole pages
+  std::uint32_t region = 0;
+  bool guarded = false;       // faults in the guard; the kernel may have refused
   bool used = false;          // was somebody's before: not all zero
 
-  std::byte* bottom() const noexcept { return base + guard_size; }
-  bool guards(const void* p) const noexcept {
-    return guarded && p >= base && p < base + guard_size;
-  }
-  static constexpr std::size_t guard_size = 4096;
+  std::byte* bottom() const noexcept { return base + guard; }
+  std::byte* end() const noexcept { return base + guard + size; }
+  bool guards(const void* p) const noexcept { return guarded && p >= base && p < base + guard; }
 };
+
+constexpr std::size_t page = 4096;
+// 0 if that is more than there is.
+constexpr std::size_t whole_pages(std::size_t n) noexcept { return (n + page - 1) & ~(page - 1); }
 
 // The stacks of one kernel thread's fibers. Only that thread uses it.
 class stack_pool {
  public:
   static constexpr std::size_t smallest = 16 * 1024;
   static constexpr std::size_t largest = std::size_t(1) << 30;
+  // Below a fiber's stack, so wide that a frame with a large array ends in it and not in another fiber's stack.
+  static constexpr std::size_t fiber_guard = 64 * 1024;
   // What a fiber gets that asks for nothing: TENDRIL_STACK_SIZE, or 64 KB.
   static std::size_t default_size() noexcept;
 
+  stack_pool() noexcept = default;
+  stack_pool(const stack_pool&) = delete;
   ~stack_pool();
-  // A stack of at least `size` bytes (0: the default), guard included; size 0 in the result: no memory.
+  // A fiber's stack of at least `size` bytes (0: the default); size 0 in the result: no memory.
   stack take(std::size_t size) noexcept;
+  // A thread's, with a guard of its own size. The kernel counts its memory as it does for a thread of its own; a fiber's it
+  // does not count before it is touched.
+  stack take_for_thread(std::size_t size, std::size_t guard) noexcept;
   void give_back(const stack& s) noexcept;
-  // Gives the memory of stacks that nobody needed since the last call back to the system. Returns whether
-  // there are free stacks left that a later call would trim.
-  bool trim() noexcept;
+
+  // Gives the memory of some stacks that nobody needed since the last round back to the system, and unmaps regions of which
+  // nothing is in use. A round takes several calls, so that none takes long.
+  enum class trimmed { partly, wholly, nothing_left };
+  trimmed trim() noexcept;
+  // Unmaps what is not in use at once, where address space is limited (RLIMIT_AS).
+  void unmap_free() noexcept;
+  // All stacks, now and later, may hold code: see stacks_hold_code() in fiber/stack_protection.hpp.
+  void allow_code() noexcept;
+  bool allows_code() const noexcept { return allows_code_; }
+  bool holds(const void* p) const noexcept;
 
  private:
-  struct size_class {
+  struct stack_class {
+    std::size_t size, guard;
+    bool counted;                 // as take_for_thread() says
     page_array<stack> free;       // [0, trimmed) hold no memory, [trimmed, count) may
-    std::size_t count = 0;
-    std::size_t trimmed = 0;
-    std::size_t low_water = 0;    // the smallest count since the last trim()
-    std::byte* next = nullptr;    // not yet carved part of the newest region
-    std::byte* end = nullptr;
+    std::size_t count;
+    std::size_t trimmed;
+    std::size_t low_water;        // the smallest count since the last round of trim()
+    std::size_t made;             // how many there are
+    std::uint32_t open;           // the region that is carved from
+    std::byte* next;              // not yet carved part of it
+    std::byte* end;
+    std::size_t slot() const noexcept { return size + guard; }
   };
   struct region {
-    void* start;
+    std::byte* start;             // null: this number is free
     std::size_t size;
+    std::size_t slot, guard;
+    std::uint32_t of;             // class
+    std::uint32_t carved;         // how many stacks
+    std::uint32_t idle;           // how many of them are in the free list, for unmap_idle()
   };
-  bool add_region(size_class& c, std::size_t stack_size) noexcept;
-  static bool guard(std::byte* page) noexcept;
+  stack take(std::size_t size, std::size_t guard, bool counted) noexcept;
+  stack_class* class_of(std::size_t size, std::size_t guard, bool counted) noexcept;
+  bool add_region(stack_class& c) noexcept;
+  void unmap_idle(stack_class& c, std::size_t among) noexcept;
+  bool unmap(std::uint32_t number) noexcept;
+  static bool guard(std::byte* at, std::size_t size) noexcept;
 
-  size_class classes_[17];
+  page_array<stack_class> classes_;
+  std::size_t class_count_ = 0;
+  std::size_t last_class_ = 0;  // that was asked for
+  std::size_t trims_ = 0;       // the class that the round has come to
   page_array<region> regions_;
   std::size_t region_count_ = 0;
   std::uint32_t carved_ = 0;
+  bool allows_code_ = false;
 };
 
 }  // namespace tendril::core

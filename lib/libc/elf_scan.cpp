@@ -58,7 +58,10 @@ struct module {
   std::size_t size = 0;
 };
 
+std::atomic<unsigned long long> seen{0};
+
 int find_module(dl_phdr_info* info, size_t, void* data) {
+  seen.store(info->dlpi_adds, std::memory_order_relaxed);
   module& m = *static_cast<module*>(data);
   for (int i = 0; i < info->dlpi_phnum; i++) {
     const ElfW(Phdr)& p = info->dlpi_phdr[i];
@@ -73,6 +76,8 @@ int find_module(dl_phdr_info* info, size_t, void* data) {
 }
 
 }  // namespace
+
+unsigned long long modules_seen() noexcept { return seen.load(std::memory_order_relaxed); }
 
 bool waits_inline(const void* address) noexcept {
   // A few modules make threads; what was found of them stays true while they are loaded.

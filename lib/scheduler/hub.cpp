@@ -8,6 +8,7 @@
 #include <new>
 
 #include "base/fork_handlers.hpp"
+#include "fiber/stack_protection.hpp"
 #include "scheduler/stack_overflow.hpp"
 
 extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
@@ -23,6 +24,7 @@ constinit std::atomic<int> hub::count{0};
 namespace {
 
 constexpr nanoseconds trim_interval = 1'000'000'000;
+constexpr std::size_t most_idle_at_once = 1024;
 std::atomic<reaper> end_of_thread{nullptr};
 
 void child_of_fork() noexcept {
@@ -56,6 +58,7 @@ fiber_home* try_to_make_home() noexcept {
   void* memory = sys::map(sizeof(hub));
   if (!memory) return nullptr;
   descriptors::look_for_shim();
+  look_at_stack_protection();
   hub* h = new (memory) hub;
   h->destroy = [](fiber_home* home) noexcept {
     hub* gone = static_cast<hub*>(home);
@@ -148,15 +151,13 @@ void hub::look(bool block) noexcept {
     sleeping_.store(true, std::memory_order_seq_cst);
     if (!mail.empty() || closed_elsewhere_.load() || arrived_.load()) block = false;
   }
-  nanoseconds t = block || !timers.empty() ? now() : 0;
+  // A program that never sleeps gives memory back, too.
+  bool trims = (++looks_ & 63) == 0;
+  nanoseconds t = block || trims || !timers.empty() ? now() : 0;
+  nanoseconds trim_next = block || trims ? trim(t) : INT64_MAX;
   if (block) {
     deadline until{timers.next()};
-    // A thread that has nothing to do gives the memory of stacks that it does not use back, once a second.
-    if (until.at - t > trim_interval && t - trimmed_ >= trim_interval) {
-      trimmed_ = t;
-      give_back_idle(this);
-      if (stacks.trim()) until = deadline::after(t, trim_interval);
-    }
+    if (trim_next < until.at) until.at = trim_next;
     timespec wait{}, *timeout = nullptr;
     if (!until.is_never()) {
       nanoseconds left = until.at > t ? until.at - t : 0;
@@ -194,6 +195,18 @@ void hub::look(bool block) noexcept {
       inside = depth;
     }
   }
+}
+
+nanoseconds hub::trim(nanoseconds now) noexcept {
+  if (now >= trim_at_) {
+    bool partly = give_back_idle(this, most_idle_at_once);
+    auto stacks_are = partly ? stack_pool::trimmed::partly : stacks.trim();
+    partly = stacks_are == stack_pool::trimmed::partly;
+    trims_more_ = stacks_are != stack_pool::trimmed::nothing_left;
+    if (!partly && trim_threads && trim_threads()) trims_more_ = true;
+    trim_at_ = partly ? now : now + trim_interval;
+  }
+  return trims_more_ ? trim_at_ : INT64_MAX;
 }
 
 void run_handlers_due() noexcept { hub::of(current)->run_handlers_due(); }

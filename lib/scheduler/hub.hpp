@@ -87,6 +87,14 @@ struct hub : fiber_home {
   }
   // Looks at events, timers and the inbox; waits for one of them if `block`.
   void look(bool block) noexcept;
+  // Does a little of giving memory that was not needed for a while back to the system, if that is due. Returns when the next
+  // little is: INT64_MAX if there is nothing more.
+  nanoseconds trim(nanoseconds now) noexcept;
+  // Whether fibers that have ended left memory that was not given back yet: then waits come here, though nobody else waits.
+  bool has_to_trim() const noexcept { return idle || trims_more_; }
+  void note_left_memory() noexcept { trims_more_ = true; }
+  // The same of threads that have ended, once there are threads. Returns whether there is more to come.
+  bool (*trim_threads)() noexcept = nullptr;
   // The same without waiting, if the last look was a while ago; lets in signals that the running thread blocks, and others not.
   void look_if_due() noexcept;
 
@@ -186,7 +194,9 @@ struct hub : fiber_home {
   std::uint64_t looked_ = 0;  // arch::ticks() at the last look
   std::atomic<pending_signal*> arrived_{nullptr};  // last first
   fiber* aside_ = nullptr;     // has stepped aside for a handler
-  nanoseconds trimmed_ = 0;
+  nanoseconds trim_at_ = 0;
+  bool trims_more_ = false;  // the last round of it left something
+  unsigned looks_ = 0;
   nanoseconds seen_ = 0;  // the time, as the timers were last looked at
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> closed_elsewhere_{false};

@@ -3,6 +3,9 @@
 #include <signal.h>
 #include <sys/auxv.h>
 
+#include <ucontext.h>
+
+#include "fiber/stack_protection.hpp"
 #include "thread/tls.hpp"
 
 namespace tendril::core {
@@ -14,8 +17,18 @@ constexpr std::size_t room = 64 * 1024;  // only what is used becomes memory
 // A fiber that stands for a thread has storage of its own, and is the one whose calls that thread's handlers interrupt.
 bool is_thread(const fiber* f) noexcept { return f->storage != &f->home->storage && f->storage->signals.owner == f; }
 
-void on_fault(int, siginfo_t* info, void*) noexcept {
-  if (fiber* f = current; f && info->si_code > 0 && f->stk.guards(info->si_addr)) {
+// A frame can be larger than the guard: then the stack pointer is far below the stack, and the fault above that.
+bool overflows(const stack& s, const siginfo_t& info, const ucontext_t& where) noexcept {
+  auto at = reinterpret_cast<std::uintptr_t>(info.si_addr), bottom = reinterpret_cast<std::uintptr_t>(s.bottom());
+  constexpr std::uintptr_t red_zone = 256, largest_frame = std::uintptr_t(1) << 30;
+  std::uintptr_t sp = arch::stack_pointer(where);
+  return s.guards(info.si_addr) ||
+         (s.size && sp < bottom && bottom - sp < largest_frame && at < bottom && at + red_zone >= sp);
+}
+
+void on_fault(int, siginfo_t* info, void* where) noexcept {
+  if (allows_code(*info, where)) return;
+  if (fiber* f = current; f && info->si_code > 0 && overflows(f->stk, *info, *static_cast<ucontext_t*>(where))) {
     bool thread = is_thread(f);
     sys::say(thread ? "thread " : "fiber ", sys::number(thread ? *tls::tid(f->storage->pointer) : long(f->id)), " (",
              f->name[0] ? f->name : "unnamed", ") overflowed its stack of ", sys::number(long(f->stk.size / 1024)),
@@ -34,6 +47,17 @@ std::size_t signal_stack_size() noexcept {
 }
 
 }  // namespace
+
+bool allows_code(const siginfo_t& info, const void* where) noexcept {
+  if (info.si_signo != SIGSEGV || info.si_code != SEGV_ACCERR || !current) return false;
+  if (arch::program_counter(*static_cast<const ucontext_t*>(where)) != info.si_addr) return false;
+  fiber_home& home = *current->home;
+  if (home.inside || home.stacks.allows_code() || !home.stacks.holds(info.si_addr)) return false;
+  look_at_stack_protection();
+  if (!stacks_hold_code()) return false;
+  home.stacks.allow_code();
+  return true;
+}
 
 void watch_overflow(fiber_home& home) noexcept {
   home.watches_overflow = true;

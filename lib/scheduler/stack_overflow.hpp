@@ -9,8 +9,11 @@ namespace tendril::core {
 
 // Called when a kernel thread makes its first fiber. If nobody handles SIGSEGV, it is handled from now on,
 // and the kernel thread gets an alternate signal stack unless it has one: a fault in the running fiber's
-// guard page prints one line. Then that fault, and any other, has its default action.
+// guard, or between it and the stack pointer, prints one line. Then that fault, and any other, has its default action.
 void watch_overflow(fiber_home& home) noexcept;
+// A signal has come: whether it was for code on one of the stacks, which a library that was loaded since has made right. They
+// may hold code from now on, and the instruction is to be tried again.
+bool allows_code(const siginfo_t& info, const void* where) noexcept;
 // The alternate stack of threads that have not asked for one.
 stack_t usual_signal_stack(const fiber_home& home) noexcept;
 // The kernel learns which alternate stack the thread has that is to run, if that matters. False: it does not, since the

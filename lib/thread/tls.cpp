@@ -327,6 +327,9 @@ void several() noexcept {
   header(descriptor(arch::thread_pointer())).multiple_threads = 1;
 }
 
+std::size_t size_on_stack() noexcept { return (c.static_size + c.static_align - 1) & ~(c.static_align - 1); }
+std::size_t alignment() noexcept { return c.static_align; }
+
 std::size_t block_size() noexcept {
   std::size_t descriptor = arch::descriptor_before_tls ? c.descriptor_size : 0;  // else counted in static_size
   return sizeof(struct __res_state) + c.static_size + descriptor + 2 * c.static_align;

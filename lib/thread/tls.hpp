@@ -64,6 +64,9 @@ const char* obstacle() noexcept;
 // the start.
 bool watcher_sees_threads() noexcept;
 
+// What the C library puts of a thread on the thread's own stack, at most; and to what its stacks' sizes are rounded down.
+std::size_t size_on_stack() noexcept;
+std::size_t alignment() noexcept;
 // The room that a block takes, any alignment included.
 std::size_t block_size() noexcept;
 // Makes a block in the zeroed memory [p, p + block_size()), as a new thread finds it, and returns its thread pointer;

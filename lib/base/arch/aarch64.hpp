@@ -126,6 +126,10 @@ template <class Context>
 const void* program_counter(const Context& c) noexcept {
   return (const void*)c.uc_mcontext.pc;
 }
+template <class Context>
+std::uintptr_t stack_pointer(const Context& c) noexcept {
+  return std::uintptr_t(c.uc_mcontext.sp);
+}
 
 // If a signal has interrupted code at a system call instruction (which the kernel is about to make again, or which has not
 // been made yet), it fails with `error` instead.

@@ -195,6 +195,10 @@ template <class Context>
 const void* program_counter(const Context& c) noexcept {
   return (const void*)c.uc_mcontext.gregs[16 /* REG_RIP */];
 }
+template <class Context>
+std::uintptr_t stack_pointer(const Context& c) noexcept {
+  return std::uintptr_t(c.uc_mcontext.gregs[15 /* REG_RSP */]);
+}
 
 // If a signal has interrupted code at a system call instruction (which the kernel is about to make again, or which has not
 // been made yet), it fails with `error` instead.

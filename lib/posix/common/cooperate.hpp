@@ -30,11 +30,12 @@ using core::hub;
 // fibers (unless a time-out may end the wait), in some signal handlers, and in a vfork child: there a call is the C
 // library's.
 bool cooperative_here(fiber* self) noexcept;
-// Whether there are other fibers that could run.
+// Whether there are other fibers that could run, or there were, and the hub is not done with what they left.
 extern std::atomic<bool> always;   // or we act as if there were: cooperate_always()
 extern std::atomic<bool> ticking;  // or a tick may come (preempt.hpp), which ends a wait in the kernel with EINTR
 inline bool others_here(fiber* self) noexcept {
-  return hub::of(self)->unfinished != 0 || always.load(std::memory_order_relaxed) || ticking.load();
+  hub& h = *hub::of(self);
+  return h.unfinished != 0 || always.load(std::memory_order_relaxed) || ticking.load() || h.has_to_trim();
 }
 inline bool cooperative() noexcept {
   fiber* self = core::current;

@@ -10,6 +10,7 @@
 #include <ucontext.h>
 
 #include "base/runtime_signal.hpp"
+#include "scheduler/stack_overflow.hpp"
 #include "posix/common/cooperate.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/threads/thread.hpp"
@@ -127,6 +128,7 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   int flags = entry.flags.load(std::memory_order_relaxed);
   fiber* self = core::current;
   if (!self || !in_hubs_process()) return f(signal, info, where);
+  if (signal == SIGSEGV && core::allows_code(*info, where)) [[unlikely]] return;
   hub& h = *hub::of(self);
   int saved = errno;
   sigset_t& mask_after = static_cast<ucontext_t*>(where)->uc_sigmask;

@@ -5,7 +5,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
+#include <sys/resource.h>
 #include <tendril/detail/notice.hpp>
 
 #include <algorithm>
@@ -13,6 +13,7 @@
 
 #include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
+#include "fiber/stack_protection.hpp"
 #include "posix/common/futex.hpp"
 #include "libc/elf_scan.hpp"
 #include "posix/locks/ownership.hpp"
@@ -43,11 +44,14 @@ constinit std::atomic<hub*> threads_home{nullptr};
 // --- stacks with a thread's object, fiber and storage at their top, kept for the next thread ---
 
 constexpr std::size_t most_idle = 256;
+constexpr std::size_t most_idle_bytes = 40 << 20;  // of stacks: as many as the C library keeps
 
 struct idle_threads {
   core::futex_lock lock;
   thread* first = nullptr;
   std::size_t count = 0;
+  std::size_t bytes = 0;
+  bool too_many() const noexcept { return count > most_idle || bytes > most_idle_bytes; }
   std::atomic<std::size_t> beside = 0;  // of them on stacks of the program's
 };
 constinit idle_threads idle;
@@ -59,15 +63,17 @@ std::size_t top_size() noexcept { return storage_offset + core::tls::block_size(
 void* fiber_place(thread* t) noexcept { return reinterpret_cast<char*>(t) + fiber_offset; }
 void* storage_place(thread* t) noexcept { return reinterpret_cast<char*>(t) + storage_offset; }
 
-// One whose stack suits: twice the size would do, but is better kept for who needs it.
-thread* take_idle(std::size_t least, std::size_t most) noexcept {
+// The last one that `suits`; null: none.
+template <class F>
+thread* take_idle(F suits) noexcept {
   core::undisturbed quiet;
   core::futex_guard guard(idle.lock);
   for (thread** t = &idle.first; *t; t = &(*t)->next_idle) {
     thread* found = *t;
-    if (found->stack.size < least || found->stack.size > most) continue;
+    if (!suits(*found)) continue;
     *t = found->next_idle;
     idle.count--;
+    idle.bytes -= found->stack.size;
     if (found->allocated) idle.beside--;
     return found;
   }
@@ -80,6 +86,7 @@ void keep_idle(thread* t) noexcept {
   t->next_idle = idle.first;
   idle.first = t;
   idle.count++;
+  idle.bytes += t->stack.size;
   if (t->allocated) idle.beside++;
 }
 
@@ -102,26 +109,33 @@ thread* renewed(thread* t) noexcept {
   return core::tls::renew(pointer) ? t : nullptr;
 }
 
-// What a stack needs beside what the program asked for: the frame of the signal that takes the kernel thread away, and of
-// one more that comes just then.
-std::size_t headroom() noexcept {
-  static const std::size_t size = core::stack::guard_size + 2 * getauxval(AT_MINSIGSTKSZ) + 4096;
-  return size;
+// What a stack has above what the program asked for. A small one is to have the room for calls that it has natively, so that
+// what is ours of a thread lies beyond it; but the first frame lies in what was asked for. In a larger one the few KB do not
+// matter, and its thread-local storage lies where garbage collectors look for it, and in no page more than natively.
+std::size_t room_above(std::size_t size) noexcept {
+  constexpr std::size_t small = 1 << 20;
+  return size < small ? top_size() / core::page * core::page : 0;
 }
 
-// A thread object on a stack of at least `size` usable bytes; null: no memory.
-thread* make_on_stack(hub& h, std::size_t size) noexcept {
-  size += headroom();
-  if (thread* t = take_idle(size, size * 2)) {
+// A thread object on a stack of that size, with a guard of that size below; null: no memory.
+thread* make_on_stack(hub& h, std::size_t asked, std::size_t guard) noexcept {
+  std::size_t room = room_above(asked), size = core::whole_pages(asked) + room;
+  // One page is a guard even if none was asked for: below lies another thread's stack.
+  guard = guard ? core::whole_pages(guard) : core::page;
+  if (thread* t = take_idle([&](const thread& i) { return i.stack.size == size && i.stack.guard == guard; })) {
     if (thread* again = renewed(t)) return again;
     h.stacks.give_back(t->stack);
     return nullptr;
   }
-  core::stack s = h.stacks.take(size);
+  core::stack s;
+  {
+    core::handlers_wait quiet(h);
+    s = h.stacks.take_for_thread(size, guard);
+  }
   if (!s.size) return nullptr;
   // Half as far below the end as the pool says: two pages hold a thread that sleeps.
-  char* end = reinterpret_cast<char*>(s.base + s.size);
-  auto top = reinterpret_cast<std::uintptr_t>(end - (end - reinterpret_cast<char*>(s.top)) / 2);
+  char* end = reinterpret_cast<char*>(s.bottom() + asked + room);
+  auto top = reinterpret_cast<std::uintptr_t>(end - (s.end() - s.top) / 2);
   char* place = reinterpret_cast<char*>((top - top_size()) & ~std::uintptr_t(63));
   if (s.used) memset(place, 0, top_size());
   thread* t = object_at(place);
@@ -144,7 +158,7 @@ thread* make_beside(void* stack, std::size_t size) noexcept {
     return nullptr;
   }
   t->allocated = place;
-  t->stack.base = static_cast<std::byte*>(stack) - core::stack::guard_size;
+  t->stack.base = static_cast<std::byte*>(stack);
   t->stack.top = static_cast<std::byte*>(stack) + size;
   return t;
 }
@@ -163,7 +177,7 @@ void fiber_is_gone(void* payload) noexcept {
 // Gives back what ended threads have left and the next ones will not need. Not inside the runtime.
 void tidy_up() noexcept {
   while (idle.beside.load(std::memory_order_relaxed) != 0) {
-    thread* t = take_idle(0, 0);
+    thread* t = take_idle([](const thread& i) { return i.allocated != nullptr; });
     if (!t) break;
     core::tls::drop(t->storage.pointer);
     free(t->processors);
@@ -171,14 +185,42 @@ void tidy_up() noexcept {
   }
   // Stacks are given back on their own kernel thread only.
   hub* h = threads_home.load(std::memory_order_relaxed);
-  while (idle.count > most_idle && core::current && core::current->home == h) {
-    thread* surplus = take_idle(1, SIZE_MAX);
+  if (!idle.too_many() || !core::current || core::current->home != h) return;
+  while (idle.too_many()) {
+    thread* surplus = take_idle([](const thread& i) { return !i.allocated; });
     if (!surplus) break;
     core::stack s = surplus->stack;
     free(surplus->processors);
     core::tls::drop(surplus->storage.pointer);
+    core::handlers_wait quiet(*h);
     h->stacks.give_back(s);
   }
+  // What the rest of the program may need at once. Without a limit that can wait for the next round of trim().
+  rlimit limit;
+  if (sys::call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+    core::handlers_wait quiet(*h);
+    h->stacks.unmap_free();
+  }
+}
+
+// The same on the hub's time, inside the runtime, where nothing can be given to the C library: most of an idle thread's
+// stack, if it was idle the last time, too. Returns whether there is more to come.
+bool trim_idle() noexcept {
+  core::futex_guard guard(idle.lock);
+  bool more = false;
+  for (thread* t = idle.first; t; t = t->next_idle) {
+    if (t->allocated || t->idle_for == thread::trimmed) continue;
+    if (t->idle_for == thread::one_round) {
+      auto used = reinterpret_cast<std::uintptr_t>(t) / core::page * core::page;
+      auto bottom = reinterpret_cast<std::uintptr_t>(t->stack.bottom());
+      sys::advise(t->stack.bottom(), used - bottom, MADV_DONTNEED);
+      t->idle_for = thread::trimmed;
+    } else {
+      t->idle_for = thread::one_round;
+      more = true;
+    }
+  }
+  return more;
 }
 
 // --- a thread's life ---
@@ -224,6 +266,7 @@ core::message* body_run(fiber* f, core::message*) noexcept {
     handle_what_has_come(*hub::of(f));
     t->result = t->start(t->argument);
   });
+  tidy_up();  // for those that nobody joins
   hub::of(f)->thread_ends(t->storage);
   // It will be as they expect when they run.
   futex::wake(&t->life, INT32_MAX);
@@ -233,6 +276,7 @@ core::message* body_run(fiber* f, core::message*) noexcept {
 
 // The fiber has left its stack, which may go to the next thread from here on.
 void left_stack(fiber* f) noexcept {
+  hub::of(f)->note_left_memory();
   thread* t = *static_cast<thread**>(core::fiber_payload(f));
   if (t->life.fetch_or(thread::ended, std::memory_order_acq_rel) & thread::detached) recycle(t);
   else futex::wake(&t->life, INT32_MAX);  // by now it may be another's, but the address will do
@@ -280,6 +324,17 @@ void read_attributes(const pthread_attr_t* from, attributes& a) noexcept {
   memset(&all, -1, sizeof all);
   a.has_processors = pthread_attr_getaffinity_np(from, sizeof a.processors, &a.processors) == 0 &&
                      !CPU_EQUAL(&a.processors, &all);
+}
+
+// Sizes that the C library refuses, and as it has the others.
+int refused_sizes(attributes& a) noexcept {
+  constexpr std::size_t least_rest = 2048;  // MINIMAL_REST_STACK
+  std::size_t guard = core::whole_pages(a.guard_size);
+  a.stack_size &= ~(core::tls::alignment() - 1);
+  if (guard < a.guard_size || a.stack_size + guard < guard) return EINVAL;
+  if (a.stack_size + guard < core::whole_pages(guard + core::tls::size_on_stack() + least_rest)) return EINVAL;
+  a.guard_size = guard;
+  return 0;
 }
 
 // Those of a thread that is to be made: what it is not told is as the process's default has it, or its creator.
@@ -339,6 +394,8 @@ hub* begin_threads() noexcept {
   main_thread.storage.pointer = arch::thread_pointer();
   this_thread = &main_thread;
   core::tls::several();
+  core::look_at_stack_protection();
+  h->trim_threads = trim_idle;
   h->begin_threads();
   threads_home.store(h, std::memory_order_release);
   return h;
@@ -417,6 +474,7 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   }
   attributes a;
   attributes_for(attr, a);
+  if (int r = a.stack ? 0 : refused_sizes(a)) return r;
   if (a.explicit_scheduling) {
     sched_param p{};
     p.sched_priority = a.priority;
@@ -424,7 +482,12 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   }
   int saved = errno;
   tidy_up();
-  auto make = [&] { return a.stack ? make_beside(a.stack, a.stack_size) : make_on_stack(*h, a.stack_size); };
+  if (!core::stack_protection_is_current(modules_seen())) core::look_at_stack_protection();
+  if (core::stacks_hold_code() && !h->stacks.allows_code()) {
+    core::handlers_wait quiet(*h);
+    h->stacks.allow_code();
+  }
+  auto make = [&] { return a.stack ? make_beside(a.stack, a.stack_size) : make_on_stack(*h, a.stack_size, a.guard_size); };
   thread* t = make();
   if (!t) {
     let_others_run();  // who ends leaves memory
@@ -462,6 +525,7 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   }
   f->storage = &t->storage;
   f->stk = t->stack;
+  if (!t->allocated) f->stk.size = a.stack_size;  // as the report of an overflow names it
   f->left_stack = left_stack;
   // Below the object and the storage, or all of what the program gave.
   if (!t->allocated) f->stk.top = reinterpret_cast<std::byte*>(t);
@@ -469,9 +533,8 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
     t->stack_address = a.stack;
     t->stack_size = a.stack_size;
   } else {
-    // What was asked for, ending where the stack's memory does: as the C library's, it has the descriptor at its top.
-    // Up to the end, which is a page's: who makes guard pages of his own (the JVM) counts on that.
-    t->stack_address = t->stack.base + t->stack.size - a.stack_size;
+    // Right above the guard, as the C library's.
+    t->stack_address = t->stack.bottom();
     t->stack_size = a.stack_size;
   }
   *id = t->id;

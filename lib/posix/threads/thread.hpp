@@ -33,6 +33,7 @@ struct thread {
   std::atomic<std::uint32_t> life{free_of_fiber};
   std::atomic<thread*> joiner{nullptr};  // who waits for its end
   thread* next_idle = nullptr;
+  enum : std::uint8_t { just, one_round, trimmed } idle_for = just;
 
   // What it was created with, for pthread_getattr_np and its kin.
   void* stack_address = nullptr;
