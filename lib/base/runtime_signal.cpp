@@ -1,6 +1,7 @@
 #include "base/runtime_signal.hpp"
 
 #include <pthread.h>
+#include <ucontext.h>
 
 #include <atomic>
 #include <new>
@@ -17,8 +18,9 @@ using function = decltype(sys::signal_action::handler);
 
 constinit futex_lock lock;
 constinit std::atomic<taker> takers[2] = {};  // the tick, and what stops a helper
-// What stood there before ours: null for SIG_DFL.
+// What stood there before ours: null for SIG_DFL; and what that blocks.
 constinit std::atomic<function> before{nullptr};
+constinit std::atomic<std::uint64_t> before_blocks{0};
 
 bool ignores(function f) noexcept { return reinterpret_cast<std::uintptr_t>(f) == reinterpret_cast<std::uintptr_t>(SIG_IGN); }
 
@@ -26,11 +28,19 @@ bool ignores(function f) noexcept { return reinterpret_cast<std::uintptr_t>(f) =
 void pass_on(siginfo_t* info, void* where) noexcept {
   function f = before.load(std::memory_order_acquire);
   if (ignores(f)) return;
-  if (f) return f(number, info, where);
+  if (f) {
+    std::uint64_t mask;
+    __builtin_memcpy(&mask, &static_cast<ucontext_t*>(where)->uc_sigmask, sizeof mask);
+    mask |= bit | before_blocks.load(std::memory_order_relaxed);
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+    return f(number, info, where);
+  }
   // The default action ends the process; but not for a signal of our own that nobody waits for any more.
   if (info->si_code == SI_TKILL && info->si_pid == sys::getpid()) return;
   sys::signal_action none;
   sys::sigaction(number, &none, nullptr);
+  std::uint64_t mask = bit;
+  sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &mask, 0, 8);
   sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), number);
 }
 
@@ -63,8 +73,10 @@ bool install(taker t) noexcept {
   futex_guard guard(lock);
   if (sys::sigaction(number, nullptr, &now) < 0) return false;
   if (now.handler == on_signal) return true;
+  before_blocks.store(now.mask, std::memory_order_relaxed);
   before.store(now.handler, std::memory_order_release);
-  sys::signal_action ours(on_signal, SA_RESTART | SA_NODEFER);
+  sys::signal_action ours(on_signal, SA_RESTART | SA_ONSTACK);
+  ours.mask = ~0ULL;
   return sys::sigaction(number, &ours, nullptr) == 0;
 }
 

@@ -17,7 +17,7 @@ inline constexpr std::uint64_t bit = 1ULL << (number - 1);
 // Async-signal-safe; errno is restored by the caller.
 using taker = bool (*)(siginfo_t* info, void* where) noexcept;
 
-// Makes sure that our handler is installed, with SA_RESTART and SA_NODEFER, and that it asks `t`. False: the system
+// Makes sure that our handler is installed, with SA_RESTART and SA_ONSTACK and all signals blocked, and that it asks `t`. False: the system
 // refuses. Cheap enough for each signal that is sent: the C library may have installed its own meanwhile. Any thread.
 bool install(taker t) noexcept;
 

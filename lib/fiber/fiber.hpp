@@ -81,7 +81,6 @@ struct fiber_home : home_head {
     std::atomic<nanoseconds> counted{0};     // what of it its threads have been told
     std::atomic<const thread_storage*> user{nullptr};  // whose the rest is
   } cpu;
-  const thread_storage* stack_of = nullptr;  // whose alternate stack the kernel knows
   tracer trace = nullptr;
   void* trace_context = nullptr;
   void (*drop_trace_context)(void*) noexcept = nullptr;

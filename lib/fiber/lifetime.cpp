@@ -333,8 +333,7 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
     a.mask = now;
     a.unsure = a.depth > 0;
   }
-  // While a handler runs on one, no other can be set: then who arrives does it.
-  if (!set_signal_stack(*home, to) || b.due) home->handlers_are_due = true;
+  if (b.due) home->handlers_are_due = true;
   if (a.mask != b.mask) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &b.mask, 0, 8);
 }
 

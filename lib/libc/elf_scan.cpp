@@ -79,21 +79,23 @@ int find_module(dl_phdr_info* info, size_t, void* data) {
 
 unsigned long long modules_seen() noexcept { return seen.load(std::memory_order_relaxed); }
 
-bool waits_inline(const void* address) noexcept {
+const char* waits_inline(const void* address) noexcept {
   // A few modules make threads; what was found of them stays true while they are loaded.
   struct known {
     std::atomic<const char*> code{nullptr};
-    std::atomic<bool> does{false};
+    std::atomic<const char*> how{nullptr};
   };
   static constinit known cache[16];
   module m{static_cast<const char*>(address)};
-  if (!dl_iterate_phdr(find_module, &m)) return false;
+  if (!dl_iterate_phdr(find_module, &m)) return nullptr;
   known& k = cache[reinterpret_cast<std::uintptr_t>(m.code) / 4096 % 16];
-  if (k.code.load(std::memory_order_acquire) == m.code) return k.does.load(std::memory_order_relaxed);
-  bool does = arch::makes_system_call(m.code, m.size, SYS_futex);
-  k.does.store(does, std::memory_order_relaxed);
+  if (k.code.load(std::memory_order_acquire) == m.code) return k.how.load(std::memory_order_relaxed);
+  const char* how = nullptr;
+  if (arch::makes_system_call(m.code, m.size, SYS_futex)) how = "it makes futex system calls itself";
+  else if (arch::makes_any_system_call(m.code, m.size)) how = "it makes system calls by any number itself";
+  k.how.store(how, std::memory_order_relaxed);
   k.code.store(m.code, std::memory_order_release);
-  return does;
+  return how;
 }
 
 bool program_imports(const char* name) noexcept {

@@ -7,8 +7,9 @@ namespace tendril::posix {
 bool program_imports(const char* name) noexcept;
 
 // Whether the module (program or library) with the code at `address` makes futex system calls by instructions of its own
-// (libgomp, Go's runtime), which nobody can take over: what its threads wait for, only kernel threads can.
-bool waits_inline(const void* address) noexcept;
+// (libgomp, Go's runtime), or has a system call stub for any number (emulators), which nobody can take over: what its
+// threads wait for, only kernel threads can. In words; null: it does not.
+const char* waits_inline(const void* address) noexcept;
 // How many modules had been loaded ever (dlpi_adds) when that was last asked.
 unsigned long long modules_seen() noexcept;
 

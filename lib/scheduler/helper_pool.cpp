@@ -26,6 +26,7 @@ struct pool {
   int queued = 0;
   int idle = 0;
   bool complained = false;
+  bool unwanted = false;  // no helper is to wait for a job, until there is one
   std::atomic<std::uint32_t> arrivals{0};  // futex: changes with every job
 
   void push(helper_job& job) noexcept {
@@ -110,6 +111,7 @@ void* helper_thread(void*) {
       helpers.lock.lock();
       continue;
     }
+    if (helpers.unwanted) break;
     std::uint32_t seen = helpers.arrivals.load(std::memory_order_relaxed);
     helpers.idle++;
     helpers.lock.unlock();
@@ -117,7 +119,7 @@ void* helper_thread(void*) {
     int r = sys::futex_wait(&helpers.arrivals, seen, &wait);
     helpers.lock.lock();
     helpers.idle--;
-    if (r == -ETIMEDOUT && !helpers.first) break;
+    if ((r == -ETIMEDOUT || helpers.unwanted) && !helpers.first) break;
   }
   hub::helper_threads--;
   helpers.lock.unlock();
@@ -142,6 +144,7 @@ bool submit(helper_job& job) noexcept {
     // In one go: two that come at once must not count on the same idle helper.
     futex_guard guard(helpers.lock);
     helpers.push(job);
+    helpers.unwanted = false;
     helpers.arrivals.fetch_add(1, std::memory_order_relaxed);
     more = helpers.queued > helpers.idle;
     if (more) hub::helper_threads++;
@@ -179,6 +182,13 @@ bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_siz
   pthread_attr_destroy(&attributes);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
   return r == 0;
+}
+
+void end_idle_helpers() noexcept {
+  futex_guard guard(helpers.lock);
+  helpers.unwanted = true;
+  helpers.arrivals.fetch_add(1, std::memory_order_relaxed);
+  sys::futex_wake(&helpers.arrivals, INT32_MAX);
 }
 
 void start_on_helper(helper_job& job) noexcept {

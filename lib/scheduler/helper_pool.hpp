@@ -30,6 +30,8 @@ bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_siz
 // Gives the job to a helper thread, of which there are as many as are needed at once (idle ones end after ten
 // seconds). Its end unparks the running fiber. Where no thread can be made, the job is done here and now.
 void start_on_helper(helper_job& job) noexcept;
+// Helpers that have nothing to do end now, and others as soon as they have not, until there is another job.
+void end_idle_helpers() noexcept;
 // Takes the job back if it has not begun, or interrupts its system calls: when this returns it has ended, or
 // never will begin.
 void stop_on_helper(helper_job& job) noexcept;

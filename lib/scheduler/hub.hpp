@@ -14,6 +14,7 @@
 #include "events/poller.hpp"
 #include "scheduler/run_queue.hpp"
 #include "scheduler/signal_delivery.hpp"
+#include "scheduler/signal_stacks.hpp"
 #include "scheduler/timers.hpp"
 
 namespace tendril::core {
@@ -100,7 +101,7 @@ struct hub : fiber_home {
 
   // --- signals (signal_delivery.cpp) ---
   // A signal has come whose handler cannot run here and now. False: no memory. Any thread, async-signal-safe.
-  bool put_off(int signal, const siginfo_t& info, thread_storage* target) noexcept;
+  bool put_off(int signal, const siginfo_t& info, thread_storage* target, std::atomic<int>* overruns = nullptr) noexcept;
   // The thread whose handler runs for a signal that came for the process; null: none lets it through.
   thread_storage* taker(int signal) noexcept;
   // Whether that thread's own fiber will run its handlers by itself.
@@ -109,6 +110,8 @@ struct hub : fiber_home {
   void note_handled(thread_storage& t, bool restart) noexcept;
   // Sends a signal to a thread of this hub. -EAGAIN. Own kernel thread, inside the runtime.
   int post(thread_storage& t, int signal, const siginfo_t& info) noexcept;
+  // Forgets what the timer has sent and nobody has handled yet. Own kernel thread, inside the runtime.
+  void drop_timer_signals(int timer) noexcept;
   // Takes the first signal that is pending for that thread alone and in the set; false: none.
   bool take_pending(thread_storage& t, std::uint64_t set, siginfo_t& info) noexcept;
   // The thread's mask is another now, or is to be. The second sets the running thread's in the kernel too.
@@ -123,6 +126,13 @@ struct hub : fiber_home {
   void run_handlers() noexcept;
   // The same as the running fiber leaves the runtime, if it is the one to do it.
   void run_handlers_due() noexcept;
+  // The running thread is about to return, with all signals blocked, from a handler of the runtime's own to what that has
+  // interrupted, and to `mask`: what is due is sent so that the program's handler runs there before anything else, if
+  // `has_handler` says that the kernel has ours for it.
+  void deliver_on_return(std::uint64_t& mask, bool (*has_handler)(int signal) noexcept) noexcept;
+  // Whom the signals are for that have come.
+  void sort_arrivals() noexcept;
+  signal_stacks own_stacks;  // from the first thread on
   bool handlers_due() const noexcept { return handlers_are_due; }
   void look_for_handlers() noexcept { handlers_are_due = true; }
   // The running fiber is interrupted by a handler of another thread, which runs at once and comes back here.
@@ -136,6 +146,7 @@ struct hub : fiber_home {
     std::uint64_t mask = 0;  // the thread's own
     const siginfo_t* info = nullptr;  // which the kernel may have no room for
   } delivery;
+  siginfo_t delivered_on_return;
   // The main thread; in a child of fork the one that forked.
   fiber* first = &main;
   // The kernel thread's list of robust mutexes, as it was in that process; null: not asked for yet (posix/locks/robust.cpp).
@@ -176,7 +187,7 @@ struct hub : fiber_home {
 
  private:
   void out_of_breath() noexcept;
-  void sort_arrivals() noexcept;
+  void take_over_pending() noexcept;
   void add_pending(thread_storage& t, pending_signal* p) noexcept;
   void deliver(thread_storage& t) noexcept;
   void let_masked_signals_in() noexcept;

@@ -1,6 +1,8 @@
 #include "scheduler/signal_delivery.hpp"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <string.h>
 
 #include <new>
 
@@ -17,7 +19,7 @@ constexpr int first_real_time = 32;
 
 }  // namespace
 
-pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* target) noexcept {
+pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* target, std::atomic<int>* overruns) noexcept {
   for (auto& chunk : chunks) {
     pending_signal* c = chunk.load(std::memory_order_acquire);
     if (!c) {
@@ -34,6 +36,7 @@ pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* 
       c[i].signal = signal;
       c[i].info = info;
       c[i].target = target;
+      c[i].overruns = overruns;
       c[i].next = nullptr;
       return &c[i];
     }
@@ -45,8 +48,8 @@ void drop_pending(pending_signal* p) noexcept { p->used.store(false, std::memory
 
 // --- who gets it ---
 
-bool hub::put_off(int signal, const siginfo_t& info, thread_storage* target) noexcept {
-  pending_signal* p = make_pending(signal, info, target);
+bool hub::put_off(int signal, const siginfo_t& info, thread_storage* target, std::atomic<int>* overruns) noexcept {
+  pending_signal* p = make_pending(signal, info, target, overruns);
   if (!p) return false;
   p->next = arrived_.load(std::memory_order_relaxed);
   while (!arrived_.compare_exchange_weak(p->next, p, std::memory_order_acq_rel)) {
@@ -152,8 +155,28 @@ bool hub::take_pending(thread_storage& t, std::uint64_t set, siginfo_t& info) no
   if (!taken) return false;
   info = taken->info;
   info.si_signo = signal;
+  if (taken->overruns) taken->overruns->store(info.si_overrun, std::memory_order_relaxed);
   drop_pending(taken);
   return true;
+}
+
+void hub::drop_timer_signals(int timer) noexcept {
+  sort_arrivals();
+  for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
+    signal_state& s = f->storage->signals;
+    if (s.owner != f || !s.pending) continue;
+    std::uint64_t left = 0;
+    for (pending_signal** at = &s.first; pending_signal* p = *at;) {
+      if (p->info.si_code == SI_TIMER && p->info.si_timerid == timer) {
+        *at = p->next;
+        drop_pending(p);
+      } else {
+        left |= signal_bit(p->signal);
+        at = &p->next;
+      }
+    }
+    s.pending = left;
+  }
 }
 
 // --- masks ---
@@ -190,6 +213,35 @@ void hub::let_masked_signals_in() noexcept {
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
 }
 
+// What is pending for the calling kernel thread alone, as proc(5) tells; 0: nothing, or it does not tell. There are no other
+// threads yet that could see the descriptor.
+static std::uint64_t pending_for_thread() noexcept {
+  char text[4096];
+  long fd = sys::call(SYS_openat, AT_FDCWD, "/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  long n = sys::read(int(fd), text, sizeof text - 1);
+  sys::close(int(fd));
+  text[n > 0 ? n : 0] = 0;
+  const char* line = strstr(text, "\nSigPnd:\t");
+  std::uint64_t bits = 0;
+  for (line = line ? line + 9 : ""; *line > ' '; line++) bits = bits << 4 | std::uint64_t(*line <= '9' ? *line - '0' : *line - 'a' + 10);
+  return bits;
+}
+
+// The kernel keeps what was sent to the main thread alone, and what that blocks, for the kernel thread: the next thread on it
+// that does not block it would get it.
+void hub::take_over_pending() noexcept {
+  std::uint64_t pending = 0;
+  if (sys::call(SYS_rt_sigpending, &pending, 8) < 0 || !pending) return;
+  timespec at_once{};
+  while (std::uint64_t mine = pending_for_thread() & pending) {
+    // Given before what is pending for the process.
+    std::uint64_t bit = mine & -mine;
+    siginfo_t info;
+    if (sys::call(SYS_rt_sigtimedwait, &bit, &info, &at_once, 8) < 0 || post(storage, info.si_signo, info) < 0) return;
+  }
+}
+
 void hub::begin_threads() noexcept {
   if (several_threads) return;
   handlers_wait quiet(*this);
@@ -201,11 +253,11 @@ void hub::begin_threads() noexcept {
   several_threads = true;
   stack_t has{};
   if (sys::call(SYS_sigaltstack, 0, &has) == 0 && !(has.ss_flags & SS_DISABLE) && has.ss_sp != signal_stack) {
-    s.stack = has;
+    s.stack = s.entered = has;
     s.stack.ss_flags &= ~SS_ONSTACK;
-    s.alternate = true;
-    stack_of = &storage;
   }
+  own_stacks.set();
+  take_over_pending();
 }
 
 void hub::thread_begins(thread_storage& t, fiber* owner, std::uint64_t mask) noexcept {
@@ -226,10 +278,8 @@ void hub::thread_ends(thread_storage& t) noexcept {
   }
   s.pending = 0;
   s.due = false;
-  if (stack_of == &t) {
-    stack_t usual = usual_signal_stack(*this);
-    if (sys::call(SYS_sigaltstack, &usual, 0) == 0) stack_of = nullptr;
-  }
+  if (s.left) own_stacks.give_back(s.left);
+  s.left = nullptr;
 }
 
 // --- running handlers ---
@@ -248,9 +298,14 @@ void hub::note_handled(thread_storage& t, bool restart) noexcept {
   inside = 0;
 }
 
-static bool stands_on(const stack_t& stack, const void* sp) noexcept {
-  auto* bottom = static_cast<const char*>(stack.ss_sp);
-  return sp >= bottom && sp < bottom + stack.ss_size;
+// To this kernel thread, which lets it through now or when it returns from a handler.
+static void send_here(int pid, int tid, int signal, const siginfo_t& info) noexcept {
+  if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &info) != -EAGAIN) return;
+  // The queue of the user's signals is full (RLIMIT_SIGPENDING): one that says nothing needs no place there.
+  siginfo_t bare{};
+  bare.si_signo = signal;
+  bare.si_code = SI_USER;
+  sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &bare);
 }
 
 void hub::deliver(thread_storage& t) noexcept {
@@ -271,15 +326,11 @@ void hub::deliver(thread_storage& t) noexcept {
         if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, p->signal, &p->info) == -EAGAIN) break;
         take_pending(t, signal_bit(p->signal), info);
       }
-      if (!mine) set_signal_stack(*this, current->storage);
       inside = 0;
       return;
     }
     int signal = info.si_signo;
     std::uint64_t others = ~signal_bit(signal);
-    // Another thread's is free unless that is in a handler on it.
-    bool free = mine || !stands_on(s.stack, s.owner->sp);
-    if (s.alternate && free && stack_of != &t && sys::call(SYS_sigaltstack, &s.stack, 0) == 0) stack_of = &t;
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &others, 0, 8);
     delivery.target = &t;
     delivery.mask = now;
@@ -287,13 +338,7 @@ void hub::deliver(thread_storage& t) noexcept {
     delivery.signal = signal;
     inside = 0;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &info) == -EAGAIN) {
-      // The queue of the user's signals is full (RLIMIT_SIGPENDING): one that says nothing needs no place there.
-      siginfo_t bare{};
-      bare.si_signo = signal;
-      bare.si_code = SI_USER;
-      sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &bare);
-    }
+    send_here(pid, tid, signal, info);
     std::atomic_signal_fence(std::memory_order_seq_cst);
     if (!delivery.signal) continue;
     delivery.signal = 0;  // ignored by now
@@ -305,7 +350,6 @@ void hub::run_handlers() noexcept {
   int depth = inside;
   inside = 1;
   handlers_are_due = false;
-  set_signal_stack(*this, current->storage);
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = current->storage;
   if (t->signals.due) deliver(*t);
@@ -317,7 +361,6 @@ void hub::run_handlers_due() noexcept {
   fiber* self = current;
   inside = 1;
   handlers_are_due = false;
-  set_signal_stack(*this, self->storage);
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = self->storage;
   inside = 0;
@@ -326,6 +369,32 @@ void hub::run_handlers_due() noexcept {
   t = first->storage;
   if (t != self->storage && t->signals.due && !runs_its_own(*t)) deliver(*t);
   if (aside_) come_back();
+}
+
+void hub::deliver_on_return(std::uint64_t& mask, bool (*has_handler)(int) noexcept) noexcept {
+  handlers_are_due = false;
+  if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
+  thread_storage* running = current->storage;
+  mask_is(*running, mask);
+  for (thread_storage* t : {running, first->storage}) {
+    signal_state& s = t->signals;
+    bool leaves_it = t == running ? s.owner != current && runs_its_own(*t) : runs_its_own(*t);
+    if (!s.due || leaves_it) continue;
+    std::uint64_t handled = 0;
+    for (std::uint64_t left = s.pending & ~s.mask; left; left &= left - 1) {
+      int signal = __builtin_ctzll(left) + 1;
+      if (has_handler(signal)) handled |= signal_bit(signal);
+    }
+    handlers_are_due = true;  // for the rest, when it next leaves the runtime
+    if (!take_pending(*t, handled, delivered_on_return)) continue;
+    int signal = delivered_on_return.si_signo;
+    delivery.target = t;
+    delivery.mask = mask;
+    delivery.info = &delivered_on_return;
+    delivery.signal = signal;
+    mask = ~signal_bit(signal);
+    return send_here(pid, tid, signal, delivered_on_return);
+  }
 }
 
 void hub::step_aside_for(fiber* f) noexcept {

@@ -20,11 +20,14 @@ struct pending_signal {
   int signal = 0;
   pending_signal* next = nullptr;
   thread_storage* target = nullptr;  // null: the process
+  // Where the timer that sent it wants its overruns when it is handled; null: nowhere.
+  std::atomic<int>* overruns = nullptr;
   siginfo_t info;
 };
 
 // Null: too many are pending. Any thread, async-signal-safe.
-pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* target) noexcept;
+pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* target,
+                             std::atomic<int>* overruns = nullptr) noexcept;
 void drop_pending(pending_signal* p) noexcept;
 
 inline std::uint64_t signal_bit(int signal) noexcept { return 1ULL << (signal - 1); }

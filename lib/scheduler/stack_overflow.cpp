@@ -13,6 +13,7 @@ namespace tendril::core {
 namespace {
 
 constexpr std::size_t room = 64 * 1024;  // only what is used becomes memory
+constinit std::atomic<bool> programs_own{false};  // see program_has_signal_stacks()
 
 // A fiber that stands for a thread has storage of its own, and is the one whose calls that thread's handlers interrupt.
 bool is_thread(const fiber* f) noexcept { return f->storage != &f->home->storage && f->storage->signals.owner == f; }
@@ -73,7 +74,7 @@ void watch_overflow(fiber_home& home) noexcept {
       return;
     }
   }
-  if (switches_carry_any(signal_stacks)) return;
+  if (programs_own.load(std::memory_order_relaxed)) return;
   stack_t has{};
   if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !(has.ss_flags & SS_DISABLE)) return;
   stack_t gets{};
@@ -85,18 +86,17 @@ void watch_overflow(fiber_home& home) noexcept {
 }
 
 stack_t usual_signal_stack(const fiber_home& home) noexcept {
-  if (!home.signal_stack || switches_carry_any(signal_stacks)) return {nullptr, SS_DISABLE, 0};
+  if (!home.signal_stack || programs_own.load(std::memory_order_relaxed)) return {nullptr, SS_DISABLE, 0};
   return {home.signal_stack, 0, signal_stack_size()};
 }
 
-bool set_signal_stack(fiber_home& home, thread_storage* t) noexcept {
-  signal_state& s = t->signals;
-  if (!switches_carry_any(signal_stacks)) return true;
-  if (home.stack_of == t || (!s.alternate && !home.stack_of)) return true;
-  stack_t usual = usual_signal_stack(home);
-  if (sys::call(SYS_sigaltstack, s.alternate ? &s.stack : &usual, 0) < 0) return false;
-  home.stack_of = s.alternate ? t : nullptr;
-  return true;
+void program_has_signal_stacks() noexcept {
+  if (programs_own.exchange(true) || !current) return;
+  const fiber_home& home = *current->home;
+  stack_t has{};
+  if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !home.signal_stack || has.ss_sp != home.signal_stack) return;
+  has.ss_flags = SS_DISABLE;
+  sys::call(SYS_sigaltstack, &has, 0);
 }
 
 void drop_signal_stack(fiber_home& home) noexcept {

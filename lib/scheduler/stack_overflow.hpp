@@ -14,11 +14,11 @@ void watch_overflow(fiber_home& home) noexcept;
 // A signal has come: whether it was for code on one of the stacks, which a library that was loaded since has made right. They
 // may hold code from now on, and the instruction is to be tried again.
 bool allows_code(const siginfo_t& info, const void* where) noexcept;
-// The alternate stack of threads that have not asked for one.
+// The alternate stack of a kernel thread without threads that has not asked for one.
 stack_t usual_signal_stack(const fiber_home& home) noexcept;
-// The kernel learns which alternate stack the thread has that is to run, if that matters. False: it does not, since the
-// caller stands on the one that it knows.
-bool set_signal_stack(fiber_home& home, thread_storage* t) noexcept;
+// The program has handlers, not only for faults, that are to run on its alternate stack, if it has one, which a run-time of
+// its own (Go's) may set unseen: ours goes, and no other kernel thread gets one.
+void program_has_signal_stacks() noexcept;
 // The kernel thread ends.
 void drop_signal_stack(fiber_home& home) noexcept;
 

@@ -12,6 +12,7 @@ namespace tendril::core {
 
 struct fiber;
 struct pending_signal;  // lib/scheduler/signal_delivery.hpp
+struct own_stack;       // lib/scheduler/signal_stacks.hpp
 
 // One that runs, as far as we know: a handler may leave by siglongjmp, which shows only by its mark being gone.
 struct running_handler {
@@ -35,7 +36,6 @@ static_assert(sizeof(signal_flags) == sizeof(std::uint64_t));
 
 struct signal_state : signal_flags {
   std::uint64_t mask = 0;     // what the kernel's is while the thread runs
-  bool alternate = false;     // the thread has set an alternate signal stack
   bool gone = false;          // the thread has ended
   fiber* owner = nullptr;     // the fiber whose calls its handlers interrupt
   volatile std::uint64_t pending = 0;
@@ -46,7 +46,11 @@ struct signal_state : signal_flags {
   std::atomic<std::uint32_t> handled_norestart{0};
   static constexpr int most_handlers = 8;
   running_handler handlers[most_handlers] = {};  // outermost first
-  stack_t stack = {nullptr, SS_DISABLE, 0};      // if `alternate`
+  // The alternate signal stack that the program has set for the thread, and the one that a handler last began on, which
+  // SS_AUTODISARM takes from the former meanwhile. The kernel knows neither once there are threads (signal_stacks.hpp).
+  stack_t stack = {nullptr, SS_DISABLE, 0};
+  stack_t entered = {nullptr, SS_DISABLE, 0};
+  own_stack* left = nullptr;  // on which it was cancelled, never to return there
   // The fibers on this storage that wait with a mask of their own, and the mask that was there before the first.
   unsigned masked = 0;
   std::uint64_t mask_before = 0;

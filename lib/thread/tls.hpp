@@ -29,7 +29,6 @@ struct thread_storage {
 enum carried : unsigned char {
   protection_rights = 1,  // there are protection keys, so that rights may differ
   cpu_time = 2,           // some thread has asked how much of the processor it has used
-  signal_stacks = 4,      // there are handlers that are to run on alternate stacks, for more than faults
   system_call = 8,        // programs cannot set the thread pointer by themselves here: from the start
 };
 extern std::atomic<unsigned char> switches_carry;

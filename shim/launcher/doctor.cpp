@@ -294,10 +294,15 @@ report examine(const program& p, const options& o) {
     auto has = [&](std::uint32_t number) {
       return std::find(i.system_calls.begin(), i.system_calls.end(), number) != i.system_calls.end();
     };
-    if (has(SYS_futex) && (i.imports.count("pthread_create") || i.imports.count("thrd_create"))) {
+    bool creates_threads = i.imports.count("pthread_create") || i.imports.count("thrd_create");
+    if (has(SYS_futex) && creates_threads) {
       lines.emplace_back("waits unseen",
                          name + ": makes futex system calls itself; threads that it creates stay kernel threads");
       reasons.push_back(name + " makes futex system calls itself");
+    } else if (i.any_system_call && creates_threads) {
+      lines.emplace_back("waits unseen",
+                         name + ": makes system calls by any number itself; threads that it creates stay kernel threads");
+      reasons.push_back(name + " makes system calls by any number itself");
     } else if (has(SYS_futex)) {
       lines.emplace_back("waits unseen",
                          name + ": makes futex system calls itself; no other fiber runs during these");

@@ -71,6 +71,12 @@ image read_image(const std::string& path, const std::vector<std::uint32_t>& numb
     }
   }
 
+  for (int i = 0; p && !numbers.empty() && i < h->e_phnum; i++) {
+    if (p[i].p_type != PT_LOAD || !(p[i].p_flags & PF_X)) continue;
+    const char* code = m.at<char>(p[i].p_offset, p[i].p_filesz);
+    if (code && arch::makes_any_system_call(code, p[i].p_filesz)) found.any_system_call = true;
+  }
+
   const auto* s = m.at<ElfW(Shdr)>(h->e_shoff, h->e_shnum);
   for (int i = 0; s && i < h->e_shnum; i++) {
     if (s[i].sh_type != SHT_DYNSYM || s[i].sh_link >= h->e_shnum) continue;

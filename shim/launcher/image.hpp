@@ -13,6 +13,7 @@ struct image {
   bool symbols = false;  // has a table of symbols that could be read; else it is not known what follows
   std::set<std::string> imports, exports;
   std::vector<std::uint32_t> system_calls;  // those of the numbers asked for that were found
+  bool any_system_call = false;             // it has a stub for calls by whatever number, if any were asked for
 };
 
 image read_image(const std::string& path, const std::vector<std::uint32_t>& numbers = {});

@@ -4,6 +4,7 @@
 #include "threads.h"
 
 #include <poll.h>
+#include <semaphore.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/select.h>
@@ -224,7 +225,110 @@ static void pipes(void) {
   }
 }
 
+// --- before there are threads ---
+
+static volatile pthread_t handled_in;
+static void note_thread(int signal) {
+  (void)signal;
+  handled_in = pthread_self();
+  handled++;
+}
+static volatile int look_no_more;
+static void* lets_all_through(void* p) {
+  sigset_t none;
+  sigemptyset(&none);
+  pthread_sigmask(SIG_SETMASK, &none, NULL);
+  sem_post(p);
+  while (!look_no_more) {
+  }
+  return NULL;
+}
+static int pending_here(int signal) {
+  sigset_t s;
+  sigpending(&s);
+  return sigismember(&s, signal);
+}
+// What was sent to main alone stays main's; what was sent to the process is anybody's.
+static void before_threads(void) {
+  printf("-- pending before the first thread\n");
+  struct sigaction a;
+  sigset_t all;
+  siginfo_t info;
+  struct timespec at_once = {0, 0};
+  memset(&a, 0, sizeof a);
+  a.sa_handler = note_thread;
+  sigemptyset(&all);
+  for (int s = 0; s < 3; s++) sigaddset(&all, SIGRTMIN + 5 + s), sigaction(SIGRTMIN + 5 + s, &a, NULL);
+  sigaddset(&all, SIGUSR1), sigaction(SIGUSR1, &a, NULL);
+  sigaddset(&all, SIGUSR2), sigaction(SIGUSR2, &a, NULL);
+  pthread_sigmask(SIG_BLOCK, &all, NULL);
+  raise(SIGUSR1);
+  pthread_kill(pthread_self(), SIGRTMIN + 5);
+  pthread_sigqueue(pthread_self(), SIGRTMIN + 6, (union sigval){.sival_int = 1});
+  pthread_sigqueue(pthread_self(), SIGRTMIN + 6, (union sigval){.sival_int = 2});
+  sigqueue(getpid(), SIGRTMIN + 6, (union sigval){.sival_int = 3});
+  sigqueue(getpid(), SIGRTMIN + 7, (union sigval){.sival_int = 4});
+  kill(getpid(), SIGUSR2);
+  sem_t begun;
+  sem_init(&begun, 0, 0);
+  struct worker w;
+  start(&w, lets_all_through, &begun);
+  while (sem_wait(&begun)) {
+  }
+  while (handled < 3) sched_yield();
+  SAY("the thread has those for the process", handled);
+  SAY("  there", !!pthread_equal(handled_in, w.id));
+  SAY("main's are pending", pending_here(SIGUSR1) + pending_here(SIGRTMIN + 5) + pending_here(SIGRTMIN + 6));
+  SAY("  the others no more", pending_here(SIGRTMIN + 7) + pending_here(SIGUSR2));
+  SAY("main has the first", sigtimedwait(&all, &info, &at_once) == SIGUSR1 && info.si_pid == getpid() && info.si_code == SI_USER);
+  SAY("  the second", sigtimedwait(&all, &info, &at_once) == SIGRTMIN + 5);
+  SAY("  a value", sigtimedwait(&all, &info, &at_once) == SIGRTMIN + 6 ? info.si_value.sival_int : 0);
+  SAY("  the next", sigtimedwait(&all, &info, &at_once) == SIGRTMIN + 6 ? info.si_value.sival_int : 0);
+  SAY("  and no more", sigtimedwait(&all, &info, &at_once));
+  look_no_more = 1;
+  end_of(&w);
+  pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+  a.sa_handler = SIG_DFL;
+  for (int s = 0; s < 3; s++) sigaction(SIGRTMIN + 5 + s, &a, NULL);
+  sigaction(SIGUSR1, &a, NULL), sigaction(SIGUSR2, &a, NULL);
+  take_handled();
+}
+
+// --- ignored while it is pending ---
+
+static void* ignores(void* p) {
+  sigset_t s, now;
+  sigemptyset(&s);
+  sigaddset(&s, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &s, NULL);
+  on_signal(SIGUSR1, 0);
+  raise(SIGUSR1);
+  pthread_kill(pthread_self(), SIGUSR1);
+  signal(SIGUSR1, SIG_IGN);
+  pthread_sigmask(SIG_UNBLOCK, &s, NULL);
+  pthread_sigmask(SIG_SETMASK, NULL, &now);
+  int blocked_now = 0;
+  for (int i = 1; i < NSIG; i++) blocked_now += sigismember(&now, i) == 1;
+  SAY("ignored while it is pending: handled", take_handled());
+  SAY("  and what is blocked then", blocked_now);
+  signal(SIGUSR1, SIG_DFL);
+  return p;
+}
+static void ignored(void) {
+  printf("-- ignored while it is pending\n");
+  sigset_t none, before;
+  sigemptyset(&none);
+  pthread_sigmask(SIG_SETMASK, &none, &before);
+  struct worker w;
+  start(&w, ignores, NULL);
+  end_of(&w);
+  ignores(NULL);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 int main(void) {
+  before_threads();
+  ignored();
   sigemptyset(&blocked);
   sigaddset(&blocked, SIGUSR1);
   sigaddset(&blocked, SIGRTMIN + 1);

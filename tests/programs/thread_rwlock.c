@@ -218,8 +218,33 @@ static void shared(void) {
   end_of(&w);
 }
 
+// A handler, with SA_RESTART or without, ends no wait for such a lock.
+static void handlers(void) {
+  struct worker w;
+  char r = 'r', x = 'x';
+  for (int flags = 0; flags < 2; flags++) {
+    for (int kind = 0; kind < 2; kind++) {
+      init(PTHREAD_RWLOCK_DEFAULT_NP);
+      forget();
+      take_handled();
+      on_signal(SIGUSR1, flags ? SA_RESTART : 0);
+      pthread_rwlock_wrlock(&lock);
+      start(&w, kind ? writes : reads, kind ? &x : &r);
+      await_waiting(&w);
+      pthread_kill(w.id, SIGUSR1);
+      while (!handled) sched_yield();
+      await_waiting(&w);
+      note('h');
+      pthread_rwlock_unlock(&lock);
+      const char* e = end_of(&w);
+      printf("a handler in %s: %s, %s\n", kind ? "wrlock" : "rdlock", e ? e : "0", order);
+    }
+  }
+}
+
 int main(void) {
   alone();
+  handlers();
   for (int kind = 0; kind < 3; kind++) {
     printf("kind %d\n", kind);
     orders(kind);

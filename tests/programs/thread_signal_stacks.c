@@ -3,6 +3,9 @@
 
 #include <semaphore.h>
 #include <setjmp.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <ucontext.h>
 
 #define THREADS 3
 static struct place {
@@ -163,11 +166,128 @@ static void of_main(void) {
   tell(&places[0]);
 }
 
+// --- busy on them ---
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+static volatile long steps[2];
+// Each goes on when the other has come as far: both have to be taken away where they are.
+static void take_turns(int which) {
+  for (long step = 1; step <= 5; step++) {
+    steps[which] = step;
+    while (steps[!which] < step) {
+    }
+  }
+}
+struct seen {
+  int on_it, flags_inside, same_place, context_tells, refused;
+};
+static struct small {
+  struct worker w;
+  char* stack;
+  size_t size;
+  unsigned flags;
+  struct seen seen;
+  stack_t inside, after;
+} small[2];
+static __thread struct small* own;
+static void busy_on_it(int signal, siginfo_t* info, void* context) {
+  struct small* s = own;
+  const ucontext_t* c = context;
+  char here = (char)signal;
+  s->seen.on_it = &here >= s->stack && &here < s->stack + s->size && (char*)info >= s->stack && (char*)info < s->stack + s->size &&
+                  (char*)context >= s->stack && (char*)context < s->stack + s->size;
+  s->seen.context_tells = c->uc_stack.ss_sp == s->stack && c->uc_stack.ss_size == s->size && (unsigned)c->uc_stack.ss_flags == s->flags;
+  sigaltstack(NULL, &s->inside);
+  take_turns((int)(s - small));
+  stack_t other = {.ss_sp = s->stack, .ss_size = s->size};
+  s->seen.refused = sigaltstack(&other, NULL) == -1 ? errno : 0;
+}
+static void* busy(void* p) {
+  own = p;
+  struct small* s = p;
+  stack_t t = {.ss_sp = s->stack, .ss_size = s->size, .ss_flags = (int)s->flags};
+  MUST(sigaltstack(&t, NULL));
+  pthread_kill(pthread_self(), SIGUSR1);
+  sigaltstack(NULL, &s->after);
+  t.ss_flags = SS_DISABLE;
+  sigaltstack(&t, NULL);
+  return NULL;
+}
+static void tell_stack(const char* when, const stack_t* t, const struct small* s) {
+  printf("  %s: %s, flags %x\n", when, t->ss_sp == s->stack ? "its own" : t->ss_sp ? "another" : "none", (unsigned)t->ss_flags);
+}
+static void busy_ones(void) {
+  struct sigaction a;
+  memset(&a, 0, sizeof a);
+  a.sa_sigaction = busy_on_it;
+  a.sa_flags = SA_ONSTACK | SA_SIGINFO;
+  MUST(sigaction(SIGUSR1, &a, NULL));
+  for (int autodisarm = 0; autodisarm < 2; autodisarm++) {
+    printf("-- busy on small ones%s\n", autodisarm ? ", with SS_AUTODISARM" : "");
+    for (int i = 0; i < 2; i++) {
+      struct small* s = &small[i];
+      memset(s, 0, sizeof *s);
+      // Room for a signal's frame and little more: not for another.
+      s->size = getauxval(AT_MINSIGSTKSZ) + 2048;
+      if (s->size < 4096) s->size = 4096;
+      s->flags = autodisarm ? SS_AUTODISARM : 0;
+      char* p = mmap(NULL, s->size + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      MUST(mprotect(p, 4096, PROT_NONE));
+      s->stack = p + 4096;
+      steps[i] = 0;
+    }
+    for (int i = 0; i < 2; i++) start(&small[i].w, busy, &small[i]);
+    for (int i = 0; i < 2; i++) end_of(&small[i].w);
+    for (int i = 0; i < 2; i++) {
+      const struct small* s = &small[i];
+      printf("on it %d, its context tells %d, another in the handler: %s\n", s->seen.on_it, s->seen.context_tells,
+             s->seen.refused ? strerrorname_np(s->seen.refused) : "0");
+      tell_stack("in the handler", &s->inside, s);
+      tell_stack("after it", &s->after, s);
+    }
+  }
+}
+
+// What sigaltstack() refuses, and what it says.
+static void* asks(void* p) {
+  char room[16384];
+  stack_t none, t = {.ss_sp = room, .ss_size = sizeof room}, was;
+  SAY("a new thread has none", sigaltstack(NULL, &none) == 0 && none.ss_sp == NULL && none.ss_size == 0 && none.ss_flags == SS_DISABLE);
+  t.ss_size = 100;
+  SAY("too small", sigaltstack(&t, NULL));
+  t.ss_size = sizeof room, t.ss_flags = 12345;
+  SAY("unknown flags", sigaltstack(&t, NULL));
+  t.ss_flags = SS_ONSTACK;
+  SAY("set with SS_ONSTACK", sigaltstack(&t, &was));
+  SAY("  what was there", was.ss_flags);
+  SAY("  is told", sigaltstack(NULL, &was) == 0 && was.ss_sp == room && was.ss_size == sizeof room && was.ss_flags == 0);
+  SAY("a bad pointer", sigaltstack(NOWHERE, NULL));
+  SAY("a bad pointer for the answer", sigaltstack(NULL, NOWHERE));
+  t.ss_flags = SS_DISABLE;
+  SAY("taken away", sigaltstack(&t, &was));
+  SAY("  what was there", was.ss_sp == room);
+  SAY("  then", sigaltstack(NULL, &was) == 0 && was.ss_sp == NULL && was.ss_flags == SS_DISABLE);
+  return p;
+}
+static void asking(void) {
+  printf("-- asking\n");
+  struct worker w;
+  start(&w, asks, NULL);
+  end_of(&w);
+  stack_t main_stack;
+  sigaltstack(NULL, &main_stack);
+  SAY("main has its own", main_stack.ss_size);
+}
+
 int main(void) {
   sem_init(&in_handler, 0, 0), sem_init(&started, 0, 0);
   several();
   nested();
   left();
   of_main();
+  asking();
+  busy_ones();
   return 0;
 }

@@ -400,9 +400,87 @@ static void signals(void) {
   pthread_sigmask(SIG_UNBLOCK, &s, NULL);
 }
 
+// What a timer has sent, and nobody has had yet.
+static int is_pending(int signal) {
+  sigset_t s;
+  sigpending(&s);
+  return sigismember(&s, signal);
+}
+static void await_periods(int signal, long periods, long us) {
+  // While it is pending nothing tells how often it has run out since.
+  struct timespec now, until = in_ms(CLOCK_MONOTONIC, periods * us / 1000);
+  do clock_gettime(CLOCK_MONOTONIC, &now);
+  while (now.tv_sec < until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec < until.tv_nsec) || !is_pending(signal));
+}
+static void pending_of(const char* who, int notify, pid_t tid) {
+  sigset_t s = set_of(SIGUSR2), before;
+  siginfo_t info;
+  struct timespec at_once = {0, 0};
+  pthread_sigmask(SIG_BLOCK, &s, &before);
+  printf("  of %s\n", who);
+  timer_t t = make_timer(CLOCK_MONOTONIC, notify, SIGUSR2, 21, NULL, tid);
+  set_timer(t, 1000, 5000);
+  await_periods(SIGUSR2, 20, 5000);
+  int r = sigtimedwait(&s, &info, &at_once);
+  SAY("  blocked for twenty periods it comes once", r == SIGUSR2 && info.si_value.sival_int == 21);
+  SAY("    with the others as overruns", info.si_overrun >= 18);
+  SAY("    which the timer tells", timer_getoverrun(t) == info.si_overrun);
+  set_timer(t, 1000, 0);
+  while (!is_pending(SIGUSR2)) {
+  }
+  r = sigtimedwait(&s, &info, &at_once);
+  SAY("  set anew it begins anew", r == SIGUSR2 && info.si_overrun == 0 && timer_getoverrun(t) == 0);
+  set_timer(t, 1000, 0);
+  while (!is_pending(SIGUSR2)) {
+  }
+  set_timer(t, 0, 0);
+  SAY("  disarmed while it is pending", sigtimedwait(&s, &info, &at_once));
+  set_timer(t, 1000, 0);
+  while (!is_pending(SIGUSR2)) {
+  }
+  SAY("  deleted while it is pending", timer_delete(t));
+  SAY("    then", sigtimedwait(&s, &info, &at_once));
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+static void* pending_of_thread(void* p) {
+  pending_of("a thread", SIGEV_THREAD_ID, gettid());
+  return p;
+}
+static timer_t of_ended;
+static void* makes_timer(void* p) {
+  of_ended = make_timer(CLOCK_MONOTONIC, SIGEV_THREAD_ID, SIGUSR2, 31, NULL, gettid());
+  return p;
+}
+static void pending_signals(void) {
+  printf("-- pending\n");
+  struct worker w;
+  sigset_t s = set_of(SIGUSR2);
+  stop = 0;
+  pthread_sigmask(SIG_BLOCK, &s, NULL);
+  start(&w, burns, NULL);  // one that does not let it through either
+  pending_of("the process", SIGEV_SIGNAL, 0);
+  pending_of("main", SIGEV_THREAD_ID, gettid());
+  result_of(pending_of_thread, NULL);
+  pthread_sigmask(SIG_UNBLOCK, &s, NULL);
+  install(SIGUSR2, 0);
+  take_handled();
+  result_of(makes_timer, NULL);
+  set_timer(of_ended, 1000, 1000);
+  timer_t later = make_timer(CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGUSR1, 32, NULL, 0);
+  set_timer(later, 20000, 0);
+  install(SIGUSR1, 0);
+  while (!handled) pause();
+  SAY("one of a thread that has ended signals nobody", handled == 1 && value == 32);
+  timer_delete(later);
+  timer_delete(of_ended);
+  stop = 1;
+  end_of(&w);
+}
+
 int main(void) {
   main_thread = pthread_self();
   timers();
+  pending_signals();
   intervals();
   notifications();
   descriptors();

@@ -121,6 +121,22 @@ inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t 
   return false;
 }
 
+// Whether the code makes system calls whose number is not constant: x8 is set from a register, or from memory.
+inline bool makes_any_system_call(const char* code, std::size_t size) noexcept {
+  const std::uint32_t* words = reinterpret_cast<const std::uint32_t*>(code);
+  for (std::size_t i = 16; i < size / 4; i++) {
+    if (words[i] != 0xd4000001 /* svc #0 */) continue;
+    for (std::size_t k = 1; k <= 16; k++) {
+      std::uint32_t w = words[i - k];
+      if ((w & 0x1f) != 8) continue;
+      std::uint32_t moves = w & 0x7fe0ffe0, loads = w & 0xbfc00000, pair = w & 0x7fc00000;
+      if (moves == 0x2a0003e0 || loads == 0xb9400000 || pair == 0x29400000) return true;
+      if ((w & 0x7f800000) == 0x52800000 /* movz */) break;
+    }
+  }
+  return false;
+}
+
 // Where the code stands that a signal has interrupted.
 template <class Context>
 const void* program_counter(const Context& c) noexcept {
@@ -139,6 +155,27 @@ void end_system_call(Context& c, int error) noexcept {
   c.uc_mcontext.pc += 4;
   c.uc_mcontext.regs[0] = (unsigned long long)-(long long)error;
 }
+
+// A system call that is made with the stack pointer elsewhere, for one that asks where it is. With all signals blocked.
+inline long system_call_on(void* stack, long number, long a) noexcept {
+  register long x8 __asm__("x8") = number;
+  register long x0 __asm__("x0") = a;
+  register long x1 __asm__("x1") = 0;
+  __asm__ volatile("mov x9, sp\n\tmov sp, %3\n\tsvc 0\n\tmov sp, x9"
+                   : "+r"(x0) : "r"(x8), "r"(x1), "r"(stack) : "x9", "memory");
+  return x0;
+}
+
+// The stack pointer of code that a signal has interrupted; and how far below it may be in use.
+template <class Context>
+char* interrupted_stack(const Context& c) noexcept {
+  return (char*)c.uc_mcontext.sp;
+}
+inline constexpr std::size_t red_zone = 0;
+
+// Not done here: a handler stays where it is.
+template <class Context, class Info>
+void begin_handler_on(char*, char*, int, Info*, Context*, void (*)(int, Info*, void*)) noexcept {}
 
 // The stack pointer of the caller, near enough to compare with a frame address.
 inline const void* stack_pointer() noexcept { return __builtin_frame_address(0); }

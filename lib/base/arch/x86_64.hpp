@@ -190,6 +190,87 @@ inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t 
   return false;
 }
 
+// One instruction that ends at `end`, of those that stand before a system call: they move arguments into place, or ask
+// whether to make it. Reads up to 8 bytes back. Length 0: it is no such. There are more lengths than one if bytes before it
+// look like a prefix.
+struct setup_instruction {
+  int length = 0;
+  enum { other, number_constant, number_variable } sets = other;
+};
+inline setup_instruction setup_instruction_before(const unsigned char* end, bool prefixed) noexcept {
+  auto is_prefix = [](unsigned char c) { return (c & 0xf0) == 0x40; };
+  int p = prefixed ? 1 : 0;
+  auto known = [&](int length, int register_number, bool extended, bool constant) {
+    setup_instruction i;
+    i.length = length + p;
+    if (prefixed && !is_prefix(end[-i.length])) return setup_instruction{};
+    if (register_number == 0 && !extended) {
+      i.sets = constant ? setup_instruction::number_constant : setup_instruction::number_variable;
+    }
+    return i;
+  };
+  auto extension = [&](int length, unsigned char bit) { return prefixed && (end[-length - 1] & bit); };
+  // Between registers.
+  if (end[-1] >= 0xc0) {
+    int reg = end[-1] >> 3 & 7, rm = end[-1] & 7;
+    switch (end[-2]) {
+      case 0x89: return known(2, rm, extension(2, 1), false);
+      case 0x8b: case 0x63: return known(2, reg, extension(2, 4), false);
+      case 0x31: case 0x33: if (reg == rm) return known(2, rm, extension(2, 1), true); break;
+      case 0x85: return known(2, -1, false, false);
+    }
+  }
+  // From memory.
+  auto loads = [](unsigned char c) { return c == 0x8b || c == 0x63 || c == 0x8d; };
+  auto from = [&](int length, unsigned char modrm) { return known(length, modrm >> 3 & 7, extension(length, 4), false); };
+  if (loads(end[-2]) && end[-1] < 0x40 && (end[-1] & 7) != 4 && (end[-1] & 7) != 5) return from(2, end[-1]);
+  if (loads(end[-3]) && (end[-2] & 0xc0) == 0x40 && (end[-2] & 7) != 4) return from(3, end[-2]);
+  if (loads(end[-4]) && (end[-3] & 0xc7) == 0x44 && end[-2] == 0x24) return from(4, end[-3]);
+  if (loads(end[-6]) && (end[-5] & 0xc0) == 0x80 && (end[-5] & 7) != 4) return from(6, end[-5]);
+  if (loads(end[-7]) && (end[-6] & 0xc7) == 0x84 && end[-5] == 0x24) return from(7, end[-6]);
+  // Constants.
+  if ((end[-5] & 0xf8) == 0xb8) return known(5, end[-5] & 7, extension(5, 1), true);
+  if (prefixed && end[-6] == 0xc7 && (end[-5] & 0xf8) == 0xc0) return known(6, end[-5] & 7, extension(6, 1), true);
+  if (end[-3] == 0x83 && end[-2] >= 0xc0) return known(3, -1, false, false);
+  // Whether to make it: a comparison, a test, a jump.
+  if ((end[-2] & 0xf0) == 0x70 && !prefixed) return known(2, -1, false, false);
+  if (end[-6] == 0x0f && (end[-5] & 0xf0) == 0x80 && !prefixed) return known(6, -1, false, false);
+  if (end[-4] == 0x83 && (end[-3] & 0xf8) == 0x78) return known(4, -1, false, false);
+  if (end[-7] == 0xf7 && (end[-6] & 0xf8) == 0x40) return known(7, -1, false, false);
+  if ((end[-1] & 0xf8) == 0x50) return known(1, -1, false, false);
+  return {};
+}
+// Whether the number of the system call instruction at `at` is not constant, as far as the instructions before show.
+inline bool number_varies(const unsigned char* start, const unsigned char* at, int most = 14) noexcept {
+  if (most == 0 || at - start < 16) return false;
+  for (int prefix = 1; prefix >= 0; prefix--) {
+    setup_instruction i = setup_instruction_before(at, prefix != 0);
+    if (!i.length || i.sets == setup_instruction::number_constant) continue;
+    if (i.sets == setup_instruction::number_variable || number_varies(start, at - i.length, most - 1)) return true;
+  }
+  return false;
+}
+// What may follow a system call: a return, a look at the result, or its way elsewhere. (Else the bytes are hardly one.)
+inline bool follows_system_call(const unsigned char* p) noexcept {
+  switch (p[0]) {
+    case 0xc3: case 0xc9: case 0xeb: return true;
+    case 0x41: return (p[1] & 0xf8) == 0x58;
+    case 0x48: return p[1] == 0x3d || p[1] == 0x85 || p[1] == 0x89 || p[1] == 0x8b || p[1] == 0x83 || p[1] == 0x98 || p[1] == 0x63;
+    case 0x89: case 0x85: return p[1] >= 0xc0;
+    default: return (p[0] & 0xf8) == 0x58;
+  }
+}
+// Whether the code makes system calls whose number is not constant.
+inline bool makes_any_system_call(const char* code, std::size_t size) noexcept {
+  const auto* start = reinterpret_cast<const unsigned char*>(code);
+  const unsigned char* end = start + size;
+  for (const unsigned char* p = start;
+       end - p > 4 && (p = static_cast<const unsigned char*>(__builtin_memchr(p, 0x0f, std::size_t(end - p - 4)))); p++) {
+    if (p[1] == 0x05 && follows_system_call(p + 2) && number_varies(start, p)) return true;
+  }
+  return false;
+}
+
 // Where the code stands that a signal has interrupted.
 template <class Context>
 const void* program_counter(const Context& c) noexcept {
@@ -208,6 +289,55 @@ void end_system_call(Context& c, int error) noexcept {
   if (at[0] != 0x0f || at[1] != 0x05) return;
   c.uc_mcontext.gregs[16] += 2;
   c.uc_mcontext.gregs[13 /* REG_RAX */] = -error;
+}
+
+// A system call that is made with the stack pointer elsewhere, for one that asks where it is. With all signals blocked.
+inline long system_call_on(void* stack, long number, long a) noexcept {
+  long r;
+  register long to __asm__("r12") = (long)stack;
+  __asm__ volatile("xchg %%rsp, %%r12\n\tsyscall\n\txchg %%rsp, %%r12"
+                   : "=a"(r), "+r"(to)
+                   : "a"(number), "D"(a), "S"(0L)
+                   : "rcx", "r11", "memory");
+  return r;
+}
+
+// The stack pointer of code that a signal has interrupted; and how far below it may be in use.
+template <class Context>
+char* interrupted_stack(const Context& c) noexcept {
+  return (char*)c.uc_mcontext.gregs[15 /* REG_RSP */];
+}
+inline constexpr std::size_t red_zone = 128;
+
+// Moves the frame of a signal, whose handler runs now, to below `top`, where the handler begins once more. Returns only if
+// there is no room above `bottom` (null: it is not known). What lies there: the address of the code that returns to the kernel,
+// the context, the information, the floating-point units' state.
+template <class Context, class Info>
+void begin_handler_on(char* top, char* bottom, int signal, Info* info, Context* c, void (*handler)(int, Info*, void*)) noexcept {
+  char* frame = (char*)c - sizeof(void*);
+  std::size_t size = std::size_t((char*)info - frame) + 128;
+  char* units = (char*)c->uc_mcontext.fpregs;
+  std::size_t units_size = 512;
+  if (units && (c->uc_flags & 1 /* UC_FP_XSTATE */)) {
+    std::uint32_t said[2];
+    __builtin_memcpy(said, units + 464, sizeof said);
+    if (said[0] == 0x46505853 /* FP_XSTATE_MAGIC1 */) units_size = said[1];
+  }
+  auto at = reinterpret_cast<std::uintptr_t>(top);
+  std::uintptr_t new_units = units ? (at - units_size) & ~std::uintptr_t(63) : at;
+  std::uintptr_t new_frame = ((new_units - size) & ~std::uintptr_t(15)) - 8;
+  if (bottom && (at - reinterpret_cast<std::uintptr_t>(bottom) < size + units_size + 128)) return;
+  auto copy = [](std::uintptr_t to, const void* from, std::size_t n) {
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+  };
+  if (units) copy(new_units, units, units_size);
+  copy(new_frame, frame, size);
+  Context* new_context = reinterpret_cast<Context*>(new_frame + sizeof(void*));
+  if (units) new_context->uc_mcontext.fpregs = reinterpret_cast<decltype(c->uc_mcontext.fpregs)>(new_units);
+  Info* new_info = reinterpret_cast<Info*>(new_frame + std::uintptr_t((char*)info - frame));
+  __asm__ volatile("mov %0, %%rsp\n\tjmp *%1" : : "r"(new_frame), "r"(handler), "D"(long(signal)), "S"(new_info), "d"(new_context)
+                   : "memory");
+  __builtin_unreachable();
 }
 
 // The stack pointer of the caller, near enough to compare with a frame address.

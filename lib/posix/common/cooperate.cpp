@@ -14,16 +14,22 @@ namespace tendril::posix {
 
 namespace {
 
+bool on_alternate_stack(const core::signal_state& s, const void* here) noexcept {
+  if (my_hub().several_threads) return core::stands_on(s.stack, here) || core::stands_on(s.entered, here);
+  stack_t alternate{};
+  return sys::call(SYS_sigaltstack, 0, &alternate) < 0 || (alternate.ss_flags & SS_ONSTACK);
+}
+
 // Whether a handler with that mark still runs, asked from a frame at `here`. One that was left by siglongjmp is noticed
 // by the stack having shrunk past it, by its mark having been overwritten since, or by our being on another stack.
-__attribute__((no_sanitize("address"))) bool still_runs(const core::running_handler& h, const char* here) noexcept {
+__attribute__((no_sanitize("address"))) bool still_runs(const core::signal_state& s, const core::running_handler& h,
+                                                        const char* here) noexcept {
   constexpr std::ptrdiff_t one_stack = 8 << 20;
   std::ptrdiff_t deeper = reinterpret_cast<const char*>(h.mark) - here;
   if (deeper >= 0 && deeper < one_stack) return *static_cast<const volatile std::uint64_t*>(h.mark) == h.serial;
   if (deeper < 0 && deeper > -one_stack) return false;
   // Only a handler on the alternate signal stack has another stack beneath it.
-  stack_t alternate{};
-  return sys::call(SYS_sigaltstack, 0, &alternate) == 0 && (alternate.ss_flags & SS_ONSTACK);
+  return on_alternate_stack(s, here);
 }
 
 // The wait of a process that only borrows our memory (a vfork child): plainly blocking.
@@ -40,28 +46,25 @@ __attribute__((no_sanitize("address"))) bool still_runs(const core::running_hand
 
 }  // namespace
 
-__attribute__((noinline, no_sanitize("address"))) bool in_handler(core::signal_state& s) noexcept {
-  const char* here = static_cast<const char*>(arch::stack_pointer());
+__attribute__((noinline, no_sanitize("address"))) bool in_handler(core::signal_state& s, const void* end) noexcept {
+  const char* here = static_cast<const char*>(end ? end : arch::stack_pointer());
   int depth = s.depth;
-  while (depth > 0 && !still_runs(s.handlers[depth - 1], here)) depth--;
+  while (depth > 0 && !still_runs(s, s.handlers[depth - 1], here)) depth--;
   if (depth != s.depth) s.depth = depth;
   return depth > 0;
 }
 
-[[gnu::noinline]] static bool running_handler_stays(fiber* self) noexcept {
+[[gnu::noinline]] static bool running_handler_stays(fiber* self, const void* here) noexcept {
   core::signal_state& s = self->storage->signals;
-  if (!in_handler(s)) return false;
+  if (!in_handler(s, here)) return false;
   hub& h = *hub::of(self);
   if (h.inside || !h.several_threads || s.owner != self) return true;
-  return on_alternate_stack() && (!fibers_are_threads(h) || !core::switches_carry_any(core::signal_stacks));
+  return !fibers_are_threads(h) && on_alternate_stack(s, here ? here : arch::stack_pointer());
 }
 
-bool on_alternate_stack() noexcept {
-  stack_t alternate{};
-  return sys::call(SYS_sigaltstack, 0, &alternate) < 0 || (alternate.ss_flags & SS_ONSTACK);
+bool handler_stays(fiber* self, const void* here) noexcept {
+  return self->storage->signals.depth && running_handler_stays(self, here);
 }
-
-bool handler_stays(fiber* self) noexcept { return self->storage->signals.depth && running_handler_stays(self); }
 
 constinit std::atomic<bool> always{false};
 

@@ -70,13 +70,12 @@ inline void give_way() noexcept {
 void let_others_run() noexcept;
 
 // Whether a signal handler of that thread runs; forgets those that have been left.
-bool in_handler(core::signal_state& s) noexcept;
+// `here`: where the thread's stack ends now, if not at the caller's frame.
+bool in_handler(core::signal_state& s, const void* here = nullptr) noexcept;
 // Whether a handler runs on that fiber, which runs, that keeps it on the kernel thread. A handler on a thread's own fiber
 // may wait as any of its code. It stays inside the runtime, which a fault may have interrupted, where others count on
-// not running meanwhile (fibers of the C++ API), and on an alternate stack that is not its thread's alone: beside such
-// fibers, and where there are handlers for faults only.
-bool handler_stays(fiber* self) noexcept;
-bool on_alternate_stack() noexcept;
+// not running meanwhile (fibers of the C++ API), and, beside such fibers, on an alternate stack.
+bool handler_stays(fiber* self, const void* here = nullptr) noexcept;
 
 // Whether the n bytes at p are part of the running fiber's stack, in use: then they can be read without asking.
 inline bool on_own_stack(const void* p, std::size_t n) noexcept {

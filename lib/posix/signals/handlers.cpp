@@ -13,6 +13,7 @@
 #include "scheduler/stack_overflow.hpp"
 #include "posix/common/cooperate.hpp"
 #include "posix/threads/preempt.hpp"
+#include "scheduler/stack_overflow.hpp"
 #include "posix/threads/thread.hpp"
 #include "posix/descriptors/wait_set.hpp"
 
@@ -34,20 +35,12 @@ constinit installed handlers[_NSIG];
 // siginterrupt(3): a bit per signal for which signal() leaves SA_RESTART out.
 constinit std::atomic<std::uint64_t> interrupting{0};
 
+// What the kernel calls: all three.
 void note_and_call(int signal, siginfo_t* info, void* where);
+void note_and_call_there(int signal, siginfo_t* info, void* where);
+void handle(int signal, siginfo_t* info, void* where) noexcept;
 
 bool only_faults(int signal) noexcept { return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE; }
-
-// The program's handlers are to run on its alternate stack, if it has one, which a run-time of its own (Go's) may set
-// unseen. The one that the kernel may have from us is for faults, and one for all threads: it goes.
-void alternate_stacks_matter_now() noexcept {
-  if ((core::switches_carry.fetch_or(core::signal_stacks) & core::signal_stacks) || !core::current) return;
-  hub& h = my_hub();
-  stack_t has{};
-  if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !h.signal_stack || has.ss_sp != h.signal_stack) return;
-  has.ss_flags = SS_DISABLE;
-  sys::call(SYS_sigaltstack, &has, 0);
-}
 
 // The instruction that was interrupted did it, and would do it again.
 bool is_fault(int signal, const siginfo_t* info) noexcept {
@@ -78,6 +71,8 @@ core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signa
   if (!h.several_threads || is_for_running(h, signal, info)) return nullptr;
   core::thread_storage* main = h.first->storage;
   core::signal_state& s = main->signals;
+  // What another process sends to one thread, it can only send to the kernel's.
+  if (info->si_code == SI_TKILL && info->si_pid != h.pid && main != running && !s.gone) return main;
   if (main == running || s.gone || (s.mask & core::signal_bit(signal)) || !h.runs_its_own(*main)) return nullptr;
   return main;
 }
@@ -122,7 +117,79 @@ void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, s
   h.note_handled(t, restart);
 }
 
+// The kernel has begun a handler on a stack of ours, which it takes for the alternate one: goes on where the program wants
+// it, as the kernel would. Returns if there is no room.
+void begin_where_wanted(hub& h, int signal, siginfo_t* info, ucontext_t* where) noexcept {
+  core::thread_storage& running = *core::current->storage;
+  bool sent = h.delivery.signal == signal && !is_fault(signal, info);
+  core::signal_state& s = sent ? h.delivery.target->signals : running.signals;
+  char* sp = arch::interrupted_stack(*where);
+  bool mine = &s == &running.signals;
+  bool autodisarm = s.stack.ss_flags & int(1U << 31);
+  // Another thread's is free unless that is in a handler on it.
+  bool enters = s.stack.ss_size && (autodisarm || !core::stands_on(s.stack, mine ? sp : s.owner->sp));
+  if (!enters) return arch::begin_handler_on(sp - arch::red_zone, nullptr, signal, info, where, note_and_call_there);
+  char* bottom = static_cast<char*>(s.stack.ss_sp);
+  arch::begin_handler_on(bottom + s.stack.ss_size, bottom, signal, info, where, note_and_call_there);
+}
+
+// The alternate stack as the program is to see it in a handler's context, and as the kernel is to have it when that returns.
+class shown_stack {
+ public:
+  shown_stack(hub& h, core::signal_state& s, ucontext_t& c) noexcept : hub_(h), state_(s), context_(c) {
+    if (!h.several_threads) return;
+    shown_ = true;
+    kernels_ = c.uc_stack;
+    c.uc_stack = s.stack;
+    if (core::stands_on(s.stack, &c)) {
+      s.entered = s.stack;
+      if (s.stack.ss_flags & int(1U << 31)) s.stack = {nullptr, SS_DISABLE, 0};  // SS_AUTODISARM
+    }
+  }
+  ~shown_stack() {
+    if (!shown_) return;
+    // As the kernel, which refuses nothing but what is in use.
+    if (!core::stands_on(state_.stack, &context_)) state_.stack = context_.uc_stack;
+    bool ours = hub_.own_stacks.holds(&context_);
+    context_.uc_stack = ours ? kernels_ : hub_.own_stacks.kernels();
+  }
+  shown_stack(const shown_stack&) = delete;
+
+ private:
+  hub& hub_;
+  core::signal_state& state_;
+  ucontext_t& context_;
+  stack_t kernels_;
+  bool shown_ = false;
+};
+
 void note_and_call(int signal, siginfo_t* info, void* where) {
+  fiber* self = core::current;
+  hub* h = self ? hub::of(self) : nullptr;
+  if (!h || !h->several_threads || !h->own_stacks.holds(where) || !in_hubs_process()) return handle(signal, info, where);
+  auto* context = static_cast<ucontext_t*>(where);
+  // It has interrupted another's first steps on that stack.
+  bool amid = h->own_stacks.holds(arch::interrupted_stack(*context));
+  if (amid && !is_fault(signal, info) && put_off(*h, signal, info, nullptr)) return;
+  bool waits = h->inside && h->delivery.signal != signal && !is_fault(signal, info);
+  if (!waits && !amid) begin_where_wanted(*h, signal, info, context);
+  // It is put off, or has to run here.
+  bool failed = false;
+  core::own_stack* kept = waits ? nullptr : h->own_stacks.keep(where, failed);
+  handle(signal, info, where);
+  if (!kept) return;
+  std::uint64_t all = ~0ULL;
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, 0, 8);
+  h->own_stacks.keep_no_longer(kept, context->uc_stack);
+}
+
+// It stands where it is to run, and the kernel has no alternate stack.
+void note_and_call_there(int signal, siginfo_t* info, void* where) {
+  my_hub().own_stacks.set();
+  handle(signal, info, where);
+}
+
+void handle(int signal, siginfo_t* info, void* where) noexcept {
   installed& entry = handlers[signal];
   handler f = entry.function.load(std::memory_order_acquire);
   int flags = entry.flags.load(std::memory_order_relaxed);
@@ -152,8 +219,11 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
         // At once, before the running thread goes on; which blocks here what it blocked before.
         std::uint64_t mask = core::mask_of(mask_after);
         sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
-        h.run_handlers_due();
-        if (other->signals.due) h.step_aside_for(other->signals.owner);
+        {
+          shown_stack alternate(h, t->signals, *static_cast<ucontext_t*>(where));
+          h.run_handlers_due();
+          if (other->signals.due) h.step_aside_for(other->signals.owner);
+        }
         return void(errno = saved);
       }
     }
@@ -168,6 +238,7 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
                       (flags & SA_NODEFER ? 0 : core::signal_bit(signal)));
     h.inside = 0;
   }
+  shown_stack alternate(h, s, *static_cast<ucontext_t*>(where));
   run(h, *t, f, flags & SA_RESTART, signal, info, where);
   if (!outside || !h.several_threads) return;
   // What else has come for the thread meanwhile.
@@ -176,7 +247,7 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   h.mask_is(*t, core::mask_of(mask_after));
   if (between) s.unsure = true;
   h.inside = 0;
-  if (s.due) {
+  if (s.due || h.handlers_due()) {
     std::uint64_t after = core::mask_of(mask_after);
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &after, 0, 8);
     if (t == self->storage) h.run_handlers();
@@ -194,7 +265,39 @@ void as_installed(struct sigaction& a, handler function, int flags, bool wrapped
   if (!(flags & SA_SIGINFO)) a.sa_flags &= ~SA_SIGINFO;
 }
 
+bool has_our_handler(int signal) noexcept {
+  sys::signal_action now;
+  return sys::sigaction(signal, nullptr, &now) == 0 &&
+         reinterpret_cast<std::uintptr_t>(now.handler) == reinterpret_cast<std::uintptr_t>(note_and_call);
+}
+
 }  // namespace
+
+interruption::interruption(ucontext_t& where) noexcept : hub_(my_hub()), where_(where) {
+  hub_.enter();
+  kept_ = hub_.own_stacks.keep(&where, failed_);
+  std::uint64_t mask = core::mask_of(where.uc_sigmask);
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+}
+
+interruption::~interruption() {
+  std::uint64_t all = ~0ULL, mask = core::mask_of(where_.uc_sigmask);
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, 0, 8);
+  if (!failed_) hub_.own_stacks.keep_no_longer(kept_, where_.uc_stack);
+  hub_.deliver_on_return(mask, has_our_handler);
+  memcpy(&where_.uc_sigmask, &mask, sizeof mask);
+  hub_.inside = hub_.inside - 1;
+}
+
+void interruption::act_on_cancel() noexcept {
+  core::signal_state& s = core::current->storage->signals;
+  if (s.left) hub_.own_stacks.give_back(s.left);
+  s.left = kept_;
+  hub_.inside = hub_.inside - 1;
+  posix::act_on_cancel();
+  hub_.enter();
+  s.left = nullptr;
+}
 
 int sigaction(int signal, const struct sigaction* action, struct sigaction* old) {
   // Out of range, or in a vfork child, where the table is the parent's.
@@ -216,7 +319,7 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
   if (wraps) {
     wanted.sa_sigaction = note_and_call;
     wanted.sa_flags |= SA_SIGINFO;
-    if ((wanted.sa_flags & SA_ONSTACK) && !only_faults(signal)) alternate_stacks_matter_now();
+    if ((wanted.sa_flags & SA_ONSTACK) && !only_faults(signal)) core::program_has_signal_stacks();
     // First the table: from the system call on the handler may run.
     entry.flags = action->sa_flags;
     entry.mask = core::mask_of(action->sa_mask);
@@ -315,6 +418,7 @@ bool take_own(std::uint64_t set, siginfo_t* info, int& signal) noexcept {
   core::handlers_wait quiet(my_hub());
   siginfo_t found;
   if (!my_hub().take_pending(t, set, found)) return false;
+  if (found.si_code == SI_TKILL) found.si_code = SI_USER;  // as the C library tells it
   signal = !info || copy_out(info, found) ? found.si_signo : result<int>(-EFAULT);
   return true;
 }

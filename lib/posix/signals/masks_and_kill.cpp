@@ -14,6 +14,12 @@ namespace {
 // The C library's own: cancellation and setuid.
 constexpr std::uint64_t internal = 1ULL << 31 | 1ULL << 32;
 constexpr int most_signals = 64;
+// The kernel's MINSIGSTKSZ, which the C library's may be larger than.
+#ifdef __aarch64__
+constexpr std::size_t least_alternate_stack = 5120;
+#else
+constexpr std::size_t least_alternate_stack = 2048;
+#endif
 
 // Whether masks are kept here: there is a hub, and this is its process.
 bool ours() noexcept { return core::current && in_hubs_process(); }
@@ -185,17 +191,43 @@ int tgkill(pid_t process, pid_t id, int signal) {
   return result<int>(send_signal(*t, signal, from_self(signal, SI_TKILL)));
 }
 
+namespace {
+
+// As the kernel does it, for the running thread, whose stack ends at `here`.
+int set_alternate(core::signal_state& s, const stack_t* stack, stack_t* old, const void* here) noexcept {
+  constexpr int autodisarm = int(1U << 31);  // SS_AUTODISARM
+  bool on_it = core::stands_on(s.stack, here) && !(s.stack.ss_flags & autodisarm);
+  stack_t wanted{};
+  if (stack) {
+    if (!sys::readable(stack, sizeof *stack)) return -EFAULT;
+    wanted = *stack;
+  }
+  stack_t before = s.stack;
+  before.ss_flags = (before.ss_flags & autodisarm) | (!before.ss_size ? SS_DISABLE : on_it ? SS_ONSTACK : 0);
+  if (stack) {
+    if (on_it) return -EPERM;
+    int mode = wanted.ss_flags & ~autodisarm;
+    if (mode != SS_DISABLE && mode != SS_ONSTACK && mode != 0) return -EINVAL;
+    if (mode == SS_DISABLE) wanted.ss_sp = nullptr, wanted.ss_size = 0;
+    else if (wanted.ss_size < least_alternate_stack) return -ENOMEM;
+    s.stack = wanted;
+  }
+  // The kernel's answer is of no use, but it looks at the pointer.
+  if (old && sys::call(SYS_sigaltstack, 0, old) < 0) return -EFAULT;
+  if (old) *old = before;
+  return 0;
+}
+
+}  // namespace
+
 int sigaltstack(const stack_t* stack, stack_t* old) {
   if (!ours()) return real.sigaltstack(stack, old);
   hub& h = my_hub();
   core::handlers_wait quiet(h);
-  core::thread_storage* t = core::current->storage;
-  core::signal_state& s = t->signals;
-  stack_t usual = core::usual_signal_stack(h);
-  if (h.several_threads && h.stack_of != t && (h.stack_of || s.alternate)) {
-    // Another thread's handler that runs on its own keeps it there.
-    if (sys::call(SYS_sigaltstack, s.alternate ? &s.stack : &usual, 0) == 0) h.stack_of = s.alternate ? t : nullptr;
+  if (h.several_threads) {
+    return result<int>(set_alternate(core::current->storage->signals, stack, old, __builtin_frame_address(0)));
   }
+  stack_t usual = core::usual_signal_stack(h);
   stack_t before{};
   int r = real.sigaltstack(stack, &before);
   if (r < 0) return r;
@@ -204,17 +236,7 @@ int sigaltstack(const stack_t* stack, stack_t* old) {
     if (usual.ss_sp && before.ss_sp == usual.ss_sp) before = {.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
     told = copy_out(old, before);
   }
-  if (!stack) return told ? 0 : result<int>(-EFAULT);
-  if (stack->ss_flags & SS_DISABLE) {
-    s.alternate = false;
-    h.stack_of = nullptr;
-    if (usual.ss_sp) sys::call(SYS_sigaltstack, &usual, 0);
-  } else if (h.several_threads) {
-    s.stack = *stack;
-    s.stack.ss_flags &= ~SS_ONSTACK;
-    s.alternate = true;
-    h.stack_of = t;
-  }
+  if (stack && (stack->ss_flags & SS_DISABLE) && usual.ss_sp) sys::call(SYS_sigaltstack, &usual, 0);
   return told ? 0 : result<int>(-EFAULT);
 }
 

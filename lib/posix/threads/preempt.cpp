@@ -29,58 +29,70 @@ constexpr unsigned lockstep_ticks = 8;
 // How often a tick found somebody to run instead, for the watcher.
 constinit std::atomic<unsigned> preempted{0};
 constinit std::atomic<bool> watching{false};
+constinit std::atomic<std::uint32_t> naps_long{0};  // the watcher, that is; a futex
 // A tick has been sent that has not been handled yet. There is at most one, since the kernel piles up the frames of as
 // many as are pending.
 constinit std::atomic<bool> sent{false};
 constexpr unsigned most_unanswered = 100;  // then somebody else has taken it (sigwait)
 
 // False: it did not, and the tick is over.
-bool take_away(void* where) noexcept {
+bool take_away(ucontext_t& where) noexcept {
   fiber* self = core::current;
   if (!self || !this_thread || this_thread->runs != self) return false;
   hub& h = *hub::of(self);
-  const char* at = reinterpret_cast<const char*>(arch::program_counter(*static_cast<ucontext_t*>(where)));
+  const char* at = reinterpret_cast<const char*>(arch::program_counter(where));
   if (h.inside || self->state != core::fiber_status::running || (at >= &__ehdr_start && at < &etext)) {
     tick_in_vain.store(true, std::memory_order_relaxed);
     return false;
   }
-  if (handler_stays(self) || !in_hubs_process()) return false;
+  if (handler_stays(self, arch::interrupted_stack(where)) || !in_hubs_process()) return false;
   // On the way into a handler of the program's or out of it, in the C library's code, the kernel's mask is not yet the one
   // that is known. (If that stays so, the C library has changed it by itself, as siglongjmp does.)
   core::signal_state& signals = self->storage->signals;
-  if (!signals.unsure && core::mask_of(static_cast<ucontext_t*>(where)->uc_sigmask) != signals.mask) {
+  if (!signals.unsure && core::mask_of(where.uc_sigmask) != signals.mask) {
     signals.unsure = true;
     tick_in_vain.store(true, std::memory_order_relaxed);
     return false;
   }
-  if (signals.depth && on_alternate_stack()) return false;  // which may have no room left
-  int saved = errno;
+  interruption interrupted(where);
+  if (interrupted.failed()) return false;
   bool gave_way = false;
-  {
-    core::handlers_wait quiet(h);
-    core::count_cpu_time(*self->storage, *self->storage, h);
-    h.look_if_due();
-    if (!h.ready.empty()) {
-      preempted.fetch_add(1, std::memory_order_relaxed);
-      sent.store(false, std::memory_order_relaxed);
-      core::yield();
-      gave_way = true;
-    }
+  core::count_cpu_time(*self->storage, *self->storage, h);
+  h.look_if_due();
+  if (!h.ready.empty()) {
+    preempted.fetch_add(1, std::memory_order_relaxed);
+    sent.store(false, std::memory_order_relaxed);
+    core::yield();
+    gave_way = true;
   }
-  errno = saved;
-  // One that computes finds out in no other place that it is to be cancelled wherever it is.
+  // A compute-bound thread with asynchronous cancellation is cancelled here; it has no other point.
   if (cancels_at_once() && cancel_due()) {
     if (!gave_way) sent.store(false, std::memory_order_relaxed);
-    act_on_cancel();
+    gave_way = true;
+    interrupted.act_on_cancel();
   }
   return gave_way;
 }
 
+// A thread's timer has expired, and has been put off: the thread handles it as if it ran on a processor of its own.
+void let_thread_handle(core::thread_storage& target, ucontext_t& where) noexcept {
+  interruption interrupted(where);
+  if (interrupted.failed()) return;
+  hub& h = my_hub();
+  h.sort_arrivals();
+  if (target.signals.due && &target != core::current->storage) h.step_aside_for(target.signals.owner);
+}
+
 // The C library sends the same to cancel a thread of the kernel's; to one with fibers it has no reason.
 bool on_tick(siginfo_t* info, void* where) noexcept {
-  if (thread_timer_expired(*info)) return true;
+  core::thread_storage* target = nullptr;
+  ucontext_t& context = *static_cast<ucontext_t*>(where);
+  if (thread_timer_expired(*info, target)) {
+    if (target && !my_hub().inside) let_thread_handle(*target, context);
+    return true;
+  }
   if (info->si_code != SI_TKILL || !sent.load(std::memory_order_relaxed) || !core::current) return false;
-  if (!take_away(where)) sent.store(false, std::memory_order_relaxed);
+  if (!take_away(context)) sent.store(false, std::memory_order_relaxed);
   return true;
 }
 
@@ -91,11 +103,18 @@ void* watcher(void* p) {
   int pid = sys::getpid();
   for (;;) {
     timespec nap{.tv_sec = 0, .tv_nsec = idle > 20 ? idle_tick : period};
-    sys::call(SYS_nanosleep, &nap, 0);
+    naps_long = idle > 20;
+    if (idle <= 20) sys::call(SYS_nanosleep, &nap, 0);
+    else if (living.load() > 1) sys::futex_wait(&naps_long, 1, &nap);
     unsigned now = h.turns();
     // Said before the last look: a thread that is left alone either hears of it, or gets no tick.
     ticking.store(living.load() > 1);
-    if (h.sleeps() || living.load() <= 1) {
+    if (living.load() <= 1) {
+      // Who makes the next thread counts it first, and then looks whether somebody watches.
+      watching = false;
+      if (living.load() <= 1 || watching.exchange(true)) break;
+    }
+    if (h.sleeps()) {
       idle++;
       period = longest_tick;
     } else if (now == turns || ++busy % lockstep_ticks == 0) {
@@ -114,6 +133,7 @@ void* watcher(void* p) {
     }
     turns = now;
   }
+  core::end_idle_helpers();
   return nullptr;
 }
 
@@ -129,8 +149,12 @@ void give_way_late() noexcept {
 
 bool tick_installed() noexcept { return core::runtime_signal::install(on_tick); }
 
+void watcher_may_end() noexcept {
+  if (naps_long.load() && naps_long.exchange(0)) sys::futex_wake(&naps_long, 1);
+}
+
 void watch(hub& h) noexcept {
-  if (watching.exchange(true)) return;
+  if (watching.load() || watching.exchange(true)) return;
   if (tick_installed() && (h.own_mask() & core::runtime_signal::bit)) {
     core::handlers_wait quiet(h);
     h.set_mask(h.own_mask() & ~core::runtime_signal::bit);
@@ -138,7 +162,11 @@ void watch(hub& h) noexcept {
   core::undisturbed quiet;
   if (!core::start_own_thread(watcher, &h, 64 * 1024)) watching = false;
   static std::atomic<bool> registered{false};
-  if (!registered.exchange(true)) core::at_fork(nullptr, []() noexcept { watching = sent = ticking = false; });
+  if (registered.exchange(true)) return;
+  core::at_fork(nullptr, []() noexcept {
+    watching = sent = ticking = false;
+    naps_long = 0;
+  });
 }
 
 }  // namespace tendril::posix

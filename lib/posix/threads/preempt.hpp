@@ -7,13 +7,18 @@
 // inside the runtime. Fibers of the C++ API, which count on not being interrupted, are left alone.
 #pragma once
 
+#include <ucontext.h>
+
 #include "posix/common/cooperate.hpp"
 
 namespace tendril::posix {
 
-// Begins to watch the hub on which the program's threads are; called when the first of them is made, in a forked child
-// again.
+// Begins to watch the hub on which the program's threads are, unless somebody does; called with each that is made.
 void watch(hub& h) noexcept;
+
+// There is but one thread left: the watcher ends within a tick, and with it the helpers that have nothing to do, so that the
+// process has as many kernel threads as natively (which unshare(2) asks for, and programs count).
+void watcher_may_end() noexcept;
 
 // After a thread has let go of what another waits for: lets that one run first if a tick came in vain before, amid the
 // runtime. Else one that only ever gives way with the lock held, and takes it again at once, would keep it for ever.
@@ -26,5 +31,25 @@ inline void give_way_if_due() noexcept {
 // Makes sure that the signal which does it (core::runtime_signal) finds our handler; false: the system refuses. It also
 // tells of threads' timers (see posix/time/timer.cpp). Any thread.
 bool tick_installed() noexcept;
+
+// A signal of the runtime's own has interrupted the running thread outside of the runtime. While this lives, the thread is
+// inside it, and may be left: the stack that its handler stands on stays its own. Handlers that have become due run where it
+// was interrupted, after the return (garbage collectors ask in theirs where the thread's stack ends). In handlers.cpp.
+class interruption {
+ public:
+  explicit interruption(ucontext_t& where) noexcept;
+  ~interruption();
+  interruption(const interruption&) = delete;
+  // There is no memory for another stack: the thread must not be left.
+  bool failed() const noexcept { return failed_; }
+  // Ends the thread here, if it is to be cancelled.
+  void act_on_cancel() noexcept;
+
+ private:
+  hub& hub_;
+  ucontext_t& where_;
+  core::own_stack* kept_ = nullptr;
+  bool failed_ = false;
+};
 
 }  // namespace tendril::posix

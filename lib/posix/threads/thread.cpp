@@ -248,7 +248,9 @@ __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
 }
 
 void one_less() noexcept {
-  if (living.fetch_sub(1) == 1) futex::wake(&living, INT32_MAX);
+  std::uint32_t were = living.fetch_sub(1);
+  if (were == 2) watcher_may_end();
+  if (were == 1) futex::wake(&living, INT32_MAX);
 }
 
 // Signals that were sent to the running thread before it ran for the first time.
@@ -403,13 +405,13 @@ hub* begin_threads() noexcept {
 
 // Whether the caller of pthread_create needs a kernel thread; says so the first time.
 bool needs_kernels(const void* caller) noexcept {
-  if (!caller || !waits_inline(caller)) return false;
+  const char* why = caller ? waits_inline(caller) : nullptr;
+  if (!why) return false;
   static constinit std::atomic<bool> told{false};
   if (!told.exchange(true, std::memory_order_relaxed) && notices_wanted()) {
     Dl_info module{};
     dladdr(caller, &module);
-    sys::say("threads created by ", module.dli_fname ? module.dli_fname : "some code",
-             " stay kernel threads: it makes futex system calls itself");
+    sys::say("threads created by ", module.dli_fname ? module.dli_fname : "some code", " stay kernel threads: ", why);
   }
   return true;
 }
@@ -538,7 +540,8 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
     t->stack_size = a.stack_size;
   }
   *id = t->id;
-  living.fetch_add(1, std::memory_order_relaxed);
+  living.fetch_add(1);
+  watch(*h);  // the watcher may just have ended, as there was nobody
   {
     core::handlers_wait quiet(*h);
     t->storage.float_flags = arch::float_flags();

@@ -98,8 +98,9 @@ thread* thread_of(int tid) noexcept;
 // Sends it a signal as the kernel would. 0, -EAGAIN.
 int send_signal(thread& t, int signal, const siginfo_t& info) noexcept;
 
-// The runtime's own signal has come: sends what the program asked for if that was for a thread's timer (SIGEV_THREAD_ID).
-bool thread_timer_expired(const siginfo_t& tick) noexcept;
+// The runtime's own signal has come: puts off what the program asked for if that was for a thread's timer (SIGEV_THREAD_ID),
+// and says for which thread. False: it was for no timer.
+bool thread_timer_expired(const siginfo_t& tick, core::thread_storage*& target) noexcept;
 // The thread has ended; the process is a forked child, whose timers are its parent's.
 void timers_lose_thread(const core::thread_storage& s) noexcept;
 void timers_are_not_inherited() noexcept;

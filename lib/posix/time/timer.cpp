@@ -2,6 +2,7 @@
 //
 // The kernel knows one thread where there are many, which block different signals. So what it sends at a timer's time is
 // the tick's signal, which none of them blocks; what the program asked for follows from there.
+#include <sys/utsname.h>
 #include <tendril/posix.hpp>
 
 #include <new>
@@ -20,15 +21,16 @@ struct thread_timer {
   std::atomic<bool> used{false};
   std::atomic<core::thread_storage*> thread{nullptr};  // that is signalled, or whose clock it is; null: it has ended
   timer_t timer{};                                      // which sends the tick's signal
-  void (*ticked)(thread_timer&, const siginfo_t&) noexcept = nullptr;
+  // Returns the thread for which a signal has been put off, if any.
+  core::thread_storage* (*ticked)(thread_timer&, const siginfo_t&) noexcept = nullptr;
   // If it signals the thread: how.
   int signal = 0;
   sigval value{};
+  std::atomic<int> overruns{0};  // as the program last saw its signal
   // If it is on the thread's CPU clock: the program's timer, which is set off, and when. 0: it is disarmed.
   bool counts = false;
   timer_t sets_off{};
   core::nanoseconds due = 0, interval = 0;
-  std::atomic<int> overruns{0};
 };
 constexpr int most_timers = 256;
 constinit thread_timer thread_timers[most_timers];
@@ -52,6 +54,7 @@ thread_timer* take_thread_timer() noexcept {
   for (thread_timer& t : thread_timers) {
     if (t.used.exchange(true, std::memory_order_acquire)) continue;
     t.counts = false;
+    t.overruns = 0;
     thread_timers_used.fetch_add(1, std::memory_order_release);
     return &t;
   }
@@ -59,7 +62,7 @@ thread_timer* take_thread_timer() noexcept {
 }
 
 // A timer of the kernel's which ticks for that thread; null: none can be had (EAGAIN), or errno.
-thread_timer* make_ticking(clockid_t clock, thread& who, void (*ticked)(thread_timer&, const siginfo_t&) noexcept) noexcept {
+thread_timer* make_ticking(clockid_t clock, thread& who, decltype(thread_timer::ticked) ticked) noexcept {
   thread_timer* mine = tick_installed() ? take_thread_timer() : nullptr;
   if (!mine) {
     errno = EAGAIN;
@@ -79,16 +82,13 @@ thread_timer* make_ticking(clockid_t clock, thread& who, void (*ticked)(thread_t
 
 // --- SIGEV_THREAD_ID ---
 
-void signal_thread(thread_timer& timer, const siginfo_t& tick) noexcept {
+core::thread_storage* signal_thread(thread_timer& timer, const siginfo_t& tick) noexcept {
   core::thread_storage& target = *timer.thread.load(std::memory_order_acquire);
   siginfo_t info = tick;
   info.si_signo = timer.signal;
   info.si_value = timer.value;
-  hub& h = my_hub();
-  h.put_off(timer.signal, info, &target);
-  if (h.inside) return;
-  h.run_handlers_due();
-  if (target.signals.due && &target != core::current->storage) h.step_aside_for(target.signals.owner);
+  my_hub().put_off(timer.signal, info, &target, &timer.overruns);
+  return &target;
 }
 
 int create_for_thread(clockid_t clock, const sigevent& event, thread& who, timer_t* timer) noexcept {
@@ -133,10 +133,17 @@ void look(thread_timer& timer) noexcept {
   if (timer.due) start_timer(timer.timer, timer.due - now);
 }
 
-void look_at_clock(thread_timer& timer, const siginfo_t&) noexcept {
-  if (my_hub().inside) return start_timer(timer.timer, 1);
-  cpu_timers_guard guard;
-  look(timer);
+core::thread_storage* look_at_clock(thread_timer& timer, const siginfo_t&) noexcept {
+  hub& h = my_hub();
+  if (h.inside) return start_timer(timer.timer, 1), nullptr;
+  // No handler of the program's runs at the end of this: it would on the signal's stack.
+  h.enter();
+  {
+    cpu_timers_guard guard;
+    look(timer);
+  }
+  h.inside = h.inside - 1;
+  return nullptr;
 }
 
 int create_on_cpu_clock(thread& whose, sigevent* event, timer_t* timer) noexcept {
@@ -165,6 +172,44 @@ thread_timer* on_cpu_clock(timer_t timer) noexcept {
   return found;
 }
 
+thread_timer* that_signals_thread(timer_t timer) noexcept {
+  thread_timer* found = nullptr;
+  each_thread_timer([&](thread_timer& t) {
+    if (!t.counts && t.timer == timer) found = &t;
+  });
+  return found;
+}
+
+// From Linux 6.13 on, what a timer has sent is dropped with its being set anew or deleted.
+bool kernel_drops_sent() noexcept {
+  static constinit std::atomic<int> known{0};
+  if (int k = known.load(std::memory_order_relaxed)) return k > 1;
+  utsname name;
+  int version = 0, patch = 0;
+  if (sys::call(SYS_uname, &name) == 0) {
+    const char* p = name.release;
+    for (; *p >= '0' && *p <= '9'; p++) version = version * 10 + *p - '0';
+    if (*p == '.') p++;
+    for (; *p >= '0' && *p <= '9'; p++) patch = patch * 10 + *p - '0';
+  }
+  bool drops = version > 6 || (version == 6 && patch >= 13);
+  known = drops ? 2 : 1;
+  return drops;
+}
+// Makes the call that does so, and drops what has come to us before it.
+template <class F>
+int drop_sent(timer_t timer, F call) noexcept {
+  if (!core::current || !in_hubs_process() || !my_hub().several_threads || !kernel_drops_sent()) return call();
+  hub& h = my_hub();
+  core::handlers_wait quiet(h);
+  std::uint64_t all = ~0ULL, mask;
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
+  int r = call();
+  if (r == 0) h.drop_timer_signals(int(reinterpret_cast<std::intptr_t>(timer)));
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+  return r;
+}
+
 itimerspec state_of(const thread_timer& t) noexcept {
   core::thread_storage* whose = t.thread.load(std::memory_order_acquire);
   if (!t.due || !whose) return {};
@@ -174,12 +219,12 @@ itimerspec state_of(const thread_timer& t) noexcept {
 
 }  // namespace
 
-bool thread_timer_expired(const siginfo_t& tick) noexcept {
+bool thread_timer_expired(const siginfo_t& tick, core::thread_storage*& target) noexcept {
   auto* timer = static_cast<thread_timer*>(tick.si_value.sival_ptr);
   if (tick.si_code != SI_TIMER || timer < thread_timers || timer >= thread_timers + most_timers) return false;
   if (!timer->thread.load(std::memory_order_acquire) || !core::current || !in_hubs_process()) return true;
   int saved = errno;
-  timer->ticked(*timer, tick);
+  target = timer->ticked(*timer, tick);
   errno = saved;
   return true;
 }
@@ -196,7 +241,7 @@ int timer_create(clockid_t clock, sigevent* event, timer_t* timer) {
 }
 
 int timer_delete(timer_t timer) {
-  int r = real.timer_delete(timer);
+  int r = drop_sent(timer, [=] { return real.timer_delete(timer); });
   if (r < 0) return r;
   each_thread_timer([&](thread_timer& t) {
     if (t.counts && t.sets_off == timer) real.timer_delete(t.timer);
@@ -207,7 +252,7 @@ int timer_delete(timer_t timer) {
 
 int timer_settime(timer_t timer, int flags, const itimerspec* value, itimerspec* old) {
   thread_timer* mine = on_cpu_clock(timer);
-  if (!mine) return real.timer_settime(timer, flags, value, old);
+  if (!mine) return drop_sent(timer, [=] { return real.timer_settime(timer, flags, value, old); });
   cpu_timers_guard guard;
   itimerspec before = state_of(*mine);
   // For longer than it is to be, perhaps; but the kernel has looked at the arguments then.
@@ -235,6 +280,7 @@ int timer_gettime(timer_t timer, itimerspec* value) {
 int timer_getoverrun(timer_t timer) {
   thread_timer* mine = on_cpu_clock(timer);
   int r = real.timer_getoverrun(timer);
+  if (thread_timer* signals = that_signals_thread(timer); r >= 0 && signals) return signals->overruns.load(std::memory_order_relaxed);
   return r >= 0 && mine ? r + mine->overruns.load(std::memory_order_relaxed) : r;
 }
 

@@ -1,0 +1,99 @@
+#include "scheduler/signal_stacks.hpp"
+
+#include <errno.h>
+#include <sys/auxv.h>
+
+#include "base/sys.hpp"
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+
+namespace tendril::core {
+
+// At the upper end of its stack.
+struct own_stack {
+  own_stack* next;
+  char* base;
+};
+
+namespace {
+
+constexpr unsigned most_free = 16;
+
+// Handlers of the program's may have to run there (see hub::look); only what is used becomes memory.
+std::size_t whole_size() noexcept {
+  static const std::size_t size = (getauxval(AT_MINSIGSTKSZ) + 64 * 1024 + 4095) / 4096 * 4096;
+  return size;
+}
+
+// The kernel refuses as long as the stack pointer is on the program's own alternate stack: a handler there may make the
+// first thread.
+void tell_kernel(const stack_t& stack) noexcept {
+  if (sys::call(SYS_sigaltstack, &stack, 0) != -EPERM) return;
+  std::uint64_t all = ~0ULL, mask;
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
+  arch::system_call_on(static_cast<char*>(stack.ss_sp) + stack.ss_size - 64, SYS_sigaltstack, long(&stack));
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+}
+
+}  // namespace
+
+bool signal_stacks::holds(const void* p) const noexcept {
+  return set_ && p >= set_->base && p < static_cast<const void*>(set_);
+}
+
+stack_t signal_stacks::kernels() const noexcept {
+  if (!set_) return {nullptr, SS_DISABLE, 0};
+  return {set_->base, int(SS_AUTODISARM), std::size_t(reinterpret_cast<char*>(set_) - set_->base)};
+}
+
+own_stack* signal_stacks::take() noexcept {
+  if (own_stack* s = free_) {
+    free_ = s->next;
+    count_--;
+    return s;
+  }
+  char* base = static_cast<char*>(sys::map(whole_size()));
+  if (!base) return nullptr;
+  own_stack* s = reinterpret_cast<own_stack*>(base + whole_size() - 64);
+  s->base = base;
+  return s;
+}
+
+void signal_stacks::give_back(own_stack* s) noexcept {
+  if (count_ >= most_free) return sys::unmap(s->base, whole_size());
+  s->next = free_;
+  free_ = s;
+  count_++;
+}
+
+bool signal_stacks::set() noexcept {
+  if (!set_ && !(set_ = take())) return false;
+  tell_kernel(kernels());
+  return true;
+}
+
+own_stack* signal_stacks::keep(const void* frame, bool& failed) noexcept {
+  own_stack* kept = holds(frame) ? set_ : nullptr;
+  if (kept) {
+    own_stack* other = take();
+    failed = !other;
+    if (failed) return nullptr;
+    set_ = other;
+  }
+  // Else nobody stands on the one that is set, whatever the kernel knows of it.
+  failed = !set();
+  return kept;
+}
+
+void signal_stacks::keep_no_longer(own_stack* kept, stack_t& after) noexcept {
+  if (kept) {
+    give_back(set_);
+    set_ = kept;
+  } else if (after.ss_flags & SS_DISABLE) {
+    after = kernels();
+  }
+}
+
+}  // namespace tendril::core

@@ -1,0 +1,92 @@
+// How many kernel threads the process has once its threads have ended: one, after a while at most. What asks for that
+// (unshare(2) with CLONE_NEWUSER) is not refused for its sake.
+#include "threads.h"
+
+#include <netdb.h>
+
+static int tasks(void) {
+  DIR* d = opendir("/proc/self/task");
+  int n = 0;
+  for (struct dirent* e; d && (e = readdir(d));) n += e->d_name[0] != '.';
+  if (d) closedir(d);
+  return n;
+}
+static void await_one_task(void) {
+  while (tasks() != 1) {
+    struct timespec t = {0, 1000000};
+    nanosleep(&t, NULL);
+  }
+}
+
+static void* ends(void* p) { return p; }
+static void* naps(void* p) {
+  usleep(1000);
+  return p;
+}
+static volatile int others;
+static void* computes(void* p) {
+  others++;
+  while (others < 2) {
+  }
+  return p;
+}
+// Something that waits in the C library.
+static void* looks_up(void* p) {
+  struct addrinfo* a = NULL;
+  if (getaddrinfo("localhost", NULL, NULL, &a) == 0) freeaddrinfo(a);
+  return p;
+}
+// And in the kernel: a record lock that another process has.
+static void* locks(void* path) {
+  int fd = MUST(open(path, O_RDWR));
+  struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  MUST(fcntl(fd, F_SETLKW, &l));
+  close(fd);
+  return NULL;
+}
+
+static void run(const char* name, void* (*f)(void*), void* argument, int n) {
+  struct worker w[4];
+  for (int i = 0; i < n; i++) start(&w[i], f, argument);
+  for (int i = 0; i < n; i++) end_of(&w[i]);
+  await_one_task();
+  printf("%s: one task is left\n", name);
+  fflush(stdout);
+}
+
+int main(void) {
+  printf("at first: %d\n", tasks());
+  run("one that ends", ends, NULL, 1);
+  run("some that sleep", naps, NULL, 4);
+  run("some that compute", computes, NULL, 2);
+  run("some that look up a name", looks_up, NULL, 4);
+  char path[] = "lock";
+  int fd = MUST(open(path, O_RDWR | O_CREAT, 0600)), go[2];
+  MUST(pipe(go));
+  struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  if (peer()) {
+    MUST(fcntl(fd, F_SETLKW, &l));
+    MUST(write(go[1], "x", 1));
+    await_blocked();
+    leave();
+  }
+  char c;
+  MUST(read(go[0], &c, 1));
+  run("one that waits for a lock", locks, path, 1);
+  peer_ends();
+  for (int i = 0; i < 3; i++) run("again", i % 2 ? computes : naps, NULL, 2);
+  // In a child, which it would change; where it is not allowed at all, that is what it says.
+  fflush(stdout);
+  pid_t child = MUST(fork());
+  if (child == 0) {
+    run("in a child", naps, NULL, 2);
+    long r = unshare(CLONE_NEWUSER);
+    for (int tries = 0; r < 0 && errno == EINVAL && tries < 1000; tries++) usleep(1000), r = unshare(CLONE_NEWUSER);
+    SAY("unshare", r);
+    fflush(stdout);
+    _exit(0);
+  }
+  int status;
+  MUST(waitpid(child, &status, 0));
+  return status;
+}
