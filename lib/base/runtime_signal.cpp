@@ -46,12 +46,11 @@ void pass_on(siginfo_t* info, void* where) noexcept {
 
 // Takers keep errno as it is, as any handler does.
 void on_signal(int, siginfo_t* info, void* where) noexcept {
-  bool ours = false;
   for (auto& t : takers) {
     taker takes = t.load(std::memory_order_acquire);
-    if (takes && (ours = takes(info, where))) break;
+    if (takes && takes(info, where)) return;
   }
-  if (!ours) pass_on(info, where);
+  pass_on(info, where);
 }
 
 void add(taker t) noexcept {

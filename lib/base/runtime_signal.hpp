@@ -14,7 +14,7 @@ inline constexpr int number = 32;
 inline constexpr std::uint64_t bit = 1ULL << (number - 1);
 
 // Called when the signal has come to the running kernel thread. False: it is none that this part of the runtime sends.
-// Async-signal-safe; errno is restored by the caller.
+// Async-signal-safe; leaves errno as it was.
 using taker = bool (*)(siginfo_t* info, void* where) noexcept;
 
 // Makes sure that our handler is installed, with SA_RESTART and SA_ONSTACK and all signals blocked, and that it asks `t`. False: the system

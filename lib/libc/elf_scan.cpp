@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/arch/system_call_scan.hpp"
 #include "base/sys.hpp"
 
 namespace tendril::posix {

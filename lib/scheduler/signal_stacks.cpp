@@ -5,10 +5,6 @@
 
 #include "base/sys.hpp"
 
-#ifndef SS_AUTODISARM
-#define SS_AUTODISARM (1U << 31)
-#endif
-
 namespace tendril::core {
 
 // At the upper end of its stack.
@@ -27,8 +23,7 @@ std::size_t whole_size() noexcept {
   return size;
 }
 
-// The kernel refuses as long as the stack pointer is on the program's own alternate stack: a handler there may make the
-// first thread.
+// The kernel refuses as long as the stack pointer is on the one that it knows: so it is on the new one meanwhile.
 void tell_kernel(const stack_t& stack) noexcept {
   if (sys::call(SYS_sigaltstack, &stack, 0) != -EPERM) return;
   std::uint64_t all = ~0ULL, mask;
@@ -45,7 +40,7 @@ bool signal_stacks::holds(const void* p) const noexcept {
 
 stack_t signal_stacks::kernels() const noexcept {
   if (!set_) return {nullptr, SS_DISABLE, 0};
-  return {set_->base, int(SS_AUTODISARM), std::size_t(reinterpret_cast<char*>(set_) - set_->base)};
+  return {set_->base, 0, std::size_t(reinterpret_cast<char*>(set_) - set_->base)};
 }
 
 own_stack* signal_stacks::take() noexcept {

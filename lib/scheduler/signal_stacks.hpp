@@ -1,13 +1,10 @@
-// The stacks on which the runtime's own signals run, and of those of the program that are to run on an alternate stack
-// (SA_ONSTACK) the first steps, until they stand where the program wants them.
+// The runtime's own alternate signal stacks, see sigaltstack(2).
 //
-// From the first thread on the kernel knows one of these as the kernel thread's alternate stack (sigaltstack(2)), and never
-// the program's: a thread may run on a small stack of the program's making (a coroutine's) that has no room for a signal's
-// frame. Whoever is made to give way on one keeps it until its turn comes, and the kernel gets another meanwhile. What the
-// program knows of its alternate stacks is kept in signal_state.
-//
-// SS_AUTODISARM has the kernel forget the stack when it begins to use it, so that another can be set there; the handler's
-// return sets it again.
+// From the first thread on the kernel knows one of these as the kernel thread's, and never the program's: a thread may run
+// on a small stack of the program's making (a coroutine's) that has no room for the frame of the tick's signal. A thread that
+// is made to give way on one keeps it until it runs again, and the kernel gets another meanwhile. What the program knows of
+// its alternate stacks is kept in signal_state; a handler of its own that is to run on one (SA_ONSTACK) begins on ours, and
+// moves at once to where the kernel would have begun it.
 #pragma once
 
 #include <signal.h>
@@ -20,7 +17,7 @@ struct own_stack;
 
 class signal_stacks {
  public:
-  // Whether p lies on the one that is set, or was until its use began.
+  // Whether p lies on the one that is set.
   bool holds(const void* p) const noexcept;
   // As the kernel is to know the one that is set.
   stack_t kernels() const noexcept;

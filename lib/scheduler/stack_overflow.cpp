@@ -90,6 +90,8 @@ stack_t usual_signal_stack(const fiber_home& home) noexcept {
   return {home.signal_stack, 0, signal_stack_size()};
 }
 
+bool is_overflow_handler(void (*handler)(int, siginfo_t*, void*)) noexcept { return handler == on_fault; }
+
 void program_has_signal_stacks() noexcept {
   if (programs_own.exchange(true) || !current) return;
   const fiber_home& home = *current->home;

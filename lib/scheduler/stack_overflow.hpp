@@ -19,6 +19,8 @@ stack_t usual_signal_stack(const fiber_home& home) noexcept;
 // The program has handlers, not only for faults, that are to run on its alternate stack, if it has one, which a run-time of
 // its own (Go's) may set unseen: ours goes, and no other kernel thread gets one.
 void program_has_signal_stacks() noexcept;
+// Whether that is the handler which is installed then: the program is to see none.
+bool is_overflow_handler(void (*handler)(int, siginfo_t*, void*)) noexcept;
 // The kernel thread ends.
 void drop_signal_stack(fiber_home& home) noexcept;
 

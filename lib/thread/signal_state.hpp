@@ -47,7 +47,7 @@ struct signal_state : signal_flags {
   static constexpr int most_handlers = 8;
   running_handler handlers[most_handlers] = {};  // outermost first
   // The alternate signal stack that the program has set for the thread, and the one that a handler last began on, which
-  // SS_AUTODISARM takes from the former meanwhile. The kernel knows neither once there are threads (signal_stacks.hpp).
+  // SS_AUTODISARM makes the former forget meanwhile. The kernel knows neither once there are threads (signal_stacks.hpp).
   stack_t stack = {nullptr, SS_DISABLE, 0};
   stack_t entered = {nullptr, SS_DISABLE, 0};
   own_stack* left = nullptr;  // on which it was cancelled, never to return there

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/arch/arch.hpp"
+#include "base/arch/system_call_scan.hpp"
 #include "elf.hpp"
 #include "file.hpp"
 

@@ -37,7 +37,7 @@ std::string given(const char* variable) {
 const std::string launcher = given("LAUNCHER"), marker = given("MARKER");
 const std::string dynamic_program = given("DYNAMIC"), static_program = given("STATIC");
 const std::string static_pie_program = given("STATIC_PIE");
-const std::string waits_inline = given("WAITS_INLINE"), shim = given("SHIM");
+const std::string waits_inline = given("WAITS_INLINE"), waits_by_stub = given("WAITS_BY_STUB"), shim = given("SHIM");
 const bool sanitized = given("SANITIZE") != "none";
 const std::string marked = "[shim]\n";
 
@@ -450,27 +450,33 @@ TEST_CASE("the doctor reports what each library imports") {
   line("libz.so.1");
 }
 
-TEST_CASE("the doctor and the shim report a program that makes futex system calls itself") {
-  sandbox here;
-  result r = here.doctor({waits_inline});
-  CHECK(r.status == 1);
-  CHECK_MESSAGE(r.out.find("waits unseen      " + fs::path(waits_inline).filename().string() +
-                           ": makes futex system calls itself; threads that it creates") != std::string::npos, r.out);
-  if (sanitized) return;
+TEST_CASE("the doctor and the shim report a program that makes futex system calls, or any, itself") {
+  struct kind {
+    std::string program, doctor_says, shim_says;
+  };
+  for (const kind& k : {kind{waits_inline, "makes futex system calls itself", "it makes futex system calls itself"},
+                        kind{waits_by_stub, "makes system calls by any number itself",
+                             "it makes system calls by any number itself"}}) {
+    sandbox here;
+    result r = here.doctor({k.program});
+    CHECK(r.status == 1);
+    CHECK_MESSAGE(r.out.find("waits unseen      " + fs::path(k.program).filename().string() + ": " + k.doctor_says +
+                             "; threads that it creates") != std::string::npos, r.out);
+    if (sanitized) return;
 
-  const std::string line = "tendril: threads created by " + waits_inline +
-                           " stay kernel threads: it makes futex system calls itself\n";
-  strings real = {"TENDRIL_PRELOAD=" + shim};
-  r = here.run({waits_inline}, real);
-  CHECK(r.status == 7);
-  CHECK(r.out == "a kernel thread\na kernel thread\n");
-  CHECK(r.err == "");
-  CHECK(here.run({waits_inline}, real, true).err == line);
-  CHECK(here.run({"--threads=kernel", waits_inline}, real, true).err == "");
-  r = here.run({"--explain", waits_inline}, real);
-  CHECK(r.status == 7);
-  CHECK(r.err.ends_with(line));
-  CHECK(r.err.starts_with(waits_inline + "\n  verdict           some of its threads stay kernel threads: "));
+    const std::string line = "tendril: threads created by " + k.program + " stay kernel threads: " + k.shim_says + "\n";
+    strings real = {"TENDRIL_PRELOAD=" + shim};
+    r = here.run({k.program}, real);
+    CHECK(r.status == 7);
+    CHECK(r.out == "a kernel thread\na kernel thread\n");
+    CHECK(r.err == "");
+    CHECK(here.run({k.program}, real, true).err == line);
+    CHECK(here.run({"--threads=kernel", k.program}, real, true).err == "");
+    r = here.run({"--explain", k.program}, real);
+    CHECK(r.status == 7);
+    CHECK(r.err.ends_with(line));
+    CHECK(r.err.starts_with(k.program + "\n  verdict           some of its threads stay kernel threads: "));
+  }
 }
 
 TEST_CASE("the doctor fails as running would") {

@@ -1,13 +1,34 @@
-// Waits for its threads by a futex system call of its own, as libgomp and Go do.
+// Waits for its threads by a futex system call of its own, as libgomp and Go do; with BY_ANY_NUMBER by a stub for whatever
+// system call, as emulators do.
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <threads.h>
 #include <unistd.h>
 
 static int done;
 
+#ifdef BY_ANY_NUMBER
+static volatile long number = SYS_futex;
+#endif
+
 static long futex(int operation, int value) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(BY_ANY_NUMBER)
+  long result;
+  register long r10 __asm__("r10") = 0;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(number), "D"(&done), "S"((long)operation), "d"((long)value), "r"(r10) : "rcx", "r11", "memory");
+  return result;
+#elif defined(BY_ANY_NUMBER)
+  register long x8 __asm__("x8") = number;
+  register long x0 __asm__("x0") = (long)&done;
+  register long x1 __asm__("x1") = operation;
+  register long x2 __asm__("x2") = value;
+  register long x3 __asm__("x3") = 0;
+  __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+  return x0;
+#elif defined(__x86_64__)
   long result;
   register long r10 __asm__("r10") = 0;
   __asm__ volatile("mov $202, %%eax\n\tsyscall"

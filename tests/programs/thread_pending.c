@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/syscall.h>
 #include <sys/signalfd.h>
 #include <sys/uio.h>
 
@@ -285,6 +286,13 @@ static void before_threads(void) {
   SAY("  a value", sigtimedwait(&all, &info, &at_once) == SIGRTMIN + 6 ? info.si_value.sival_int : 0);
   SAY("  the next", sigtimedwait(&all, &info, &at_once) == SIGRTMIN + 6 ? info.si_value.sival_int : 0);
   SAY("  and no more", sigtimedwait(&all, &info, &at_once));
+  take_handled();
+  pid_t me = getpid(), child = MUST(fork());
+  if (child == 0) _exit((int)syscall(SYS_tgkill, me, me, SIGUSR1));
+  MUST(waitpid(child, NULL, 0));
+  while (!pending_here(SIGUSR1)) sched_yield();
+  SAY("sent to main alone by another process, handled", handled);
+  SAY("  main has it", sigtimedwait(&all, &info, &at_once) == SIGUSR1 && info.si_pid == child);
   look_no_more = 1;
   end_of(&w);
   pthread_sigmask(SIG_UNBLOCK, &all, NULL);

@@ -281,6 +281,54 @@ static void asking(void) {
   SAY("main has its own", main_stack.ss_size);
 }
 
+// Where the handlers of threads run that compute and have been taken away, as collectors of garbage count on: right below
+// what they have interrupted.
+static volatile int no_more, answered, beside;
+static __thread char *stack_begins, *stack_ends;
+static __thread const char* volatile busy_frame;
+static void looks_where(int signal, siginfo_t* info, void* context) {
+  (void)context;
+  const char* here = (const char*)info;
+  if (here < stack_begins || here >= stack_ends || here >= busy_frame) beside++;
+  answered += signal == SIGUSR2;
+}
+static void* computes(void* p) {
+  pthread_attr_t a;
+  void* at;
+  size_t size;
+  volatile char frame = 0;
+  pthread_getattr_np(pthread_self(), &a);
+  pthread_attr_getstack(&a, &at, &size);
+  pthread_attr_destroy(&a);
+  stack_begins = at;
+  stack_ends = stack_begins + size;
+  busy_frame = (const char*)&frame;
+  sem_post(&started);
+  while (!no_more) frame++;
+  return p;
+}
+static void where_they_run(void) {
+  printf("-- where handlers run\n");
+  struct worker w[3];
+  struct sigaction a;
+  memset(&a, 0, sizeof a);
+  a.sa_sigaction = looks_where;
+  for (int flags = 0; flags < 2; flags++) {
+    a.sa_flags = SA_SIGINFO | SA_RESTART | (flags ? SA_ONSTACK : 0);
+    MUST(sigaction(SIGUSR2, &a, NULL));
+    no_more = answered = beside = 0;
+    for (int i = 0; i < 3; i++) start(&w[i], computes, NULL), wait_for(&started);
+    for (int i = 1; i <= 60; i++) {
+      pthread_kill(w[i % 3].id, SIGUSR2);
+      while (answered < i) {
+      }
+    }
+    no_more = 1;
+    for (int i = 0; i < 3; i++) end_of(&w[i]);
+    printf("handlers %d, elsewhere %d\n", answered, beside);
+  }
+}
+
 int main(void) {
   sem_init(&in_handler, 0, 0), sem_init(&started, 0, 0);
   several();
@@ -289,5 +337,6 @@ int main(void) {
   of_main();
   asking();
   busy_ones();
+  where_they_run();
   return 0;
 }

@@ -121,22 +121,6 @@ inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t 
   return false;
 }
 
-// Whether the code makes system calls whose number is not constant: x8 is set from a register, or from memory.
-inline bool makes_any_system_call(const char* code, std::size_t size) noexcept {
-  const std::uint32_t* words = reinterpret_cast<const std::uint32_t*>(code);
-  for (std::size_t i = 16; i < size / 4; i++) {
-    if (words[i] != 0xd4000001 /* svc #0 */) continue;
-    for (std::size_t k = 1; k <= 16; k++) {
-      std::uint32_t w = words[i - k];
-      if ((w & 0x1f) != 8) continue;
-      std::uint32_t moves = w & 0x7fe0ffe0, loads = w & 0xbfc00000, pair = w & 0x7fc00000;
-      if (moves == 0x2a0003e0 || loads == 0xb9400000 || pair == 0x29400000) return true;
-      if ((w & 0x7f800000) == 0x52800000 /* movz */) break;
-    }
-  }
-  return false;
-}
-
 // Where the code stands that a signal has interrupted.
 template <class Context>
 const void* program_counter(const Context& c) noexcept {

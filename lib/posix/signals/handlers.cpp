@@ -174,8 +174,9 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   bool waits = h->inside && h->delivery.signal != signal && !is_fault(signal, info);
   if (!waits && !amid) begin_where_wanted(*h, signal, info, context);
   // It is put off, or has to run here.
+  if (waits || amid) return handle(signal, info, where);
   bool failed = false;
-  core::own_stack* kept = waits ? nullptr : h->own_stacks.keep(where, failed);
+  core::own_stack* kept = h->own_stacks.keep(where, failed);
   handle(signal, info, where);
   if (!kept) return;
   std::uint64_t all = ~0ULL;
@@ -183,11 +184,8 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   h->own_stacks.keep_no_longer(kept, context->uc_stack);
 }
 
-// It stands where it is to run, and the kernel has no alternate stack.
-void note_and_call_there(int signal, siginfo_t* info, void* where) {
-  my_hub().own_stacks.set();
-  handle(signal, info, where);
-}
+// It stands where it is to run.
+void note_and_call_there(int signal, siginfo_t* info, void* where) { handle(signal, info, where); }
 
 void handle(int signal, siginfo_t* info, void* where) noexcept {
   installed& entry = handlers[signal];
@@ -259,6 +257,7 @@ bool is_handler(const struct sigaction& a) noexcept { return a.sa_handler != SIG
 
 // What the program installed, given what the kernel has.
 void as_installed(struct sigaction& a, handler function, int flags, bool wrapped) noexcept {
+  if (core::is_overflow_handler(a.sa_sigaction)) a = {};  // SIG_DFL
   if (a.sa_sigaction == note_and_call) a.sa_sigaction = function;
   else if (a.sa_handler != SIG_DFL || !wrapped) return;
   // Ours, or reset to SIG_DFL by SA_RESETHAND, which leaves the flags.

@@ -198,10 +198,7 @@ int set_alternate(core::signal_state& s, const stack_t* stack, stack_t* old, con
   constexpr int autodisarm = int(1U << 31);  // SS_AUTODISARM
   bool on_it = core::stands_on(s.stack, here) && !(s.stack.ss_flags & autodisarm);
   stack_t wanted{};
-  if (stack) {
-    if (!sys::readable(stack, sizeof *stack)) return -EFAULT;
-    wanted = *stack;
-  }
+  if (stack && !copy_in(wanted, stack)) return -EFAULT;
   stack_t before = s.stack;
   before.ss_flags = (before.ss_flags & autodisarm) | (!before.ss_size ? SS_DISABLE : on_it ? SS_ONSTACK : 0);
   if (stack) {
@@ -212,10 +209,7 @@ int set_alternate(core::signal_state& s, const stack_t* stack, stack_t* old, con
     else if (wanted.ss_size < least_alternate_stack) return -ENOMEM;
     s.stack = wanted;
   }
-  // The kernel's answer is of no use, but it looks at the pointer.
-  if (old && sys::call(SYS_sigaltstack, 0, old) < 0) return -EFAULT;
-  if (old) *old = before;
-  return 0;
+  return old && !copy_out(old, before) ? -EFAULT : 0;
 }
 
 }  // namespace

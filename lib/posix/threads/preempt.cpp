@@ -86,13 +86,16 @@ void let_thread_handle(core::thread_storage& target, ucontext_t& where) noexcept
 // The C library sends the same to cancel a thread of the kernel's; to one with fibers it has no reason.
 bool on_tick(siginfo_t* info, void* where) noexcept {
   core::thread_storage* target = nullptr;
+  int saved = errno;
   ucontext_t& context = *static_cast<ucontext_t*>(where);
   if (thread_timer_expired(*info, target)) {
     if (target && !my_hub().inside) let_thread_handle(*target, context);
+    errno = saved;
     return true;
   }
   if (info->si_code != SI_TKILL || !sent.load(std::memory_order_relaxed) || !core::current) return false;
   if (!take_away(context)) sent.store(false, std::memory_order_relaxed);
+  errno = saved;
   return true;
 }
 
