@@ -100,7 +100,49 @@ static void receive(const char* name, int begun) {
   printf("ended with %d\n", status);
 }
 
+// No handler can be had for any signal: threads take turns all the same, each waiting for the other without a call.
+static void filter_handlers(void) {
+  struct sock_filter f[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      REFUSED(SYS_rt_sigaction),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  install(f, sizeof f / sizeof *f);
+}
+static volatile int turn;
+static void* takes_turns(void* p) {
+  for (int i = 0; i < 10; i++) {
+    while (turn % 2 == 0) {
+    }
+    turn++;
+  }
+  return p;
+}
+static void without_handlers(void) {
+  printf("no handlers: ");
+  fflush(stdout);
+  pid_t child = fork();
+  if (child == 0) {
+    pthread_t t;
+    filter_handlers();
+    if (pthread_create(&t, NULL, takes_turns, NULL)) _exit(2);
+    for (int i = 0; i < 10; i++) {
+      while (turn % 2) {
+      }
+      turn++;
+    }
+    pthread_join(t, NULL);
+    printf("%d turns\n", turn);
+    fflush(stdout);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (status) printf("status %x\n", status);
+  fflush(stdout);
+}
+
 int main(void) {
+  without_handlers();
   receive("forbidden before a receive", 0);
   receive("forbidden during a receive", 1);
   use("no thread", NULL);
