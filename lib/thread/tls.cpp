@@ -315,7 +315,20 @@ bool ends_early(void* pointer) noexcept {
   return cancels.requested(pointer).load(std::memory_order_acquire) & cancel_facts::all;
 }
 
-void other_tids() noexcept { last_tid = unsigned(sys::getpid()) * 0x9e3779b1u; }
+constinit std::atomic<int> amid_loader{0};
+
+namespace {
+struct at_loader {
+  at_loader() noexcept { amid_loader.fetch_add(1, std::memory_order_relaxed); }
+  ~at_loader() { amid_loader.fetch_sub(1, std::memory_order_relaxed); }
+  at_loader(const at_loader&) = delete;
+};
+}  // namespace
+
+void other_tids() noexcept {
+  amid_loader = 0;  // the C library's fork has made the lock new
+  last_tid = unsigned(sys::getpid()) * 0x9e3779b1u;
+}
 
 void* robust_list(void* pointer) noexcept {
   return c.robust ? at(descriptor(pointer), std::ptrdiff_t(c.robust)) : nullptr;
@@ -340,6 +353,7 @@ void* make(void* p) noexcept {
   std::uintptr_t tp = arch::descriptor_before_tls ? (end - c.static_size) & ~(c.static_align - 1)
                                                   : (end - c.descriptor_size) & ~(c.static_align - 1);
   void* pointer = reinterpret_cast<void*>(tp);
+  at_loader now;
   if (!c.allocate(pointer)) return nullptr;
   set_up(pointer);
   *reinterpret_cast<void**>(at(pointer, c.resolver)) = p;
@@ -348,6 +362,7 @@ void* make(void* p) noexcept {
 }
 
 bool renew(void* pointer) noexcept {
+  at_loader now;
   void* d = descriptor(pointer);
   char kept[most_libc_tls];
   memcpy(kept, at(pointer, c.libc_start), c.libc_size);
@@ -365,6 +380,7 @@ bool renew(void* pointer) noexcept {
 }
 
 void drop(void* pointer) noexcept {
+  at_loader now;
   delist(pointer);
   c.deallocate(pointer, false);
 }

@@ -66,6 +66,10 @@ bool watcher_sees_threads() noexcept;
 // What the C library puts of a thread on the thread's own stack, at most; and to what its stacks' sizes are rounded down.
 std::size_t size_on_stack() noexcept;
 std::size_t alignment() noexcept;
+// How many fibers are amid one of make(), renew() and drop(), where they may have been made to give way with the loader's
+// lock held: as long as it is not zero, no kernel thread can be made without letting them run.
+extern std::atomic<int> amid_loader;
+
 // The room that a block takes, any alignment included.
 std::size_t block_size() noexcept;
 // Makes a block in the zeroed memory [p, p + block_size()), as a new thread finds it, and returns its thread pointer;

@@ -184,6 +184,7 @@ static void exec_ends(void) {
     sched_yield();
   }
   ERR("who holds one has called exec", e);
+  pthread_mutex_unlock(&s->mutex);
   kill(child, SIGKILL);
   status_of(child);
 }

@@ -16,7 +16,7 @@ namespace tendril::posix {
 enum class handlers { later, meanwhile };
 
 // A core::handlers_wait in which a helper may have to be made. The C library allocates memory for it, and takes its time
-// here if that is locked; so no thread of this hub may have been made to give way amid the allocator.
+// here if that is locked; so no thread of this hub may have been made to give way amid the allocator, or amid the loader.
 class helper_may_be_made {
  public:
   explicit helper_may_be_made(hub& h) noexcept : hub_(h) {
@@ -26,8 +26,10 @@ class helper_may_be_made {
       void* volatile probe = h.several_threads ? malloc(2048) : nullptr;
       free(probe);
       h.enter();
-      if (h.turns() == turns) return;
+      bool loads = core::tls::amid_loader.load(std::memory_order_relaxed) != 0;
+      if (h.turns() == turns && !loads) return;
       h.leave();
+      if (loads) core::yield();
     }
   }
   ~helper_may_be_made() { hub_.leave(); }
