@@ -1,5 +1,6 @@
 // The libc names that the shim interposes: each forwards to the function of tendril::posix that is the cooperative
 // form, in one line that comes from the table.
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -161,18 +162,15 @@ CHECKED(int, __ppoll_chk, ppoll,
         (pollfd * fds, nfds_t n, const timespec* timeout, const sigset_t* mask, size_t room), room / sizeof *fds >= n,
         (fds, n, timeout, mask))
 
-// open(2) without a mode although the flags ask for one.
-EXPORT int export_open_2(const char* path, int flags) __asm__("__open_2");
-EXPORT int export_open_2(const char* path, int flags) {
-  if (flags & O_CREAT) __chk_fail();
-  return tendril::posix::open(path, flags);
-}
-EXPORT int export_open64_2(const char* path, int flags) __asm__("__open64_2");
-EXPORT int export_open64_2(const char* path, int flags) { return export_open_2(path, flags); }
-EXPORT int export_openat_2(int dir, const char* path, int flags) __asm__("__openat_2");
-EXPORT int export_openat_2(int dir, const char* path, int flags) {
-  if (flags & O_CREAT) __chk_fail();
-  return tendril::posix::openat(dir, path, flags);
-}
-EXPORT int export_openat64_2(int dir, const char* path, int flags) __asm__("__openat64_2");
-EXPORT int export_openat64_2(int dir, const char* path, int flags) { return export_openat_2(dir, path, flags); }
+// open(2) without a mode. Where the flags ask for one, the C library's own ends the process, and says so.
+#define WITHOUT_MODE(name, parameters, arguments, target)                                                \
+  EXPORT int export_##name parameters __asm__(#name);                                                    \
+  EXPORT int export_##name parameters {                                                                  \
+    bool needs_mode = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;                             \
+    if (needs_mode) return reinterpret_cast<int(*) parameters>(dlsym(RTLD_NEXT, #name)) arguments;       \
+    return tendril::posix::target arguments;                                                             \
+  }
+WITHOUT_MODE(__open_2, (const char* path, int flags), (path, flags), open)
+WITHOUT_MODE(__open64_2, (const char* path, int flags), (path, flags), open)
+WITHOUT_MODE(__openat_2, (int dir, const char* path, int flags), (dir, path, flags), openat)
+WITHOUT_MODE(__openat64_2, (int dir, const char* path, int flags), (dir, path, flags), openat)

@@ -1,8 +1,10 @@
 #include "preload.hpp"
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
 #include <limits.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -67,6 +69,27 @@ std::string beside_launcher() {
                                  " (TENDRIL_PRELOAD=path says where else)"};
 }
 
+// Whether the library itself defines the function.
+bool defines(void* library, const char* function) {
+  Dl_info where;
+  link_map* self;
+  void* found = dlsym(library, function);
+  return found && dladdr(found, &where) && dlinfo(library, RTLD_DI_LINKMAP, &self) == 0 &&
+         where.dli_fbase == reinterpret_cast<void*>(self->l_addr);
+}
+
+// Whether what stands in LD_PRELOAD tells the program another time (libfaketime), and so has to translate what the shim
+// gets to wait for; or watches the program and has to come first (a sanitizer, which takes over the same functions). The
+// launcher has been started with it, too.
+bool goes_before_shim(const std::string& entry) {
+  void* library = dlopen(entry.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+  if (!library) return false;
+  bool tells_time = defines(library, "clock_gettime") || defines(library, "gettimeofday") || defines(library, "time");
+  bool is_shim = defines(library, "tendril_shim");
+  dlclose(library);
+  return tells_time && !is_shim;
+}
+
 }  // namespace
 
 std::string find_preload_library() {
@@ -77,15 +100,18 @@ std::string find_preload_library() {
 }
 
 std::string preload_list(const std::string& library) {
-  std::string list = library;
+  std::string before, behind;
   const char* old = getenv("LD_PRELOAD");
   std::string_view rest = old ? old : "";
   while (!rest.empty()) {
-    std::string_view entry = rest.substr(0, rest.find_first_of(separators));
-    if (!entry.empty() && entry != library) list.append(":").append(entry);
+    std::string entry(rest.substr(0, rest.find_first_of(separators)));
+    if (!entry.empty() && entry != library) {
+      if (goes_before_shim(entry)) before.append(entry).append(":");
+      else behind.append(":").append(entry);
+    }
     rest.remove_prefix(entry.size() == rest.size() ? rest.size() : entry.size() + 1);
   }
-  return list;
+  return before + library + behind;
 }
 
 }  // namespace tendril::launcher

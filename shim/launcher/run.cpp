@@ -33,7 +33,8 @@ namespace {
 
 constexpr char notes[] =
     "Options come before the program; all that follows its name is passed on to it. An option overrides\n"
-    "its environment variable. What was in LD_PRELOAD stays there, behind the shim.\n"
+    "its environment variable. What was in LD_PRELOAD stays there, behind the shim; libraries that\n"
+    "change the program's time (libfaketime), and sanitizers, go in front of it.\n"
     "\n"
     "The shim cannot be loaded into a program that is statically linked, setuid, or made for another\n"
     "architecture or C library. Such a program runs without it, and its threads stay kernel threads. So\n"

@@ -38,6 +38,7 @@ const std::string launcher = given("LAUNCHER"), marker = given("MARKER");
 const std::string dynamic_program = given("DYNAMIC"), static_program = given("STATIC");
 const std::string static_pie_program = given("STATIC_PIE");
 const std::string waits_inline = given("WAITS_INLINE"), waits_by_stub = given("WAITS_BY_STUB"), shim = given("SHIM");
+const std::string fake_time = given("FAKE_TIME"), waits_until = given("WAITS_UNTIL");
 const bool sanitized = given("SANITIZE") != "none";
 const std::string marked = "[shim]\n";
 
@@ -314,6 +315,20 @@ TEST_CASE("the shim comes first in LD_PRELOAD, once, and the rest stays") {
   CHECK(preload("a.so b.so:/c/d.so") == "LD_PRELOAD=" + marker + ":a.so:b.so:/c/d.so\n");
   CHECK(preload(marker) == "LD_PRELOAD=" + marker + "\n");
   CHECK(preload("a.so:" + marker + " b.so") == "LD_PRELOAD=" + marker + ":a.so:b.so\n");
+}
+
+TEST_CASE("what tells the program another time stays in front of the shim, and its clocks and waits agree") {
+  sandbox here;
+  auto preload = [&](const std::string& old) { return here.run({"--print-env"}, {"LD_PRELOAD=" + old}).out; };
+  CHECK(preload(fake_time) == "LD_PRELOAD=" + fake_time + ":" + marker + "\n");
+  CHECK(preload("a.so:" + fake_time + ":b.so") == "LD_PRELOAD=" + fake_time + ":" + marker + ":a.so:b.so\n");
+  CHECK(preload(marker + ":" + fake_time) == "LD_PRELOAD=" + fake_time + ":" + marker + "\n");
+  // The shim takes over the same calls.
+  CHECK(preload(shim) == "LD_PRELOAD=" + marker + ":" + shim + "\n");
+  if (sanitized) return skip("a sanitizer's run-time library cannot be brought into this program");
+  result r = execute({launcher, "run", waits_until}, {"LD_PRELOAD=" + fake_time, "TENDRIL_PRELOAD=" + shim}, here.path());
+  CHECK(r.out == "in time\n");
+  CHECK(r.status == 0);
 }
 
 TEST_CASE("run within run preloads the shim once") {

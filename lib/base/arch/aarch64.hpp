@@ -21,17 +21,22 @@ inline long system_call(long number, long a = 0, long b = 0, long c = 0, long d 
   return x0;
 }
 
-// Whether valgrind runs the program. To it these rotations, which come to nothing, are a question (valgrind.h); RUNNING_ON_VALGRIND
-// is the first that all of its tools answer.
-inline bool runs_on_valgrind() noexcept {
-  const unsigned long question[6] = {0x1001};
+// Tells or asks valgrind, if it runs the program: to it these rotations, which come to nothing, are a request (valgrind.h).
+// 0 without it.
+inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0, unsigned long b = 0) noexcept {
+  const unsigned long question[6] = {request, a, b};
   register unsigned long x3 __asm__("x3") = 0;
   register const unsigned long* x4 __asm__("x4") = question;
   __asm__ volatile("ror x12, x12, #3; ror x12, x12, #13; ror x12, x12, #51; ror x12, x12, #61; orr x10, x10, x10"
                    : "+r"(x3)
                    : "r"(x4)
                    : "cc", "memory");
-  return x3 != 0;
+  return x3;
+}
+inline bool runs_on_valgrind() noexcept { return ask_valgrind(0x1001) != 0; }
+// A stack of ours, so that a switch to it is none of the program's errors.
+inline void tell_valgrind_of_stack(const void* base, const void* end) noexcept {
+  ask_valgrind(0x1501, reinterpret_cast<unsigned long>(base), reinterpret_cast<unsigned long>(end));
 }
 
 // The kernel's clocks, as a function in the program's address space: see vdso(7).

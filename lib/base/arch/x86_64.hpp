@@ -20,16 +20,21 @@ inline long system_call(long number, long a = 0, long b = 0, long c = 0, long d 
   return result;
 }
 
-// Whether valgrind runs the program. To it these rotations, which come to nothing, are a question (valgrind.h); RUNNING_ON_VALGRIND
-// is the first that all of its tools answer.
-inline bool runs_on_valgrind() noexcept {
-  const unsigned long question[6] = {0x1001};
+// Tells or asks valgrind, if it runs the program: to it these rotations, which come to nothing, are a request (valgrind.h).
+// 0 without it.
+inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0, unsigned long b = 0) noexcept {
+  const unsigned long question[6] = {request, a, b};
   unsigned long answer = 0;
   __asm__ volatile("rolq $3, %%rdi; rolq $13, %%rdi; rolq $61, %%rdi; rolq $51, %%rdi; xchgq %%rbx, %%rbx"
                    : "+d"(answer)
                    : "a"(question)
                    : "cc", "memory");
-  return answer != 0;
+  return answer;
+}
+inline bool runs_on_valgrind() noexcept { return ask_valgrind(0x1001) != 0; }
+// A stack of ours, so that a switch to it is none of the program's errors.
+inline void tell_valgrind_of_stack(const void* base, const void* end) noexcept {
+  ask_valgrind(0x1501, reinterpret_cast<unsigned long>(base), reinterpret_cast<unsigned long>(end));
 }
 
 // The kernel's clocks, as a function in the program's address space: see vdso(7).

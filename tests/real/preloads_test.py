@@ -1,0 +1,148 @@
+#!/usr/bin/python3
+"""The shim beside other libraries that are preloaded, in both orders and as their own commands arrange them; and under
+programs that watch others. A program with threads does the same as without the shim. What is not installed is skipped.
+
+    preloads_test.py LAUNCHER SHIM WAITS_UNTIL [UNITTEST ARGUMENT...]
+
+WAITS_UNTIL is a C program with a thread that waits for a point of time, and says whether that came in time."""
+
+import glob
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True  # beside the sources
+import installed
+from installed import needs
+
+launcher, shim, waits_until = (os.path.abspath(sys.argv.pop(1)) for _ in range(3))
+bound = 100  # seconds for one run; nothing here takes nearly as long
+
+# Threads, locks, sockets, pipes, files, children, sleeping, time-outs.
+script = """
+import os, queue, socket, subprocess, threading, time
+done = queue.Queue()
+def echo(s):
+    while data := s.recv(100): s.sendall(data)
+def speak(i):
+    a, b = socket.socketpair()
+    t = threading.Thread(target=echo, args=(b,))
+    t.start()
+    a.sendall(b'hello %d' % i)
+    answer = a.recv(100)
+    time.sleep(0.01)
+    a.shutdown(socket.SHUT_WR)
+    t.join()
+    with open('file%d' % i, 'wb') as f:
+        f.write(answer); f.flush(); os.fsync(f.fileno()); os.fchmod(f.fileno(), 0o640)
+    done.put((i, answer, os.stat('file%d' % i).st_size, oct(os.stat('file%d' % i).st_mode)))
+threads = [threading.Thread(target=speak, args=(i,)) for i in range(8)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(sorted(done.get() for t in threads))
+event, begin = threading.Event(), time.monotonic()
+print(event.wait(0.05), time.monotonic() - begin >= 0.05)
+print(subprocess.run(['sh', '-c', 'echo child; exit 3'], stdout=subprocess.PIPE).stdout)
+"""
+
+
+def libraries(*patterns):
+    """The first of these files that is there, or None."""
+    return next((f for p in patterns for f in sorted(glob.glob("/usr/lib/*/" + p) + glob.glob("/usr/libexec/coreutils/" + p))), None)
+
+
+def run(command, extra=()):
+    environment = {"PATH": installed.path, "LC_ALL": "C", "TZ": "UTC", "HOME": "/nowhere", **dict(extra)}
+    with tempfile.TemporaryDirectory() as empty:
+        done = subprocess.run(command, cwd=empty, env=environment, text=True, errors="replace", stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=bound)
+    return done.stdout, done.returncode
+
+
+under = [launcher, "run", "--"]
+python = ["python3", "-S", "-c", script]
+
+
+class Libraries(unittest.TestCase):
+    def same(self, *patterns):
+        library = libraries(*patterns)
+        if not library:
+            self.skipTest("not installed: " + patterns[0])
+        for program in (python, [waits_until]):
+            native = run(program, {"LD_PRELOAD": library})
+            self.assertEqual(native[1], 0, native)
+            ways = {"as the launcher arranges them": (under + program, {"LD_PRELOAD": library}),
+                    "in front of the shim": (program, {"LD_PRELOAD": library + ":" + shim})}
+            if "faketime" not in library:  # whose clocks are not those that the shim waits by
+                ways["behind the shim"] = program, {"LD_PRELOAD": shim + ":" + library}
+            for name, (command, environment) in ways.items():
+                with self.subTest(name, program=program[0]):
+                    self.assertEqual(run(command, environment), native)
+
+    def test_jemalloc(self):
+        self.same("libjemalloc.so.2")
+
+    def test_tcmalloc(self):
+        self.same("libtcmalloc_minimal.so.4")
+
+    def test_mimalloc(self):
+        self.same("libmimalloc.so.2*")
+
+    def test_eatmydata(self):
+        self.same("libeatmydata.so*")
+
+    def test_stdbuf(self):
+        self.same("libstdbuf.so", "coreutils/libstdbuf.so")
+
+    def test_libfaketime(self):
+        self.same("faketime/libfaketimeMT.so.1")
+
+
+class Commands(unittest.TestCase):
+    """Commands that preload a library of theirs, or trace."""
+
+    def same(self, wrapper, program=python, ways=("within", "without")):
+        native = run(wrapper + program)
+        if native[1] != 0:
+            self.skipTest(f"{wrapper[0]} does not work here")
+        for name, command in {"within": wrapper + under + program, "without": under + wrapper + program}.items():
+            if name in ways:
+                with self.subTest(name):
+                    self.assertEqual(run(command), native)
+
+    @needs("fakeroot")
+    def test_fakeroot(self):
+        self.same(["fakeroot"])
+        self.same(["fakeroot"], ["sh", "-c", "touch a; chown 7:8 a; stat -c '%u %g' a; id -u"])
+
+    @needs("eatmydata")
+    def test_eatmydata(self):
+        self.same(["eatmydata"])
+
+    @needs("stdbuf")
+    def test_stdbuf(self):
+        self.same(["stdbuf", "-oL"])
+        self.same(["stdbuf", "-o0", "-i0"], ["sh", "-c", "seq 5 | tr 1-5 a-e"])
+
+    @needs("faketime")
+    def test_faketime(self):
+        self.same(["faketime", "-f", "+3600s"], [waits_until])
+
+    @needs("strace")
+    def test_strace(self):
+        self.same(["strace", "-f", "-qq", "-o", "/dev/null"])
+
+    @needs("perf")
+    def test_perf(self):
+        self.same(["perf", "stat", "-o", "/dev/null", "--"])
+
+    @needs("valgrind")
+    def test_memcheck_and_helgrind_find_nothing(self):
+        for tool in ("memcheck", "helgrind"):
+            self.same(["valgrind", "-q", "--tool=" + tool, "--error-exitcode=9"], [waits_until])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
