@@ -223,6 +223,10 @@ TENDRIL_API int setresuid(uid_t user, uid_t effective, uid_t saved);
 TENDRIL_API int setresgid(gid_t group, gid_t effective, gid_t saved);
 TENDRIL_API int setgroups(size_t n, const gid_t* groups);
 TENDRIL_API int initgroups(const char* user, gid_t group);
+// --- setfsuid(2), setfsgid(2), capset(2): for the calling thread alone. The last ends the process where there are others ---
+TENDRIL_API int setfsuid(uid_t user);
+TENDRIL_API int setfsgid(gid_t group);
+TENDRIL_API int capset(void* header, const void* data);
 
 // --- aio_suspend(3), lio_listio(3), gai_suspend(3) ---
 TENDRIL_API int gai_suspend(const gaicb* const* list, int n, const timespec* timeout);

@@ -319,6 +319,7 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
   arch::set_thread_pointer(to->pointer, !switches_carry_any(system_call));
   if (from->float_flags != to->float_flags) arch::set_float_flags(from->float_flags, to->float_flags);
   if (switches_carry_any(cpu_time)) count_cpu_time(*from, *to, *home);
+  if (switches_carry_any(identities)) carry_identity(*from, *to);
   if (switches_carry_any(protection_rights)) {
     // In a handler they are the kernel's first ones, until it returns: who is left there gets his own back by that.
     from->protection = arch::protection_rights();

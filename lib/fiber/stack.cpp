@@ -166,6 +166,7 @@ void stack_pool::give_back(const stack& s) noexcept {
   stack free = s;
   free.used = true;
   c.free[c.count++] = free;
+  left_memory_ = true;
 }
 
 stack_pool::trimmed stack_pool::trim() noexcept {
@@ -182,14 +183,17 @@ stack_pool::trimmed stack_pool::trim() noexcept {
     c.low_water = c.count;
   }
   trims_ = 0;
+  left_memory_ = false;
   for (std::size_t i = 0; i < class_count_; i++) {
     if (classes_[i].trimmed < classes_[i].count) return trimmed::wholly;
   }
   return trimmed::nothing_left;
 }
 
-void stack_pool::unmap_free() noexcept {
-  for (std::size_t i = 0; i < class_count_; i++) unmap_idle(classes_[i], classes_[i].count);
+void stack_pool::unmap_free(bool small_ones) noexcept {
+  for (std::size_t i = 0; i < class_count_; i++) {
+    if (small_ones || classes_[i].slot() >= large) unmap_idle(classes_[i], classes_[i].count);
+  }
 }
 
 // Unmaps the regions of which all stacks are among the first so many of the free list.

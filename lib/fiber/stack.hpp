@@ -58,8 +58,10 @@ class stack_pool {
   // nothing is in use. A round takes several calls, so that none takes long.
   enum class trimmed { partly, wholly, nothing_left };
   trimmed trim() noexcept;
-  // Unmaps what is not in use at once, where address space is limited (RLIMIT_AS).
-  void unmap_free() noexcept;
+  // Whether stacks were given back since the last round.
+  bool left_memory() const noexcept { return left_memory_; }
+  // Unmaps at once the regions of which nothing is in use: those of large stacks, or all.
+  void unmap_free(bool small_ones) noexcept;
   // All stacks, now and later, may hold code: see stacks_hold_code() in fiber/stack_protection.hpp.
   void allow_code() noexcept;
   bool allows_code() const noexcept { return allows_code_; }
@@ -102,6 +104,7 @@ class stack_pool {
   std::size_t region_count_ = 0;
   std::uint32_t carved_ = 0;
   bool allows_code_ = false;
+  bool left_memory_ = false;
 };
 
 }  // namespace tendril::core

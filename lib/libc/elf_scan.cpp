@@ -17,6 +17,7 @@ namespace {
 struct search {
   const char* name;
   bool found;
+  bool only_first = false;  // the program comes first
 };
 
 // Functions that are called appear in the relocations of the PLT, those whose address is taken in the others.
@@ -42,14 +43,14 @@ int look_into(dl_phdr_info* info, size_t, void* data) {
     }
   }
   // The loader has made these addresses absolute, but for the vDSO, which has no relocations.
-  if (!symbols || !strings) return 0;
+  if (!symbols || !strings) return s.only_first;
   for (int t = 0; t < 2; t++) {
     for (size_t i = 0; tables[t] && i < sizes[t] / sizeof(ElfW(Rela)); i++) {
       const ElfW(Sym)& symbol = symbols[ELF64_R_SYM(tables[t][i].r_info)];
       if (symbol.st_shndx == SHN_UNDEF && strcmp(strings + symbol.st_name, s.name) == 0) return s.found = true;
     }
   }
-  return 0;
+  return s.only_first;
 }
 
 struct module {
@@ -101,6 +102,12 @@ const char* waits_inline(const void* address) noexcept {
 
 bool program_imports(const char* name) noexcept {
   search s{name, false};
+  dl_iterate_phdr(look_into, &s);
+  return s.found;
+}
+
+bool program_itself_imports(const char* name) noexcept {
+  search s{name, false, true};
   dl_iterate_phdr(look_into, &s);
   return s.found;
 }

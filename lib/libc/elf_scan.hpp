@@ -5,6 +5,8 @@ namespace tendril::posix {
 
 // Whether the program, or a library it has loaded (the C library and we aside), refers to the function `name`.
 bool program_imports(const char* name) noexcept;
+// The same of the program alone.
+bool program_itself_imports(const char* name) noexcept;
 
 // Whether the module (program or library) with the code at `address` makes futex system calls by instructions of its own
 // (libgomp, Go's runtime), or has a system call stub for any number (emulators), which nobody can take over: what its

@@ -434,6 +434,7 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
     }
   }
   long r;
+  if (changes_identity(r, number, a, b, c)) return result<long>(r);
   if (may_wait() && waits(r, number, a, b, c, d, e, f)) return r;
   return real.syscall(number, a, b, c, d, e, f);
 }

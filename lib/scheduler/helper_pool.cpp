@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <ucontext.h>
 
 #include <new>
@@ -76,13 +77,27 @@ bool stop(siginfo_t*, void* where) noexcept {
   return true;
 }
 
-void run(helper_job& job) noexcept {
+// Calls f() under that identity. Helpers have the common one, which threads have that made none their own.
+template <class F>
+void run_as(const identity* as, F f) noexcept {
+  identity* before = as ? own_identity() : nullptr;
+  if (as && (!before || !take_on(*before, *as))) cannot_be_undone();
+  f();
+  if (as) take_on(*as, *before);  // or stays that: the next job takes on its own in any case
+  free(before);
+}
+
+void run_plainly(helper_job& job) noexcept {
   if (!job.interruptible || !runtime_signal::install(stop)) return job.run(job);
   std::uint64_t set = runtime_signal::bit;
   job.tid.store(sys::gettid(), std::memory_order_release);
   sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, 0, 8);
   job.run(job);
   sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &set, 0, 8);
+}
+
+void run(helper_job& job) noexcept {
+  run_as(job.as, [&] { run_plainly(job); });
 }
 
 void work_on(helper_job* job) noexcept {
@@ -194,6 +209,10 @@ void end_idle_helpers() noexcept {
 void start_on_helper(helper_job& job) noexcept {
   fiber* self = ensure_current();
   job.who = self;
+  if (switches_carry_any(identities)) {
+    const identity* as = self->storage->identity ? self->storage->identity : common_identity;
+    if (!(job.as = copy_of(*as))) cannot_be_undone();
+  }
   fiber_ref(self);
   self->home->users.fetch_add(1, std::memory_order_relaxed);
   if (submit(job)) return;

@@ -2,6 +2,8 @@
 // nsswitch, disk reads, record locks). The fiber parks; a helper makes the call; its end unparks the fiber.
 #pragma once
 
+#include <stdlib.h>
+
 #include <atomic>
 
 #include "fiber/fiber.hpp"
@@ -16,9 +18,14 @@ struct helper_job {
   bool interruptible = false;     // run() makes system calls that stop_on_helper() may interrupt
   std::atomic<bool> stop{false};  // an interrupted system call is not to be made again
   fiber* who = nullptr;
+  identity* as = nullptr;  // what `who` is to the kernel, where threads differ in that; from malloc()
   std::atomic<int> state{queued};
   std::atomic<int> tid{0};  // the helper's
   helper_job* next = nullptr;
+
+  helper_job() noexcept = default;
+  helper_job(const helper_job&) = delete;
+  ~helper_job() { free(as); }
 
   bool done() const noexcept { return state.load(std::memory_order_acquire) == ended; }
 };

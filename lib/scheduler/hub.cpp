@@ -206,7 +206,7 @@ nanoseconds hub::trim(nanoseconds now) noexcept {
     if (!partly && trim_threads && trim_threads()) trims_more_ = true;
     trim_at_ = partly ? now : now + trim_interval;
   }
-  return trims_more_ ? trim_at_ : INT64_MAX;
+  return has_to_trim() ? trim_at_ : INT64_MAX;
 }
 
 void run_handlers_due() noexcept { hub::of(current)->run_handlers_due(); }

@@ -92,7 +92,7 @@ struct hub : fiber_home {
   // little is: INT64_MAX if there is nothing more.
   nanoseconds trim(nanoseconds now) noexcept;
   // Whether fibers that have ended left memory that was not given back yet: then waits come here, though nobody else waits.
-  bool has_to_trim() const noexcept { return idle || trims_more_; }
+  bool has_to_trim() const noexcept { return idle || trims_more_ || stacks.left_memory(); }
   void note_left_memory() noexcept { trims_more_ = true; }
   // The same of threads that have ended, once there are threads. Returns whether there is more to come.
   bool (*trim_threads)() noexcept = nullptr;

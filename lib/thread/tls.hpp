@@ -11,6 +11,7 @@
 
 #include "base/arch/arch.hpp"
 #include "base/deadline.hpp"
+#include "thread/identity.hpp"
 #include "thread/signal_state.hpp"
 
 namespace tendril::core {
@@ -21,6 +22,7 @@ struct thread_storage {
   fiber** current = nullptr;  // where this storage has the variable `current`
   std::uint32_t float_flags = 0;  // while another one runs: see fenv(3)
   std::uint32_t protection = 0;  // its rights to memory with protection keys, while another one runs; once carried
+  core::identity* identity = nullptr;  // its user and groups, if they are not the other threads'; from malloc()
   std::atomic<nanoseconds> cpu_time{0};  // what it has used, as far as it has been counted: see count_cpu_time
   signal_state signals;
 };
@@ -29,6 +31,7 @@ struct thread_storage {
 enum carried : unsigned char {
   protection_rights = 1,  // there are protection keys, so that rights may differ
   cpu_time = 2,           // some thread has asked how much of the processor it has used
+  identities = 16,        // some thread has a user or groups of its own
   system_call = 8,        // programs cannot set the thread pointer by themselves here: from the start
 };
 extern std::atomic<unsigned char> switches_carry;

@@ -236,6 +236,11 @@ std::string joined(const std::vector<std::string>& words) {
   return all;
 }
 
+constexpr const char* changes_one_thread[] = {
+#define CHANGES_ONE_THREAD(name) #name,
+#include "libc/one_thread.def"
+};
+
 constexpr char notes[] =
     "Runs nothing of the program. After the verdict and its reasons come the C library's functions that\n"
     "the program and each of its libraries import: those that the shim interposes, and those that may\n"
@@ -282,6 +287,7 @@ report examine(const program& p, const options& o) {
   // Each module: what it imports, and what it does by itself.
   std::set<std::string> exported = read_image(shim).exports;
   std::string c_library;
+  bool only_its = true;  // the reasons concern the threads of some modules
   std::vector<std::pair<std::string, std::string>> lines;
   std::vector<std::string> modules = {p.file};
   for (const std::string& path : all.paths) {
@@ -294,6 +300,13 @@ report examine(const program& p, const options& o) {
     auto has = [&](std::uint32_t number) {
       return std::find(i.system_calls.begin(), i.system_calls.end(), number) != i.system_calls.end();
     };
+    for (const char* call : changes_one_thread) {
+      if (path != p.file || !i.imports.count(call)) continue;
+      lines.emplace_back("identity", name + ": " + call + " changes one thread for good; threads stay kernel threads");
+      reasons.push_back("it calls " + std::string(call) + ", which changes one thread for good");
+      only_its = false;
+      break;
+    }
     bool creates_threads = i.imports.count("pthread_create") || i.imports.count("thrd_create");
     if (has(SYS_futex) && creates_threads) {
       lines.emplace_back("waits unseen",
@@ -348,7 +361,7 @@ report examine(const program& p, const options& o) {
     out.line("verdict", "its threads become fibers of one kernel thread");
   } else {
     status = some_kernel_threads;
-    std::string which = o.kernel_threads() || reasons.back().starts_with("Tendril does")
+    std::string which = o.kernel_threads() || !only_its || reasons.back().starts_with("Tendril does")
                             ? "its threads stay kernel threads: "
                             : "some of its threads stay kernel threads: ";
     for (std::size_t i = 0; i < reasons.size(); i++) which += (i ? ", and " : "") + reasons[i];

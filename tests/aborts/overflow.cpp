@@ -14,6 +14,14 @@ int recurse(volatile char* above) {
 }
 void overflow() { recurse(nullptr); }
 
+// One frame of that size, of which the lower end is touched first.
+template <std::size_t Size>
+[[gnu::noinline]] void big_frame() {
+  char room[Size];
+  for (std::size_t i = 0; i < 2000; i++) static_cast<volatile char*>(room)[i] = 'X';
+  asm volatile("" ::"r"(room) : "memory");
+}
+
 }  // namespace
 
 int main(int, char** argv) {
@@ -22,6 +30,10 @@ int main(int, char** argv) {
     fiber<>(overflow, {.name = "deep"}).switch_to();
   } else if (!std::strcmp(argv[1], "sized")) {
     fiber<>(overflow, {.stack_size = 200 * 1024}).switch_to();
+  } else if (!std::strcmp(argv[1], "wide")) {
+    spawn({.name = "deep"}, big_frame<80'000>).get();
+  } else if (!std::strcmp(argv[1], "wider")) {
+    spawn({.name = "deep"}, big_frame<120'000>).get();
   } else if (!std::strcmp(argv[1], "task")) {
     spawn({.name = "deep"}, overflow).get();
   } else {

@@ -39,6 +39,7 @@ const std::string dynamic_program = given("DYNAMIC"), static_program = given("ST
 const std::string static_pie_program = given("STATIC_PIE");
 const std::string waits_inline = given("WAITS_INLINE"), waits_by_stub = given("WAITS_BY_STUB"), shim = given("SHIM");
 const std::string fake_time = given("FAKE_TIME"), waits_until = given("WAITS_UNTIL");
+const std::string gives_up = given("GIVES_UP");
 const bool sanitized = given("SANITIZE") != "none";
 const std::string marked = "[shim]\n";
 
@@ -492,6 +493,21 @@ TEST_CASE("the doctor and the shim report a program that makes futex system call
     CHECK(r.err.ends_with(line));
     CHECK(r.err.starts_with(k.program + "\n  verdict           some of its threads stay kernel threads: "));
   }
+}
+
+TEST_CASE("the doctor and the shim notice a program that gives up capabilities for one thread") {
+  sandbox here;
+  result r = here.doctor({gives_up});
+  CHECK(r.status == 1);
+  CHECK_MESSAGE(r.out.find("its threads stay kernel threads: it calls capset") != std::string::npos, r.out);
+  if (sanitized) return;
+
+  strings real = {"TENDRIL_PRELOAD=" + shim};
+  r = here.run({gives_up}, real);
+  CHECK(r.status == 0);
+  CHECK(r.out == "capset: 0, threads of the kernel: 2\n");
+  CHECK(here.run({gives_up}, real, true).err ==
+        "tendril: threads stay kernel threads: the program calls capset, which changes one of them for good\n");
 }
 
 TEST_CASE("the doctor fails as running would") {

@@ -1,9 +1,15 @@
-// setuid(2) and its kin, which change the whole process: the C library has a signal tell each of its threads to make the
-// system call, and waits until all have. No signal reaches a fiber, nor needs to; the kernel thread that it runs on has
-// the main thread's descriptor (in a child of fork, that of the thread that forked), so the call is made in that one's name.
+// setuid(2) and its kin, which change the whole process, and the calls that change the calling thread alone.
+//
+// For the former the C library has a signal tell each of its threads to make the system call, and waits until all have. No
+// signal reaches a fiber; the kernel thread that it runs on has the main thread's descriptor (in a child of fork, that of the
+// thread that forked), so the call is made in that one's name. Where threads have identities of their own (by the latter, see
+// thread/identity.hpp), each of those is then changed by the same system call, made under it, and so is the common one.
 #include <tendril/posix.hpp>
 
 #include <grp.h>
+#include <stdlib.h>
+
+#include <utility>
 
 #include "posix/threads/thread.hpp"
 
@@ -27,48 +33,222 @@ __attribute__((noinline)) long in_name_of(void* pointer, F& f) noexcept {
   return r;
 }
 
+// While it lives no handler runs, which would find another thread's storage, and no other thread does.
+class all_blocked {
+ public:
+  all_blocked() noexcept { sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all_, &mask_, 8); }
+  ~all_blocked() { sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, 0, 8); }
+  all_blocked(const all_blocked&) = delete;
+
+ private:
+  std::uint64_t all_ = ~0ULL, mask_ = 0;
+};
+
+constexpr unsigned most_groups = 65536;  // NGROUPS_MAX
+
+// f(identity) for each that threads of this hub have for themselves.
 template <class F>
-int for_all_threads(F f) noexcept {
-  if (!this_thread || !this_thread->is_fiber() || !in_hubs_process()) return f();
-  // No handler may run on another thread's storage.
-  std::uint64_t all = ~0ULL, mask;
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
-  long r = in_name_of(my_hub().first->storage->pointer, f);
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
-  return result<int>(r);
+void each_identity(F f) noexcept {
+  hub& h = my_hub();
+  for (fiber* each = h.fibers.front(); each; each = h.fibers.after(*each)) {
+    core::thread_storage& t = *each->storage;
+    if (t.identity && t.signals.owner == each) f(t.identity);
+  }
+}
+
+// Room for the identities that a call changes. What they were lies there afterwards, and is freed.
+class spare_identities {
+ public:
+  // For all that there are now, and the common one. False: no memory.
+  bool reserve() noexcept {
+    std::size_t wanted = needed();
+    if (wanted <= count_) return true;
+    auto* more = static_cast<core::identity**>(realloc(all_, wanted * sizeof *all_));
+    if (!more) return false;
+    all_ = more;
+    for (; count_ < wanted; count_++) {
+      if (!(all_[count_] = core::room_for_identity(most_groups))) return false;
+    }
+    return true;
+  }
+  bool suffice() const noexcept { return needed() <= count_; }
+  // Puts what the kernel thread is now in the identity's place.
+  void update(core::identity*& place) noexcept {
+    core::identity* old = place;
+    core::read_identity(*all_[used_], most_groups);
+    place = all_[used_];
+    all_[used_++] = old;
+  }
+  spare_identities() noexcept = default;
+  spare_identities(const spare_identities&) = delete;
+  ~spare_identities() {
+    for (std::size_t i = 0; i < count_; i++) free(all_[i]);
+    free(all_);
+  }
+
+ private:
+  static std::size_t needed() noexcept {
+    std::size_t n = 1;
+    each_identity([&](core::identity*&) { n++; });
+    return n;
+  }
+
+  core::identity** all_ = nullptr;
+  std::size_t count_ = 0, used_ = 0;
+};
+
+// The kernel thread has been changed for the running thread; now the others'.
+template <class Raw>
+void change_the_others(spare_identities& spare, Raw raw) noexcept {
+  core::identity*& own = core::current->storage->identity;
+  core::identity*& mine = own ? own : core::common_identity;
+  spare.update(mine);
+  const core::identity* now = mine;  // as the kernel thread is
+  bool for_good = false;
+  auto change = [&](core::identity*& other) {
+    if (&other == &mine) return;
+    for_good = for_good || !core::take_on(*now, *other);
+    if (for_good) {
+      // By now nobody has the right to take on another: all are the same, or it is over.
+      if (now != mine || other->group != now->group || !other->same_groups(*now)) core::cannot_be_undone();
+      other->user = now->user;
+      return;
+    }
+    if (raw() < 0) core::cannot_be_undone();  // as in the C library where threads differ
+    spare.update(other);
+    now = other;
+  };
+  change(core::common_identity);
+  each_identity(change);
+  if (now != mine && !core::take_on(*now, *mine)) core::cannot_be_undone();
+}
+
+// `by_library` is the C library's function, `raw` the same for the calling kernel thread alone.
+template <class F, class Raw>
+int for_all_threads(F by_library, Raw raw) {
+  bool carried = core::current && core::switches_carry_any(core::identities) && in_hubs_process();
+  if (!carried && (!this_thread || !this_thread->is_fiber() || !in_hubs_process())) return by_library();
+  spare_identities spare;
+  for (;;) {
+    if (carried && !spare.reserve()) return result<int>(-ENOMEM);
+    all_blocked quiet;
+    if (carried && !spare.suffice()) continue;  // threads were made meanwhile
+    long r = in_name_of(my_hub().first->storage->pointer, by_library);
+    if (carried && r >= 0) change_the_others(spare, raw);
+    return result<int>(r);
+  }
+}
+
+bool is_alone() noexcept { return !my_hub().several_threads || living.load() <= 1; }
+
+// A call that changes the calling thread alone.
+long change_own(long number, long a, long b, long c) noexcept {
+  auto call = [&] { return sys::call(number, a, b, c); };
+  if (!core::current || !in_hubs_process()) return call();
+  if (number == SYS_capset) {
+    if (!is_alone() || hub::helper_threads.load() != 0) core::cannot_be_undone();
+    return call();
+  }
+  if ((number == SYS_setfsuid || number == SYS_setfsgid) && int(a) == -1) return call();  // only asks
+  core::identity* before = core::own_identity();
+  core::identity* common = before ? core::copy_of(*before) : nullptr;
+  unsigned groups = number == SYS_setgroups && a > 0 && a <= long(most_groups) ? unsigned(a) : 0;
+  if (before && before->groups > groups) groups = before->groups;
+  core::identity* after = core::room_for_identity(groups);
+  long r = -ENOMEM;
+  if (common && after) {
+    all_blocked quiet;
+    core::identity*& own = core::current->storage->identity;
+    r = call();
+    core::read_identity(*after, groups);
+    if (!(*after == *before)) {
+      if (!core::common_identity) std::swap(core::common_identity, common);
+      core::switches_carry.fetch_or(core::identities);
+      const core::identity& others = *core::common_identity;
+      std::swap(own, after);  // what it was is freed
+      if (!core::take_on(*own, others)) {
+        // For good. With nobody else here it is what all will be.
+        if (!is_alone()) core::cannot_be_undone();
+        if (hub::count.load() == 1) {
+          core::common_identity = own;  // what it was, a helper may still read
+          own = nullptr;
+        }
+      } else if (!core::take_on(others, *own)) {
+        core::cannot_be_undone();
+      }
+    }
+  }
+  free(before);
+  free(common);
+  free(after);
+  return r;
 }
 
 }  // namespace
 
+bool changes_identity(long& result, long number, long a, long b, long c) noexcept {
+  switch (number) {
+    case SYS_setuid: case SYS_setgid: case SYS_setreuid: case SYS_setregid: case SYS_setresuid: case SYS_setresgid:
+    case SYS_setgroups: case SYS_setfsuid: case SYS_setfsgid: case SYS_capset:
+      result = change_own(number, a, b, c);
+      return true;
+  }
+  return false;
+}
+
 int setuid(uid_t user) {
-  return for_all_threads([=] { return real.setuid(user); });
+  return for_all_threads([=] { return real.setuid(user); }, [=] { return sys::call(SYS_setuid, user); });
 }
 int setgid(gid_t group) {
-  return for_all_threads([=] { return real.setgid(group); });
+  return for_all_threads([=] { return real.setgid(group); }, [=] { return sys::call(SYS_setgid, group); });
 }
 int seteuid(uid_t effective) {
-  return for_all_threads([=] { return real.seteuid(effective); });
+  return for_all_threads([=] { return real.seteuid(effective); }, [=] { return sys::call(SYS_setresuid, -1, effective, -1); });
 }
 int setegid(gid_t effective) {
-  return for_all_threads([=] { return real.setegid(effective); });
+  return for_all_threads([=] { return real.setegid(effective); }, [=] { return sys::call(SYS_setresgid, -1, effective, -1); });
 }
 int setreuid(uid_t user, uid_t effective) {
-  return for_all_threads([=] { return real.setreuid(user, effective); });
+  return for_all_threads([=] { return real.setreuid(user, effective); },
+                         [=] { return sys::call(SYS_setreuid, user, effective); });
 }
 int setregid(gid_t group, gid_t effective) {
-  return for_all_threads([=] { return real.setregid(group, effective); });
+  return for_all_threads([=] { return real.setregid(group, effective); },
+                         [=] { return sys::call(SYS_setregid, group, effective); });
 }
 int setresuid(uid_t user, uid_t effective, uid_t saved) {
-  return for_all_threads([=] { return real.setresuid(user, effective, saved); });
+  return for_all_threads([=] { return real.setresuid(user, effective, saved); },
+                         [=] { return sys::call(SYS_setresuid, user, effective, saved); });
 }
 int setresgid(gid_t group, gid_t effective, gid_t saved) {
-  return for_all_threads([=] { return real.setresgid(group, effective, saved); });
+  return for_all_threads([=] { return real.setresgid(group, effective, saved); },
+                         [=] { return sys::call(SYS_setresgid, group, effective, saved); });
 }
 int setgroups(size_t n, const gid_t* groups) {
-  return for_all_threads([=] { return real.setgroups(n, groups); });
+  return for_all_threads([=] { return real.setgroups(n, groups); }, [=] { return sys::call(SYS_setgroups, n, groups); });
 }
+// It ends in setgroups(2), with a list that the caller has by then.
 int initgroups(const char* user, gid_t group) {
-  return for_all_threads([=] { return real.initgroups(user, group); });
+  bool carried = core::switches_carry_any(core::identities);
+  gid_t* list = static_cast<gid_t*>(carried ? malloc(most_groups * sizeof(gid_t)) : nullptr);
+  if (carried && !list) return result<int>(-ENOMEM);
+  long n = 0;
+  auto by_library = [&] {
+    int r = real.initgroups(user, group);
+    if (list) n = sys::call(SYS_getgroups, most_groups, list);
+    return r;
+  };
+  int r = for_all_threads(by_library, [&] { return sys::call(SYS_setgroups, n, list); });
+  int saved = errno;
+  free(list);
+  errno = saved;
+  return r;
+}
+
+int setfsuid(uid_t user) { return result<int>(change_own(SYS_setfsuid, user, 0, 0)); }
+int setfsgid(gid_t group) { return result<int>(change_own(SYS_setfsgid, group, 0, 0)); }
+int capset(void* header, const void* data) {
+  return result<int>(change_own(SYS_capset, long(header), long(data), 0));
 }
 
 }  // namespace tendril::posix

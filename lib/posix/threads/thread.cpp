@@ -103,6 +103,7 @@ thread* renewed(thread* t) noexcept {
   core::stack s = t->stack;
   void* pointer = t->storage.pointer;
   free(t->processors);
+  free(t->storage.identity);
   new (t) thread;
   t->stack = s;
   t->storage.pointer = pointer;
@@ -181,6 +182,7 @@ void tidy_up() noexcept {
     if (!t) break;
     core::tls::drop(t->storage.pointer);
     free(t->processors);
+    free(t->storage.identity);
     free(t->allocated);
   }
   // Stacks are given back on their own kernel thread only.
@@ -191,16 +193,16 @@ void tidy_up() noexcept {
     if (!surplus) break;
     core::stack s = surplus->stack;
     free(surplus->processors);
+    free(surplus->storage.identity);
     core::tls::drop(surplus->storage.pointer);
     core::handlers_wait quiet(*h);
     h->stacks.give_back(s);
   }
-  // What the rest of the program may need at once. Without a limit that can wait for the next round of trim().
+  // Address space comes back at once, as natively: of small stacks, where there is a limit, else with the next round of trim().
   rlimit limit;
-  if (sys::call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-    core::handlers_wait quiet(*h);
-    h->stacks.unmap_free();
-  }
+  bool limited = sys::call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  core::handlers_wait quiet(*h);
+  h->stacks.unmap_free(limited);
 }
 
 // The same on the hub's time, inside the runtime, where nothing can be given to the C library: most of an idle thread's
@@ -349,6 +351,18 @@ void attributes_for(const pthread_attr_t* given, attributes& a) noexcept {
   if (!a.explicit_scheduling) own_scheduling(a.policy, a.priority);
 }
 
+// What the program calls to give up capabilities, which it then does for one thread, for good; null: nothing. (Libraries that
+// could do so are loaded by many programs that never do.)
+const char* imported_capability_call() noexcept {
+  for (const char* name : {
+#define CHANGES_ONE_THREAD(name) #name,
+#include "libc/one_thread.def"
+       }) {
+    if (program_itself_imports(name)) return name;
+  }
+  return nullptr;
+}
+
 // Whether threads can be fibers in this process. If not, all that concerns them is the C library's from now on: its own
 // cancellation does not reach who waits in our table.
 bool possible() noexcept {
@@ -356,11 +370,13 @@ bool possible() noexcept {
   if (threads_home.load(std::memory_order_relaxed) || sys::gettid() != sys::getpid()) return true;
   const char* why = core::tls::obstacle();
   bool ticks = tick_installed();
-  if (!why && ticks) return true;
+  const char* call = why ? nullptr : imported_capability_call();
+  if (!why && ticks && !call) return true;
   threads_are_fibers = false;
   locks_are_ours = false;
   if (!notices_wanted()) return false;
   if (why) sys::say("threads stay kernel threads: Tendril does not know this C library (", why, ")");
+  else if (call) sys::say("threads stay kernel threads: the program calls ", call, ", which changes one of them for good");
   else sys::say("threads stay kernel threads: signal 32, by which they would take turns, cannot be handled here");
   return false;
 }
@@ -511,6 +527,11 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
       recycle(t);
       return r == ENOMEM ? EAGAIN : r;
     }
+  }
+  // After set_processors(), whose failure is the last.
+  if (core::identity* creators = core::current->storage->identity; creators && !(t->storage.identity = copy_of(*creators))) {
+    recycle(t);
+    return EAGAIN;
   }
   t->storage.current = core::tls::other(t->storage.pointer, &core::current);
   *core::tls::other(t->storage.pointer, &this_thread) = t;

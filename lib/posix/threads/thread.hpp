@@ -109,6 +109,10 @@ void timers_are_not_inherited() noexcept;
 void clocks_lose_thread(thread& t) noexcept;
 void clocks_are_not_inherited() noexcept;
 
+// The system call of that number, if it changes the identity of the calling thread alone (SYS_setresuid, SYS_setfsuid,
+// SYS_capset ...), made for the running thread. False: it is another one.
+bool changes_identity(long& result, long number, long a, long b, long c) noexcept;
+
 // Whether threads become fibers in this process. It turns to false when the first thread shows that they cannot.
 extern std::atomic<bool> threads_are_fibers;
 
