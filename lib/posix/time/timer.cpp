@@ -261,6 +261,10 @@ int timer_settime(timer_t timer, int flags, const itimerspec* value, itimerspec*
   if (old) *old = before;
   core::thread_storage* whose = mine->thread.load(std::memory_order_acquire);
   core::nanoseconds in = nanoseconds_of(value->it_value);
+  if (kernel_drops_sent()) {
+    itimerspec none{};
+    drop_sent(timer, [&] { return real.timer_settime(timer, 0, &none, nullptr); });
+  }
   mine->overruns = 0;
   mine->interval = nanoseconds_of(value->it_interval);
   mine->due = in == 0 || !whose ? 0 : flags & TIMER_ABSTIME ? in : deadline::after(cpu_time(*whose), in).at;
