@@ -247,6 +247,8 @@ constexpr char notes[] =
     "block the kernel thread with all its fibers. Options are those of 'tendril run', whose --explain\n"
     "writes the same to standard error. What a program loads only while it runs (by dlopen) is not seen\n"
     "here; the shim examines it then.\n"
+    "'context switch' says by whose code fibers take turns: with Tendril's own, no version of\n"
+    "Boost.Context matters.\n"
     "\n"
     "The exit status is 0 if all threads of the program would become fibers, 1 if some or all would stay\n"
     "kernel threads, 125 if the launcher fails, 126 if the program cannot be executed, 127 if the program\n"
