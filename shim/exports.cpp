@@ -122,12 +122,16 @@ VARIADIC_STREAM(fwprintf, (FILE * f, const wchar_t* format, ...), format, vfwpri
 VARIADIC_STREAM(__fwprintf_chk, (FILE * f, int flag, const wchar_t* format, ...), format, __vfwprintf_chk(f, flag, format, rest))
 VARIADIC_STREAM(scanf, (const char* format, ...), format, vscanf(format, rest))
 VARIADIC_STREAM(__isoc99_scanf, (const char* format, ...), format, __isoc99_vscanf(format, rest))
+VARIADIC_STREAM(__isoc23_scanf, (const char* format, ...), format, __isoc23_vscanf(format, rest))
 VARIADIC_STREAM(fscanf, (FILE * f, const char* format, ...), format, vfscanf(f, format, rest))
 VARIADIC_STREAM(__isoc99_fscanf, (FILE * f, const char* format, ...), format, __isoc99_vfscanf(f, format, rest))
+VARIADIC_STREAM(__isoc23_fscanf, (FILE * f, const char* format, ...), format, __isoc23_vfscanf(f, format, rest))
 VARIADIC_STREAM(wscanf, (const wchar_t* format, ...), format, vwscanf(format, rest))
 VARIADIC_STREAM(__isoc99_wscanf, (const wchar_t* format, ...), format, __isoc99_vwscanf(format, rest))
+VARIADIC_STREAM(__isoc23_wscanf, (const wchar_t* format, ...), format, __isoc23_vwscanf(format, rest))
 VARIADIC_STREAM(fwscanf, (FILE * f, const wchar_t* format, ...), format, vfwscanf(f, format, rest))
 VARIADIC_STREAM(__isoc99_fwscanf, (FILE * f, const wchar_t* format, ...), format, __isoc99_vfwscanf(f, format, rest))
+VARIADIC_STREAM(__isoc23_fwscanf, (FILE * f, const wchar_t* format, ...), format, __isoc23_vfwscanf(f, format, rest))
 
 EXPORT int export_prctl(int what, ...) __asm__("prctl");
 EXPORT int export_prctl(int what, ...) {

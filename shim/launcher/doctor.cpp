@@ -116,8 +116,9 @@ bool part_of_system(std::string_view name) {
 const char* const may_block[] = {
     // stdio
     "fgetc", "fgets", "fgetwc", "fgetws", "fread", "fread_unlocked", "fscanf", "__isoc99_fscanf",
-    "__isoc99_scanf", "getc", "getc_unlocked", "getchar", "getdelim", "__getdelim", "getline", "getwc",
-    "scanf", "vfscanf", "__fgets_chk", "__fread_chk", "_IO_getc", "__uflow", "__underflow",
+    "__isoc23_fscanf", "__isoc99_scanf", "__isoc23_scanf", "getc", "getc_unlocked", "getchar", "getdelim",
+    "__getdelim", "getline", "getwc", "scanf", "vfscanf", "__fgets_chk", "__fread_chk", "_IO_getc",
+    "__uflow", "__underflow",
     // threads
     "pthread_barrier_wait", "pthread_create", "pthread_once", "pthread_rwlock_rdlock",
     "pthread_rwlock_wrlock", "pthread_rwlock_timedrdlock", "pthread_rwlock_timedwrlock",

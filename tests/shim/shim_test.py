@@ -41,7 +41,9 @@ class Shim(unittest.TestCase):
     def test_exports_nothing_but_libc_names_and_those_of_the_table(self):
         libc = {line.split()[-1].split("@")[0] for line in text_of("nm", "-D", "--defined-only", libc_path()).splitlines()}
         exported = {line.split()[-1].split("@")[0] for line in text_of("nm", "-D", "--defined-only", shim).splitlines()}
-        self.assertEqual(sorted(n for n in exported - libc - of_table("OTHERS") if not n.startswith("tendril_")), [])
+        # scanf of C23, which the C library has from 2.38 on: the shim may have been built where there is an older one.
+        ours = ("tendril_", "__isoc23_")
+        self.assertEqual(sorted(n for n in exported - libc - of_table("OTHERS") if not n.startswith(ours)), [])
 
     def test_needs_no_cpp_runtime(self):
         for library in (shim, os.path.join(os.path.dirname(shim), "../lib/libtendril.so.0")):
