@@ -1,7 +1,6 @@
 #include "posix/common/kernel_futex.hpp"
 
-#include <pthread.h>
-
+#include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
 #include "posix/common/offload.hpp"
 
@@ -138,7 +137,7 @@ void child_of_fork() noexcept {
 // Puts the waiter into a batch, which may need its helper: null if there can be none.
 batch* join(waiter& w) noexcept {
   static std::atomic<bool> registered{false};
-  if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, child_of_fork);
+  if (!registered.exchange(true)) core::at_fork(nullptr, child_of_fork);
   batch* b;
   bool starts = false;
   {
