@@ -39,7 +39,8 @@ TENDRIL_API int pthread_detach(pthread_t id);
 [[noreturn]] TENDRIL_API void pthread_exit(void* result);
 TENDRIL_API int pthread_cancel(pthread_t id);
 
-// --- pthread_mutex_lock(3): robust mutexes, and those that processes share, stay the C library's ---
+// --- pthread_mutex_lock(3): an owner is a thread, or a fiber that shares its thread with others. Mutexes that processes
+// share and that inherit priorities stay the C library's, and are waited for by asking again ---
 TENDRIL_API int pthread_mutex_lock(pthread_mutex_t* m);
 TENDRIL_API int pthread_mutex_trylock(pthread_mutex_t* m);
 TENDRIL_API int pthread_mutex_timedlock(pthread_mutex_t* m, const timespec* until);
@@ -64,7 +65,7 @@ TENDRIL_API int sem_timedwait(sem_t* s, const timespec* until);
 TENDRIL_API int sem_clockwait(sem_t* s, clockid_t clock, const timespec* until);
 TENDRIL_API int sem_post(sem_t* s);
 
-// --- pthread_rwlock_rdlock(3), pthread_barrier_wait(3), pthread_spin_lock(3): those that processes share stay the C
+// --- pthread_rwlock_rdlock(3), pthread_barrier_wait(3), pthread_spin_lock(3): rwlocks that processes share stay the C
 // library's, and are waited for by asking again ---
 TENDRIL_API int pthread_rwlock_rdlock(pthread_rwlock_t* l);
 TENDRIL_API int pthread_rwlock_wrlock(pthread_rwlock_t* l);

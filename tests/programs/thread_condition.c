@@ -67,13 +67,13 @@ static void* waits_to_be_cancelled(void* p) {
   return NULL;
 }
 
-static void threads(struct meeting* m, int shared) {
+static void threads(struct meeting* m) {
   struct worker w[4];
   ERR("signal to nobody", pthread_cond_signal(&m->condition));
   for (int i = 0; i < 4; i++) start(&w[i], takes, m);
   await_number(m, &m->waiting, 4);
   puts("four wait");
-  if (!shared) ERR("their mutex cannot be destroyed", pthread_mutex_destroy(&m->mutex));
+  ERR("their mutex cannot be destroyed", pthread_mutex_destroy(&m->mutex));
   give(m, 1, 0);
   await_number(m, &m->taken, 1);
   give(m, 3, 1);
@@ -147,13 +147,13 @@ static void processes(struct meeting* m) {
 int main(void) {
   struct meeting mine;
   set_up(&mine, 0, PTHREAD_MUTEX_ERRORCHECK);
-  threads(&mine, 0);
+  threads(&mine);
   limits(&mine);
   ERR("destroy", pthread_cond_destroy(&mine.condition));
   puts("-- shared by processes");
   struct meeting* shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   set_up(shared, 1, PTHREAD_MUTEX_ERRORCHECK);
-  threads(shared, 1);
+  threads(shared);
   limits(shared);
   processes(shared);
   ERR("destroy", pthread_cond_destroy(&shared->condition));

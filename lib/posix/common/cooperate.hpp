@@ -107,7 +107,9 @@ void act_on_cancel() noexcept;
 // A kernel thread without fibers was cancelled in a wait of ours that is a cancellation point, and is to end.
 extern __thread bool kernel_thread_cancelled __attribute__((tls_model("initial-exec")));
 // A cancellation point, for such a thread.
-void cancel_kernel_thread() noexcept;
+inline void cancel_kernel_thread() noexcept {
+  if (!core::current) [[unlikely]] pthread_testcancel();
+}
 // Whether anybody has asked for that, and whether it would.
 inline bool cancel_asked() noexcept { return core::tls::cancel_asked(arch::thread_pointer()); }
 bool cancel_due_if_asked() noexcept;

@@ -20,13 +20,14 @@ enum class handlers { later, meanwhile };
 class helper_may_be_made {
  public:
   explicit helper_may_be_made(hub& h) noexcept : hub_(h) {
-    for (;;) {
+    for (int tries = 0;; tries++) {
       unsigned turns = h.turns();
       // Beyond what is kept for each thread: waits for the lock, as that can be left.
       void* volatile probe = h.several_threads ? malloc(2048) : nullptr;
       free(probe);
       h.enter();
-      bool loads = core::tls::amid_loader.load(std::memory_order_relaxed) != 0;
+      // (It may be this thread itself, whose handler runs.)
+      bool loads = core::tls::amid_loader.load(std::memory_order_relaxed) != 0 && tries < 100;
       if (h.turns() == turns && !loads) return;
       h.leave();
       if (loads) core::yield();

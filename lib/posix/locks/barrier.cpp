@@ -2,9 +2,11 @@
 //
 // The program's object says how many are waited for, where pthread_barrier_init left it, and holds how many have come;
 // they stand in the futex table under its address. Nobody looks at the object after the last one has come, so it may be
-// destroyed at once. Those that other processes share are the C library's, and waited for on a helper thread.
-#include "posix/common/futex.hpp"
-#include "posix/common/offload.hpp"
+// destroyed at once. Those that other processes share are used as the C library does, in whatever process, and waited for
+// in the kernel.
+#include <limits.h>
+
+#include "posix/common/kernel_futex.hpp"
 #include "posix/locks/ownership.hpp"
 
 namespace tendril::posix {
@@ -25,13 +27,48 @@ static_assert(sizeof(barrier) <= sizeof(pthread_barrier_t));
 
 bool foreign(const barrier& b) noexcept { return b.shared || !ours(); }
 
+// A shared one counts on: `in` and `out` those that have come and gone, `round` those that were let go on. Near its limit
+// the last one to go begins it anew, and who comes too early for that waits.
+int wait_shared(barrier& b) noexcept {
+  std::atomic_ref in(b.in), round(b.round), out(b.out);
+  auto wait = [](unsigned& word, unsigned expected) {
+    auto& w = reinterpret_cast<std::atomic<std::uint32_t>&>(word);
+    if (kernel_futex::wait(&w, expected, deadline::never(), futex::ends::by_wake) != -ECANCELED) return;
+    check_may_wait();
+    act_on_cancel();
+  };
+  const unsigned count = b.count, most = UINT_MAX / 2 - UINT_MAX / 2 % count;
+  unsigned mine;
+  while ((mine = in.fetch_add(1, std::memory_order_acq_rel) + 1) > most) {
+    for (unsigned now = mine; now > most; now = in.load(std::memory_order_relaxed)) wait(b.in, now);
+  }
+  const unsigned complete = mine - mine % count;  // what the last one of a round lets go on
+  unsigned now = round.load(std::memory_order_relaxed);
+  while (now + count <= mine) {
+    if (!round.compare_exchange_weak(now, complete, std::memory_order_acq_rel, std::memory_order_relaxed)) continue;
+    kernel_futex::wake(&b.round, INT_MAX);
+    now = complete;
+  }
+  while (now < mine) {
+    wait(b.round, now);
+    now = round.load(std::memory_order_acquire);
+  }
+  bool serial = mine % count == 0;
+  if (out.fetch_add(1, std::memory_order_acq_rel) + 1 == most) {
+    round.store(0, std::memory_order_relaxed);
+    out.store(0, std::memory_order_relaxed);
+    in.store(0, std::memory_order_release);
+    kernel_futex::wake(&b.in, INT_MAX);
+  }
+  return serial ? PTHREAD_BARRIER_SERIAL_THREAD : 0;
+}
+
 }  // namespace
 
 int pthread_barrier_wait(pthread_barrier_t* object) {
   barrier& mine = barrier::of(object);
   if (foreign(mine)) {
-    if (!ours() || !may_wait()) return real.pthread_barrier_wait(object);
-    return offload([object] { return real.pthread_barrier_wait(object); }, handlers::meanwhile);
+    return ours() && core::current && in_hubs_process() ? wait_shared(mine) : real.pthread_barrier_wait(object);
   }
   futex::prepare();
   futex::bucket& b = futex::bucket_of(object);

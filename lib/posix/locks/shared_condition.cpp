@@ -145,12 +145,16 @@ int wait(pthread_cond_t* object, pthread_mutex_t* m, deadline until) noexcept {
   unsigned g = taken & 1;
   std::uint64_t n = taken >> 1;
   c.users.fetch_add(one_user, std::memory_order_relaxed);
+  // The mutex cannot be destroyed while somebody waits who will want it back.
+  m->__data.__nusers++;
   int not_owner = posix::pthread_mutex_unlock(m);
+  if (not_owner) m->__data.__nusers--;
   int r = not_owner ? -EPERM : await_signal(c, n, g, until);
   if (r < 0) withdraw(object, n, g);
   is_gone(c);
   if (not_owner) return not_owner;
   int locked = posix::pthread_mutex_lock(m);
+  m->__data.__nusers--;
   if (r == -ECANCELED) act_on_cancel();
   return locked ? locked : r == -ETIMEDOUT ? ETIMEDOUT : 0;
 }

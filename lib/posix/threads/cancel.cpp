@@ -21,10 +21,6 @@ void act_on_cancel() noexcept {
 
 __thread bool kernel_thread_cancelled __attribute__((tls_model("initial-exec"))) = false;
 
-void cancel_kernel_thread() noexcept {
-  if (!core::current) pthread_testcancel();
-}
-
 int pthread_cancel(pthread_t id) {
   thread* t = thread_of(id);
   // One's own cancellation, perhaps at once, is the C library's in full.
