@@ -38,6 +38,7 @@ constexpr known_answer table[] = {
     {SYS_ppoll, {0, -1, 0, 0, 8, 0}, -EINVAL},
     {SYS_madvise, {1, 0, MADV_DONTNEED, 0, 0, 0}, -EINVAL},
     {SYS_membarrier, {private_expedited, -1, 0, 0, 0, 0}, -EINVAL},
+    {449 /* futex_waitv */, {0, 0, 0, 0, 0, 0}, -EINVAL},
     {SYS_fcntl, {-1, 3 /* F_GETFL */, 0, 0, 0, 0}, -EBADF},
 };
 

@@ -2,6 +2,7 @@
 
 #include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
+#include "base/refused.hpp"
 #include "posix/common/offload.hpp"
 
 namespace tendril::posix::kernel_futex {
@@ -73,16 +74,13 @@ long look(const waiter& w) noexcept {
   return sys::call(SYS_futex, w.word, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, w.word, w.expected);
 }
 
-// Whether the call is there, as far as is known.
-constinit std::atomic<bool> refused{false};
-
 // Takes out who waits no more, after the call has returned `r` for the first `n` waiters. A non-negative one is the last of
 // the entries that were woken: those of its word before it were, too, since the kernel wakes in their order, and those of
 // other words may have been.
 void settle(batch& b, int n, long r) noexcept {
   bool looks = r == -EFAULT || (r == -EAGAIN && b.bell.load(std::memory_order_relaxed) == b.entries[0].value);
   bool gone = r < 0 && r != -EAGAIN && r != -EFAULT && r != -EINTR && r != -ETIMEDOUT && r != -ENOMEM;
-  if (gone) refused = true;
+  if (gone) sys::note_refused(futex_waitv);
   int kept = 0;
   for (int i = 0; i < b.size; i++) {
     waiter& w = *b.waiters[i];
@@ -104,7 +102,7 @@ void* helper(void* p) {
     {
       core::futex_guard guard(all.lock);
       settle(b, armed, r);
-      if (b.size == 0 && (r == -ETIMEDOUT || refused.load(std::memory_order_relaxed))) {
+      if (b.size == 0 && (r == -ETIMEDOUT || sys::is_refused(futex_waitv))) {
         b.running = false;
         return nullptr;
       }
@@ -215,7 +213,7 @@ int wait_on_own_helper(const std::atomic<std::uint32_t>* word, std::uint32_t exp
 }  // namespace
 
 bool has_batches() noexcept {
-  return !refused.load(std::memory_order_relaxed) && sys::call(futex_waitv, 0, 0, 0, 0, 0) == -EINVAL;
+  return !sys::turns_out_refused(futex_waitv);
 }
 
 int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, futex::ends e,
