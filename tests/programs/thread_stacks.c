@@ -194,10 +194,10 @@ static void burst(int detached) {
 }
 
 int main(void) {
-  sizes_and_guards();
   limited();
   limited_afterwards();
   locked();
+  sizes_and_guards();
   burst(0);
   burst(1);
   burst(0);

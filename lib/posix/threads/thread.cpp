@@ -73,7 +73,7 @@ thread* take_idle(F suits) noexcept {
     if (!suits(*found)) continue;
     *t = found->next_idle;
     idle.count--;
-    idle.bytes -= found->stack.size;
+    idle.bytes -= found->stack.size + found->stack.guard;
     if (found->allocated) idle.beside--;
     return found;
   }
@@ -86,7 +86,7 @@ void keep_idle(thread* t) noexcept {
   t->next_idle = idle.first;
   idle.first = t;
   idle.count++;
-  idle.bytes += t->stack.size;
+  idle.bytes += t->stack.size + t->stack.guard;
   if (t->allocated) idle.beside++;
 }
 
