@@ -44,14 +44,14 @@ constinit std::atomic<hub*> threads_home{nullptr};
 // --- stacks with a thread's object, fiber and storage at their top, kept for the next thread ---
 
 constexpr std::size_t most_idle = 256;
-constexpr std::size_t most_idle_bytes = 40 << 20;  // of stacks: as many as the C library keeps
+constexpr std::size_t most_idle_bytes = 40 << 20;  // of stacks, where address space is limited: as the C library keeps
 
 struct idle_threads {
   core::futex_lock lock;
   thread* first = nullptr;
   std::size_t count = 0;
   std::size_t bytes = 0;
-  bool too_many() const noexcept { return count > most_idle || bytes > most_idle_bytes; }
+  bool too_many(bool limited) const noexcept { return count > most_idle || (limited && bytes > most_idle_bytes); }
   std::atomic<std::size_t> beside = 0;  // of them on stacks of the program's
 };
 constinit idle_threads idle;
@@ -187,8 +187,11 @@ void tidy_up() noexcept {
   }
   // Stacks are given back on their own kernel thread only.
   hub* h = threads_home.load(std::memory_order_relaxed);
-  if (!idle.too_many() || !core::current || core::current->home != h) return;
-  while (idle.too_many()) {
+  if (!idle.too_many(true) || !core::current || core::current->home != h) return;
+  rlimit limit;
+  bool limited = sys::call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  if (!idle.too_many(limited)) return;
+  while (idle.too_many(limited)) {
     thread* surplus = take_idle([](const thread& i) { return !i.allocated; });
     if (!surplus) break;
     core::stack s = surplus->stack;
@@ -199,8 +202,6 @@ void tidy_up() noexcept {
     h->stacks.give_back(s);
   }
   // Address space comes back at once, as natively: of small stacks, where there is a limit, else with the next round of trim().
-  rlimit limit;
-  bool limited = sys::call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
   core::handlers_wait quiet(*h);
   h->stacks.unmap_free(limited);
 }
