@@ -5,7 +5,10 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 
 #include "base/sys.hpp"
 
@@ -35,6 +38,11 @@ constexpr known_answer table[] = {
     {SYS_epoll_pwait, {-1, 0, 1, 0, 0, 8}, -EBADF},
     {SYS_epoll_pwait2, {-1, 0, 1, 0, 0, 8}, -EBADF},
     {SYS_eventfd2, {0, -1, 0, 0, 0, 0}, -EINVAL},
+    {SYS_socketpair, {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, 0, 0, 0}, -EFAULT},
+    {SYS_signalfd4, {-1, 0, 0, SFD_CLOEXEC | SFD_NONBLOCK, 0, 0}, -EINVAL},
+    {SYS_timerfd_create, {-1, TFD_CLOEXEC | TFD_NONBLOCK, 0, 0, 0, 0}, -EINVAL},
+    {SYS_timerfd_settime, {-1, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, 0, 0, 0, 0}, -EFAULT},
+    {SYS_pidfd_open, {-1, 0, 0, 0, 0, 0}, -EINVAL},
     {SYS_ppoll, {0, -1, 0, 0, 8, 0}, -EINVAL},
     {SYS_madvise, {1, 0, MADV_DONTNEED, 0, 0, 0}, -EINVAL},
     {SYS_membarrier, {private_expedited, -1, 0, 0, 0, 0}, -EINVAL},

@@ -17,7 +17,7 @@ namespace {
 using function = decltype(sys::signal_action::handler);
 
 constinit futex_lock lock;
-constinit std::atomic<taker> takers[2] = {};  // the tick, and what stops a helper
+constinit std::atomic<taker> takers[3] = {};  // the tick, what stops a helper, and what wakes a hub
 // What stood there before ours: null for SIG_DFL; and what that blocks.
 constinit std::atomic<function> before{nullptr};
 constinit std::atomic<std::uint64_t> before_blocks{0};

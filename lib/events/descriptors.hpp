@@ -26,6 +26,7 @@ struct alignas(64) descriptor {  // a line of the cache for each
   // Made by a call of ours as a stream socket over IP: the generation for which that holds, plus one.
   std::atomic<std::uint32_t> inet_stream{0};
   std::atomic<std::uint32_t> connected{0};  // by us, too: the same
+  std::atomic<const void*> owner{nullptr};  // the object of the runtime that uses it (own_descriptors.hpp); null: none
 };
 
 class descriptors {
@@ -72,6 +73,12 @@ class descriptors {
   static void keep(int fd) noexcept { mark(fd, &descriptor::kept); }
   // To be called before there are fibers; the first call looks.
   static void look_for_shim() noexcept;
+  // Whether the number was given to an object of the runtime. Makes no entry.
+  static bool is_owned(int fd) noexcept {
+    if (fd < 0 || fd >= limit) return false;
+    const descriptor* c = chunks_[fd / per_chunk].load(std::memory_order_acquire);
+    return c && c[fd % per_chunk].owner.load(std::memory_order_acquire);
+  }
   // Calls f(fd) for every descriptor in [first, last] that at() was ever asked for.
   template <class F>
   static void each_known(unsigned first, unsigned last, F f) noexcept {

@@ -1,15 +1,19 @@
 #include "events/poller.hpp"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/io_uring.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 
 #include "base/fork_handlers.hpp"
+#include "events/own_descriptors.hpp"
 #include "scheduler/hub.hpp"
 
 namespace tendril::core {
@@ -18,19 +22,12 @@ namespace {
 
 constexpr std::uint32_t interest = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM |
                                    EPOLLWRBAND | EPOLLMSG | EPOLLET;
-constexpr std::uint64_t own_event = ~0ULL;
+// No tag of a descriptor has them.
+constexpr std::uint64_t doorbell_event = ~0ULL, signals_event = ~0ULL - 1, clock_event = ~0ULL - 2;
+constexpr std::uint32_t doorbell_interest = EPOLLIN | EPOLLOUT | EPOLLET;
 
 std::uint64_t tag(int fd, std::uint32_t generation) noexcept {
   return std::uint64_t(generation) << 32 | std::uint32_t(fd);
-}
-
-// Out of the way of programs that count on low numbers. Numbers above the soft limit's reach stay as they are.
-int moved_up(int fd) noexcept {
-  constexpr int f_dupfd_cloexec = 1030;
-  int high = (int)sys::call(SYS_fcntl, fd, f_dupfd_cloexec, 500);
-  if (high < 0) return fd;
-  sys::close(fd);
-  return high;
 }
 
 bool is_tcp(int fd) noexcept {
@@ -59,70 +56,253 @@ bool is_plain_tcp(int fd) noexcept {
 
 constinit std::atomic<bool> poller::plain_streams_{true};
 
-bool poller::watch_own_event() noexcept {
-  epoll_event e{.events = EPOLLIN | EPOLLET, .data = {.u64 = own_event}};
-  return sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, event_, &e) == 0;
+// --- our own descriptors ---
+
+namespace {
+
+bool watch_edges(int epoll, int fd, std::uint32_t events, std::uint64_t as) noexcept {
+  epoll_event e{.events = events | EPOLLET, .data = {.u64 = as}};
+  return sys::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) == 0;
 }
 
-bool poller::open() noexcept {
-  if (epoll_ >= 0 || without_epoll_) return true;
-  bool refused = sys::is_refused(SYS_eventfd2) || sys::is_refused(SYS_epoll_create1) || sys::is_refused(SYS_epoll_ctl) ||
+// A signalfd for all signals: edges of any that the kernel thread blocks.
+int open_signals() noexcept {
+  std::uint64_t all = ~0ULL;
+  return int(sys::call(SYS_signalfd4, -1, &all, sizeof all, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+// A timerfd that has expired long ago, and tells all the same when the clock is set.
+int open_clock() noexcept {
+  int fd = int(sys::call(SYS_timerfd_create, CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK));
+  itimerspec past{.it_interval = {}, .it_value = {.tv_sec = 1, .tv_nsec = 0}};
+  if (fd < 0 || sys::call(SYS_timerfd_settime, fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &past, 0) == 0) return fd;
+  sys::close(fd);
+  return -1;
+}
+
+// Leaves two descriptors, or none, in a message that `from` sends.
+bool send_both(int from, int a, int b) noexcept {
+  char nothing = 0;
+  iovec v{&nothing, 1};
+  int both[2] = {a, b};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof both)] = {};
+  msghdr m{};
+  m.msg_iov = &v;
+  m.msg_iovlen = 1;
+  m.msg_control = control;
+  m.msg_controllen = sizeof control;
+  cmsghdr* c = CMSG_FIRSTHDR(&m);
+  c->cmsg_level = SOL_SOCKET;
+  c->cmsg_type = SCM_RIGHTS;
+  c->cmsg_len = CMSG_LEN(sizeof both);
+  memcpy(CMSG_DATA(c), both, sizeof both);
+  return sys::call(SYS_sendmsg, from, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+}
+
+// A socket that keeps both sources, which are registered with `epoll`; below zero: the system forbids one of the parts.
+int open_store(int epoll) noexcept {
+  int ends[2];
+  for (long call : {SYS_socketpair, SYS_signalfd4, SYS_timerfd_create, SYS_timerfd_settime, SYS_sendmsg}) {
+    if (sys::is_refused(call)) return -1;
+  }
+  if (sys::failed(sys::call(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends))) return -1;
+  int signals = open_signals(), clock = open_clock();
+  bool done = signals >= 0 && clock >= 0 && send_both(ends[0], signals, clock) &&
+              watch_edges(epoll, signals, EPOLLIN, signals_event) && watch_edges(epoll, clock, EPOLLIN, clock_event);
+  if (signals >= 0) sys::close(signals);
+  if (clock >= 0) sys::close(clock);
+  sys::close(ends[0]);
+  if (done) return ends[1];
+  sys::close(ends[1]);
+  return -1;
+}
+
+}  // namespace
+
+bool poller::make_doorbell(int epoll) noexcept {
+  int fd = open_store(epoll);
+  has_sources_ = fd >= 0;
+  fd = own_descriptors::keep(has_sources_ ? fd : sys::eventfd(), &doorbell_, true);
+  if (fd < 0) return false;
+  doorbell_ = fd;
+  if (watch_edges(epoll, fd, doorbell_interest, doorbell_event)) return true;
+  own_descriptors::release(fd, &doorbell_);
+  doorbell_ = -1;
+  return false;
+}
+
+[[gnu::noinline]] bool poller::open_slowly() noexcept {
+  own_descriptors::raised_limit more;
+  bool refused = sys::is_refused(SYS_epoll_create1) || sys::is_refused(SYS_epoll_ctl) ||
                  (sys::is_refused(SYS_epoll_pwait) && sys::is_refused(SYS_epoll_pwait2));
-  if (!refused && event_ < 0) {
-    event_ = sys::eventfd();
-    if (event_ >= 0) event_ = moved_up(event_);
-    else if (!sys::turns_out_refused(SYS_eventfd2)) return false;
+  int fd = -1;
+  if (!refused) {
+    fd = own_descriptors::keep(sys::epoll_create(), &epoll_, true);
+    refused = fd < 0 && sys::turns_out_refused(SYS_epoll_create1);
+    if (fd < 0 && !refused) return false;
   }
-  if (!refused && event_ >= 0) {
-    epoll_ = sys::epoll_create();
-    if (epoll_ >= 0) {
-      epoll_ = moved_up(epoll_);
-      if (watch_own_event()) return true;
-    } else if (!sys::turns_out_refused(SYS_epoll_create1)) {
-      return false;
-    }
-    if (epoll_ >= 0 && !sys::turns_out_refused(SYS_epoll_ctl)) return false;
+  if (!refused && !make_doorbell(fd)) {
+    own_descriptors::release(fd, &epoll_);
+    refused = sys::turns_out_refused(SYS_epoll_ctl);
+    if (!refused) return false;
   }
-  go_without_epoll();
+  if (refused) {
+    go_without_epoll();
+    return true;
+  }
+  made_sure_ = arch::ticks();
+  epoll_ = fd;
+  register_all();
   return true;
 }
 
 void poller::go_without_epoll() noexcept {
   without_epoll_ = without_ring_ = true;
   if (ring_.is_open()) lose_ring();
-  if (epoll_ >= 0) sys::close(epoll_);
+  own_descriptors::release(epoll_, &epoll_);
+  own_descriptors::release(doorbell_, &doorbell_);
   epoll_ = -1;
-  // Nobody tells of edges any more.
+  has_sources_ = false;
+  doorbell_ = sys::is_refused(SYS_eventfd2) ? -1 : own_descriptors::keep(sys::eventfd(), &doorbell_, true);
+  // Nobody tells of edges any more, nor of signals and clocks.
   for_each_slot([](slot& s, int) { s.registered.store(0), s.received = 0, s.set(input::unknown); });
+  wake_all(source::signals);
+  wake_all(source::clock);
+}
+
+// By a call that changes nothing: one of those that the poller makes anyway, since a sandbox may refuse others.
+bool poller::is_whole() const noexcept {
+  epoll_event none{};
+  int r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, doorbell_, &none);
+  if (r == 0) sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, doorbell_, &none);  // an epoll instance of the program's
+  return r == -EEXIST;
+}
+
+void poller::make_sure_now() noexcept {
+  made_sure_ = arch::ticks();
+  if (is_whole()) return;
+  if (sys::turns_out_refused(SYS_epoll_ctl)) go_without_epoll();
+  else rebuild();
+}
+
+inline void poller::make_sure() noexcept {
+  if (arch::ticks() - made_sure_ >= arch::ticks_per_tenth_ms()) [[unlikely]] make_sure_now();
 }
 
 void poller::rebuild() noexcept {
-  epoll_ = event_ = -1;
-  if (!open()) sys::die("no descriptors left for the hub's epoll instance");
+  own_descriptors::release(epoll_, &epoll_);
+  own_descriptors::release(doorbell_, &doorbell_);
+  epoll_ = doorbell_ = -1;
+  epoll_is_watched_ = false;  // by the ring, which goes on watching the old one
+  for_each_slot([](slot& s, int) { s.registered.store(0, std::memory_order_relaxed); });
+  open();
+  // Something may have happened meanwhile of which nobody was told.
+  wake_all(source::signals);
+  wake_all(source::clock);
+  for (kept_descriptor* k = kept_.front(); k; k = kept_.after(*k)) {
+    if (!own_descriptors::is_kept(k->fd, k)) was_replaced(k->fd);
+  }
+}
+
+// Registers what is waited for, with a new epoll instance.
+void poller::register_all() noexcept {
+  if (waiting_ == 0) return;
   for_each_slot([this](slot& s, int fd) {
-    if (!s.registered.exchange(0)) return;
     io_waiter* w = s.waiters.front();
+    while (w && !w->events) w = s.waiters.after(*w);
     if (!w) return;
     epoll_event e{.events = interest, .data = {.u64 = tag(fd, w->generation)}};
-    if (sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &e) == 0) s.registered = w->generation + 1;
-    // What cannot be registered any more was closed behind our back as well.
-    else for (; w; w = s.waiters.front()) remove(*w), hub::wake(w->who, wake::unparked);
+    int r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &e);
+    if (r == 0) return s.registered.store(w->generation + 1);
+    // Closed behind our back as well.
+    if (r == -EBADF) return was_replaced(fd);
+    // Whoever waits tries again, and is told what stands in the way.
+    for (; w; w = s.waiters.front()) remove(*w), hub::wake(w->who, wake::unparked);
   });
 }
 
-void poller::move_away(int fd) noexcept {
-  int& own = fd == epoll_ ? epoll_ : event_;
-  int other = (int)sys::call(SYS_fcntl, fd, 1030 /* F_DUPFD_CLOEXEC */, fd + 1);
-  if (other < 0) return;
-  if (fd == event_) {
-    epoll_event e{};
-    sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, event_, &e);
-    own = other;
-    watch_own_event();
-  } else {
-    own = other;
+bool poller::interrupt() noexcept {
+  if (without_epoll_) [[unlikely]] {
+    std::uint64_t one = 1;
+    if (int fd = doorbell_; own_descriptors::is_kept(fd, &doorbell_)) sys::write(fd, &one, sizeof one);
+    return true;
   }
+  for (int tries = 0; tries < 2; tries++) {
+    int epoll = epoll_, doorbell = doorbell_;
+    if (epoll < 0 || doorbell < 0) return true;  // it naps
+    epoll_event e{.events = doorbell_interest, .data = {.u64 = doorbell_event}};
+    if (sys::epoll_ctl(epoll, EPOLL_CTL_MOD, doorbell, &e) == 0) return true;
+    if (epoll == epoll_ && doorbell == doorbell_) break;
+  }
+  return false;
+}
+
+void poller::make_way(int fd) noexcept {
+  if (fd < 0) return;
+  if (fd == epoll_ && own_descriptors::is_kept(fd, &epoll_)) {
+    int other = own_descriptors::move(fd, &epoll_, fd);
+    if (other < 0) return;  // it is made anew when it is needed
+    epoll_ = other;
+    epoll_is_watched_ = false;
+  } else if (fd == doorbell_ && own_descriptors::is_kept(fd, &doorbell_)) {
+    int other = own_descriptors::move(fd, &doorbell_, fd);
+    if (other < 0) return;
+    epoll_event none{};
+    watch_edges(epoll_, other, doorbell_interest, doorbell_event);
+    doorbell_ = other;
+    sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, &none);
+  } else {
+    return;
+  }
+  own_descriptors::give_up(fd);
   sys::close(fd);
+}
+
+// The program's descriptors have come near ours: moves these up, as far as its limit allows.
+void poller::keep_above(int fd) noexcept {
+  constexpr int near = 64;
+  int lower = epoll_ < doorbell_ ? epoll_ : doorbell_;
+  if (fd + near < lower || unsigned(lower) + near >= own_descriptors::highest(fd)) return;
+  make_way(epoll_);
+  make_way(doorbell_);
+}
+
+// --- sources ---
+
+bool poller::add(source_waiter& w, source s) noexcept {
+  if (open() && epoll_ >= 0) make_sure();
+  bool tells = epoll_ >= 0 && has_sources_;
+  on_source_[int(s)].push_back(w);
+  waiting_++;
+  return tells;
+}
+
+void poller::remove(source_waiter& w) noexcept {
+  if (!w.linked()) return;
+  w.unlink();
+  waiting_--;
+}
+
+void poller::wake_all(source s) noexcept {
+  for (source_waiter* w = on_source_[int(s)].front(); w; w = on_source_[int(s)].front()) {
+    remove(*w);
+    hub::wake(w->who, wake::unparked);
+  }
+}
+
+// --- descriptors that are kept for a while ---
+
+int poller::keep(kept_descriptor& k, int fd) noexcept {
+  k.fd = own_descriptors::keep(fd, &k, false);
+  if (k.fd >= 0) kept_.push_back(k);
+  return k.fd;
+}
+
+void poller::drop(kept_descriptor& k) noexcept {
+  k.unlink();
+  if (!own_descriptors::is_kept(k.fd, &k)) return;
+  forget_descriptor(k.fd);
+  own_descriptors::release(k.fd, &k);
 }
 
 template <class F>
@@ -134,8 +314,8 @@ void poller::for_each_slot(F f) noexcept {
 }
 
 poller::~poller() {
-  if (epoll_ >= 0) sys::close(epoll_);
-  if (event_ >= 0) sys::close(event_);
+  own_descriptors::release(epoll_, &epoll_);
+  own_descriptors::release(doorbell_, &doorbell_);
   for (auto& c : chunks_) {
     if (slot* s = c.load()) sys::unmap(s, per_chunk * sizeof(slot));
   }
@@ -154,8 +334,7 @@ void poller::begin_to_learn(slot& s, int fd) noexcept { s.set(is_plain_tcp(fd) ?
   epoll_event e{.events = interest, .data = {.u64 = tag(w.fd, w.generation)}};
   int r = sys::epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w.fd, &e);
   if (r == -EEXIST) r = sys::epoll_ctl(epoll_, EPOLL_CTL_MOD, w.fd, &e);
-  else if (r == -ENOENT) r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, w.fd, &e);
-  if (r < 0 && r != -EBADF && sys::turns_out_refused(SYS_epoll_ctl)) {
+  if (r < 0 && r != -EBADF && r != -ENOENT && sys::turns_out_refused(SYS_epoll_ctl)) {
     go_without_epoll();
     return 0;
   }
@@ -165,14 +344,41 @@ void poller::begin_to_learn(slot& s, int fd) noexcept { s.set(is_plain_tcp(fd) ?
   return 0;
 }
 
+[[gnu::noinline]] void poller::was_replaced(int fd) noexcept {
+  forget_descriptor(fd);
+  wake_closed_waiters(fd);
+}
+
+// The same for one that may have been closed without our knowing, or when the epoll instance may have been.
+[[gnu::noinline]] int poller::watch_anew(slot& s, io_waiter& w, bool known) noexcept {
+  if (epoll_ >= 0) make_sure();
+  if (epoll_ >= 0 && !known) keep_above(w.fd);
+  for (int tries = 0; epoll_ >= 0; tries++) {
+    int r = watch(s, w, known);
+    if (r == -ENOENT && known) {
+      // What was registered is gone. Whoever waits for it does so in vain.
+      was_replaced(w.fd);
+      w.generation = descriptors::settled_generation(w.fd);
+      known = false;
+      continue;
+    }
+    if ((r != -EBADF && r != -EINVAL) || tries > 1 || is_whole()) return r;
+    rebuild();
+    known = false;
+  }
+  // There is no epoll instance: ppoll(2) is asked, now and then.
+  long flags = sys::call(SYS_fcntl, w.fd, F_GETFD);
+  return flags < 0 ? int(flags) : 0;
+}
+
 int poller::add(io_waiter& w) noexcept {
-  if (!open()) return -EMFILE;
   slot* s = make(w.fd);
   if (!s) return w.fd < 0 ? -EBADF : -ENOMEM;
   w.generation = descriptors::settled_generation(w.fd);
   bool known = s->registered.load(std::memory_order_relaxed) == w.generation + 1;
-  if ((!known || !descriptors::sees_all(w.fd)) && !without_epoll_) [[unlikely]] {
-    if (int r = watch(*s, w, known); r < 0) return r;
+  if (!known || !descriptors::sees_all(w.fd)) [[unlikely]] {
+    open();
+    if (int r = watch_anew(*s, w, known); r < 0) return r;
   }
   s->waiters.push_back(w);
   waiting_++;
@@ -183,6 +389,18 @@ void poller::remove(io_waiter& w) noexcept {
   if (!w.linked()) return;
   w.unlink();
   waiting_--;
+}
+
+bool poller::still_stands(const io_waiter& w) noexcept {
+  if (w.generation != descriptors::generation(w.fd)) return false;
+  slot* s = at(w.fd);
+  if (epoll_ < 0 || !s || s->registered.load(std::memory_order_relaxed) != w.generation + 1) return true;
+  epoll_event e{.events = interest, .data = {.u64 = tag(w.fd, w.generation)}};
+  int r = sys::epoll_ctl(epoll_, EPOLL_CTL_MOD, w.fd, &e);
+  if (r != -ENOENT && r != -EBADF) return true;
+  if (!is_whole()) return true;
+  was_replaced(w.fd);
+  return false;
 }
 
 // From an event it is three steps through cold memory to the fiber that waits. So they are taken for several at a time.
@@ -203,46 +421,58 @@ void poller::fetch_ahead(int i, int n) noexcept {
 }
 
 bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
-  if (!open()) {
-    // No descriptors left, so nobody waits for one; and nobody can ring, so naps are short.
-    timespec nap{.tv_sec = 0, .tv_nsec = 5'000'000};
-    if (timeout && timeout->tv_sec == 0 && timeout->tv_nsec < nap.tv_nsec) nap = *timeout;
-    return sys::call(SYS_ppoll, nullptr, 0, &nap, mask, 8) == 0;
-  }
-  if (without_epoll_) [[unlikely]] return poll_by_ppoll(timeout, mask);
+  if (!open()) return poll_by_ppoll(timeout, mask);
+  if (epoll_ >= 0 && (!timeout || timeout->tv_sec || timeout->tv_nsec)) make_sure();
+  if (epoll_ < 0) [[unlikely]] return poll_by_ppoll(timeout, mask);
   return under_way_ ? poll_ring(timeout, mask) : poll_epoll(timeout, mask);
 }
 
+// (With RLIMIT_NOFILE 0 ppoll(2) takes no descriptors at all: then all who wait try again.)
+bool poller::nap(const timespec* timeout, const std::uint64_t* mask) noexcept {
+  std::uint32_t word = 0;
+  long r = sys::is_refused(SYS_ppoll) ? sys::futex_wait(&word, word, timeout) : sys::call(SYS_ppoll, nullptr, 0, timeout, mask, 8);
+  for_each_slot([this](slot& s, int) { tell_waiters(s, ~0u); });
+  return r != -EINTR;
+}
+
 bool poller::poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) noexcept {
+  if (doorbell_ >= 0 && !own_descriptors::is_kept(doorbell_, &doorbell_)) doorbell_ = -1;
   std::size_t most = waiting_ + 1, n = 0;
   constexpr std::size_t few = 64;
   pollfd own[few], *fds = most <= few ? own : static_cast<pollfd*>(sys::map(most * sizeof(pollfd)));
-  if (event_ >= 0 && fds) fds[n++] = {.fd = event_, .events = POLLIN, .revents = 0};
+  int ring = doorbell_;
+  if (ring >= 0 && fds) fds[n++] = {.fd = ring, .events = POLLIN, .revents = 0};
   for_each_slot([&](slot& s, int fd) {
     short events = 0;
     bool any = false;
     for (io_waiter* w = s.waiters.front(); w; w = s.waiters.after(*w)) events |= short(w->events), any = true;
     if (any && fds && n < most) fds[n++] = {.fd = fd, .events = events, .revents = 0};
   });
-  // Nobody can ring without an eventfd, so naps are short.
-  timespec nap{.tv_sec = 0, .tv_nsec = 5'000'000};
-  if (event_ < 0 && (!timeout || timeout->tv_sec || timeout->tv_nsec > nap.tv_nsec)) timeout = &nap;
+  // Nobody can ring without a doorbell, so naps are short.
+  timespec short_nap{.tv_sec = 0, .tv_nsec = 2'000'000};
+  bool blocks = !timeout || timeout->tv_sec || timeout->tv_nsec;
+  if (!timeout || timeout->tv_sec || timeout->tv_nsec > short_nap.tv_nsec) {
+    if (ring < 0) timeout = &short_nap;
+  } else {
+    short_nap = *timeout;
+  }
   long r;
   if (!sys::is_refused(SYS_ppoll)) {
     r = sys::call(SYS_ppoll, fds, n, timeout, mask, 8);
     if (r < 0 && r != -EINTR) sys::turns_out_refused(SYS_ppoll);
   } else {
     r = sys::poll_now(fds, n);
-    bool blocks = !timeout || timeout->tv_sec || timeout->tv_nsec;
-    if (r == 0 && blocks) sys::futex_wait(&nap, 0, &nap);  // (The mask stays as it is: there is no other call.)
+    std::uint32_t word = 0;
+    if (r == 0 && blocks) sys::futex_wait(&word, word, &short_nap);  // (The mask stays as it is: there is no other call.)
   }
   for (std::size_t i = 0; r > 0 && i < n; i++) {
     if (!fds[i].revents) continue;
     std::uint64_t count;
-    if (fds[i].fd == event_) sys::read(event_, &count, sizeof count);
+    if (fds[i].fd == ring) sys::read(ring, &count, sizeof count);
     else if (slot* s = at(fds[i].fd)) tell_waiters(*s, std::uint32_t(std::uint16_t(fds[i].revents)));
   }
   if (fds != own && fds) sys::unmap(fds, most * sizeof(pollfd));
+  if (r < 0 && r != -EINTR) return nap(&short_nap, mask);
   return r != -EINTR;
 }
 
@@ -268,9 +498,8 @@ bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noex
     fetch_ahead(i, n);
     if (i < 0) continue;
     const epoll_event& e = events_[i];
-    if (e.data.u64 == own_event) {
-      std::uint64_t count;
-      sys::read(event_, &count, sizeof count);
+    if (e.data.u64 >= clock_event) [[unlikely]] {
+      if (e.data.u64 != doorbell_event) wake_all(e.data.u64 == signals_event ? source::signals : source::clock);
       continue;
     }
     int fd = int(std::uint32_t(e.data.u64));
@@ -467,20 +696,24 @@ void poller::wake_all_closed() noexcept {
   for_each_slot([this](slot&, int fd) { wake_closed(fd); });
 }
 
-void poller::interrupt() noexcept {
-  std::uint64_t one = 1;
-  if (event_ >= 0) sys::write(event_, &one, sizeof one);
+void poller::close_inherited() noexcept {
+  if (child_shares_descriptors()) return;
+  own_descriptors::release(epoll_, &epoll_);
+  own_descriptors::release(doorbell_, &doorbell_);
+  for (kept_descriptor* k = kept_.front(); k; k = kept_.after(*k)) own_descriptors::release(k->fd, k);
 }
 
 void poller::after_fork() noexcept {
-  bool ours = !child_shares_descriptors();
-  if (ours && epoll_ >= 0) sys::close(epoll_);
-  if (ours && event_ >= 0) sys::close(event_);
-  epoll_ = event_ = -1;
+  close_inherited();
+  epoll_ = doorbell_ = -1;
+  has_sources_ = false;
+  kept_.abandon();
+  for (auto& l : on_source_) l.abandon();
   waiting_ = 0;
   ring_.abandon();
   under_way_ = 0;
-  without_ring_ = epoll_is_watched_ = epoll_is_ready_ = without_epoll_ = false;
+  without_ring_ = epoll_is_watched_ = epoll_is_ready_ = false;
+  without_epoll_ = false;
   for (auto& c : chunks_) {
     if (slot* s = c.load()) sys::unmap(s, per_chunk * sizeof(slot));
     c = nullptr;

@@ -35,17 +35,55 @@ struct ring_receive : io_waiter {
   long result = under_way;  // as the system call's. -ECANCELED: it was cancelled, and has received nothing
 };
 
+// What the process is told of that no descriptor of the program's stands for.
+enum class source : std::uint8_t {
+  signals,  // one has come that the kernel thread blocks
+  clock,    // somebody has set a clock
+};
+
+// One fiber's wait for one of these; lives in its frame while it is parked.
+struct source_waiter : list_node {
+  fiber* who = nullptr;
+};
+
+// A descriptor that a waiting fiber has opened for itself: see poller::keep().
+struct kept_descriptor : list_node {
+  int fd = -1;
+};
+
+// --- the poller's own descriptors ---
+//
+// There are two (own_descriptors.hpp): the epoll instance, and the doorbell, a socket. The doorbell always has a message
+// to be read; so to register it once more is an event, which wakes the hub, and writes nothing to anybody's file if the
+// program has put one on that number.
+//
+// The message carries two descriptors, which so live without a number: a signalfd for all signals, and a timerfd that
+// tells when the clock is set. Nobody reads them. That they become ready is what a fiber waits for that then asks the
+// kernel itself: sigtimedwait(2) and clock_nanosleep(2) need no descriptor.
+//
+// Before it sleeps the poller looks whether both are still there, at most every tenth of a millisecond. If not, it makes
+// new ones and registers all waiters again; and where there are none to be had (RLIMIT_NOFILE), it asks ppoll(2) every few
+// milliseconds, for nobody can ring.
 class poller {
  public:
   ~poller();
   // Lists the waiter; 0, or -errno of epoll_ctl: -EPERM for files, which are always ready.
   int add(io_waiter& w) noexcept;
   void remove(io_waiter& w) noexcept;
+  // Whether the waiter's descriptor is still the file that it waits for, as far as it can be known.
+  bool still_stands(const io_waiter& w) noexcept;
   bool has_waiters() const noexcept { return waiting_ > 0; }
+  // Lists a waiter for a source. Whether the source tells of everything; if not, the waiter has to look by itself.
+  bool add(source_waiter& w, source s) noexcept;
+  void remove(source_waiter& w) noexcept;
+  // Keeps fd, opened just now, out of the program's way until drop(); in a child of fork it is closed. -errno: there is no
+  // place for it, and it is closed.
+  int keep(kept_descriptor& k, int fd) noexcept;
+  void drop(kept_descriptor& k) noexcept;
   // Makes the epoll instance, if there is none yet; false: no descriptors left. interrupt() works from here on.
-  bool open() noexcept;
+  bool open() noexcept { return epoll_.load(std::memory_order_relaxed) >= 0 || without_epoll_.load(std::memory_order_relaxed) || open_slowly(); }
   // Waits for events (null: for ever), and calls wake() for the fibers concerned. Returns false when a signal
-  // ended the wait, with that signal mask if it is not null. May return early; without an epoll instance it just sleeps for a short while.
+  // ended the wait, with that signal mask if it is not null. May return early.
   bool poll(const timespec* timeout, const std::uint64_t* mask = nullptr) noexcept;
   // fd is about to be closed: it is taken out of the epoll instance, unless its description ends with it, which does that
   // as well. (Should a duplicate keep it alive, what is told of it means nothing to anybody.) Any thread.
@@ -53,10 +91,12 @@ class poller {
   // Wakes everybody whose descriptor has been closed since. Own thread.
   void wake_closed(int fd) noexcept;
   void wake_all_closed() noexcept;
-  // Interrupts poll() from another thread, or from a signal handler.
-  void interrupt() noexcept;
+  // Interrupts poll() from another thread, or from a signal handler. False: the descriptors for that have been closed.
+  bool interrupt() noexcept;
   // After fork: the epoll instance is the parent's, and so are the waiters.
   void after_fork() noexcept;
+  // The same for the poller of a kernel thread that is not in the child: closes what it left there.
+  void close_inherited() noexcept;
 
   // --- receiving by io_uring ---
   // Why the kernel cannot carry out receives, in words; null: it can.
@@ -71,15 +111,8 @@ class poller {
   // Cancels it if it has not ended yet, and waits for its end.
   void end(ring_receive& r) noexcept;
 
-  // Whether fd is one that this poller uses for itself, which the program does not know of.
-  bool owns(int fd) const noexcept { return fd >= 0 && (fd == epoll_ || fd == event_); }
-  template <class F>
-  void each_own(F f) const noexcept {
-    if (epoll_ >= 0) f(epoll_);
-    if (event_ >= 0) f(event_);
-  }
-  // The program wants this number: moves our file behind it to another one.
-  void move_away(int fd) noexcept;
+  // The program wants this number, which may be one of ours: moves our file behind it to another one. Any thread.
+  void make_way(int fd) noexcept;
 
   // --- whether trying to receive is vain ---
   // A TCP connection that gave less than was asked for has no more; what comes then is an edge. So until the next edge
@@ -150,6 +183,7 @@ class poller {
   }
   slot* make_chunk(int i) noexcept;
   int watch(slot& s, const io_waiter& w, bool known) noexcept;
+  int watch_anew(slot& s, io_waiter& w, bool known) noexcept;
   // The descriptor is one of which nothing is known yet.
   static void begin_to_learn(slot& s, int fd) noexcept;
   bool poll_epoll(const timespec* timeout, const std::uint64_t* mask) noexcept;
@@ -157,24 +191,39 @@ class poller {
   // A sandbox refuses epoll: from now on each look asks ppoll(2) for all that is waited for.
   void go_without_epoll() noexcept;
   bool poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) noexcept;
+  bool nap(const timespec* timeout, const std::uint64_t* mask) noexcept;
   // Wakes the waiters of a descriptor with these events.
   void tell_waiters(slot& s, std::uint32_t events) noexcept;
   bool is_ring_wanted() noexcept;
   bool enter_ring(unsigned least, const timespec* timeout, const std::uint64_t* mask) noexcept;
   void lose_ring() noexcept;
   void finish(ring_receive& r, long result) noexcept;
-  bool watch_own_event() noexcept;
+  bool open_slowly() noexcept;
+  bool make_doorbell(int epoll) noexcept;
+  // Looks whether our descriptors are still ours, if the last look was a while ago; if not, makes new ones.
+  void make_sure() noexcept;
+  void make_sure_now() noexcept;
+  bool is_whole() const noexcept;
   // The program closed our epoll instance behind our back: makes a new one and registers all waiters again.
   void rebuild() noexcept;
+  void register_all() noexcept;
+  void wake_all(source s) noexcept;
+  void keep_above(int fd) noexcept;
+  // The file of that number is another one than was waited for: nobody saw that it was closed.
+  void was_replaced(int fd) noexcept;
   template <class F>
   void for_each_slot(F f) noexcept;
 
   static std::atomic<bool> plain_streams_;
 
-  int epoll_ = -1;
-  bool without_epoll_ = false;
-  int event_ = -1;  // eventfd: interrupt()
+  std::atomic<int> epoll_{-1};
+  std::atomic<bool> without_epoll_{false};
+  std::atomic<int> doorbell_{-1};
+  bool has_sources_ = false;  // the doorbell is a socket that keeps them; else an eventfd
+  std::uint64_t made_sure_ = 0;  // arch::ticks() when it was
   std::size_t waiting_ = 0;
+  list<source_waiter> on_source_[2];
+  list<kept_descriptor> kept_;
   std::atomic<slot*> chunks_[descriptors::limit / per_chunk] = {};
   // No more at a time than have their turn until the hub looks again at the earliest (hub::is_to_look_around): what the
   // kernel and we have touched of a descriptor is in the cache when its fiber runs. By 256 at a time 10,000 busy

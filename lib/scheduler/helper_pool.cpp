@@ -184,6 +184,9 @@ bool submit(helper_job& job) noexcept {
 }  // namespace
 
 bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_size) noexcept {
+  // Both take the kernel milliseconds when there are two kernel threads.
+  barrier_available();
+  if (current) hub::of(current)->io.open();
   // But for the one by which the C library's setuid() and its kin reach every thread.
   constexpr std::uint64_t identity = 1ULL << 32;
   std::uint64_t others = ~identity, old;

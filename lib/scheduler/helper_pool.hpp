@@ -31,7 +31,7 @@ struct helper_job {
 };
 
 // Starts a kernel thread of the runtime's own, detached, with all signals blocked: handlers are the program's and run on
-// its own threads. stack_size 0: the C library's choice. False: the system has no more.
+// its own threads. What takes long beside it is done before: the hub's descriptors are opened. stack_size 0: the C library's choice. False: the system has no more.
 bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_size = 0) noexcept;
 
 // Gives the job to a helper thread, of which there are as many as are needed at once (idle ones end after ten

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "base/fork_handlers.hpp"
+#include "base/runtime_signal.hpp"
 #include "fiber/stack_protection.hpp"
 #include "scheduler/stack_overflow.hpp"
 
@@ -30,6 +31,9 @@ std::atomic<reaper> end_of_thread{nullptr};
 void child_of_fork() noexcept {
   new (&hub::registry_lock) spin_lock;
   hub* mine = current ? hub::of(current) : nullptr;
+  for (hub* h = hub::registry; h; h = h->next_hub) {
+    if (h != mine) h->io.close_inherited();
+  }
   // The hubs of the other kernel threads stayed in the parent process.
   hub::registry = mine;
   hub::count = mine ? 1 : 0;
@@ -211,8 +215,15 @@ nanoseconds hub::trim(nanoseconds now) noexcept {
 
 void run_handlers_due() noexcept { hub::of(current)->run_handlers_due(); }
 
+// The signal has ended a wait that nothing else can end.
+bool hub::takes_nudge(siginfo_t*, void*) noexcept { return current && of(current)->nudged_.exchange(false); }
+
 void hub::ring() noexcept {
-  if (sleeping_.exchange(false, std::memory_order_seq_cst)) io.interrupt();
+  if (!sleeping_.exchange(false, std::memory_order_seq_cst) || io.interrupt()) return;
+  // In a handler of its own the hub's system call has ended anyway.
+  if (current && of(current) == this) return;
+  nudged_ = true;
+  if (runtime_signal::install(takes_nudge)) sys::call(SYS_tgkill, pid, tid, runtime_signal::number);
 }
 
 void hub::note_closed() noexcept {

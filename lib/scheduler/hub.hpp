@@ -211,6 +211,8 @@ struct hub : fiber_home {
   nanoseconds seen_ = 0;  // the time, as the timers were last looked at
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> closed_elsewhere_{false};
+  std::atomic<bool> nudged_{false};  // by a signal: its descriptors have been closed in its sleep
+  static bool takes_nudge(siginfo_t*, void*) noexcept;
 };
 
 // While one lives, no signal handler runs: it might find the runtime half changed, and leave it so by siglongjmp.

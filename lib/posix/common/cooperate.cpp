@@ -175,7 +175,29 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule, std::
   }
   if (told) *told = w.told;
   errno = saved;
-  return outcome(why, what, rule);
+  int r = outcome(why, what, rule);
+  // A call that goes on after a handler begins anew, with whatever the number stands for by then.
+  if (r == 0 && why == core::wake::signal && !core::descriptors::sees_all(fd) && !h.io.still_stands(w)) return -EBADF;
+  return r;
+}
+
+int wait_for_source(core::source s, deadline (*look)(void*, bool) noexcept, void* argument) noexcept {
+  core::source_waiter w;
+  w.who = core::current;
+  core::wait_info what;
+  what.kind = s == core::source::signals ? core::wait_kind::signal : core::wait_kind::sleep;
+  what.remote = what.interruptible = true;
+  hub& h = my_hub();
+  int saved = errno;
+  core::wake why = core::wake::unparked;
+  {
+    core::handlers_wait quiet(h);
+    deadline until = look(argument, h.io.add(w, s));
+    if (until.at > 0) why = park_unless_interrupted(what, until, on_signal::always);
+    h.io.remove(w);
+  }
+  errno = saved;
+  return outcome(why, what, on_signal::always);
 }
 
 // Whether receives from fd wait without end when they have to: waits_until() found that before.

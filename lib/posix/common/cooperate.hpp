@@ -178,6 +178,11 @@ inline bool waits_plainly(const hub& h, const fiber* self, bool uninterruptible)
 // `told`: which of these, or EPOLLERR, EPOLLHUP, was found; 0: nothing, so that to try again may be vain.
 int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule, std::uint32_t* told = nullptr) noexcept;
 
+// Parks until a source tells of something, or the point of time that look() returns; look(argument) is called when the
+// waiter is listed, so that nothing goes by in between. A point that has passed: there is no need to wait. `tells`:
+// whether the source tells of everything. 0: look again; -ETIMEDOUT, -ECANCELED, -EINTR.
+int wait_for_source(core::source s, deadline (*look)(void*, bool tells) noexcept, void* argument) noexcept;
+
 // Parks for a reason other than a descriptor; 0 when unparked, else -ETIMEDOUT, -ECANCELED, -EINTR. Whoever was to unpark
 // it may have run since the caller could be found, in a handler or beside one: then `unparked` is not zero any more.
 // `ended` is set when a signal ends the wait: to the time before its handler has run.

@@ -4,6 +4,7 @@
 
 #include <linux/close_range.h>
 
+#include "events/own_descriptors.hpp"
 #include "posix/common/offload.hpp"
 #include "posix/descriptors/close.hpp"
 #include "posix/descriptors/stdio.hpp"
@@ -19,13 +20,11 @@ bool hubs_concerned() noexcept {
   return h && (core::current ? in_hubs_process() : h->pid == sys::getpid());
 }
 
-// The hub that uses fd for itself, or null: such numbers do not exist for the program.
-hub* owner_of(int fd) noexcept {
-  hub* owner = nullptr;
-  hub::for_each([&](hub& h) {
-    if (h.io.owns(fd)) owner = &h;
-  });
-  return owner;
+// The program wants a number that is the runtime's, perhaps.
+void make_way(int fd) noexcept {
+  if (!core::own_descriptors::is_kept(fd)) return;
+  hub::for_each([&](hub& h) { h.io.make_way(fd); });
+  core::own_descriptors::give_up(fd);
 }
 
 std::atomic<bool> may_linger{false};
@@ -80,50 +79,44 @@ void sockets_may_linger() noexcept { may_linger.store(true, std::memory_order_re
 
 int close(int fd) {
   if (!hubs_concerned()) return real.close(fd);
-  if (owner_of(fd)) return result<int>(-EBADF);
+  if (core::own_descriptors::is_kept(fd)) return result<int>(-EBADF);  // there is none, for the program
   return replacing(fd, [&] { return real.close(fd); });
 }
 
 int dup2(int from, int to) {
   if (from == to || !hubs_concerned() || !open_descriptor(from)) return real.dup2(from, to);
-  if (hub* h = owner_of(to)) h->io.move_away(to);
+  make_way(to);
   return replacing(to, [&] { return real.dup2(from, to); });
 }
 
 int dup3(int from, int to, int flags) {
   if (from == to || !hubs_concerned() || !open_descriptor(from) || (flags & ~O_CLOEXEC)) return real.dup3(from, to, flags);
-  if (hub* h = owner_of(to)) h->io.move_away(to);
+  make_way(to);
   return replacing(to, [&] { return real.dup3(from, to, flags); });
 }
 
 int close_range(unsigned first, unsigned last, int flags) {
   // What closes nothing, or is refused.
   if (!hubs_concerned() || first > last || (flags & ~CLOSE_RANGE_UNSHARE)) return real.close_range(first, last, flags);
-  // Everything that is or was open in the range, with the hubs' own descriptors left out.
-  int own[64];
-  int count = 0;
-  hub::for_each([&](hub& h) {
-    h.io.each_own([&](int fd) {
-      if (count < 64 && unsigned(fd) >= first && unsigned(fd) <= last) own[count++] = fd;
-    });
-  });
-  for (int i = 1; i < count; i++) {
-    for (int k = i; k > 0 && own[k] < own[k - 1]; k--) std::swap(own[k], own[k - 1]);
-  }
+  // Everything that is or was open in the range, with the runtime's own descriptors left out.
   bool waits = false;
   core::descriptors::each_known(first, last, [&](int fd) {
     waits |= lingers(fd);
     core::forget_descriptor(fd);
   });
   waits = waits && !(flags & CLOSE_RANGE_UNSHARE) && may_wait();
+  auto close_part = [&](unsigned begin, unsigned end) noexcept {
+    auto part = [=]() noexcept { return real.close_range(begin, end, flags); };
+    return waits ? linger_on_helper(part) : part();
+  };
   int r = 0;
-  for (int i = 0; i <= count && r == 0; i++) {
-    unsigned end = i < count ? unsigned(own[i]) - 1 : last;
-    auto part = [=]() noexcept { return real.close_range(first, end, flags); };
-    if (first <= end && !(i < count && own[i] == 0)) r = waits ? linger_on_helper(part) : part();
-    if (i < count) first = unsigned(own[i]) + 1;
-    if (i < count && unsigned(own[i]) == last) break;
-  }
+  unsigned from = first;
+  core::descriptors::each_known(first, last, [&](int fd) {
+    if (r < 0 || !core::own_descriptors::is_kept(fd)) return;
+    if (from < unsigned(fd)) r = close_part(from, unsigned(fd) - 1);
+    from = unsigned(fd) + 1;
+  });
+  if (r == 0 && from <= last) r = close_part(from, last);
   int saved = errno;
   hub::for_each([](hub& h) {
     if (core::current && &h == hub::of(core::current)) h.io.wake_all_closed();

@@ -6,7 +6,7 @@
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 
-#include "posix/common/cooperate.hpp"
+#include "posix/common/offload.hpp"
 #include "posix/descriptors/close.hpp"
 #include "posix/descriptors/iovec_cursor.hpp"
 
@@ -125,18 +125,11 @@ long receive(int fd, msghdr* m, int flags) noexcept {
   return until_received(fd, [&]() noexcept { return vector_walk(m->msg_iov, int(m->msg_iovlen)).total(); }, attempt);
 }
 
-// Waits for room to send `m`.
-int wait_for_room(int fd, const msghdr& m, deadline until, on_signal rule) noexcept {
-  bool elsewhere = m.msg_name && m.msg_namelen && socket_option(fd, SO_DOMAIN) == AF_UNIX && socket_option(fd, SO_TYPE) == SOCK_DGRAM;
-  if (!elsewhere || !ready_now(fd, POLLOUT)) return wait_for(fd, EPOLLOUT, until, rule);
-  // It is the receiver's queue that is full, of which only sockets that are connected to it are told.
-  long probe = sys::call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (probe < 0) return int(probe);
-  long w = sys::call(SYS_connect, probe, m.msg_name, m.msg_namelen);
-  if (w == 0) w = wait_for(int(probe), EPOLLOUT, until, rule);
-  core::forget_descriptor(int(probe));
-  sys::close(int(probe));
-  return int(w);
+// Whether `m` was refused because the queue of the socket that it is for is full. Only sockets that are connected to that
+// one are told of room there.
+bool waits_for_receiver(int fd, const msghdr& m) noexcept {
+  return m.msg_name && m.msg_namelen && socket_option(fd, SO_DOMAIN) == AF_UNIX && socket_option(fd, SO_TYPE) == SOCK_DGRAM &&
+         ready_now(fd, POLLOUT);
 }
 
 // What all sending does: `first` is the first attempt, which does not wait. On a stream a blocking send returns when
@@ -165,8 +158,10 @@ long send_all(int fd, const msghdr* m, int flags, First first) noexcept {
       my_hub().breathe();
     } else if (r < 0 && r != -EAGAIN) {
       return walk.done() ? long(walk.done()) : r;
+    } else if (waits_for_receiver(fd, rest)) {
+      return offload_interruptible([&] { return sys::call(SYS_sendmsg, fd, &rest, flags); }, rule);
     } else {
-      int w = wait_for_room(fd, rest, until, rule);
+      int w = wait_for(fd, EPOLLOUT, until, rule);
       if (w < 0) return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
       if (walk.done() && hung_up(fd)) break;  // the next call is told why
     }

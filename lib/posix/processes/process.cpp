@@ -1,7 +1,8 @@
 // Waiting for child processes, and what the C library builds on that: system(3), popen(3).
 //
-// A single child is waited for through a pidfd, which the poller watches. "Any child" and process groups have no
-// descriptor: there a helper thread waits with WNOWAIT, which leaves the child for the call itself.
+// A single child is waited for through a pidfd, which the poller keeps out of the program's way and watches. "Any child"
+// and process groups have no descriptor, and the table may be full: then a helper thread waits with WNOWAIT, which leaves
+// the child for the call itself.
 #include <tendril/posix.hpp>
 
 #include <spawn.h>
@@ -30,17 +31,26 @@ bool may_trace() noexcept {
   return k;
 }
 
+// Opens a pidfd; false: there is none to be had.
+bool keep_child(core::kept_descriptor& child, id_t id) noexcept {
+  if (!in_hubs_process()) return false;
+  core::handlers_wait quiet(my_hub());
+  int fd = int(sys::call(SYS_pidfd_open, id, 0));
+  return fd >= 0 && my_hub().io.keep(child, fd) >= 0;
+}
+
 // Waits until a child of that kind has something to report. 0: ask again; -errno.
 long wait_for_child(int type, id_t id, int options) noexcept {
   bool only_its_end = (options & (WSTOPPED | WCONTINUED)) == 0 && !may_trace();
   if (unsigned(type) == p_pidfd && only_its_end) return wait_for(int(id), EPOLLIN, deadline::never(), on_signal::restart);
   if (type == P_PID && only_its_end) {
-    long fd = sys::call(SYS_pidfd_open, id, 0);
-    if (fd >= 0) {
-      int r = wait_for(int(fd), EPOLLIN, deadline::never(), on_signal::restart);
-      core::forget_descriptor(int(fd));
-      sys::close(int(fd));
-      return r;
+    core::kept_descriptor child;
+    if (keep_child(child, id)) {
+      // The program may close the pidfd unseen, so that nobody tells of the child's end.
+      int r = wait_for(child.fd, EPOLLIN, deadline::after(core::now(), 1'000'000'000), on_signal::restart);
+      core::handlers_wait quiet(my_hub());
+      my_hub().io.drop(child);
+      return r == -ETIMEDOUT || r == -EBADF ? 0 : r;
     }
   }
   return offload_interruptible([&] {

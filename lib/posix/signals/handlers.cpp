@@ -6,8 +6,9 @@
 #include <tendril/posix.hpp>
 
 #include <string.h>
-#include <sys/signalfd.h>
 #include <ucontext.h>
+
+#include <algorithm>
 
 #include "base/runtime_signal.hpp"
 #include "scheduler/stack_overflow.hpp"
@@ -418,7 +419,7 @@ bool take_own(std::uint64_t set, siginfo_t* info, int& signal) noexcept {
   siginfo_t found;
   if (!my_hub().take_pending(t, set, found)) return false;
   if (found.si_code == SI_TKILL) found.si_code = SI_USER;  // as the C library tells it
-  signal = !info || copy_out(info, found) ? found.si_signo : result<int>(-EFAULT);
+  signal = !info || copy_out(info, found) ? found.si_signo : -EFAULT;
   return true;
 }
 
@@ -437,39 +438,57 @@ int sigsuspend(const sigset_t* mask) {
   return result<int>(wait_for_handler());
 }
 
+namespace {
+
+// What a thread waits for in sigwait(3) and its kin.
+struct awaited_signal {
+  std::uint64_t set;
+  siginfo_t* info;
+  deadline until;
+  core::nanoseconds pause = 1'000'000;
+  long result = -EAGAIN;  // the signal's number; -EAGAIN: none has come
+
+  // Takes one that has come. False: none has.
+  bool take() noexcept {
+    timespec none{};
+    int own = 0;
+    result = take_own(set, info, own) ? own : sys::call(SYS_rt_sigtimedwait, &set, info, &none, 8);
+    if (result == -EAGAIN) return false;
+    // The C library makes no difference between pthread_kill() and kill().
+    if (result > 0 && info && info->si_code == SI_TKILL) info->si_code = SI_USER;
+    return true;
+  }
+  // See wait_for_source().
+  static deadline look(void* p, bool tells) noexcept {
+    awaited_signal& a = *static_cast<awaited_signal*>(p);
+    if (a.take()) return deadline{0};
+    if (tells) return a.until;
+    deadline next = deadline::after(core::now(), a.pause);
+    if (a.pause < 50'000'000) a.pause *= 2;
+    return deadline{std::min(a.until.at, next.at)};
+  }
+};
+
+}  // namespace
+
 int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout) {
-  timespec t, none{};
-  if (!cooperative() || (timeout && !copy_in(t, timeout))) return real.sigtimedwait(set, info, timeout);
+  timespec t;
+  if (!cooperative() || !in_hubs_process() || (timeout && !copy_in(t, timeout))) return real.sigtimedwait(set, info, timeout);
   if (timeout) timeout = &t;
   if (!valid(timeout)) return real.sigtimedwait(set, info, timeout);
-  int before = errno;
-  int r;
   if (!sys::readable(set, 8)) return result<int>(-EFAULT);
-  std::uint64_t wanted = core::mask_of(*set);
-  if (take_own(wanted, info, r)) return r;
-  r = real.sigtimedwait(set, info, &none);
-  if (r >= 0 || errno != EAGAIN || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) return r;
-  deadline until = time_from_now(timeout);
-  long fd = sys::call(SYS_signalfd4, -1, set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
-  if (fd < 0) return result<int>(fd);
+  awaited_signal awaited{core::mask_of(*set), info, time_from_now(timeout)};
+  bool only_look = timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0;
   core::signal_state& s = core::current->storage->signals;
-  for (;;) {
-    s.awaited = wanted;
-    int w = wait_for(int(fd), EPOLLIN, until, on_signal::always);
+  while (!awaited.take() && !only_look) {
+    s.awaited = awaited.set;
+    int w = wait_for_source(core::source::signals, awaited_signal::look, &awaited);
     s.awaited = 0;
-    if (take_own(wanted, info, r)) break;
-    if (w < 0 && w != -ETIMEDOUT) {
-      r = result<int>(w);
-      break;
-    }
-    r = real.sigtimedwait(set, info, &none);
-    if (r >= 0 || errno != EAGAIN || w == -ETIMEDOUT) break;
+    if (awaited.result != -EAGAIN || awaited.take()) break;
+    if (w == -ETIMEDOUT && awaited.until.passed(core::now())) break;
+    if (w == -EINTR || w == -ECANCELED) return result<int>(w);
   }
-  int saved = r < 0 ? errno : before;
-  core::forget_descriptor(int(fd));
-  sys::close(int(fd));
-  errno = saved;
-  return r;
+  return result<int>(awaited.result);
 }
 
 int sigwaitinfo(const sigset_t* set, siginfo_t* info) {

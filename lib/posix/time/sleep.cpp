@@ -2,7 +2,6 @@
 #include <tendril/posix.hpp>
 
 #include <sys/prctl.h>
-#include <sys/timerfd.h>
 #include <threads.h>
 
 #include <algorithm>
@@ -33,24 +32,37 @@ int sleep_until(deadline until, core::nanoseconds& ended) noexcept {
   }
 }
 
-// Other clocks can be set, or stop during suspend: the kernel's own timer follows them.
-int sleep_by_timer(clockid_t clock, int flags, const timespec& t) noexcept {
-  long fd = sys::call(SYS_timerfd_create, clock, TFD_CLOEXEC | TFD_NONBLOCK);
-  if (fd < 0) {
-    // CPU clocks are no timerfd clocks.
-    return int(offload_interruptible([&] { return sys::call(SYS_clock_nanosleep, clock, flags, &t, 0); },
-                                     on_signal::always));
+// Until a clock has come so far that can be set, or goes on during suspend.
+struct clock_sleep {
+  clockid_t clock;
+  core::nanoseconds target;
+  bool over = false;
+
+  core::nanoseconds left() const noexcept {
+    timespec now{};
+    sys::call(SYS_clock_gettime, clock, &now);
+    return target - nanoseconds_of(now);
   }
-  itimerspec when{.it_interval = {}, .it_value = t};
-  if (t.tv_sec == 0 && t.tv_nsec == 0) when.it_value.tv_nsec = 1;  // zero would disarm it
-  long r = sys::call(SYS_timerfd_settime, fd, flags & TIMER_ABSTIME ? TFD_TIMER_ABSTIME : 0, &when, 0);
-  std::uint64_t expirations;
-  while (r == 0 && (r = sys::read(int(fd), &expirations, sizeof expirations)) == -EAGAIN) {
-    r = wait_for(int(fd), EPOLLIN, deadline::never(), on_signal::always);
+  // See wait_for_source(). Nobody tells when the distance of CLOCK_TAI to the others is set.
+  static deadline look(void* p, bool tells) noexcept {
+    constexpr core::nanoseconds at_least_every = 100'000'000;
+    clock_sleep& s = *static_cast<clock_sleep*>(p);
+    core::nanoseconds rest = s.left();
+    s.over = rest <= 0;
+    if (s.over) return deadline{0};
+    if (!tells || s.clock == CLOCK_TAI) rest = std::min(rest, at_least_every);
+    return deadline::after(core::now(), rest);
   }
-  core::forget_descriptor(int(fd));
-  sys::close(int(fd));
-  return r < 0 ? int(r) : 0;
+};
+
+// 0, -EINTR, -ECANCELED.
+int sleep_by_clock(clockid_t clock, core::nanoseconds target) noexcept {
+  clock_sleep s{clock, target};
+  for (;;) {
+    int r = wait_for_source(core::source::clock, clock_sleep::look, &s);
+    if (s.over) return 0;
+    if (r < 0 && r != -ETIMEDOUT) return r;
+  }
 }
 
 // On the CPU clock of another thread, which goes no faster than time does: looks again when it could have come so far. A
@@ -95,7 +107,11 @@ int sleep_any(clockid_t clock, int flags, const timespec* wanted, timespec* left
   } else {
     timespec start{}, end{};
     sys::call(SYS_clock_gettime, clock, &start);
-    r = sleep_by_timer(clock, flags, t);
+    if (clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0) {
+      r = int(offload_interruptible([&] { return sys::call(SYS_clock_nanosleep, clock, flags, &t, 0); }, on_signal::always));
+    } else {
+      r = sleep_by_clock(clock, absolute ? nanoseconds_of(t) : deadline::after(nanoseconds_of(start), nanoseconds_of(t)).at);
+    }
     sys::call(SYS_clock_gettime, clock, &end);
     core::nanoseconds n = deadline::after(nanoseconds_of(start), nanoseconds_of(t)).at - nanoseconds_of(end);
     if (n > 0) rest = {.tv_sec = n / 1'000'000'000, .tv_nsec = n % 1'000'000'000};

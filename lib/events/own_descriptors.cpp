@@ -1,0 +1,105 @@
+#include "events/own_descriptors.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+namespace tendril::core::own_descriptors {
+
+namespace {
+
+// The mark: the signal that input on the description would raise, F_SETSIG of fcntl(2), if anybody asked for that. The C
+// library keeps this number from programs, so no file of theirs has it.
+constexpr long mark = 33;
+
+// The table of descriptors is an array, which fork copies up to the highest number: 32,768 numbers take 256 KB and some
+// 100 us. So where the limit is higher the numbers are only twice those that the program may use or has come to.
+constexpr std::uint64_t high_enough = 1 << 15;
+
+bool limits(std::uint64_t (&both)[2]) noexcept { return sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, both) == 0; }
+
+// Duplicates fd to one of the highest free numbers below `top`. A table that is crowded there is searched from further
+// below each time.
+int duplicate_high(int fd, std::uint64_t top) noexcept {
+  constexpr std::uint64_t lowest = 3;
+  for (std::uint64_t room = 2;; room *= 4) {
+    std::uint64_t from = top > lowest + room ? top - room : lowest;
+    int high = int(sys::call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, from));
+    if (high >= 0 || from == lowest) return high;
+  }
+}
+
+void belongs_to(int fd, const void* owner) noexcept {
+  if (descriptor* d = descriptors::at(fd)) d->owner.store(owner, std::memory_order_release);
+}
+
+bool is_marked(int fd) noexcept { return sys::call(SYS_fcntl, fd, F_GETSIG) == mark; }
+
+}  // namespace
+
+unsigned highest(int programs) noexcept {
+  std::uint64_t limit[2], enough = std::uint64_t(programs) * 2;
+  if (!limits(limit)) return 1024;
+  if (enough < high_enough) enough = high_enough;
+  return unsigned(limit[0] < enough ? limit[0] : enough);
+}
+
+int keep(int fd, const void* owner, bool may_stay) noexcept {
+  if (fd < 0) return fd;
+  int high = int(sys::call(SYS_fcntl, fd, F_SETSIG, mark));
+  if (high >= 0) high = duplicate_high(fd, highest());
+  if (high >= 0 && !descriptors::at(high)) {
+    sys::close(high);
+    high = -ENOMEM;
+  }
+  if (high == -EMFILE && may_stay && fd > 2) high = fd;
+  else sys::close(fd);
+  if (high >= 0) belongs_to(high, owner);
+  return high;
+}
+
+int move(int fd, const void* owner, int least) noexcept {
+  int other = duplicate_high(fd, highest(least));
+  if (other >= 0) belongs_to(other, owner);
+  return other;
+}
+
+bool is_kept(int fd, const void* owner) noexcept {
+  if (fd < 0) return false;
+  descriptor* d = descriptors::at(fd);
+  return d && d->owner.load(std::memory_order_acquire) == owner && is_marked(fd);
+}
+
+bool is_kept(int fd) noexcept {
+  if (fd < 0 || !descriptors::is_owned(fd)) return false;
+  return is_marked(fd);
+}
+
+void release(int fd, const void* owner) noexcept {
+  if (!is_kept(fd, owner)) return;
+  belongs_to(fd, nullptr);
+  sys::close(fd);
+}
+
+void give_up(int fd) noexcept { belongs_to(fd, nullptr); }
+
+// Whether this is the only kernel thread of the process.
+static bool alone() noexcept {
+  struct stat tasks;
+  return sys::call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0) == 0 && tasks.st_nlink == 3;
+}
+
+raised_limit::raised_limit() noexcept {
+  if (!limits(before_) || before_[0] >= before_[1] || !alone()) return;
+  // As much as twice the soft limit, so that the table grows once at most.
+  std::uint64_t twice = before_[0] < 512 ? 1024 : before_[0] * 2;
+  std::uint64_t more[2] = {twice < before_[1] ? twice : before_[1], before_[1]};
+  raised_ = sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, more, 0) == 0;
+}
+
+raised_limit::~raised_limit() {
+  if (raised_) sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, before_, 0);
+}
+
+}  // namespace tendril::core::own_descriptors
