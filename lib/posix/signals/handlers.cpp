@@ -11,7 +11,6 @@
 #include <algorithm>
 
 #include "base/runtime_signal.hpp"
-#include "scheduler/stack_overflow.hpp"
 #include "posix/common/cooperate.hpp"
 #include "posix/threads/preempt.hpp"
 #include "scheduler/stack_overflow.hpp"
