@@ -1,4 +1,5 @@
-// Tries an echo server: many connections at once, a fiber each, every answer compared with what was sent.
+// Tries an echo server: many connections at once, a fiber each, every answer compared with what was
+// sent.
 //
 //   echo_client PORT [CONNECTIONS [MESSAGES]]   on 127.0.0.1; 1000 connections and 10 messages on each
 
@@ -54,7 +55,8 @@ void converse(int number, int port, int messages, summary& s) {
   int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   bool good = fd >= 0 && ::connect(fd, reinterpret_cast<sockaddr*>(&a), sizeof a) == 0;
   for (int i = 0; good && i < messages; ++i) {
-    good = echoed(fd, "message " + std::to_string(i) + " of connection " + std::to_string(number) + "\n");
+    good = echoed(
+        fd, "message " + std::to_string(i) + " of connection " + std::to_string(number) + "\n");
     if (good) ++s.echoes;
   }
   if (!good) {

@@ -1,5 +1,6 @@
-// Sends back what it gets, to many clients at once: a fiber per connection, and plain blocking calls in each.
-// Linked against libtendril-preload.so: accept, read and write wait in their fiber, not in the kernel.
+// Sends back what it gets, to many clients at once: a fiber per connection, and plain blocking
+// calls in each. Linked against libtendril-preload.so: accept, read and write wait in their fiber,
+// not in the kernel.
 //
 //   echo_server [PORT]   on 127.0.0.1; without PORT, or with 0, on one that is free
 
@@ -74,7 +75,8 @@ void allow_many_descriptors() {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE,
-              SIG_IGN);  // a client that leaves early is an error of write, not the end of the server
+              // a client that leaves early is an error of write, not the end of the server
+              SIG_IGN);
   allow_many_descriptors();
   int listener = listen_on(argc > 1 ? std::atoi(argv[1]) : 0);
   for (;;) {

@@ -1,8 +1,9 @@
 // Fetches URLs, many at once.
 //
 // urlopen() is plain blocking libcurl and knows nothing of fibers. The concurrency has two sources:
-// each worker is a task of its own, and the program is linked against libtendril-preload.so, which interposes
-// libc's blocking calls: where libcurl would block the kernel thread, only its fiber waits.
+// each worker is a task of its own, and the program is linked against libtendril-preload.so, which
+// interposes libc's blocking calls: where libcurl would block the kernel thread, only its fiber
+// waits.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -59,7 +60,8 @@ std::size_t compare(const options& o) {
     return failed;
   };
   double one_by_one, at_once;
-  std::size_t failed = timed("sequential", 1, one_by_one) + timed("concurrent", o.concurrency, at_once);
+  std::size_t failed =
+      timed("sequential", 1, one_by_one) + timed("concurrent", o.concurrency, at_once);
   std::printf("ratio: %.1f\n", one_by_one / at_once);
   return failed;
 }
@@ -79,7 +81,8 @@ int main(int argc, char** argv) {
   app.add_option("--timeout", o.timeout, "seconds that one download may take")
       ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
-  app.add_flag("--compare", o.compare, "fetch one by one first, then concurrently, and print both times");
+  app.add_flag("--compare", o.compare,
+               "fetch one by one first, then concurrently, and print both times");
   CLI11_PARSE(app, argc, argv);
 
   if (CURLcode r = curl_global_init(CURL_GLOBAL_DEFAULT)) {

@@ -43,7 +43,8 @@ class request_reader {
           return {};
         }
       }
-      std::size_t n = http_parser_execute(&parser_, &settings(), unparsed_.data(), unparsed_.size());
+      std::size_t n =
+          http_parser_execute(&parser_, &settings(), unparsed_.data(), unparsed_.size());
       unparsed_.erase(0, n);
       if (complete_) return std::move(now_);
       if (HTTP_PARSER_ERRNO(&parser_) != HPE_OK) throw bad_request{};
@@ -83,7 +84,9 @@ class request_reader {
 // "J%C3%B6rg" is "Jörg". None: not a valid encoding.
 inline std::optional<std::string> decoded(std::string_view s) {
   auto digit = [](char c) {
-    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
   };
   std::string out;
   for (std::size_t i = 0; i < s.size(); i++) {
@@ -91,7 +94,8 @@ inline std::optional<std::string> decoded(std::string_view s) {
       out += s[i];
       continue;
     }
-    int high = i + 2 < s.size() ? digit(s[i + 1]) : -1, low = i + 2 < s.size() ? digit(s[i + 2]) : -1;
+    int high = i + 2 < s.size() ? digit(s[i + 1]) : -1,
+        low = i + 2 < s.size() ? digit(s[i + 2]) : -1;
     if (high < 0 || low < 0) return {};
     out += static_cast<char>(high * 16 + low);
     i += 2;
@@ -102,8 +106,8 @@ inline std::optional<std::string> decoded(std::string_view s) {
 inline void send(tendril::stream& s, const response& r, bool keep_alive, bool body) {
   s.write("HTTP/1.1 " + std::to_string(r.status) + " " + std::string(r.reason) +
           "\r\nContent-Type: " + std::string(r.type) +
-          "; charset=utf-8\r\nContent-Length: " + std::to_string(r.body.size()) +
-          "\r\n" + std::string(r.headers) + (keep_alive ? "" : "Connection: close\r\n") + "\r\n");
+          "; charset=utf-8\r\nContent-Length: " + std::to_string(r.body.size()) + "\r\n" +
+          std::string(r.headers) + (keep_alive ? "" : "Connection: close\r\n") + "\r\n");
   if (body) s.write(r.body);
   s.flush();
 }

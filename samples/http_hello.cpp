@@ -1,4 +1,5 @@
-// An HTTP/1.1 server: a fiber per connection, Node's parser, and answers that each take half a second.
+// An HTTP/1.1 server: a fiber per connection, Node's parser, and answers that each take half a
+// second.
 //
 //   http_hello [PORT [SECONDS]]   on 127.0.0.1; PORT 0, or none, is one that is free; SECONDS: of delay (0.5)
 //
@@ -67,7 +68,8 @@ int main(int argc, char** argv) try {
     return tendril::net::open_stream(std::move(s));
   };
   tendril::net::stream_server server(
-      tendril::net::address::loopback(port), [delay](tendril::stream& s) {
+      tendril::net::address::loopback(port),
+      [delay](tendril::stream& s) {
         serve(s, [delay](const request& r) { return answer(r, delay); });
       },
       std::move(options));

@@ -54,12 +54,15 @@ inline std::string repr(const tendril::net::address& a) {
 
 // A connected socket's repr(), as CPython's without its wrappers writes it.
 inline std::string repr(const tendril::net::socket& s) {
-  return "<socket.socket fd=" + std::to_string(s.descriptor()) + ", family=2, type=1, proto=0, laddr=" +
-         repr(s.local_address()) + ", raddr=" + repr(s.remote_address()) + ">";
+  return "<socket.socket fd=" + std::to_string(s.descriptor()) +
+         ", family=2, type=1, proto=0, laddr=" + repr(s.local_address()) +
+         ", raddr=" + repr(s.remote_address()) + ">";
 }
 
-// What print(sys.stderr, ...) begins with: the tutorial's programs pass the stream as the first thing to print.
-inline constexpr const char* stderr_repr = "<_io.TextIOWrapper name='<stderr>' mode='w' encoding='UTF-8'>";
+// What print(sys.stderr, ...) begins with: the tutorial's programs pass the stream as the first
+// thing to print.
+inline constexpr const char* stderr_repr =
+    "<_io.TextIOWrapper name='<stderr>' mode='w' encoding='UTF-8'>";
 
 // The time of day: 17:29:19.
 inline std::string now() {

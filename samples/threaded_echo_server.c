@@ -1,4 +1,5 @@
-// An echo server as textbooks have it: a thread per connection, blocking calls. It knows nothing of Tendril.
+// An echo server as textbooks have it: a thread per connection, blocking calls. It knows nothing of
+// Tendril.
 //
 //   threaded_echo_server [PORT]
 //
@@ -45,7 +46,9 @@ static void* tell(void* signals) {
     printf("%d connections\n", connections);
     FILE* status = fopen("/proc/self/status", "r");
     while (status && fgets(line, sizeof line, status)) {
-      if (!strncmp(line, "VmRSS:", 6) || !strncmp(line, "VmPTE:", 6) || !strncmp(line, "Threads:", 8)) fputs(line, stdout);
+      if (!strncmp(line, "VmRSS:", 6) || !strncmp(line, "VmPTE:", 6) ||
+          !strncmp(line, "Threads:", 8))
+        fputs(line, stdout);
     }
     if (status) fclose(status);
     fflush(stdout);
@@ -77,11 +80,13 @@ int main(int argc, char** argv) {
   thread(tell, &signals);
 
   int server = socket(AF_INET, SOCK_STREAM, 0), on = 1;
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 0)),
+  struct sockaddr_in address = {.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 0)),
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t size = sizeof address;
   setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(server, (struct sockaddr*)&address, size) != 0 || listen(server, 4096) != 0) fail("cannot listen");
+  if (bind(server, (struct sockaddr*)&address, size) != 0 || listen(server, 4096) != 0)
+    fail("cannot listen");
   getsockname(server, (struct sockaddr*)&address, &size);
   printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
   fflush(stdout);

@@ -1,5 +1,5 @@
-// The libc names that the shim interposes: each forwards to the function of tendril::posix that is the cooperative
-// form, in one line that comes from the table.
+// The libc names that the shim interposes: each forwards to the function of tendril::posix that is
+// the cooperative form, in one line that comes from the table.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -7,14 +7,14 @@
 #include <tendril/posix.hpp>
 #include <tendril/pthread.hpp>
 
-#include "posix/descriptors/stdio.hpp"
 #include "posix/descriptors/liburing.hpp"
+#include "posix/descriptors/stdio.hpp"
 
-// The functions have C++ names of their own and get the libc name as their symbol, so that the C library's
-// headers, which declare the same names with attributes of their own, have no say in it.
+// The functions have C++ names of their own and get the libc name as their symbol, so that the C
+// library's headers, which declare the same names with attributes of their own, have no say in it.
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-#define CALL(result, name, parameters, arguments)       \
+#define CALL(result, name, parameters, arguments)        \
   EXPORT result export_##name parameters __asm__(#name); \
   EXPORT result export_##name parameters { return tendril::posix::name arguments; }
 #define ALIAS(result, name, target, parameters, arguments) \
@@ -25,7 +25,7 @@
 
 // --- variadic functions: one optional argument, passed on whether it is there or not ---
 
-#define VARIADIC_FCNTL(name)                                        \
+#define VARIADIC_FCNTL(name)                                         \
   EXPORT int export_##name(int fd, int command, ...) __asm__(#name); \
   EXPORT int export_##name(int fd, int command, ...) {               \
     va_list rest;                                                    \
@@ -47,21 +47,21 @@ EXPORT int export_ioctl(int fd, unsigned long request, ...) {
   return tendril::posix::ioctl(fd, request, argument);
 }
 
-#define VARIADIC_OPEN(name)                                              \
+#define VARIADIC_OPEN(name)                                                  \
   EXPORT int export_##name(const char* path, int flags, ...) __asm__(#name); \
-  EXPORT int export_##name(const char* path, int flags, ...) {             \
-    va_list rest;                                                          \
-    va_start(rest, flags);                                                 \
-    mode_t mode = va_arg(rest, mode_t);                                    \
-    va_end(rest);                                                          \
-    return tendril::posix::open(path, flags, mode);                        \
+  EXPORT int export_##name(const char* path, int flags, ...) {               \
+    va_list rest;                                                            \
+    va_start(rest, flags);                                                   \
+    mode_t mode = va_arg(rest, mode_t);                                      \
+    va_end(rest);                                                            \
+    return tendril::posix::open(path, flags, mode);                          \
   }
 VARIADIC_OPEN(open)
 VARIADIC_OPEN(open64)
 VARIADIC_OPEN(__open)
 VARIADIC_OPEN(__open64)
 
-#define VARIADIC_OPENAT(name)                                                       \
+#define VARIADIC_OPENAT(name)                                                         \
   EXPORT int export_##name(int dir, const char* path, int flags, ...) __asm__(#name); \
   EXPORT int export_##name(int dir, const char* path, int flags, ...) {               \
     va_list rest;                                                                     \
@@ -73,16 +73,17 @@ VARIADIC_OPEN(__open64)
 VARIADIC_OPENAT(openat)
 VARIADIC_OPENAT(openat64)
 
-#define VARIADIC_CLONE(name)                                                                               \
-  EXPORT int export_##name(int (*run)(void*), void* stack, int flags, void* argument, ...) __asm__(#name); \
-  EXPORT int export_##name(int (*run)(void*), void* stack, int flags, void* argument, ...) {               \
-    va_list rest;                                                                                          \
-    va_start(rest, argument);                                                                              \
-    pid_t* parent_tid = va_arg(rest, pid_t*);                                                              \
-    void* tls = va_arg(rest, void*);                                                                       \
-    pid_t* child_tid = va_arg(rest, pid_t*);                                                               \
-    va_end(rest);                                                                                          \
-    return tendril::posix::clone(run, stack, flags, argument, parent_tid, tls, child_tid);                 \
+#define VARIADIC_CLONE(name)                                                                 \
+  EXPORT int export_##name(int (*run)(void*), void* stack, int flags, void* argument,        \
+                           ...) __asm__(#name);                                              \
+  EXPORT int export_##name(int (*run)(void*), void* stack, int flags, void* argument, ...) { \
+    va_list rest;                                                                            \
+    va_start(rest, argument);                                                                \
+    pid_t* parent_tid = va_arg(rest, pid_t*);                                                \
+    void* tls = va_arg(rest, void*);                                                         \
+    pid_t* child_tid = va_arg(rest, pid_t*);                                                 \
+    va_end(rest);                                                                            \
+    return tendril::posix::clone(run, stack, flags, argument, parent_tid, tls, child_tid);   \
   }
 VARIADIC_CLONE(clone)
 VARIADIC_CLONE(__clone)
@@ -101,37 +102,49 @@ EXPORT long export_syscall(long number, ...) {
 
 // --- printf and scanf ---
 
-#define VARIADIC_STREAM(name, parameters, last, call)         \
-  EXPORT int export_##name parameters __asm__(#name);         \
-  EXPORT int export_##name parameters {                       \
-    va_list rest;                                             \
-    va_start(rest, last);                                     \
-    int r = tendril::posix::call;                             \
-    va_end(rest);                                             \
-    return r;                                                 \
+#define VARIADIC_STREAM(name, parameters, last, call) \
+  EXPORT int export_##name parameters __asm__(#name); \
+  EXPORT int export_##name parameters {               \
+    va_list rest;                                     \
+    va_start(rest, last);                             \
+    int r = tendril::posix::call;                     \
+    va_end(rest);                                     \
+    return r;                                         \
   }
 VARIADIC_STREAM(printf, (const char* format, ...), format, vprintf(format, rest))
-VARIADIC_STREAM(__printf_chk, (int flag, const char* format, ...), format, __vprintf_chk(flag, format, rest))
+VARIADIC_STREAM(__printf_chk, (int flag, const char* format, ...), format,
+                __vprintf_chk(flag, format, rest))
 VARIADIC_STREAM(fprintf, (FILE * f, const char* format, ...), format, vfprintf(f, format, rest))
-VARIADIC_STREAM(__fprintf_chk, (FILE * f, int flag, const char* format, ...), format, __vfprintf_chk(f, flag, format, rest))
+VARIADIC_STREAM(__fprintf_chk, (FILE * f, int flag, const char* format, ...), format,
+                __vfprintf_chk(f, flag, format, rest))
 VARIADIC_STREAM(dprintf, (int fd, const char* format, ...), format, vdprintf(fd, format, rest))
-VARIADIC_STREAM(__dprintf_chk, (int fd, int flag, const char* format, ...), format, __vdprintf_chk(fd, flag, format, rest))
+VARIADIC_STREAM(__dprintf_chk, (int fd, int flag, const char* format, ...), format,
+                __vdprintf_chk(fd, flag, format, rest))
 VARIADIC_STREAM(wprintf, (const wchar_t* format, ...), format, vwprintf(format, rest))
-VARIADIC_STREAM(__wprintf_chk, (int flag, const wchar_t* format, ...), format, __vwprintf_chk(flag, format, rest))
-VARIADIC_STREAM(fwprintf, (FILE * f, const wchar_t* format, ...), format, vfwprintf(f, format, rest))
-VARIADIC_STREAM(__fwprintf_chk, (FILE * f, int flag, const wchar_t* format, ...), format, __vfwprintf_chk(f, flag, format, rest))
+VARIADIC_STREAM(__wprintf_chk, (int flag, const wchar_t* format, ...), format,
+                __vwprintf_chk(flag, format, rest))
+VARIADIC_STREAM(fwprintf, (FILE * f, const wchar_t* format, ...), format,
+                vfwprintf(f, format, rest))
+VARIADIC_STREAM(__fwprintf_chk, (FILE * f, int flag, const wchar_t* format, ...), format,
+                __vfwprintf_chk(f, flag, format, rest))
 VARIADIC_STREAM(scanf, (const char* format, ...), format, vscanf(format, rest))
 VARIADIC_STREAM(__isoc99_scanf, (const char* format, ...), format, __isoc99_vscanf(format, rest))
 VARIADIC_STREAM(__isoc23_scanf, (const char* format, ...), format, __isoc23_vscanf(format, rest))
 VARIADIC_STREAM(fscanf, (FILE * f, const char* format, ...), format, vfscanf(f, format, rest))
-VARIADIC_STREAM(__isoc99_fscanf, (FILE * f, const char* format, ...), format, __isoc99_vfscanf(f, format, rest))
-VARIADIC_STREAM(__isoc23_fscanf, (FILE * f, const char* format, ...), format, __isoc23_vfscanf(f, format, rest))
+VARIADIC_STREAM(__isoc99_fscanf, (FILE * f, const char* format, ...), format,
+                __isoc99_vfscanf(f, format, rest))
+VARIADIC_STREAM(__isoc23_fscanf, (FILE * f, const char* format, ...), format,
+                __isoc23_vfscanf(f, format, rest))
 VARIADIC_STREAM(wscanf, (const wchar_t* format, ...), format, vwscanf(format, rest))
-VARIADIC_STREAM(__isoc99_wscanf, (const wchar_t* format, ...), format, __isoc99_vwscanf(format, rest))
-VARIADIC_STREAM(__isoc23_wscanf, (const wchar_t* format, ...), format, __isoc23_vwscanf(format, rest))
+VARIADIC_STREAM(__isoc99_wscanf, (const wchar_t* format, ...), format,
+                __isoc99_vwscanf(format, rest))
+VARIADIC_STREAM(__isoc23_wscanf, (const wchar_t* format, ...), format,
+                __isoc23_vwscanf(format, rest))
 VARIADIC_STREAM(fwscanf, (FILE * f, const wchar_t* format, ...), format, vfwscanf(f, format, rest))
-VARIADIC_STREAM(__isoc99_fwscanf, (FILE * f, const wchar_t* format, ...), format, __isoc99_vfwscanf(f, format, rest))
-VARIADIC_STREAM(__isoc23_fwscanf, (FILE * f, const wchar_t* format, ...), format, __isoc23_vfwscanf(f, format, rest))
+VARIADIC_STREAM(__isoc99_fwscanf, (FILE * f, const wchar_t* format, ...), format,
+                __isoc99_vfwscanf(f, format, rest))
+VARIADIC_STREAM(__isoc23_fwscanf, (FILE * f, const wchar_t* format, ...), format,
+                __isoc23_vfwscanf(f, format, rest))
 
 EXPORT int export_prctl(int what, ...) __asm__("prctl");
 EXPORT int export_prctl(int what, ...) {
@@ -154,25 +167,31 @@ extern "C" [[noreturn]] void __chk_fail();
     if (!(fits)) __chk_fail();                                     \
     return tendril::posix::target arguments;                       \
   }
-CHECKED(ssize_t, __read_chk, read, (int fd, void* buf, size_t n, size_t room), n <= room, (fd, buf, n))
-CHECKED(ssize_t, __pread_chk, pread, (int fd, void* buf, size_t n, off_t at, size_t room), n <= room, (fd, buf, n, at))
-CHECKED(ssize_t, __pread64_chk, pread, (int fd, void* buf, size_t n, off_t at, size_t room), n <= room, (fd, buf, n, at))
-CHECKED(ssize_t, __recv_chk, recv, (int fd, void* buf, size_t n, size_t room, int flags), n <= room, (fd, buf, n, flags))
+CHECKED(ssize_t, __read_chk, read, (int fd, void* buf, size_t n, size_t room), n <= room,
+        (fd, buf, n))
+CHECKED(ssize_t, __pread_chk, pread, (int fd, void* buf, size_t n, off_t at, size_t room),
+        n <= room, (fd, buf, n, at))
+CHECKED(ssize_t, __pread64_chk, pread, (int fd, void* buf, size_t n, off_t at, size_t room),
+        n <= room, (fd, buf, n, at))
+CHECKED(ssize_t, __recv_chk, recv, (int fd, void* buf, size_t n, size_t room, int flags), n <= room,
+        (fd, buf, n, flags))
 CHECKED(ssize_t, __recvfrom_chk, recvfrom,
-        (int fd, void* buf, size_t n, size_t room, int flags, sockaddr* from, socklen_t* len), n <= room,
-        (fd, buf, n, flags, from, len))
-CHECKED(int, __poll_chk, poll, (pollfd * fds, nfds_t n, int timeout, size_t room), room / sizeof *fds >= n, (fds, n, timeout))
+        (int fd, void* buf, size_t n, size_t room, int flags, sockaddr* from, socklen_t* len),
+        n <= room, (fd, buf, n, flags, from, len))
+CHECKED(int, __poll_chk, poll, (pollfd * fds, nfds_t n, int timeout, size_t room),
+        room / sizeof *fds >= n, (fds, n, timeout))
 CHECKED(int, __ppoll_chk, ppoll,
-        (pollfd * fds, nfds_t n, const timespec* timeout, const sigset_t* mask, size_t room), room / sizeof *fds >= n,
-        (fds, n, timeout, mask))
+        (pollfd * fds, nfds_t n, const timespec* timeout, const sigset_t* mask, size_t room),
+        room / sizeof *fds >= n, (fds, n, timeout, mask))
 
-// open(2) without a mode. Where the flags ask for one, the C library's own ends the process, and says so.
-#define WITHOUT_MODE(name, parameters, arguments, target)                                                \
-  EXPORT int export_##name parameters __asm__(#name);                                                    \
-  EXPORT int export_##name parameters {                                                                  \
-    bool needs_mode = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;                             \
-    if (needs_mode) return reinterpret_cast<int(*) parameters>(dlsym(RTLD_NEXT, #name)) arguments;       \
-    return tendril::posix::target arguments;                                                             \
+// open(2) without a mode. Where the flags ask for one, the C library's own ends the process, and
+// says so.
+#define WITHOUT_MODE(name, parameters, arguments, target)                                          \
+  EXPORT int export_##name parameters __asm__(#name);                                              \
+  EXPORT int export_##name parameters {                                                            \
+    bool needs_mode = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;                       \
+    if (needs_mode) return reinterpret_cast<int(*) parameters>(dlsym(RTLD_NEXT, #name)) arguments; \
+    return tendril::posix::target arguments;                                                       \
   }
 WITHOUT_MODE(__open_2, (const char* path, int flags), (path, flags), open)
 WITHOUT_MODE(__open64_2, (const char* path, int flags), (path, flags), open)

@@ -6,8 +6,8 @@
 #include <tendril/posix.hpp>
 #include <tendril/pthread.hpp>
 
-// By which lib/ knows that there is a shim, and where: the next definition of a name is the C library's, or that of
-// another preloaded library.
+// By which lib/ knows that there is a shim, and where: the next definition of a name is the C
+// library's, or that of another preloaded library.
 extern "C" __attribute__((visibility("default"))) const char tendril_shim;
 const char tendril_shim = 0;
 
@@ -17,7 +17,8 @@ extern "C" __attribute__((visibility("default"))) const char* tendril_shim_obsta
 }
 
 // The same of receiving by io_uring.
-extern "C" __attribute__((visibility("default"))) const char* tendril_shim_io_uring_obstacle() noexcept {
+extern "C" __attribute__((visibility("default"))) const char*
+tendril_shim_io_uring_obstacle() noexcept {
   return tendril::posix::io_uring_obstacle();
 }
 
@@ -35,8 +36,8 @@ const char* value_of(const char* name, char** environment) {
   return nullptr;
 }
 
-// Runs before all other constructors (-z initfirst), the C library's included, so that getenv() does not work yet: no
-// lock must be taken in the C library's way and let go in ours.
+// Runs before all other constructors (-z initfirst), the C library's included, so that getenv()
+// does not work yet: no lock must be taken in the C library's way and let go in ours.
 __attribute__((constructor)) void start(int, char**, char** environment) {
   const char* threads = value_of("TENDRIL_THREADS", environment);
   if (!threads || strcmp(threads, "kernel") != 0) tendril::posix::threads_become_fibers();
@@ -58,11 +59,12 @@ int wrapped_main(int argc, char** argv, char** envp) {
 }  // namespace
 
 // The program's main is called by us, so that pthread_exit() has a frame of ours to end in.
-extern "C" __attribute__((visibility("default"))) int __libc_start_main(main_function main, int argc, char** argv,
-                                                                        void (*init)(), void (*fini)(),
-                                                                        void (*loader_fini)(), void* stack_end) {
+extern "C" __attribute__((visibility("default"))) int __libc_start_main(
+    main_function main, int argc, char** argv, void (*init)(), void (*fini)(),
+    void (*loader_fini)(), void* stack_end) {
   program_main = main;
-  using start_function = int (*)(main_function, int, char**, void (*)(), void (*)(), void (*)(), void*);
+  using start_function =
+      int (*)(main_function, int, char**, void (*)(), void (*)(), void (*)(), void*);
   auto next = reinterpret_cast<start_function>(dlsym(RTLD_NEXT, "__libc_start_main"));
   if (!next) abort();
   return next(wrapped_main, argc, argv, init, fini, loader_fini, stack_end);

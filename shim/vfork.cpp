@@ -1,6 +1,7 @@
-// vfork(2). It returns twice into the caller's frame, so that it cannot be a function that calls another: between the
-// two returns nothing of ours may lie on the stack. In the child the hub is told that its memory is borrowed, and in the
-// parent, once the child has gone its way, that it is not any more.
+// vfork(2). It returns twice into the caller's frame, so that it cannot be a function that calls
+// another: between the two returns nothing of ours may lie on the stack. In the child the hub is
+// told that its memory is borrowed, and in the parent, once the child has gone its way, that it is
+// not any more.
 #include <errno.h>
 #include <sys/types.h>
 

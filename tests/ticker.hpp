@@ -6,12 +6,13 @@
 
 class ticker {
  public:
-  ticker() : task_(tendril::spawn([this] {
-    for (;;) {
-      tendril::sleep(std::chrono::milliseconds(1));
-      ticks_++;
-    }
-  })) {}
+  ticker()
+      : task_(tendril::spawn([this] {
+          for (;;) {
+            tendril::sleep(std::chrono::milliseconds(1));
+            ticks_++;
+          }
+        })) {}
   ~ticker() { task_.kill(); }
   long ticks() const { return ticks_; }
   // Waits until it has ticked some more: whatever could run has run by then.

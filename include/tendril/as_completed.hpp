@@ -2,8 +2,8 @@
 //
 //   for (auto& f : tendril::as_completed(futures)) use(f.get());   // the first that is done comes first
 //
-// Any kernel thread may call these. The waits are cancellation points. (concurrent.futures.as_completed,
-// wait)
+// Any kernel thread may call these. The waits are cancellation points.
+// (concurrent.futures.as_completed, wait)
 #pragma once
 
 #include <deque>
@@ -20,15 +20,15 @@ namespace tendril {
 template <class R>
 class completions {
  public:
-  // The next future that is done; none when all have been given. Past the time-out: std::system_error with
-  // std::errc::timed_out; it may be called again.
+  // The next future that is done; none when all have been given. Past the time-out:
+  // std::system_error with std::errc::timed_out; it may be called again.
   std::optional<future<R>> next() {
     if (given_ == total_) return {};
     std::unique_lock lock(shared_->mutex);
     if (!shared_->arrival.wait(lock, deadline_, [&] { return !shared_->done.empty(); })) {
-      throw std::system_error(
-          std::make_error_code(std::errc::timed_out),
-          std::to_string(total_ - given_) + " (of " + std::to_string(total_) + ") futures unfinished");
+      throw std::system_error(std::make_error_code(std::errc::timed_out),
+                              std::to_string(total_ - given_) + " (of " + std::to_string(total_) +
+                                  ") futures unfinished");
     }
     future<R> f = std::move(shared_->done.front());
     shared_->done.pop_front();
@@ -39,7 +39,8 @@ class completions {
   std::default_sentinel_t end() const noexcept { return {}; }
 
   template <class Futures>
-  completions(Futures&& futures, std::chrono::steady_clock::time_point deadline) : deadline_(deadline) {
+  completions(Futures&& futures, std::chrono::steady_clock::time_point deadline)
+      : deadline_(deadline) {
     for (const future<R>& f : futures) {
       total_++;
       f.add_done_callback([shared = shared_](const future<R>& done) {
@@ -61,16 +62,17 @@ class completions {
   std::size_t total_ = 0, given_ = 0;
 };
 
-// The futures of a range, each when it is done; those that are done already come first, in their order.
+// The futures of a range, each when it is done; those that are done already come first, in their
+// order.
 template <std::ranges::input_range Futures>
-requires detail::is_future<std::ranges::range_value_t<Futures>>
+  requires detail::is_future<std::ranges::range_value_t<Futures>>
 auto as_completed(Futures&& futures) {
   using result = typename std::ranges::range_value_t<Futures>::result_type;
   return completions<result>(futures, std::chrono::steady_clock::time_point::max());
 }
 // The same, for at most `timeout` from now in all.
 template <std::ranges::input_range Futures, class Rep, class Period>
-requires detail::is_future<std::ranges::range_value_t<Futures>>
+  requires detail::is_future<std::ranges::range_value_t<Futures>>
 auto as_completed(Futures&& futures, std::chrono::duration<Rep, Period> timeout) {
   using result = typename std::ranges::range_value_t<Futures>::result_type;
   return completions<result>(futures, detail::later(timeout));
@@ -84,11 +86,11 @@ struct waited_futures {
   std::vector<future<R>> done, not_done;
 };
 
-// Waits until the futures of a range are done: all of them, the first, or the first that ended by an
-// exception (or all, if none does; a cancelled one does not count). Returns which are and which are not, in
-// their order.
+// Waits until the futures of a range are done: all of them, the first, or the first that ended by
+// an exception (or all, if none does; a cancelled one does not count). Returns which are and which
+// are not, in their order.
 template <std::ranges::forward_range Futures>
-requires detail::is_future<std::ranges::range_value_t<Futures>>
+  requires detail::is_future<std::ranges::range_value_t<Futures>>
 auto wait_futures(
     Futures&& futures, return_when when = return_when::all_completed,
     std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max()) {

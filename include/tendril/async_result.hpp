@@ -1,12 +1,12 @@
-// A result that somebody will set: what gevent calls AsyncResult, asyncio Future, the standard library a promise and its
-// future in one.
+// A result that somebody will set: what gevent calls AsyncResult, asyncio Future, the standard
+// library a promise and its future in one.
 //
 //   tendril::async_result<int> answer;
 //   std::thread([&] { answer.set(compute()); }).detach();
 //   int a = answer.get();   // other fibers run meanwhile
 //
-// Any kernel thread may use it, one without fibers too. Waiters wake in the order in which they came. It may be
-// destroyed as soon as a get() or wait() has returned.
+// Any kernel thread may use it, one without fibers too. Waiters wake in the order in which they
+// came. It may be destroyed as soon as a get() or wait() has returned.
 #pragma once
 
 #include <optional>
@@ -32,10 +32,12 @@ class async_result {
   // The exception that it was set with, or null.
   std::exception_ptr exception() const noexcept { return ready() ? error_ : nullptr; }
 
-  // Sets the value (from anything that makes a T; from nothing for void) and wakes all waiters. error if it was set
-  // before.
+  // Sets the value (from anything that makes a T; from nothing for void) and wakes all waiters.
+  // error if it was set before.
   template <class... V>
-    requires((std::is_void_v<T> && sizeof...(V) == 0) || std::constructible_from<std::conditional_t<std::is_void_v<T>, std::monostate, T>, V...>)
+    requires(
+        (std::is_void_v<T> && sizeof...(V) == 0) ||
+        std::constructible_from<std::conditional_t<std::is_void_v<T>, std::monostate, T>, V...>)
   void set(V&&... value) {
     detail::held h(exclusion_);
     refuse_second();
@@ -54,7 +56,8 @@ class async_result {
   void set_exception(E&& e) {
     set_exception(std::make_exception_ptr(std::forward<E>(e)));
   }
-  // Sets what a task that has ended left: `t.link(std::ref(result))` hands its end on. (gevent: link(AsyncResult))
+  // Sets what a task that has ended left: `t.link(std::ref(result))` hands its end on. (gevent:
+  // link(AsyncResult))
   template <class Task>
     requires requires(const Task& t) { t.get(), t.exception(); }
   void operator()(const Task& t) {
@@ -67,7 +70,8 @@ class async_result {
     }
   }
 
-  // Waits until it is set, and returns the value (a reference that lives as long as this), or throws the exception.
+  // Waits until it is set, and returns the value (a reference that lives as long as this), or
+  // throws the exception.
   std::add_lvalue_reference_t<T> get() {
     wait();
     return result();
@@ -91,7 +95,8 @@ class async_result {
     return wait_until(detail::later(timeout));
   }
   bool wait_until(clock::time_point t) {
-    return detail::wait_until_ready(exclusion_, waiters_, [this] { return ready(); }, t, core::wait_kind::event);
+    return detail::wait_until_ready(
+        exclusion_, waiters_, [this] { return ready(); }, t, core::wait_kind::event);
   }
 
   // For wait() in wait.hpp.

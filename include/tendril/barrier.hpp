@@ -1,8 +1,9 @@
-// A barrier: a number of fibers wait for each other, again and again. (threading.Barrier, asyncio.Barrier)
+// A barrier: a number of fibers wait for each other, again and again. (threading.Barrier,
+// asyncio.Barrier)
 //
-// Fibers of several kernel threads may share one. If one of them gives up (a time-out, a kill) or somebody calls
-// abort(), the others would wait in vain: the barrier breaks, and all who wait, and all who come, get broken_barrier until
-// reset().
+// Fibers of several kernel threads may share one. If one of them gives up (a time-out, a kill) or
+// somebody calls abort(), the others would wait in vain: the barrier breaks, and all who wait, and
+// all who come, get broken_barrier until reset().
 #pragma once
 
 #include <cstddef>
@@ -19,8 +20,8 @@ class broken_barrier : public error {
 
 class barrier {
  public:
-  // For so many fibers, at least one. `completion` is called by the last that arrives, before anybody goes on; it must
-  // not wait. If it throws, the barrier breaks.
+  // For so many fibers, at least one. `completion` is called by the last that arrives, before
+  // anybody goes on; it must not wait. If it throws, the barrier breaks.
   explicit barrier(std::size_t parties, std::function<void()> completion = nullptr)
       : parties_(parties), completion_(std::move(completion)) {
     if (parties == 0) throw error("a barrier is for at least one fiber");
@@ -39,8 +40,8 @@ class barrier {
     return broken_;
   }
 
-  // Waits until all have arrived. Returns the place in the order of arrival, the last one's being 0. A cancellation
-  // point.
+  // Waits until all have arrived. Returns the place in the order of arrival, the last one's being
+  // 0. A cancellation point.
   std::size_t wait() { return arrive(detail::never); }
   // The same, for at most `timeout`: then the barrier breaks.
   template <class Rep, class Period>
@@ -104,7 +105,8 @@ class barrier {
         if (!w.is_granted() && b.generation_ == generation) b.break_it();
       }
     } guard{*this, w, generation};
-    if (!detail::suspend(exclusion_, waiters_, w, t, what, [] {}) || w.failed) throw broken_barrier();
+    if (!detail::suspend(exclusion_, waiters_, w, t, what, [] {}) || w.failed)
+      throw broken_barrier();
     return place;
   }
   std::size_t complete(std::uint64_t generation) {

@@ -1,13 +1,15 @@
-// Channels between fibers, and select() over several: as Go's, and as curio's. Without a capacity a channel is a
-// rendezvous: send() waits until somebody receives. With one, so many values wait in it.
+// Channels between fibers, and select() over several: as Go's, and as curio's. Without a capacity a
+// channel is a rendezvous: send() waits until somebody receives. With one, so many values wait in
+// it.
 //
 //   tendril::channel<int> numbers, quit;
 //   tendril::select(tendril::on_receive(numbers, [&](std::optional<int> n) { if (n) sum += *n; }),
 //                   tendril::on_receive(quit, [&](auto) { done = true; }),
 //                   tendril::after(1s, [&] { complain(); }));
 //
-// Any kernel thread may use them. Fair: who waits is served in the order in which they came. Waits are cancellation
-// points. A value that was handed to a receiver which was killed meanwhile goes to the next one.
+// Any kernel thread may use them. Fair: who waits is served in the order in which they came. Waits
+// are cancellation points. A value that was handed to a receiver which was killed meanwhile goes to
+// the next one.
 #pragma once
 
 #include <algorithm>
@@ -85,11 +87,13 @@ class channel {
     return closed_;
   }
 
-  // Sends a value; waits until somebody receives it, or there is room. channel_closed if it is closed, also meanwhile. If
-  // the fiber is killed while it waits, the value may or may not have been received.
+  // Sends a value; waits until somebody receives it, or there is room. channel_closed if it is
+  // closed, also meanwhile. If the fiber is killed while it waits, the value may or may not have
+  // been received.
   [[gnu::always_inline]] void send(const T& value) { send(T(value)); }
   [[gnu::always_inline]] void send(T&& value) { send_until(value, detail::never); }
-  // The same, waiting for at most `timeout`; returns whether it was sent. If not, it stays the caller's.
+  // The same, waiting for at most `timeout`; returns whether it was sent. If not, it stays the
+  // caller's.
   template <class Rep, class Period>
   bool send(const T& value, std::chrono::duration<Rep, Period> timeout) {
     return send(T(value), timeout);
@@ -105,7 +109,8 @@ class channel {
     return send_now(value);
   }
 
-  // Receives a value; waits for one. None: the channel is closed, and all that was in it has been received.
+  // Receives a value; waits for one. None: the channel is closed, and all that was in it has been
+  // received.
   [[gnu::always_inline]] std::optional<T> receive() { return receive_until(detail::never); }
   // The same, waiting for at most `timeout`: then throws timeout_error.
   template <class Rep, class Period>
@@ -120,8 +125,8 @@ class channel {
     return value;
   }
 
-  // Ends it: who waits in send() gets channel_closed, and receivers get what is still there, then nothing. Closing again
-  // changes nothing. Never waits.
+  // Ends it: who waits in send() gets channel_closed, and receivers get what is still there, then
+  // nothing. Closing again changes nothing. Never waits.
   void close() noexcept {
     detail::held h(exclusion_);
     closed_ = true;
@@ -144,7 +149,8 @@ class channel {
   template <class U, class F>
   friend class send_case;
 
-  // The first who is still to be served, and is now claimed; done() takes that one off and wakes it.
+  // The first who is still to be served, and is now claimed; done() takes that one off and wakes
+  // it.
   [[gnu::always_inline]] static party* first(detail::wait_list& list) noexcept {
     party* p = static_cast<party*>(list.front());
     return !p || !p->of ? p : first_claimed(list);
@@ -170,10 +176,11 @@ class channel {
     done(receivers_, *r);
     return true;
   }
-  // Both return whether it is over with. What a rendezvous does is inline, what a buffer does is not: of a hand-over
-  // through the former, a quarter of the time went into that.
+  // Both return whether it is over with. What a rendezvous does is inline, what a buffer does is
+  // not: of a hand-over through the former, a quarter of the time went into that.
   [[gnu::always_inline]] bool send_now(T& value) {
-    if (closed_) [[unlikely]] throw_closed();
+    if (closed_) [[unlikely]]
+      throw_closed();
     if (give(value)) return true;
     return capacity_ != 0 && keep(value);
   }
@@ -220,7 +227,8 @@ class channel {
     h.release();
     static constexpr auto what = detail::waits_for(core::wait_kind::queue);
     bool sent = detail::suspend(exclusion_, senders_, p, t, what, [] {});
-    if (p.closed) [[unlikely]] throw_closed();
+    if (p.closed) [[unlikely]]
+      throw_closed();
     return sent;
   }
   [[gnu::always_inline]] std::optional<T> receive_until(clock::time_point t) {
@@ -235,7 +243,8 @@ class channel {
     bool got = detail::suspend(exclusion_, receivers_, p, t, what, [&] {
       if (value) put_back(*value);
     });
-    if (!got) [[unlikely]] throw_timed_out();
+    if (!got) [[unlikely]]
+      throw_timed_out();
     return value;
   }
 
@@ -252,12 +261,13 @@ class select_case {
  public:
   virtual ~select_case() = default;
   virtual detail::exclusion* exclusion() noexcept = 0;
-  // The first two with the exclusion held. now(): it happens at once. enlist(): it may happen from now on.
+  // The first two with the exclusion held. now(): it happens at once. enlist(): it may happen from
+  // now on.
   virtual bool now() = 0;
   virtual void enlist(detail::selection& s, std::size_t place) = 0;
-  virtual void delist() noexcept = 0;    // it does not happen any more
-  virtual void put_back() = 0;           // it happened, but the fiber has been killed
-  virtual void run() = 0;                // it happened: tells the program
+  virtual void delist() noexcept = 0;  // it does not happen any more
+  virtual void put_back() = 0;         // it happened, but the fiber has been killed
+  virtual void run() = 0;              // it happened: tells the program
   // A case without a channel: when it happens if nothing else has.
   virtual clock::time_point deadline() const noexcept { return detail::never; }
 };
@@ -293,7 +303,8 @@ class receive_case final : public select_case {
 template <class T, class F>
 class send_case final : public select_case {
  public:
-  send_case(channel<T>& to, T value, F f) : channel_(to), value_(std::move(value)), call_(std::move(f)) {}
+  send_case(channel<T>& to, T value, F f)
+      : channel_(to), value_(std::move(value)), call_(std::move(f)) {}
   detail::exclusion* exclusion() noexcept override { return &channel_.exclusion_; }
   bool now() override { return channel_.send_now(value_); }
   void enlist(detail::selection& s, std::size_t place) override {
@@ -336,7 +347,8 @@ class after_case final : public select_case {
   F call_;
 };
 
-// Receives from the channel, and calls f(std::optional<T>): without a value if the channel is closed.
+// Receives from the channel, and calls f(std::optional<T>): without a value if the channel is
+// closed.
 template <class T, class F>
   requires std::invocable<F&, std::optional<T>>
 receive_case<T, F> on_receive(channel<T>& from, F f) {
@@ -368,8 +380,10 @@ class held_all {
     for (auto* c : cases) {
       if (exclusion* x = c->exclusion()) held_[count_++].first = x;
     }
-    std::sort(held_.begin(), held_.begin() + count_, [](auto& a, auto& b) { return std::less<>()(a.first, b.first); });
-    count_ = std::unique(held_.begin(), held_.begin() + count_, [](auto& a, auto& b) { return a.first == b.first; }) -
+    std::sort(held_.begin(), held_.begin() + count_,
+              [](auto& a, auto& b) { return std::less<>()(a.first, b.first); });
+    count_ = std::unique(held_.begin(), held_.begin() + count_,
+                         [](auto& a, auto& b) { return a.first == b.first; }) -
              held_.begin();
     for (std::ptrdiff_t i = 0; i < count_; i++) held_[i].second = held_[i].first->lock();
   }
@@ -428,8 +442,9 @@ std::size_t select_any(const std::array<select_case*, N>& cases) {
 
 }  // namespace detail
 
-// Waits until one of the cases can happen, does that one, and returns its number, counted from 0. If several can
-// happen at once it is the first of them. What the case calls may wait. (Go: select; curio: select)
+// Waits until one of the cases can happen, does that one, and returns its number, counted from 0.
+// If several can happen at once it is the first of them. What the case calls may wait. (Go: select;
+// curio: select)
 template <std::derived_from<select_case>... Cases>
   requires(sizeof...(Cases) > 0)
 std::size_t select(Cases&&... cases) {

@@ -1,12 +1,13 @@
-// A condition variable, as std::condition_variable_any: wait() lets go of any lock that has lock() and unlock(), waits
-// to be notified, and takes the lock again. (gevent and threading: Condition)
+// A condition variable, as std::condition_variable_any: wait() lets go of any lock that has lock()
+// and unlock(), waits to be notified, and takes the lock again. (gevent and threading: Condition)
 //
 //   std::unique_lock lock(mutex);
 //   changed.wait(lock, [&] { return !items.empty(); });
 //
-// Fibers of several kernel threads may share one, if they share the lock. Waiters are notified in the order in which
-// they came, never without cause; a notification that reached a fiber which was killed meanwhile goes to the next.
-// However a wait ends, the lock is held again then: that part cannot be interrupted.
+// Fibers of several kernel threads may share one, if they share the lock. Waiters are notified in
+// the order in which they came, never without cause; a notification that reached a fiber which was
+// killed meanwhile goes to the next. However a wait ends, the lock is held again then: that part
+// cannot be interrupted.
 #pragma once
 
 #include <condition_variable>
@@ -44,8 +45,8 @@ class condition {
   void wait(Lock& lock, Predicate holds) {
     while (!holds()) wait(lock);
   }
-  // The same, for at most `timeout`, or until `t`. Returns whether it was notified (std::cv_status), or whether the
-  // predicate holds.
+  // The same, for at most `timeout`, or until `t`. Returns whether it was notified
+  // (std::cv_status), or whether the predicate holds.
   template <class Lock>
   std::cv_status wait_until(Lock& lock, clock::time_point t) {
     return wait_for_notice(lock, t) ? std::cv_status::no_timeout : std::cv_status::timeout;

@@ -13,22 +13,24 @@ class error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// A switch that cannot be made: across kernel threads, to a fiber parked in the hub, with a value of another
-// family, or a parent that would close a cycle. (greenlet.error)
+// A switch that cannot be made: across kernel threads, to a fiber parked in the hub, with a value
+// of another family, or a parent that would close a cycle. (greenlet.error)
 class fiber_error : public error {
  public:
   using error::error;
 };
 
-// A fiber waits for something that can never happen, since no fiber can run, no timer is set, and no
-// descriptor, helper or other kernel thread is waited for. what() lists who waits for what. (gevent's LoopExit)
+// A fiber waits for something that can never happen, since no fiber can run, no timer is set, and
+// no descriptor, helper or other kernel thread is waited for. what() lists who waits for what.
+// (gevent's LoopExit)
 class loop_exit : public error {
  public:
   using error::error;
 };
 
-// Something was waited for too long: thrown by waits with a time-out that have a result to return, and by the scope
-// `timeout`, whose id it then bears. Its code() is std::errc::timed_out. (gevent.Timeout, asyncio.TimeoutError)
+// Something was waited for too long: thrown by waits with a time-out that have a result to return,
+// and by the scope `timeout`, whose id it then bears. Its code() is std::errc::timed_out.
+// (gevent.Timeout, asyncio.TimeoutError)
 class timeout_error : public std::system_error {
  public:
   explicit timeout_error(const char* what = "timed out", std::uint64_t id = 0)
@@ -42,8 +44,9 @@ class timeout_error : public std::system_error {
   std::uint64_t id_;
 };
 
-// Unwinds a fiber; leaving the fiber by it is no error. Deliberately not a std::exception, so that a handler
-// for errors does not swallow it by mistake; catch it only to clean up, and rethrow. (greenlet.GreenletExit)
+// Unwinds a fiber; leaving the fiber by it is no error. Deliberately not a std::exception, so that
+// a handler for errors does not swallow it by mistake; catch it only to clean up, and rethrow.
+// (greenlet.GreenletExit)
 class fiber_exit {
  public:
   const char* what() const noexcept { return "fiber_exit"; }

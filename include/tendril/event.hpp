@@ -4,7 +4,8 @@
 //   auto t = tendril::spawn([&] { ready.wait(); use(); });
 //   ready.set();
 //
-// Any kernel thread may use it, one without fibers too. Waiters wake in the order in which they came.
+// Any kernel thread may use it, one without fibers too. Waiters wake in the order in which they
+// came.
 #pragma once
 
 #include "detail/waiting.hpp"
@@ -39,7 +40,8 @@ class event {
     return wait_until(detail::later(timeout));
   }
   [[gnu::always_inline]] bool wait_until(clock::time_point t) {
-    return detail::wait_until_ready(exclusion_, waiters_, [this] { return is_set(); }, t, core::wait_kind::event);
+    return detail::wait_until_ready(
+        exclusion_, waiters_, [this] { return is_set(); }, t, core::wait_kind::event);
   }
 
   // For wait() in wait.hpp.

@@ -7,10 +7,11 @@
 //
 //   tendril::event_loop::run([] { ... });    // asyncio.run: a loop of its own, closed at the end
 //
-// For those who come from asyncio. What is created runs as any task does: also while something else than this loop
-// waits, and a callback may wait too. What a loop adds is a scope for its tasks, callbacks that other kernel threads may
-// hand over, and futures that call back in it. At most one runs at a time on a kernel thread. Unless said otherwise a
-// loop is used by the kernel thread that made it.
+// For those who come from asyncio. What is created runs as any task does: also while something else
+// than this loop waits, and a callback may wait too. What a loop adds is a scope for its tasks,
+// callbacks that other kernel threads may hand over, and futures that call back in it. At most one
+// runs at a time on a kernel thread. Unless said otherwise a loop is used by the kernel thread that
+// made it.
 #pragma once
 
 #include <concepts>
@@ -39,8 +40,8 @@ class loop_future : public future<T> {
   // No future.
   loop_future() noexcept = default;
 
-  // Completes it with a value (nothing for void), or with an exception. Any kernel thread, one at a time. error: it is
-  // done already, or was cancelled. (asyncio: InvalidStateError)
+  // Completes it with a value (nothing for void), or with an exception. Any kernel thread, one at a
+  // time. error: it is done already, or was cancelled. (asyncio: InvalidStateError)
   template <class... V>
     requires(std::is_void_v<T> ? sizeof...(V) == 0 : sizeof...(V) == 1)
   void set_result(V&&... value) const {
@@ -52,8 +53,8 @@ class loop_future : public future<T> {
   void set_exception(E&& e) const {
     set_exception(std::make_exception_ptr(std::forward<E>(e)));
   }
-  // Has f(future) called by the loop, as call_soon() would, when it is done; if it is already, soon; never once the loop
-  // is closed. Any kernel thread.
+  // Has f(future) called by the loop, as call_soon() would, when it is done; if it is already,
+  // soon; never once the loop is closed. Any kernel thread.
   template <std::invocable<const future<T>&> F>
   void add_done_callback(F f) const {
     future<T>::add_done_callback([calls = calls_, f = std::move(f)](const future<T>& done) mutable {
@@ -100,8 +101,8 @@ class event_loop {
     return loop_future<T>(calls_);
   }
 
-  // Calls f(args...) when it is its turn, in the order of these calls, in a task of its own; kill() takes it back. What
-  // it throws is reported on standard error. error: the loop is closed.
+  // Calls f(args...) when it is its turn, in the order of these calls, in a task of its own; kill()
+  // takes it back. What it throws is reported on standard error. error: the loop is closed.
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   task<void> call_soon(F&& f, A&&... args) {
@@ -116,10 +117,11 @@ class event_loop {
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   task<void> call_at(clock::time_point t, F&& f, A&&... args) {
-    return create_task([t, call = reporting(std::forward<F>(f), std::forward<A>(args)...)]() mutable {
-      sleep_until(t);
-      call();
-    });
+    return create_task(
+        [t, call = reporting(std::forward<F>(f), std::forward<A>(args)...)]() mutable {
+          sleep_until(t);
+          call();
+        });
   }
   // call_soon() from any kernel thread; f must be copyable. It is called when the loop runs.
   template <std::invocable F>
@@ -133,8 +135,9 @@ class event_loop {
   // Now, for call_at().
   clock::time_point time() const { return clock::now(); }
 
-  // Runs until the task has ended, and returns its result (a copy, if it can be copied), or throws what it threw.
-  // error: the loop is running, closed, or stop() came first; another loop is running on this kernel thread.
+  // Runs until the task has ended, and returns its result (a copy, if it can be copied), or throws
+  // what it threw. error: the loop is running, closed, or stop() came first; another loop is
+  // running on this kernel thread.
   template <class R>
   R run_until_complete(const task<R>& t) {
     run_while([&] { wait(std::vector<waitable>{t, stopped_}, forever, 1); });
@@ -157,11 +160,12 @@ class event_loop {
   void run_forever() {
     run_while([&] { stopped_.wait(); });
   }
-  // Ends the run, or the next one if the loop does not run. Tasks that have not ended wait for the run after.
+  // Ends the run, or the next one if the loop does not run. Tasks that have not ended wait for the
+  // run after.
   void stop() noexcept { stopped_.set(); }
 
-  // Kills the tasks that are left (asyncio only complains about them), and drops the callbacks. May be called again.
-  // error: the loop is running.
+  // Kills the tasks that are left (asyncio only complains about them), and drops the callbacks. May
+  // be called again. error: the loop is running.
   void close() {
     if (running_) throw error("a running event loop cannot be closed");
     end();
@@ -171,7 +175,8 @@ class event_loop {
 
   // The loop that runs on this kernel thread, or null.
   static event_loop* running() noexcept { return running_here(); }
-  // Returns f(args...), called in a loop of its own; then kills what tasks of that are left. (asyncio.run)
+  // Returns f(args...), called in a loop of its own; then kills what tasks of that are left.
+  // (asyncio.run)
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   static auto run(F&& f, A&&... args) {
@@ -230,7 +235,8 @@ class event_loop {
     joinall(left);
   }
 
-  std::shared_ptr<queue<std::function<void()>>> calls_ = std::make_shared<queue<std::function<void()>>>();
+  std::shared_ptr<queue<std::function<void()>>> calls_ =
+      std::make_shared<queue<std::function<void()>>>();
   event stopped_;
   std::list<any_task> tasks_;
   bool running_ = false;

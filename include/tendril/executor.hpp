@@ -3,8 +3,9 @@
 //   std::string digest = tendril::run_in_executor([&] { return sha256(file); });   // other fibers run
 //   meanwhile
 //
-// An executor makes calls elsewhere: on other kernel threads (thread_pool_executor.hpp) or in other processes
-// (process_pool_executor.hpp). (concurrent.futures.Executor, asyncio's loop.run_in_executor)
+// An executor makes calls elsewhere: on other kernel threads (thread_pool_executor.hpp) or in other
+// processes (process_pool_executor.hpp). (concurrent.futures.Executor, asyncio's
+// loop.run_in_executor)
 #pragma once
 
 #include <signal.h>
@@ -27,8 +28,8 @@ class ordered_results {
   static_assert(!std::is_void_v<R>, "map() is for calls that return something; submit() takes all");
 
  public:
-  // The next result, when it is there; none at the end. Throws what that call threw, and cancels the rest;
-  // past the time-out, std::system_error with std::errc::timed_out.
+  // The next result, when it is there; none at the end. Throws what that call threw, and cancels
+  // the rest; past the time-out, std::system_error with std::errc::timed_out.
   std::optional<R> next() {
     if (futures_.empty()) return {};
     future<R> f = std::move(futures_.front());
@@ -63,7 +64,8 @@ class ordered_results {
 
 namespace detail {
 
-// While one lives, its kernel thread blocks all signals, and so do the threads that it makes: handlers are the program's.
+// While one lives, its kernel thread blocks all signals, and so do the threads that it makes:
+// handlers are the program's.
 class signals_blocked {
  public:
   signals_blocked() noexcept {
@@ -80,12 +82,13 @@ class signals_blocked {
 
 }  // namespace detail
 
-// The base of the executors: each has submit(f, args...), which makes the call elsewhere and returns its
-// future.
+// The base of the executors: each has submit(f, args...), which makes the call elsewhere and
+// returns its future.
 template <class Derived>
 class executor {
  public:
-  // f(x) for each x of a range, all submitted now; the results come in the range's order. (Executor.map)
+  // f(x) for each x of a range, all submitted now; the results come in the range's order.
+  // (Executor.map)
   template <class F, std::ranges::input_range Range>
   auto map(F f, Range&& range) {
     return submit_each(f, range, std::chrono::steady_clock::time_point::max());
@@ -117,7 +120,8 @@ class executor {
   template <class F, class Range>
   auto submit_each(F& f, Range& range, std::chrono::steady_clock::time_point deadline) {
     using item = std::ranges::range_value_t<Range>;
-    using result = typename decltype(std::declval<Derived&>().submit(f, std::declval<item>()))::result_type;
+    using result =
+        typename decltype(std::declval<Derived&>().submit(f, std::declval<item>()))::result_type;
     std::deque<future<result>> futures;
     for (auto&& x : range)
       futures.push_back(static_cast<Derived&>(*this).submit(f, item(std::forward<decltype(x)>(x))));
@@ -125,11 +129,11 @@ class executor {
   }
 };
 
-// Calls f(args...) in `pool`, and returns what it returns, or throws what it throws; the fiber waits, others
-// run. A kill ends the wait: a call that has not begun never will, one that has goes on, so what it refers to
-// must live. Any kernel thread.
+// Calls f(args...) in `pool`, and returns what it returns, or throws what it throws; the fiber
+// waits, others run. A kill ends the wait: a call that has not begun never will, one that has goes
+// on, so what it refers to must live. Any kernel thread.
 template <class Pool, class F, class... A>
-requires std::derived_from<Pool, executor<Pool>>
+  requires std::derived_from<Pool, executor<Pool>>
 auto run_in_executor(Pool& pool, F&& f, A&&... args) {
   auto result = pool.submit(std::forward<F>(f), std::forward<A>(args)...);
   struct leave {

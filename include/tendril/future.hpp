@@ -4,9 +4,10 @@
 //   tendril::future<int> f = pool.submit(compress, std::ref(file));
 //   f.get();   // the fiber waits; the others of this kernel thread run
 //
-// A future is pending, then running, then finished; or cancelled while it was pending. Copies are handles of
-// the same result. Any kernel thread may use a future, also one without fibers: waiting parks the calling
-// fiber, which may be the only one. All waits are cancellation points. (concurrent.futures.Future)
+// A future is pending, then running, then finished; or cancelled while it was pending. Copies are
+// handles of the same result. Any kernel thread may use a future, also one without fibers: waiting
+// parks the calling fiber, which may be the only one. All waits are cancellation points.
+// (concurrent.futures.Future)
 #pragma once
 
 #include <chrono>
@@ -64,30 +65,31 @@ class future {
     return state_->ended();
   }
 
-  // Waits until it is done, and returns the result (a reference that lives as long as the future has
-  // handles). Throws what the call threw; cancelled_error. May be called again. (Future.result)
+  // Waits until it is done, and returns the result (a reference that lives as long as the future
+  // has handles). Throws what the call threw; cancelled_error. May be called again. (Future.result)
   std::add_lvalue_reference_t<R> get() const& { return value(forever); }
   // On a temporary (submit(...).get()), the result itself is moved out.
   R get() && {
-    if constexpr (std::is_void_v<R>)
-      value(forever);
-    else
-      return std::move(value(forever));
+    if constexpr (std::is_void_v<R>) value(forever);
+    else return std::move(value(forever));
   }
-  // The same for at most `timeout`; then std::system_error with std::errc::timed_out. The call goes on.
+  // The same for at most `timeout`; then std::system_error with std::errc::timed_out. The call goes
+  // on.
   template <class Rep, class Period>
   std::add_lvalue_reference_t<R> get(std::chrono::duration<Rep, Period> timeout) const {
     return value(detail::later(timeout));
   }
 
-  // Waits until it is done, and returns the exception by which the call ended, or null. cancelled_error.
+  // Waits until it is done, and returns the exception by which the call ended, or null.
+  // cancelled_error.
   std::exception_ptr exception() const { return error_at(forever); }
   template <class Rep, class Period>
   std::exception_ptr exception(std::chrono::duration<Rep, Period> timeout) const {
     return error_at(detail::later(timeout));
   }
 
-  // Waits until it is done, for at most `timeout`; returns whether it is. Does not throw what the call threw.
+  // Waits until it is done, for at most `timeout`; returns whether it is. Does not throw what the
+  // call threw.
   void wait() const { wait_until(forever); }
   template <class Rep, class Period>
   bool wait(std::chrono::duration<Rep, Period> timeout) const {
@@ -98,8 +100,9 @@ class future {
     return state_->end_of_call.wait(lock, t, [&] { return state_->ended(); });
   }
 
-  // Calls f(*this) when it is done, on the kernel thread that ends it, in the order of adding; at once if it
-  // is done already. An exception of f is reported on standard error, and otherwise ignored.
+  // Calls f(*this) when it is done, on the kernel thread that ends it, in the order of adding; at
+  // once if it is done already. An exception of f is reported on standard error, and otherwise
+  // ignored.
   template <std::invocable<const future&> F>
   void add_done_callback(F f) const {
     {
@@ -161,7 +164,8 @@ class future {
     return state_->now == s;
   }
   std::exception_ptr error_at(std::chrono::steady_clock::time_point t) const {
-    if (!wait_until(t)) throw std::system_error(std::make_error_code(std::errc::timed_out), "future");
+    if (!wait_until(t))
+      throw std::system_error(std::make_error_code(std::errc::timed_out), "future");
     // From its end on a state does not change.
     if (state_->now == status::cancelled) throw cancelled_error();
     return state_->error;
@@ -174,8 +178,9 @@ class future {
   std::shared_ptr<state> state_;
 };
 
-// The other end of a future, for those who make the call: executors, and programs that bring results of their
-// own. Used by one kernel thread at a time. Without a result when it goes away, the future gets an `error`.
+// The other end of a future, for those who make the call: executors, and programs that bring
+// results of their own. Used by one kernel thread at a time. Without a result when it goes away,
+// the future gets an `error`.
 template <class R>
 class promise {
   using status = typename future<R>::status;
@@ -197,8 +202,8 @@ class promise {
 
   future<R> get_future() const noexcept { return future<R>(state_); }
 
-  // The call begins: returns false if it was cancelled, and shall not. `error` if it has begun already.
-  // (Future.set_running_or_notify_cancel)
+  // The call begins: returns false if it was cancelled, and shall not. `error` if it has begun
+  // already. (Future.set_running_or_notify_cancel)
   bool start() {
     std::unique_lock lock(state_->mutex);
     if (state_->now == status::cancelled) return false;
@@ -209,7 +214,8 @@ class promise {
 
   // The call ends. `error` if it has ended already. (Future.set_result, Future.set_exception)
   template <class... V>
-  requires(std::is_void_v<R> ? sizeof...(V) == 0 : sizeof...(V) == 1) void set_value(V&&... v) {
+    requires(std::is_void_v<R> ? sizeof...(V) == 0 : sizeof...(V) == 1)
+  void set_value(V&&... v) {
     auto lock = unfinished();
     state_->value.emplace(std::forward<V>(v)...);
     state_->end(lock, status::finished);

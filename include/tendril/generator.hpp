@@ -1,4 +1,5 @@
-// Generators, as Python's, but with a stack each: a generator may yield from any function that it calls.
+// Generators, as Python's, but with a stack each: a generator may yield from any function that it
+// calls.
 //
 //   void walk(const tree& t) {
 //     if (t.left) walk(*t.left);                 // no `yield from`: the calls nest
@@ -7,13 +8,14 @@
 //   }
 //   for (int x : tendril::generator<int>([&] { walk(root); })) ...
 //
-// generator<Out, In, Result>: gives values of type Out, may be sent values of type In, and returns a Result
-// at its end. Its body runs only while somebody asks (next, send, throw_, close), on a fiber of its own. It
-// may wait, as in sleep() or a cooperative call: then the one who asked waits too, and other tasks run.
+// generator<Out, In, Result>: gives values of type Out, may be sent values of type In, and returns
+// a Result at its end. Its body runs only while somebody asks (next, send, throw_, close), on a
+// fiber of its own. It may wait, as in sleep() or a cooperative call: then the one who asked waits
+// too, and other tasks run.
 //
-// Everything here belongs to the kernel thread where the generator was made; fiber_error elsewhere. What
-// differs from Python: the end is an empty optional instead of StopIteration, and returned() has the
-// StopIteration's value. (Python: generator objects, PEP 342, PEP 380)
+// Everything here belongs to the kernel thread where the generator was made; fiber_error elsewhere.
+// What differs from Python: the end is an empty optional instead of StopIteration, and returned()
+// has the StopIteration's value. (Python: generator objects, PEP 342, PEP 380)
 #pragma once
 
 #include <concepts>
@@ -29,15 +31,15 @@
 
 namespace tendril {
 
-// Bad use of a generator: it is running already; a value sent before it began; it yielded though it was
-// closed; yield outside a generator of that type. (ValueError, TypeError, RuntimeError)
+// Bad use of a generator: it is running already; a value sent before it began; it yielded though it
+// was closed; yield outside a generator of that type. (ValueError, TypeError, RuntimeError)
 class generator_error : public error {
  public:
   using error::error;
 };
 
-// What close() raises in the body, at the yield where it is suspended. Catch it only to clean up, and rethrow
-// or return. Deliberately not a std::exception, like fiber_exit. (GeneratorExit)
+// What close() raises in the body, at the yield where it is suspended. Catch it only to clean up,
+// and rethrow or return. Deliberately not a std::exception, like fiber_exit. (GeneratorExit)
 class generator_exit {
  public:
   const char* what() const noexcept { return "generator_exit"; }
@@ -45,7 +47,8 @@ class generator_exit {
 
 template <class Out, class In = void, class Result = void>
 class generator {
-  static_assert(std::is_object_v<Out> && std::move_constructible<Out>, "a generator gives movable objects");
+  static_assert(std::is_object_v<Out> && std::move_constructible<Out>,
+                "a generator gives movable objects");
   static_assert(std::is_void_v<In> || (std::is_object_v<In> && std::move_constructible<In>),
                 "a generator is sent nothing, or movable objects");
 
@@ -60,8 +63,8 @@ class generator {
   // A generator that will run body(), which takes nothing and returns a Result. Nothing runs yet.
   // std::bad_alloc if there is no memory.
   template <class F>
-  requires(!std::same_as<std::remove_cvref_t<F>, generator> &&
-           std::invocable<std::decay_t<F>&>) explicit generator(F&& body, const fiber_options& o = {}) {
+    requires(!std::same_as<std::remove_cvref_t<F>, generator> && std::invocable<std::decay_t<F>&>)
+  explicit generator(F&& body, const fiber_options& o = {}) {
     auto end = std::make_shared<ending>();
     state_ = std::make_shared<state>(
         fiber<letter>(
@@ -79,8 +82,8 @@ class generator {
   }
   generator(generator&&) noexcept = default;
   generator& operator=(generator&&) noexcept = default;
-  // Closes a generator that is suspended: what its body holds is destroyed. If the body ignores that,
-  // fiber_exit is raised in it; what it throws meanwhile is lost. (Python: __del__)
+  // Closes a generator that is suspended: what its body holds is destroyed. If the body ignores
+  // that, fiber_exit is raised in it; what it throws meanwhile is lost. (Python: __del__)
   ~generator() = default;
 
   // Runs the body until its next yield, and returns the value; none at the end, and from then on.
@@ -89,7 +92,9 @@ class generator {
 
   // The same, with the value that the yield in the body shall return.
   // generator_error: the body has not begun, so that no yield waits for the value.
-  std::optional<Out> send(sent value) requires(!std::is_void_v<In>) {
+  std::optional<Out> send(sent value)
+    requires(!std::is_void_v<In>)
+  {
     check();
     if (!state_->body.started())
       throw generator_error("cannot send a value to a generator that has not begun");
@@ -98,9 +103,9 @@ class generator {
     return resume(std::move(l));
   }
 
-  // Raises an exception at the yield where the body is suspended; returns what it yields next, none if it
-  // ends. A body that has not begun ends without running; from that, and from one that has ended, the
-  // exception comes straight back. (generator.throw)
+  // Raises an exception at the yield where the body is suspended; returns what it yields next, none
+  // if it ends. A body that has not begun ends without running; from that, and from one that has
+  // ended, the exception comes straight back. (generator.throw)
   std::optional<Out> throw_(std::exception_ptr e) {
     check();
     if (state_->body.dead()) std::rethrow_exception(std::move(e));
@@ -109,13 +114,14 @@ class generator {
     return std::move(l.out);
   }
   template <class E>
-  requires(!std::same_as<std::remove_cvref_t<E>, std::exception_ptr>) std::optional<Out> throw_(E&& e) {
+    requires(!std::same_as<std::remove_cvref_t<E>, std::exception_ptr>)
+  std::optional<Out> throw_(E&& e) {
     return throw_(std::make_exception_ptr(std::forward<E>(e)));
   }
 
-  // Raises generator_exit at the yield where the body is suspended, which should end it. Nothing to do if it
-  // has ended; one that has not begun never will. Throws what the body throws instead of generator_exit, and
-  // generator_error if it yields again or is running.
+  // Raises generator_exit at the yield where the body is suspended, which should end it. Nothing to
+  // do if it has ended; one that has not begun never will. Throws what the body throws instead of
+  // generator_exit, and generator_error if it yields again or is running.
   void close() {
     check();
     state_->close();
@@ -125,24 +131,31 @@ class generator {
   bool done() const noexcept { return !state_ || state_->body.dead(); }
   // Whether the body runs now, or waits in the hub. (gi_running)
   bool running() const noexcept { return state_ && state_->running; }
-  // What the body returned; for void, whether it returned by itself. None before, and if it ended by an
-  // exception or was closed. (StopIteration.value)
-  const auto& returned() const noexcept requires(!std::is_void_v<Result>) { return state_->end->result; }
-  bool returned() const noexcept requires(std::is_void_v<Result>) {
+  // What the body returned; for void, whether it returned by itself. None before, and if it ended
+  // by an exception or was closed. (StopIteration.value)
+  const auto& returned() const noexcept
+    requires(!std::is_void_v<Result>)
+  {
+    return state_->end->result;
+  }
+  bool returned() const noexcept
+    requires(std::is_void_v<Result>)
+  {
     return state_ && state_->end->result.has_value();
   }
 
-  // In the body of a generator of this very type, or in a function that it calls: gives `value` to whoever
-  // asked, and waits until the next value is asked for. Returns what was sent with that (nothing for In =
-  // void). Throws what throw_() and close() raise here, and generator_error outside of such a generator.
+  // In the body of a generator of this very type, or in a function that it calls: gives `value` to
+  // whoever asked, and waits until the next value is asked for. Returns what was sent with that
+  // (nothing for In = void). Throws what throw_() and close() raise here, and generator_error
+  // outside of such a generator.
   static received yield(Out value) {
     detail::slot<letter> l{letter{std::move(value), {}}};
     letter back = detail::exchange<letter>(asker(), l);
     if constexpr (!std::is_void_v<In>) return std::move(back.in);
   }
 
-  // In the body: gives everything that `inner` gives, and returns what that returns. What is sent or raised
-  // here goes to `inner`; closing this one closes `inner` first. (yield from, PEP 380)
+  // In the body: gives everything that `inner` gives, and returns what that returns. What is sent
+  // or raised here goes to `inner`; closing this one closes `inner` first. (yield from, PEP 380)
   template <class R>
   static R yield_from(generator<Out, In, R>& inner) {
     std::optional<Out> value = inner.next();
@@ -150,10 +163,8 @@ class generator {
       std::optional<sent> reply;
       std::exception_ptr raised;
       try {
-        if constexpr (std::is_void_v<In>)
-          yield(std::move(*value));
-        else
-          reply = yield(std::move(*value));
+        if constexpr (std::is_void_v<In>) yield(std::move(*value));
+        else reply = yield(std::move(*value));
       } catch (const generator_exit&) {
         inner.close();
         throw;
@@ -178,7 +189,7 @@ class generator {
   }
   // In the body: gives every element of a range.
   template <std::ranges::input_range Range>
-  requires std::convertible_to<std::ranges::range_reference_t<Range>, Out>
+    requires std::convertible_to<std::ranges::range_reference_t<Range>, Out>
   static void yield_from(Range&& values) {
     for (auto&& v : values) yield(static_cast<Out>(std::forward<decltype(v)>(v)));
   }
@@ -193,14 +204,15 @@ class generator {
     std::optional<Out> out;
     std::optional<sent> in;
   };
-  // What is left when the body has returned. Apart from the state, so that the body does not hold its own
-  // fiber.
+  // What is left when the body has returned. Apart from the state, so that the body does not hold
+  // its own fiber.
   struct ending {
     std::optional<std::conditional_t<std::is_void_v<Result>, std::monostate, Result>> result;
   };
   struct state {
     state(fiber<letter> f, std::shared_ptr<ending> e) : body(std::move(f)), end(std::move(e)) {}
-    // Not left to the last handle: the generators that the body uses have it as their parent, and so hold it.
+    // Not left to the last handle: the generators that the body uses have it as their parent, and
+    // so hold it.
     ~state() {
       try {
         close();
@@ -228,8 +240,8 @@ class generator {
     std::shared_ptr<ending> end;
     bool running = false;
   };
-  // While somebody asks, that fiber is the body's parent. Afterwards the body holds it no longer: an explicit
-  // fiber could else never be unwound while it owns a suspended generator.
+  // While somebody asks, that fiber is the body's parent. Afterwards the body holds it no longer:
+  // an explicit fiber could else never be unwound while it owns a suspended generator.
   class asking {
    public:
     explicit asking(state& s) : state_(s) {
@@ -260,8 +272,8 @@ class generator {
     asking a(*held);
     return std::move(held->body.switch_to(std::move(l)).out);
   }
-  // Whoever asked the running generator: its parent, which waits for a letter of this family. No handle: a
-  // suspended body must not hold the one who asked last.
+  // Whoever asked the running generator: its parent, which waits for a letter of this family. No
+  // handle: a suspended body must not hold the one who asked last.
   static core::fiber* asker() {
     core::fiber* a = core::fiber_parent(core::fiber_current());
     if (!a || core::fiber_awaits(a) != detail::family<letter>() ||

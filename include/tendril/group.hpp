@@ -5,8 +5,8 @@
 //   for (auto& page : crowd.imap_unordered(fetch, urls)) use(page);
 //   crowd.join();
 //
-// A task leaves the group when it has ended. A group that goes away leaves its tasks alone; task_group.hpp has one that
-// does not. All on one kernel thread.
+// A task leaves the group when it has ended. A group that goes away leaves its tasks alone;
+// task_group.hpp has one that does not. All on one kernel thread.
 #pragma once
 
 #include <map>
@@ -55,7 +55,8 @@ class group {
     return all;
   }
 
-  // Runs f(args...) in a new task of the group. In a pool that is full, waits for a free place first.
+  // Runs f(args...) in a new task of the group. In a pool that is full, waits for a free place
+  // first.
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto spawn(F&& f, A&&... args) {
@@ -83,8 +84,8 @@ class group {
     }
     return true;
   }
-  // Waits until it is empty, and throws the first exception that has left one of its tasks since it was empty last.
-  // (gevent: join(raise_error=True))
+  // Waits until it is empty, and throws the first exception that has left one of its tasks since it
+  // was empty last. (gevent: join(raise_error=True))
   void join_and_raise() {
     join();
     if (state_->failure) std::rethrow_exception(std::exchange(state_->failure, nullptr));
@@ -115,27 +116,31 @@ class group {
     return join(timeout);
   }
 
-  // Calls f(args...) in a task of the group and returns its result. Called by a task of the group itself, calls f at once:
-  // to wait for a place would be to wait for itself.
+  // Calls f(args...) in a task of the group and returns its result. Called by a task of the group
+  // itself, calls f at once: to wait for a place would be to wait for itself.
   template <class F, class... A>
   auto apply(F&& f, A&&... args) {
-    if (state_->tasks.contains(current_fiber().id())) return std::invoke(std::forward<F>(f), std::forward<A>(args)...);
+    if (state_->tasks.contains(current_fiber().id()))
+      return std::invoke(std::forward<F>(f), std::forward<A>(args)...);
     return spawn(std::forward<F>(f), std::forward<A>(args)...).get();
   }
-  // The same, but returns at once, with a task whose result that will be. Never waits: in a pool that is full, the task
-  // waits for a place. The group must outlive it.
+  // The same, but returns at once, with a task whose result that will be. Never waits: in a pool
+  // that is full, the task waits for a place. The group must outlive it.
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto apply_async(F&& f, A&&... args) {
     if (!full()) return spawn(std::forward<F>(f), std::forward<A>(args)...);
-    return tendril::spawn([this, call = std::decay_t<F>(std::forward<F>(f)),
-                           bound = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable {
-      return std::apply([&](auto&... a) { return spawn(std::move(call), std::move(a)...).get(); }, bound);
-    });
+    return tendril::spawn(
+        [this, call = std::decay_t<F>(std::forward<F>(f)),
+         bound = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable {
+          return std::apply(
+              [&](auto&... a) { return spawn(std::move(call), std::move(a)...).get(); }, bound);
+        });
   }
 
-  // Calls f(x) for each x of the range, each in a task of the group, and returns the results in the order of the range
-  // (nothing if f returns nothing). When all have ended, throws the exception of the first x that had one.
+  // Calls f(x) for each x of the range, each in a task of the group, and returns the results in the
+  // order of the range (nothing if f returns nothing). When all have ended, throws the exception of
+  // the first x that had one.
   template <class F, std::ranges::input_range R>
   auto map(const F& f, R&& range) {
     using element = std::ranges::range_value_t<R>;
@@ -151,9 +156,10 @@ class group {
       return results;
     }
   }
-  // The same, but gives the results one by one, in the order of the range; an exception comes out in its place, and one may
-  // go on after it. At most `ahead` results wait for being taken. The range is copied; the group must outlive the results,
-  // which kill what is left of the work when they go away.
+  // The same, but gives the results one by one, in the order of the range; an exception comes out
+  // in its place, and one may go on after it. At most `ahead` results wait for being taken. The
+  // range is copied; the group must outlive the results, which kill what is left of the work when
+  // they go away.
   template <class F, std::ranges::input_range R>
   auto imap(F f, R&& range, std::size_t ahead = queue<int>::unbounded) {
     return make_mapped(std::move(f), std::forward<R>(range), ahead, true);
@@ -246,7 +252,8 @@ class mapped {
     }
   }
 
-  // Waits for the next result; none: that were all. Throws what that call of f threw; one may go on then.
+  // Waits for the next result; none: that were all. Throws what that call of f threw; one may go on
+  // then.
   std::optional<R> next() {
     if (left_ == 0) return std::nullopt;
     task<R> t = take();
@@ -266,7 +273,8 @@ class mapped {
   };
   struct state {
     explicit state(std::size_t ahead)
-        : room(std::ptrdiff_t(std::min<std::size_t>(ahead, std::numeric_limits<std::ptrdiff_t>::max()))) {}
+        : room(std::ptrdiff_t(
+              std::min<std::size_t>(ahead, std::numeric_limits<std::ptrdiff_t>::max()))) {}
     semaphore room;  // for results that nobody has taken yet
     queue<item> ended;
     std::vector<task<R>> work;

@@ -1,6 +1,8 @@
-// A latch: fibers wait until something has been counted down to zero, once. As std::latch; Go's WaitGroup.
+// A latch: fibers wait until something has been counted down to zero, once. As std::latch; Go's
+// WaitGroup.
 //
-// Any kernel thread may use it, one without fibers too. Waiters wake in the order in which they came.
+// Any kernel thread may use it, one without fibers too. Waiters wake in the order in which they
+// came.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +19,8 @@ class latch {
     if (count == 0) zero_.set();
   }
 
-  // Counts down; whoever reaches zero wakes all waiters. Never waits. error if it would go below zero.
+  // Counts down; whoever reaches zero wakes all waiters. Never waits. error if it would go below
+  // zero.
   void count_down(std::ptrdiff_t n = 1) {
     std::ptrdiff_t before = count_.load(std::memory_order_relaxed);
     do {

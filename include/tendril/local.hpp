@@ -1,13 +1,14 @@
-// Fiber-local storage: a variable of which each fiber has its own. (gevent.local; contextvars come close)
+// Fiber-local storage: a variable of which each fiber has its own. (gevent.local; contextvars come
+// close)
 //
 //   tendril::local<int> depth;            // begins as int{} in each fiber
 //   tendril::local<session> s([] { return session(user()); });   // or as a call of this returns
 //   *depth += 1;
 //
-// Any fiber of any kernel thread may use one variable; each sees only its own value. A value is made when its fiber first
-// asks, and ends with the fiber, or with the variable if that is earlier; so when a variable ends, no fiber of another
-// kernel thread may be using it. Main fibers' values end with their kernel thread, except those of the process's first
-// thread, which are left alone.
+// Any fiber of any kernel thread may use one variable; each sees only its own value. A value is
+// made when its fiber first asks, and ends with the fiber, or with the variable if that is earlier;
+// so when a variable ends, no fiber of another kernel thread may be using it. Main fibers' values
+// end with their kernel thread, except those of the process's first thread, which are left alone.
 #pragma once
 
 #include <atomic>
@@ -66,7 +67,9 @@ inline void drop_local_values(void* locals) noexcept {
   while (v) {
     local_value* next = v->next_in_fiber;
     if (v->delist()) v->end();
-    else while (!v->ended.load(std::memory_order_acquire)) core::processor_yield();  // with its variable, elsewhere
+    // with its variable, elsewhere
+    else
+      while (!v->ended.load(std::memory_order_acquire)) core::processor_yield();
     delete v;
     v = next;
   }
@@ -83,7 +86,8 @@ class local {
   // Each fiber's value begins as what `make` returns when that fiber first asks.
   template <std::invocable F>
     requires std::convertible_to<std::invoke_result_t<F&>, T>
-  explicit local(F make) : make_(std::move(make)), variable_(std::make_shared<detail::local_variable>()) {}
+  explicit local(F make)
+      : make_(std::move(make)), variable_(std::make_shared<detail::local_variable>()) {}
   local(const local&) = delete;
   local& operator=(const local&) = delete;
   // Ends the values of all fibers.
@@ -116,7 +120,9 @@ class local {
   T& operator*() { return get(); }
   T* operator->() { return &get(); }
   // Whether the running fiber has a value already.
-  bool has_value() const noexcept { return find(core::fiber_extras(core::fiber_current())) != nullptr; }
+  bool has_value() const noexcept {
+    return find(core::fiber_extras(core::fiber_current())) != nullptr;
+  }
   // Ends the running fiber's value; the next get() begins anew. (gevent: del local.x)
   void reset() noexcept {
     core::fiber_extra& x = core::fiber_extras(core::fiber_current());

@@ -1,11 +1,12 @@
-// Mutual exclusion between fibers: mutex and recursive_mutex, as those of the standard library, for std::lock_guard,
-// std::unique_lock and std::scoped_lock. gevent calls the second one RLock.
+// Mutual exclusion between fibers: mutex and recursive_mutex, as those of the standard library, for
+// std::lock_guard, std::unique_lock and std::scoped_lock. gevent calls the second one RLock.
 //
-// The owner is a fiber. Fibers of several kernel threads may share one. Fair: unlock() hands over to the waiter that
-// came first, and nobody who comes later overtakes it; a fiber that was killed meanwhile hands it on. Locks and
-// waits are cancellation points only if they have to wait.
+// The owner is a fiber. Fibers of several kernel threads may share one. Fair: unlock() hands over
+// to the waiter that came first, and nobody who comes later overtakes it; a fiber that was killed
+// meanwhile hands it on. Locks and waits are cancellation points only if they have to wait.
 //
-// A std::mutex held across a wait blocks the whole kernel thread when a second fiber wants it; this one does not.
+// A std::mutex held across a wait blocks the whole kernel thread when a second fiber wants it; this
+// one does not.
 #pragma once
 
 #include "detail/waiting.hpp"
@@ -35,7 +36,8 @@ class mutex {
   // Hands it to the first waiter. Never waits. error if this fiber does not have it.
   void unlock() {
     detail::held h(exclusion_);
-    if (owner() != core::fiber_current()) [[unlikely]] throw error("mutex: unlocked by a fiber that does not have it");
+    if (owner() != core::fiber_current()) [[unlikely]]
+      throw error("mutex: unlocked by a fiber that does not have it");
     pass_on();
   }
 

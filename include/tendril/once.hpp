@@ -1,5 +1,5 @@
-// Something that is done once, however many fibers ask for it at the same time. As std::call_once, which would block the
-// kernel thread if the call waited.
+// Something that is done once, however many fibers ask for it at the same time. As std::call_once,
+// which would block the kernel thread if the call waited.
 //
 //   tendril::once connected;
 //   connected([&] { connect(); });
@@ -16,8 +16,8 @@ namespace tendril {
 
 class once {
  public:
-  // Calls f(), unless a call has succeeded before; waits while another fiber's call runs. If it throws, the next who
-  // asks calls its own. error if f asks again for the same.
+  // Calls f(), unless a call has succeeded before; waits while another fiber's call runs. If it
+  // throws, the next who asks calls its own. error if f asks again for the same.
   template <class F>
   void operator()(F&& f) {
     if (done()) return;

@@ -1,4 +1,5 @@
-// A pool: a group of at most so many tasks at once. (gevent.pool.Pool; multiprocessing.pool.ThreadPool)
+// A pool: a group of at most so many tasks at once. (gevent.pool.Pool;
+// multiprocessing.pool.ThreadPool)
 //
 //   tendril::pool ten(10);
 //   auto pages = ten.map(fetch, urls);   // never more than ten fetch at the same time

@@ -1,18 +1,24 @@
-// The cooperative POSIX calls: each behaves as its man page says (results, errno, partial transfers, flags,
-// time-outs), except that while it waits, the other fibers of the kernel thread run.
+// The cooperative POSIX calls: each behaves as its man page says (results, errno, partial
+// transfers, flags, time-outs), except that while it waits, the other fibers of the kernel thread
+// run.
 //
-// Under the shim the same functions stand behind their libc names, so that read() and tendril::posix::read() are
-// one. On a kernel thread where no other fiber could run a call is the C library's; inside signal handlers, too, but for
-// those of threads that are fibers, which may wait there for each other.
+// Under the shim the same functions stand behind their libc names, so that read() and
+// tendril::posix::read() are one. On a kernel thread where no other fiber could run a call is the C
+// library's; inside signal handlers, too, but for those of threads that are fibers, which may wait
+// there for each other.
 //
 // Common to all, beside the man page:
-//  - The descriptor's flags are never changed. One that the program made non-blocking gives EAGAIN, as it asked.
+//  - The descriptor's flags are never changed. One that the program made non-blocking gives EAGAIN,
+//    as it asked.
 //  - A descriptor that is closed while a fiber waits for it ends the wait with EBADF.
-//  - In a task that was killed, a call that would have to wait fails with ECANCELED; nothing is thrown.
-//  - A signal handler ends a wait of its thread's own fiber (the main one, or one that stands for a thread) with EINTR,
-//    by the rules of SA_RESTART (signal(7)); waits of other fibers go on, but for pause and sigsuspend.
+//  - In a task that was killed, a call that would have to wait fails with ECANCELED; nothing is
+//    thrown.
+//  - A signal handler ends a wait of its thread's own fiber (the main one, or one that stands for a
+//    thread) with EINTR, by the rules of SA_RESTART (signal(7)); waits of other fibers go on, but
+//    for pause and sigsuspend.
 //  - A call that does not wait may still let others run, once in a while, so that nobody starves.
-//  - Any kernel thread may call them; the fibers that run meanwhile are those of that kernel thread.
+//  - Any kernel thread may call them; the fibers that run meanwhile are those of that kernel
+//    thread.
 #pragma once
 
 #include <aio.h>
@@ -41,8 +47,9 @@
 namespace tendril::posix {
 
 // --- read(2), write(2), readv(2) and their positioned and flagged forms ---
-// Reads wait for the first byte (files: for the disk, on a helper thread). Writes wait until all is written, or
-// return what was written before an error, a handler or SO_SNDTIMEO ended the wait. EPIPE comes with SIGPIPE.
+// Reads wait for the first byte (files: for the disk, on a helper thread). Writes wait until all is
+// written, or return what was written before an error, a handler or SO_SNDTIMEO ended the wait.
+// EPIPE comes with SIGPIPE.
 TENDRIL_API ssize_t read(int fd, void* buf, size_t n);
 TENDRIL_API ssize_t write(int fd, const void* buf, size_t n);
 TENDRIL_API ssize_t readv(int fd, const iovec* v, int n);
@@ -59,15 +66,17 @@ TENDRIL_API int eventfd_read(int fd, eventfd_t* value);  // eventfd(3)
 TENDRIL_API int eventfd_write(int fd, eventfd_t value);
 
 // --- recv(2), send(2) ---
-// SO_RCVTIMEO and SO_SNDTIMEO end a wait with EAGAIN. MSG_DONTWAIT never waits; MSG_WAITALL waits for the full
-// length on a stream; with MSG_PEEK too.
+// SO_RCVTIMEO and SO_SNDTIMEO end a wait with EAGAIN. MSG_DONTWAIT never waits; MSG_WAITALL waits
+// for the full length on a stream; with MSG_PEEK too.
 TENDRIL_API ssize_t recv(int fd, void* buf, size_t n, int flags);
-TENDRIL_API ssize_t recvfrom(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len);
+TENDRIL_API ssize_t recvfrom(int fd, void* buf, size_t n, int flags, sockaddr* from,
+                             socklen_t* len);
 TENDRIL_API ssize_t recvmsg(int fd, msghdr* m, int flags);
 // The time-out is looked at after each datagram, as in the kernel.
 TENDRIL_API int recvmmsg(int fd, mmsghdr* m, unsigned n, int flags, timespec* timeout);
 TENDRIL_API ssize_t send(int fd, const void* buf, size_t n, int flags);
-TENDRIL_API ssize_t sendto(int fd, const void* buf, size_t n, int flags, const sockaddr* to, socklen_t len);
+TENDRIL_API ssize_t sendto(int fd, const void* buf, size_t n, int flags, const sockaddr* to,
+                           socklen_t len);
 TENDRIL_API ssize_t sendmsg(int fd, const msghdr* m, int flags);
 TENDRIL_API int sendmmsg(int fd, mmsghdr* m, unsigned n, int flags);
 // Not a call that waits, but SO_RCVLOWAT makes others wait longer.
@@ -75,28 +84,33 @@ TENDRIL_API int setsockopt(int fd, int level, int name, const void* value, sockl
 
 // --- socket(2), connect(2), accept(2) ---
 TENDRIL_API int socket(int domain, int type, int protocol);
-// SO_SNDTIMEO ends the wait with EINPROGRESS. After EINTR or ECANCELED the connection is made in the background.
+// SO_SNDTIMEO ends the wait with EINPROGRESS. After EINTR or ECANCELED the connection is made in
+// the background.
 TENDRIL_API int connect(int fd, const sockaddr* to, socklen_t len);
 TENDRIL_API int accept(int fd, sockaddr* from, socklen_t* len);
 TENDRIL_API int accept4(int fd, sockaddr* from, socklen_t* len, int flags);
 
 // --- sendfile(2), splice(2), tee(2), vmsplice(2), copy_file_range(2) ---
 TENDRIL_API ssize_t sendfile(int out, int in, off_t* at, size_t n);
-TENDRIL_API ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags);
+TENDRIL_API ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t n,
+                           unsigned flags);
 TENDRIL_API ssize_t tee(int in, int out, size_t n, unsigned flags);
 TENDRIL_API ssize_t vmsplice(int fd, const iovec* v, size_t n, unsigned flags);
-TENDRIL_API ssize_t copy_file_range(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags);
+TENDRIL_API ssize_t copy_file_range(int in, off64_t* in_at, int out, off64_t* out_at, size_t n,
+                                    unsigned flags);
 
 // --- poll(2), select(2), epoll_wait(2) ---
-// A handler always ends these with EINTR. The signal mask of the p-forms holds for the kernel thread, and so for
-// its other fibers too, while the call waits.
+// A handler always ends these with EINTR. The signal mask of the p-forms holds for the kernel
+// thread, and so for its other fibers too, while the call waits.
 TENDRIL_API int poll(pollfd* fds, nfds_t n, int timeout_ms);
 TENDRIL_API int ppoll(pollfd* fds, nfds_t n, const timespec* timeout, const sigset_t* mask);
 TENDRIL_API int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout);
-TENDRIL_API int pselect(int n, fd_set* r, fd_set* w, fd_set* x, const timespec* timeout, const sigset_t* mask);
+TENDRIL_API int pselect(int n, fd_set* r, fd_set* w, fd_set* x, const timespec* timeout,
+                        const sigset_t* mask);
 TENDRIL_API int epoll_wait(int ep, epoll_event* e, int n, int timeout_ms);
 TENDRIL_API int epoll_pwait(int ep, epoll_event* e, int n, int timeout_ms, const sigset_t* mask);
-TENDRIL_API int epoll_pwait2(int ep, epoll_event* e, int n, const timespec* timeout, const sigset_t* mask);
+TENDRIL_API int epoll_pwait2(int ep, epoll_event* e, int n, const timespec* timeout,
+                             const sigset_t* mask);
 
 // --- sleep(3), nanosleep(2), clock_nanosleep(2), thrd_sleep(3) ---
 // A handler ends these with EINTR (sleep: with the seconds left). sleep(0) lets others run.
@@ -108,17 +122,19 @@ TENDRIL_API int thrd_sleep(const timespec* wanted, timespec* left);
 
 // --- getaddrinfo(3), getnameinfo(3), gethostbyname(3) ---
 // The C library's own look-ups, on helper threads: as many at once as there are fibers that ask.
-TENDRIL_API int getaddrinfo(const char* node, const char* service, const addrinfo* hints, addrinfo** found);
-TENDRIL_API int getnameinfo(const sockaddr* a, socklen_t len, char* host, socklen_t host_len, char* service,
-                            socklen_t service_len, int flags);
+TENDRIL_API int getaddrinfo(const char* node, const char* service, const addrinfo* hints,
+                            addrinfo** found);
+TENDRIL_API int getnameinfo(const sockaddr* a, socklen_t len, char* host, socklen_t host_len,
+                            char* service, socklen_t service_len, int flags);
 TENDRIL_API hostent* gethostbyname(const char* name);
 TENDRIL_API hostent* gethostbyname2(const char* name, int family);
 TENDRIL_API hostent* gethostbyaddr(const void* a, socklen_t len, int family);
-TENDRIL_API int gethostbyname_r(const char* name, hostent* h, char* buf, size_t n, hostent** found, int* error);
-TENDRIL_API int gethostbyname2_r(const char* name, int family, hostent* h, char* buf, size_t n, hostent** found,
-                                 int* error);
-TENDRIL_API int gethostbyaddr_r(const void* a, socklen_t len, int family, hostent* h, char* buf, size_t n,
-                                hostent** found, int* error);
+TENDRIL_API int gethostbyname_r(const char* name, hostent* h, char* buf, size_t n, hostent** found,
+                                int* error);
+TENDRIL_API int gethostbyname2_r(const char* name, int family, hostent* h, char* buf, size_t n,
+                                 hostent** found, int* error);
+TENDRIL_API int gethostbyaddr_r(const void* a, socklen_t len, int family, hostent* h, char* buf,
+                                size_t n, hostent** found, int* error);
 
 // --- close(2), dup2(2), and what else ends a descriptor ---
 // Fibers that wait for the descriptor wake with EBADF, on all kernel threads.
@@ -132,7 +148,8 @@ TENDRIL_API int mq_close(int queue);
 TENDRIL_API FILE* freopen(const char* path, const char* mode, FILE* f);
 
 // --- files: open(2) of a FIFO, flock(2), lockf(3), F_SETLKW, fsync(2) and their kin ---
-// On helper threads when they have to wait. A killed task, or one that a handler interrupts, stops asking for a lock.
+// On helper threads when they have to wait. A killed task, or one that a handler interrupts, stops
+// asking for a lock.
 TENDRIL_API int open(const char* path, int flags, mode_t mode = 0);
 TENDRIL_API int openat(int dir, const char* path, int flags, mode_t mode = 0);
 TENDRIL_API int fcntl(int fd, int command, void* argument = nullptr);
@@ -160,14 +177,17 @@ TENDRIL_API int system(const char* command);
 TENDRIL_API FILE* popen(const char* command, const char* mode);
 TENDRIL_API int pclose(FILE* f);
 TENDRIL_API int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
-                            const posix_spawnattr_t* attributes, char* const* argv, char* const* env);
-TENDRIL_API int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
-                             const posix_spawnattr_t* attributes, char* const* argv, char* const* env);
+                            const posix_spawnattr_t* attributes, char* const* argv,
+                            char* const* env);
+TENDRIL_API int posix_spawnp(pid_t* pid, const char* file,
+                             const posix_spawn_file_actions_t* actions,
+                             const posix_spawnattr_t* attributes, char* const* argv,
+                             char* const* env);
 // A child that shares our memory does not touch our fibers: its calls are the C library's.
-TENDRIL_API int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* parent_tid = nullptr,
-                      void* tls = nullptr, pid_t* child_tid = nullptr);
-// Tells of more (or, below zero, less) children that borrow the calling thread's memory. Not for programs: the shim's
-// vfork() tells it.
+TENDRIL_API int clone(int (*run)(void*), void* stack, int flags, void* argument,
+                      pid_t* parent_tid = nullptr, void* tls = nullptr, pid_t* child_tid = nullptr);
+// Tells of more (or, below zero, less) children that borrow the calling thread's memory. Not for
+// programs: the shim's vfork() tells it.
 TENDRIL_API void memory_borrowed(int children) noexcept;
 
 // --- pause(2), sigsuspend(2), sigwait(3), sigaction(2) ---
@@ -176,8 +196,9 @@ TENDRIL_API int sigsuspend(const sigset_t* mask);
 TENDRIL_API int sigwait(const sigset_t* set, int* signal);
 TENDRIL_API int sigwaitinfo(const sigset_t* set, siginfo_t* info);
 TENDRIL_API int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout);
-// Without the shim, handlers must be installed by these for waits to end with EINTR. A handler never runs while the
-// runtime works on its own data; one that comes while the main fiber waits runs on the main fiber's stack.
+// Without the shim, handlers must be installed by these for waits to end with EINTR. A handler
+// never runs while the runtime works on its own data; one that comes while the main fiber waits
+// runs on the main fiber's stack.
 TENDRIL_API int sigaction(int signal, const struct sigaction* action, struct sigaction* old);
 TENDRIL_API sighandler_t signal(int signal, sighandler_t handler);
 TENDRIL_API sighandler_t sysv_signal(int signal, sighandler_t handler);
@@ -185,8 +206,8 @@ TENDRIL_API sighandler_t sigset(int signal, sighandler_t handler);
 TENDRIL_API int siginterrupt(int signal, int interrupts);
 
 // --- pthread_sigmask(3), pthread_kill(3), sigpending(2), sigaltstack(2) ---
-// Each thread has its own mask, pending signals and alternate stack. A signal for the process goes to the main thread,
-// if that lets it through, else to any that does.
+// Each thread has its own mask, pending signals and alternate stack. A signal for the process goes
+// to the main thread, if that lets it through, else to any that does.
 TENDRIL_API int sigprocmask(int how, const sigset_t* set, sigset_t* old);
 TENDRIL_API int pthread_sigmask(int how, const sigset_t* set, sigset_t* old);
 TENDRIL_API int sigpending(sigset_t* set);
@@ -195,7 +216,8 @@ TENDRIL_API int raise(int signal);
 TENDRIL_API int pthread_kill(pthread_t id, int signal);
 TENDRIL_API int pthread_sigqueue(pthread_t id, int signal, sigval value);
 TENDRIL_API int tgkill(pid_t process, pid_t thread, int signal);
-// SIGEV_THREAD_ID with the gettid() of a thread that is a fiber, and clocks of such threads (see pthread.hpp).
+// SIGEV_THREAD_ID with the gettid() of a thread that is a fiber, and clocks of such threads (see
+// pthread.hpp).
 TENDRIL_API int timer_create(clockid_t clock, sigevent* event, timer_t* timer);
 TENDRIL_API int timer_delete(timer_t timer);
 TENDRIL_API int timer_settime(timer_t timer, int flags, const itimerspec* value, itimerspec* old);
@@ -236,9 +258,11 @@ TENDRIL_API int lio_listio(int mode, aiocb* const* list, int n, sigevent* event)
 // --- mq_overview(7), msgrcv(2), semop(2) ---
 // Who has to wait does so on a helper thread.
 TENDRIL_API int mq_send(mqd_t queue, const char* text, size_t n, unsigned priority);
-TENDRIL_API int mq_timedsend(mqd_t queue, const char* text, size_t n, unsigned priority, const timespec* until);
+TENDRIL_API int mq_timedsend(mqd_t queue, const char* text, size_t n, unsigned priority,
+                             const timespec* until);
 TENDRIL_API ssize_t mq_receive(mqd_t queue, char* text, size_t n, unsigned* priority);
-TENDRIL_API ssize_t mq_timedreceive(mqd_t queue, char* text, size_t n, unsigned* priority, const timespec* until);
+TENDRIL_API ssize_t mq_timedreceive(mqd_t queue, char* text, size_t n, unsigned* priority,
+                                    const timespec* until);
 TENDRIL_API int msgsnd(int queue, const void* message, size_t n, int flags);
 TENDRIL_API ssize_t msgrcv(int queue, void* message, size_t n, long type, int flags);
 TENDRIL_API int semop(int set, sembuf* operations, size_t n);
@@ -247,7 +271,8 @@ TENDRIL_API int semtimedop(int set, sembuf* operations, size_t n, const timespec
 // Takes the cooperative path even on kernel threads that have no other fiber: for testing.
 TENDRIL_API void cooperate_always() noexcept;
 
-// Why the kernel would not receive by io_uring here (TENDRIL_POLLER=io_uring), in words; null: it would. Any kernel thread.
+// Why the kernel would not receive by io_uring here (TENDRIL_POLLER=io_uring), in words; null: it
+// would. Any kernel thread.
 TENDRIL_API const char* io_uring_obstacle() noexcept;
 
 }  // namespace tendril::posix

@@ -4,16 +4,17 @@
 //   auto f = pool.submit(count_primes, 10'000'000);
 //   auto g = pool.submit([base](int n) { return base + n; }, 1);
 //
-// Function, arguments and result travel as bytes (serializer.hpp); a lambda's captures as they are, so they
-// may be numbers and plain structures, but no references, pointers, strings. What the call throws comes back:
-// the standard exceptions, std::system_error and tendril::error as what they are, others as remote_error.
+// Function, arguments and result travel as bytes (serializer.hpp); a lambda's captures as they are,
+// so they may be numbers and plain structures, but no references, pointers, strings. What the call
+// throws comes back: the standard exceptions, std::system_error and tendril::error as what they
+// are, others as remote_error.
 //
-// The worker processes are forked, from a server process that is forked by the constructor: they see the
-// program's memory as it was then. They have the standard descriptors (input from /dev/null) and none of the
-// program's others. Code that is loaded later (dlopen) they do not have. When one dies in a call, the pool is
-// broken: that call and those that have not begun fail with broken_process_pool; those in other workers end
-// as they do. Any kernel thread may use the pool. (concurrent.futures.ProcessPoolExecutor, multiprocessing's
-// forkserver)
+// The worker processes are forked, from a server process that is forked by the constructor: they
+// see the program's memory as it was then. They have the standard descriptors (input from
+// /dev/null) and none of the program's others. Code that is loaded later (dlopen) they do not have.
+// When one dies in a call, the pool is broken: that call and those that have not begun fail with
+// broken_process_pool; those in other workers end as they do. Any kernel thread may use the pool.
+// (concurrent.futures.ProcessPoolExecutor, multiprocessing's forkserver)
 #pragma once
 
 #include <signal.h>
@@ -40,19 +41,19 @@ class broken_process_pool : public error {
 
 class process_pool_executor : public executor<process_pool_executor> {
  public:
-  // A pool of at most so many processes, made when there is work for them; 0: as many as there are cores.
-  // std::system_error: no process or thread can be made.
+  // A pool of at most so many processes, made when there is work for them; 0: as many as there are
+  // cores. std::system_error: no process or thread can be made.
   explicit process_pool_executor(unsigned max_workers = 0)
-      : state_(std::make_shared<state>(max_workers ? max_workers
-                                                   : std::max(1u, std::thread::hardware_concurrency()))) {
-    // A kernel thread of its own talks to the workers, with a fiber for each. Handlers are none of its
-    // business.
+      : state_(std::make_shared<state>(
+            max_workers ? max_workers : std::max(1u, std::thread::hardware_concurrency()))) {
+    // A kernel thread of its own talks to the workers, with a fiber for each. Handlers are none of
+    // its business.
     detail::signals_blocked quiet;
     manager_ = std::thread(manage, state_);
   }
   process_pool_executor(const process_pool_executor&) = delete;
-  // Waits until all calls have ended, also those that have not begun, and the processes; not even a kill ends
-  // that wait. In the child of a fork it leaves them alone.
+  // Waits until all calls have ended, also those that have not begun, and the processes; not even a
+  // kill ends that wait. In the child of a fork it leaves them alone.
   ~process_pool_executor() {
     if (pid_ != ::getpid()) {
       manager_.detach();
@@ -63,17 +64,18 @@ class process_pool_executor : public executor<process_pool_executor> {
     if (manager_.joinable()) manager_.join();
   }
 
-  // Calls f(args...) in a process of the pool, in the order of submitting.
-  // `error`: the pool was shut down, or belongs to the parent process of a fork; broken_process_pool.
+  // Calls f(args...) in a process of the pool, in the order of submitting. `error`: the pool was
+  // shut down, or belongs to the parent process of a fork; broken_process_pool.
   template <class F, class... A>
-  requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
+    requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto submit(F&& f, A&&... args) {
     using function = std::decay_t<F>;
     using result = std::decay_t<std::invoke_result_t<function, std::decay_t<A>...>>;
     static_assert(detail::copied_as_bytes<function> && !std::is_member_pointer_v<function>,
                   "the function must be one that can be copied as bytes");
     static_assert((serializable<std::decay_t<A>> && ...), "the arguments must be serializable");
-    static_assert(std::is_void_v<result> || serializable<result>, "the result must be serializable");
+    static_assert(std::is_void_v<result> || serializable<result>,
+                  "the result must be serializable");
     byte_sink request;
     detail::call_from_bytes call = make_call<result, function, std::decay_t<A>...>;
     request << call << static_cast<const function&>(f);
@@ -85,9 +87,9 @@ class process_pool_executor : public executor<process_pool_executor> {
     return answer;
   }
 
-  // No more calls are taken. With cancel_futures those that have not begun are cancelled, else they are still
-  // made. Waits for the end of all calls and processes (a cancellation point), or returns at once. May be
-  // called again.
+  // No more calls are taken. With cancel_futures those that have not begun are cancelled, else they
+  // are still made. Waits for the end of all calls and processes (a cancellation point), or returns
+  // at once. May be called again.
   void shutdown(bool wait = true, bool cancel_futures = false) {
     close(*state_, cancel_futures);
     if (wait) await_end(false);
@@ -115,10 +117,8 @@ class process_pool_executor : public executor<process_pool_executor> {
     void finish(byte_source& response) override {
       try {
         if (!response.read<bool>()) return outcome.set_exception(detail::read_error(response));
-        if constexpr (std::is_void_v<R>)
-          return outcome.set_value();
-        else
-          return outcome.set_value(response.read<R>());
+        if constexpr (std::is_void_v<R>) return outcome.set_value();
+        else return outcome.set_value(response.read<R>());
       } catch (...) {
         fail(std::current_exception());
       }
@@ -145,10 +145,8 @@ class process_pool_executor : public executor<process_pool_executor> {
   static void make_call(byte_source& from, byte_sink& to) {
     F f = from.read<F>();
     std::tuple<A...> args{from.read<A>()...};
-    if constexpr (std::is_void_v<R>)
-      std::apply(std::move(f), std::move(args));
-    else
-      to << static_cast<const R&>(std::apply(std::move(f), std::move(args)));
+    if constexpr (std::is_void_v<R>) std::apply(std::move(f), std::move(args));
+    else to << static_cast<const R&>(std::apply(std::move(f), std::move(args)));
   }
 
   // The manager's fibers: each has one worker at a time, made at its first call.
@@ -166,7 +164,8 @@ class process_pool_executor : public executor<process_pool_executor> {
     std::unique_lock lock(s.mutex);
     for (;;) {
       // A process that is there already goes before a new one.
-      s.work.wait(lock, clock::time_point::max(), [&] { return !s.jobs.empty() || s.closed || s.broken; },
+      s.work.wait(lock, clock::time_point::max(),
+                  [&] { return !s.jobs.empty() || s.closed || s.broken; },
                   {.kind = core::wait_kind::queue, .in_front = bool(worker)});
       if (s.jobs.empty()) break;
       std::unique_ptr<job> j = std::move(s.jobs.front());
@@ -193,7 +192,8 @@ class process_pool_executor : public executor<process_pool_executor> {
       s.live++;
     }
     std::string response;
-    if (!detail::send_frame(worker.get(), j.request) || !detail::receive_frame(worker.get(), response))
+    if (!detail::send_frame(worker.get(), j.request) ||
+        !detail::receive_frame(worker.get(), response))
       return false;
     byte_source from(response);
     j.finish(from);

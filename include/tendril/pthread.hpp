@@ -1,9 +1,10 @@
-// The pthread functions that the shim interposes: each behaves as its man page says, with threads that are fibers of
-// the main kernel thread once threads_become_fibers() was called (the shim does); before, they are the C library's.
+// The pthread functions that the shim interposes: each behaves as its man page says, with threads
+// that are fibers of the main kernel thread once threads_become_fibers() was called (the shim
+// does); before, they are the C library's.
 //
-// A thread so made has its own thread-local storage, stack, errno, cancellation and keys, as any thread. It runs until
-// it waits. Kernel threads that exist beside (helper threads, those of libraries that need them) may use the same
-// locks.
+// A thread so made has its own thread-local storage, stack, errno, cancellation and keys, as any
+// thread. It runs until it waits. Kernel threads that exist beside (helper threads, those of
+// libraries that need them) may use the same locks.
 #pragma once
 
 #include <pthread.h>
@@ -18,23 +19,29 @@
 
 namespace tendril::posix {
 
-// From now on pthread_create makes fibers, if the C library is one whose threads can be made; if not, the first
-// pthread_create says so in one line (see detail/notice.hpp). To be called before there are threads.
+// From now on pthread_create makes fibers, if the C library is one whose threads can be made; if
+// not, the first pthread_create says so in one line (see detail/notice.hpp). To be called before
+// there are threads.
 TENDRIL_API void threads_become_fibers() noexcept;
-// Why threads cannot be made with this C library, in words; null: they can. The main thread only, the first time.
+// Why threads cannot be made with this C library, in words; null: they can. The main thread only,
+// the first time.
 TENDRIL_API const char* threads_obstacle() noexcept;
-// Runs the program's main, and exits with what it returns; pthread_exit in it ends the main thread and leaves the others.
-[[noreturn]] TENDRIL_API void run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept;
+// Runs the program's main, and exits with what it returns; pthread_exit in it ends the main thread
+// and leaves the others.
+[[noreturn]] TENDRIL_API void run_main(int (*main)(int, char**, char**), int argc, char** argv,
+                                       char** envp) noexcept;
 
 // --- pthread_create(3), pthread_join(3), pthread_detach(3), pthread_exit(3), pthread_cancel(3) ---
-// `caller`: some code of the module that asks. One that makes futex system calls by itself (libgomp, Go) gets a kernel
-// thread, since nobody could see what a fiber waits for there; so does a kernel thread that asks.
-TENDRIL_API int pthread_create(pthread_t* id, const pthread_attr_t* attributes, void* (*start)(void*), void* argument,
-                               const void* caller = nullptr);
+// `caller`: some code of the module that asks. One that makes futex system calls by itself
+// (libgomp, Go) gets a kernel thread, since nobody could see what a fiber waits for there; so does
+// a kernel thread that asks.
+TENDRIL_API int pthread_create(pthread_t* id, const pthread_attr_t* attributes,
+                               void* (*start)(void*), void* argument, const void* caller = nullptr);
 TENDRIL_API int pthread_join(pthread_t id, void** result);
 TENDRIL_API int pthread_tryjoin_np(pthread_t id, void** result);
 TENDRIL_API int pthread_timedjoin_np(pthread_t id, void** result, const timespec* until);
-TENDRIL_API int pthread_clockjoin_np(pthread_t id, void** result, clockid_t clock, const timespec* until);
+TENDRIL_API int pthread_clockjoin_np(pthread_t id, void** result, clockid_t clock,
+                                     const timespec* until);
 TENDRIL_API int pthread_detach(pthread_t id);
 [[noreturn]] TENDRIL_API void pthread_exit(void* result);
 TENDRIL_API int pthread_cancel(pthread_t id);
@@ -53,8 +60,10 @@ TENDRIL_API int pthread_mutex_setprioceiling(pthread_mutex_t* m, int ceiling, in
 
 // --- pthread_cond_wait(3): who waited first is woken first ---
 TENDRIL_API int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m);
-TENDRIL_API int pthread_cond_timedwait(pthread_cond_t* c, pthread_mutex_t* m, const timespec* until);
-TENDRIL_API int pthread_cond_clockwait(pthread_cond_t* c, pthread_mutex_t* m, clockid_t clock, const timespec* until);
+TENDRIL_API int pthread_cond_timedwait(pthread_cond_t* c, pthread_mutex_t* m,
+                                       const timespec* until);
+TENDRIL_API int pthread_cond_clockwait(pthread_cond_t* c, pthread_mutex_t* m, clockid_t clock,
+                                       const timespec* until);
 TENDRIL_API int pthread_cond_signal(pthread_cond_t* c);
 TENDRIL_API int pthread_cond_broadcast(pthread_cond_t* c);
 TENDRIL_API int pthread_cond_destroy(pthread_cond_t* c);
@@ -73,8 +82,10 @@ TENDRIL_API int pthread_rwlock_tryrdlock(pthread_rwlock_t* l);
 TENDRIL_API int pthread_rwlock_trywrlock(pthread_rwlock_t* l);
 TENDRIL_API int pthread_rwlock_timedrdlock(pthread_rwlock_t* l, const timespec* until);
 TENDRIL_API int pthread_rwlock_timedwrlock(pthread_rwlock_t* l, const timespec* until);
-TENDRIL_API int pthread_rwlock_clockrdlock(pthread_rwlock_t* l, clockid_t clock, const timespec* until);
-TENDRIL_API int pthread_rwlock_clockwrlock(pthread_rwlock_t* l, clockid_t clock, const timespec* until);
+TENDRIL_API int pthread_rwlock_clockrdlock(pthread_rwlock_t* l, clockid_t clock,
+                                           const timespec* until);
+TENDRIL_API int pthread_rwlock_clockwrlock(pthread_rwlock_t* l, clockid_t clock,
+                                           const timespec* until);
 TENDRIL_API int pthread_rwlock_unlock(pthread_rwlock_t* l);
 TENDRIL_API int pthread_barrier_wait(pthread_barrier_t* b);
 TENDRIL_API int pthread_barrier_destroy(pthread_barrier_t* b);
@@ -82,7 +93,8 @@ TENDRIL_API int pthread_spin_lock(pthread_spinlock_t* l);
 TENDRIL_API int pthread_spin_trylock(pthread_spinlock_t* l);
 
 // --- pthread_getcpuclockid(3), clock_gettime(2), getrusage(2): each thread has a CPU clock of its own ---
-// Which is exact from the first question on. Before, time is put down to who happens to run when a tick comes.
+// Which is exact from the first question on. Before, time is put down to who happens to run when a
+// tick comes.
 TENDRIL_API int pthread_getcpuclockid(pthread_t id, clockid_t* clock);
 TENDRIL_API int clock_gettime(clockid_t clock, timespec* t);
 TENDRIL_API int clock_getres(clockid_t clock, timespec* t);
@@ -90,7 +102,8 @@ TENDRIL_API int clock_settime(clockid_t clock, const timespec* t);
 TENDRIL_API int getrusage(int who, rusage* usage);
 
 // --- pthread_getattr_np(3), pthread_setname_np(3), sched_setaffinity(2), sched_setscheduler(2), and prctl(2) for the
-// name: kept for each thread, since all run on one kernel thread; refused where the kernel would ---
+// name: kept for each thread, since all run on one kernel thread; refused where the kernel would
+// ---
 TENDRIL_API int pthread_getattr_np(pthread_t id, pthread_attr_t* a);
 TENDRIL_API int pthread_setname_np(pthread_t id, const char* name);
 TENDRIL_API int pthread_getname_np(pthread_t id, char* name, size_t n);
@@ -115,7 +128,8 @@ TENDRIL_API int pkey_alloc(unsigned flags, unsigned rights);
 
 // --- <threads.h> ---
 // `caller` as for pthread_create.
-TENDRIL_API int thrd_create(thrd_t* id, thrd_start_t start, void* argument, const void* caller = nullptr);
+TENDRIL_API int thrd_create(thrd_t* id, thrd_start_t start, void* argument,
+                            const void* caller = nullptr);
 TENDRIL_API int thrd_join(thrd_t id, int* result);
 TENDRIL_API int thrd_detach(thrd_t id);
 [[noreturn]] TENDRIL_API void thrd_exit(int result);

@@ -1,16 +1,18 @@
-// Queues between fibers: queue (first in, first out), lifo_queue, priority_queue, joinable_queue. As gevent's and
-// Python's.
+// Queues between fibers: queue (first in, first out), lifo_queue, priority_queue, joinable_queue.
+// As gevent's and Python's.
 //
 //   tendril::queue<std::string> lines(100);          // at most a hundred; then put() waits
 //   auto reader = tendril::spawn([&] { while (...) lines.put(read_line()); lines.shutdown(); });
 //   for (auto& line : lines) use(line);               // until shutdown
 //
-// Any kernel thread may use them. Fair: whoever waits is served in the order in which they came, and nobody who comes
-// later overtakes. An item that was meant for a getter which was killed meanwhile goes to the next, or back to where it
-// was taken. Waits are cancellation points; operations that do not have to wait are not.
+// Any kernel thread may use them. Fair: whoever waits is served in the order in which they came,
+// and nobody who comes later overtakes. An item that was meant for a getter which was killed
+// meanwhile goes to the next, or back to where it was taken. Waits are cancellation points;
+// operations that do not have to wait are not.
 //
-// A time-out of get() gives an empty optional and one of put() false, where gevent throws Empty and Full; the item that
-// could not be put stays the caller's. For a queue without room, a rendezvous, see channel.hpp.
+// A time-out of get() gives an empty optional and one of put() false, where gevent throws Empty and
+// Full; the item that could not be put stays the caller's. For a queue without room, a rendezvous,
+// see channel.hpp.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +28,8 @@
 
 namespace tendril {
 
-// Nothing can be put into the queue any more, or nothing will ever be got from it. (Python: queue.ShutDown)
+// Nothing can be put into the queue any more, or nothing will ever be got from it. (Python:
+// queue.ShutDown)
 class queue_shutdown : public error {
  public:
   queue_shutdown() : error("the queue has been shut down") {}
@@ -95,7 +98,8 @@ class basic_queue {
   basic_queue(const basic_queue&) = delete;
   basic_queue& operator=(const basic_queue&) = delete;
 
-  // Items that could be got now. Those of fibers that wait in put() are not counted. (gevent: qsize)
+  // Items that could be got now. Those of fibers that wait in put() are not counted. (gevent:
+  // qsize)
   std::size_t size() const noexcept {
     detail::held h(exclusion_);
     return stored();
@@ -104,8 +108,8 @@ class basic_queue {
   bool full() const noexcept { return size() >= bound_; }
   std::size_t bound() const noexcept { return bound_; }
 
-  // Puts an item in; waits while the queue is full. queue_shutdown after shutdown(). If the fiber is killed while it
-  // waits, the item may or may not have been taken.
+  // Puts an item in; waits while the queue is full. queue_shutdown after shutdown(). If the fiber
+  // is killed while it waits, the item may or may not have been taken.
   void put(const T& item) { put(T(item)); }
   [[gnu::always_inline]] void put(T&& item) { put_until(item, detail::never); }
   // The same, waiting for at most `timeout`; returns whether the item was taken.
@@ -124,7 +128,8 @@ class basic_queue {
     return put_now(item);
   }
 
-  // Takes the next item out; waits while there is none. queue_shutdown if there is none and never will be.
+  // Takes the next item out; waits while there is none. queue_shutdown if there is none and never
+  // will be.
   [[gnu::always_inline]] T get() { return std::move(*required(get_until(detail::never, false))); }
   // The same, waiting for at most `timeout`.
   template <class Rep, class Period>
@@ -151,8 +156,8 @@ class basic_queue {
     return get_until(at_once, true);
   }
 
-  // From now on nothing can be put; what is there can still be got, unless `immediate`, which drops it. Whoever waits
-  // in put(), or in get() of an empty queue, gets queue_shutdown. (Python 3.13)
+  // From now on nothing can be put; what is there can still be got, unless `immediate`, which drops
+  // it. Whoever waits in put(), or in get() of an empty queue, gets queue_shutdown. (Python 3.13)
   void shutdown(bool immediate = false) {
     Order dropped;  // destroyed when the exclusion is free: an item's destructor may do anything
     detail::held h(exclusion_);
@@ -288,7 +293,8 @@ class basic_queue {
     getters_.push(w);
     return false;
   }
-  // None: nothing came in time, or `required` for the queue is shut down. Inline: see core::arrival.
+  // None: nothing came in time, or `required` for the queue is shut down. Inline: see
+  // core::arrival.
   [[gnu::always_inline]] std::optional<T> get_until(clock::time_point t, bool peeks) {
     getter w;
     w.peeks = peeks;
@@ -322,15 +328,16 @@ class lifo_queue : public basic_queue<T, detail::lifo_order<T>> {
   using basic_queue<T, detail::lifo_order<T>>::basic_queue;
 };
 
-// The least item comes out first, as in Python (std::priority_queue gives the greatest); equal ones in any order.
-// (gevent.queue.PriorityQueue)
+// The least item comes out first, as in Python (std::priority_queue gives the greatest); equal ones
+// in any order. (gevent.queue.PriorityQueue)
 template <class T, class Less = std::less<T>>
 class priority_queue : public basic_queue<T, detail::least_first<T, Less>> {
  public:
   using basic_queue<T, detail::least_first<T, Less>>::basic_queue;
 };
 
-// A queue that knows when all that was put into it has been dealt with. (gevent.queue.JoinableQueue)
+// A queue that knows when all that was put into it has been dealt with.
+// (gevent.queue.JoinableQueue)
 template <class T>
 class joinable_queue : public basic_queue<T, detail::fifo_order<T>> {
   using base = basic_queue<T, detail::fifo_order<T>>;
@@ -348,7 +355,8 @@ class joinable_queue : public basic_queue<T, detail::fifo_order<T>> {
     detail::held h(this->exclusion_);
     return this->unfinished_;
   }
-  // Waits until task_done() was called for every item that was put. A cancellation point if it waits.
+  // Waits until task_done() was called for every item that was put. A cancellation point if it
+  // waits.
   void join() { join_until(detail::never); }
   // The same, for at most `timeout`; returns whether it was.
   template <class Rep, class Period>

@@ -4,9 +4,9 @@
 //   s.register_(fd, s.read, &c);
 //   for (auto& [key, events] : s.select(1s)) key.data->ready(events);
 //
-// A selector belongs to one kernel thread at a time; while it waits, other fibers run, and may register and
-// unregister. Built on epoll: regular files are refused (EPERM), as they never wait. (Python's
-// selectors.EpollSelector)
+// A selector belongs to one kernel thread at a time; while it waits, other fibers run, and may
+// register and unregister. Built on epoll: regular files are refused (EPERM), as they never wait.
+// (Python's selectors.EpollSelector)
 #pragma once
 
 #include <sys/epoll.h>
@@ -40,19 +40,23 @@ class selector {
   using event = std::pair<key, unsigned>;
 
   // std::system_error: no descriptor is left.
-  selector() : epoll_(detail::checked_call("epoll_create1", [] { return ::epoll_create1(EPOLL_CLOEXEC); })) {}
+  selector()
+      : epoll_(
+            detail::checked_call("epoll_create1", [] { return ::epoll_create1(EPOLL_CLOEXEC); })) {}
   selector(selector&&) noexcept = default;
   selector& operator=(selector&&) noexcept = default;
 
-  // Begins to watch a descriptor, which stays the caller's. std::invalid_argument: not read, write or both;
-  // `error`: it is registered already; std::system_error: not open (EBADF), a regular file (EPERM).
+  // Begins to watch a descriptor, which stays the caller's. std::invalid_argument: not read, write
+  // or both; `error`: it is registered already; std::system_error: not open (EBADF), a regular file
+  // (EPERM).
   const key& register_(int fd, unsigned events, Data data = {}) {
     check(events);
     if (keys_.count(fd)) throw error("descriptor " + std::to_string(fd) + " is registered already");
     control(EPOLL_CTL_ADD, fd, events);
     return keys_.emplace(fd, key{fd, events, std::move(data)}).first->second;
   }
-  // Ends that, also for one that was closed meanwhile; returns what was registered. `error`: it is not.
+  // Ends that, also for one that was closed meanwhile; returns what was registered. `error`: it is
+  // not.
   key unregister(int fd) {
     auto at = find(fd);
     key k = std::move(at->second);
@@ -70,7 +74,8 @@ class selector {
     return k;
   }
 
-  // Waits until something is ready; returns what, with the events that it waits for. A cancellation point.
+  // Waits until something is ready; returns what, with the events that it waits for. A cancellation
+  // point.
   std::vector<event> select() { return select_until(forever); }
   // The same for at most `timeout`; 0 or less: does not wait. Empty: nothing was ready in time.
   template <class Rep, class Period>
@@ -95,7 +100,9 @@ class selector {
   using time_point = std::chrono::steady_clock::time_point;
   static constexpr time_point forever = time_point::max();
 
-  static error missing(int fd) { return error("descriptor " + std::to_string(fd) + " is not registered"); }
+  static error missing(int fd) {
+    return error("descriptor " + std::to_string(fd) + " is not registered");
+  }
   static void check(unsigned events) {
     if (!events || (events & ~(read | write)))
       throw std::invalid_argument("selector: events are read, write, or both");
@@ -116,7 +123,8 @@ class selector {
     for (;;) {
       int ms = -1;
       if (deadline != forever) {
-        auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+        auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline -
+                                                                 std::chrono::steady_clock::now());
         ms = int(std::clamp<std::chrono::milliseconds::rep>(left.count(), 0, 1'000'000'000));
       }
       int n = posix::epoll_wait(epoll_.get(), found.data(), int(found.size()), ms);

@@ -1,15 +1,15 @@
-// A semaphore: a number of permits that fibers take and give back. As std::counting_semaphore; gevent's names
-// (threading's too) are acquire and release.
+// A semaphore: a number of permits that fibers take and give back. As std::counting_semaphore;
+// gevent's names (threading's too) are acquire and release.
 //
 //   tendril::semaphore at_once(10);
 //   at_once.acquire();
 //   ...
 //   at_once.release();
 //
-// Any kernel thread may use it, one without fibers too, and a permit may be given back by another than the one who took
-// it. Fair: permits go to the waiters in the order in which they came, and nobody who comes later overtakes them. A
-// permit that was meant for a fiber which was killed meanwhile goes to the next. It satisfies Lockable, so
-// std::lock_guard holds a permit.
+// Any kernel thread may use it, one without fibers too, and a permit may be given back by another
+// than the one who took it. Fair: permits go to the waiters in the order in which they came, and
+// nobody who comes later overtakes them. A permit that was meant for a fiber which was killed
+// meanwhile goes to the next. It satisfies Lockable, so std::lock_guard holds a permit.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,8 @@ namespace tendril {
 class semaphore {
  public:
   // With so many permits, 0 or more. (gevent's default is one)
-  explicit semaphore(std::ptrdiff_t permits = 1) : semaphore(permits, std::numeric_limits<std::ptrdiff_t>::max()) {}
+  explicit semaphore(std::ptrdiff_t permits = 1)
+      : semaphore(permits, std::numeric_limits<std::ptrdiff_t>::max()) {}
   semaphore(const semaphore&) = delete;
   semaphore& operator=(const semaphore&) = delete;
 
@@ -49,23 +50,26 @@ class semaphore {
     return take_now();
   }
 
-  // Gives n permits back, and wakes as many waiters. Never waits. error if there would be more than a
-  // bounded_semaphore began with.
+  // Gives n permits back, and wakes as many waiters. Never waits. error if there would be more than
+  // a bounded_semaphore began with.
   [[gnu::always_inline]] void release(std::ptrdiff_t n = 1) {
     detail::held h(exclusion_);
     // While somebody waits, there are no permits.
-    if (n == 1 && most_ > 0 && !waiters_.empty()) [[likely]] detail::grant_fiber(*waiters_.pop());
+    if (n == 1 && most_ > 0 && !waiters_.empty()) [[likely]]
+      detail::grant_fiber(*waiters_.pop());
     else give_back(n);
   }
 
-  // Waits until there is a permit, without taking it; returns whether there was one in time. (gevent: wait)
+  // Waits until there is a permit, without taking it; returns whether there was one in time.
+  // (gevent: wait)
   void wait() { wait_until(detail::never); }
   template <class Rep, class Period>
   bool wait(std::chrono::duration<Rep, Period> timeout) {
     return wait_until(detail::later(timeout));
   }
   bool wait_until(clock::time_point t) {
-    return detail::wait_until_ready(exclusion_, watchers_, [this] { return value() > 0; }, t, core::wait_kind::lock);
+    return detail::wait_until_ready(
+        exclusion_, watchers_, [this] { return value() > 0; }, t, core::wait_kind::lock);
   }
 
   // For std::lock_guard and std::unique_lock.
@@ -87,7 +91,8 @@ class semaphore {
  private:
   void give_back(std::ptrdiff_t n) {
     std::ptrdiff_t free = value();
-    if (n < 0 || n > most_ - free) [[unlikely]] throw error("semaphore: more permits released than there may be");
+    if (n < 0 || n > most_ - free) [[unlikely]]
+      throw error("semaphore: more permits released than there may be");
     free += n;
     while (free > 0 && !waiters_.empty()) {
       free--;
@@ -120,8 +125,8 @@ class semaphore {
   detail::wait_list watchers_;
 };
 
-// A semaphore that never has more permits than it began with: a release too many throws error. (gevent:
-// BoundedSemaphore)
+// A semaphore that never has more permits than it began with: a release too many throws error.
+// (gevent: BoundedSemaphore)
 class bounded_semaphore : public semaphore {
  public:
   explicit bounded_semaphore(std::ptrdiff_t permits = 1) : semaphore(permits, permits) {}

@@ -1,9 +1,9 @@
 // How values travel to another process of this program, and back: as bytes.
 //
-// What is trivially copyable goes as it is (but no pointers to objects, which mean nothing elsewhere: what
-// they point to is the program's business, so structures that hold some must not be sent). Strings, pairs,
-// tuples, optionals, variants, and standard containers of such values go too. For a type of your own,
-// specialise serializer:
+// What is trivially copyable goes as it is (but no pointers to objects, which mean nothing
+// elsewhere: what they point to is the program's business, so structures that hold some must not be
+// sent). Strings, pairs, tuples, optionals, variants, and standard containers of such values go
+// too. For a type of your own, specialise serializer:
 //
 //   template <> struct tendril::serializer<person> {
 //     static void write(tendril::byte_sink& to, const person& p) { to << p.name << p.age; }
@@ -13,8 +13,8 @@
 //     }
 //   };
 //
-// The bytes are for the same program on the same machine: not for files, not for the network. Any kernel
-// thread.
+// The bytes are for the same program on the same machine: not for files, not for the network. Any
+// kernel thread.
 #pragma once
 
 #include <array>
@@ -87,14 +87,16 @@ class byte_source {
 namespace detail {
 
 template <class T>
-inline constexpr bool refers = std::is_pointer_v<T> && !std::is_function_v<std::remove_pointer_t<T>>;
+inline constexpr bool refers =
+    std::is_pointer_v<T> && !std::is_function_v<std::remove_pointer_t<T>>;
 template <class C, class Tr>
 inline constexpr bool refers<std::basic_string_view<C, Tr>> = true;
 template <class T>
 inline constexpr bool refers<std::reference_wrapper<T>> = true;
 template <class T>
-concept copied_as_bytes = std::is_trivially_copyable_v<T> && !refers<T> && !std::is_reference_v<T> &&
-                          !std::ranges::borrowed_range<T> && !std::is_const_v<T>;
+concept copied_as_bytes =
+    std::is_trivially_copyable_v<T> && !refers<T> && !std::is_reference_v<T> &&
+    !std::ranges::borrowed_range<T> && !std::is_const_v<T>;
 
 // A tuple or pair of what can be sent.
 template <class T>
@@ -102,7 +104,7 @@ inline constexpr bool is_tuple = false;
 template <class... T>
 inline constexpr bool is_tuple<std::tuple<T...>> = (serializable<T> && ...);
 template <class A, class B>
-inline constexpr bool is_tuple<std::pair<A, B>> = serializable<A>&& serializable<B>;
+inline constexpr bool is_tuple<std::pair<A, B>> = serializable<A> && serializable<B>;
 
 // What a container's elements are built as: a map's keys are const in place.
 template <class T>
@@ -116,9 +118,7 @@ struct loose<std::pair<const A, B>> {
 
 template <class T>
 concept container = std::ranges::forward_range<T> && std::default_initializable<T> &&
-    requires(T& c, typename T::value_type v) {
-  c.insert(c.end(), std::move(v));
-};
+                    requires(T& c, typename T::value_type v) { c.insert(c.end(), std::move(v)); };
 
 }  // namespace detail
 
@@ -134,8 +134,9 @@ struct serializer<T> {
 
 // Strings, vectors, lists, sets, maps.
 template <class T>
-requires(!detail::copied_as_bytes<T> && detail::container<T> &&
-         serializable<typename detail::loose<typename T::value_type>::type>) struct serializer<T> {
+  requires(!detail::copied_as_bytes<T> && detail::container<T> &&
+           serializable<typename detail::loose<typename T::value_type>::type>)
+struct serializer<T> {
   using item = typename detail::loose<typename T::value_type>::type;
   static void write(byte_sink& to, const T& values) {
     std::size_t n = 0;
@@ -145,10 +146,8 @@ requires(!detail::copied_as_bytes<T> && detail::container<T> &&
       to.append(values.data(), n);
     } else {
       for (const auto& v : values) {
-        if constexpr (std::same_as<item, typename T::value_type>)
-          to << static_cast<const item&>(v);
-        else
-          to << v.first << v.second;
+        if constexpr (std::same_as<item, typename T::value_type>) to << static_cast<const item&>(v);
+        else to << v.first << v.second;
       }
     }
   }
@@ -167,11 +166,14 @@ requires(!detail::copied_as_bytes<T> && detail::container<T> &&
 };
 
 template <class T>
-requires(!detail::copied_as_bytes<T> && detail::is_tuple<T>) struct serializer<T> {
+  requires(!detail::copied_as_bytes<T> && detail::is_tuple<T>)
+struct serializer<T> {
   static void write(byte_sink& to, const T& value) {
     std::apply([&](const auto&... v) { (void)(to << ... << v); }, value);
   }
-  static T read(byte_source& from) { return read(from, std::make_index_sequence<std::tuple_size_v<T>>()); }
+  static T read(byte_source& from) {
+    return read(from, std::make_index_sequence<std::tuple_size_v<T>>());
+  }
 
  private:
   template <std::size_t... I>
@@ -181,7 +183,8 @@ requires(!detail::copied_as_bytes<T> && detail::is_tuple<T>) struct serializer<T
 };
 
 template <class V>
-requires(!detail::copied_as_bytes<std::optional<V>> && serializable<V>) struct serializer<std::optional<V>> {
+  requires(!detail::copied_as_bytes<std::optional<V>> && serializable<V>)
+struct serializer<std::optional<V>> {
   static void write(byte_sink& to, const std::optional<V>& value) {
     to << value.has_value();
     if (value) to << *value;
@@ -193,8 +196,8 @@ requires(!detail::copied_as_bytes<std::optional<V>> && serializable<V>) struct s
 };
 
 template <class... V>
-requires(!detail::copied_as_bytes<std::variant<V...>> &&
-         (serializable<V> && ...)) struct serializer<std::variant<V...>> {
+  requires(!detail::copied_as_bytes<std::variant<V...>> && (serializable<V> && ...))
+struct serializer<std::variant<V...>> {
   using variant = std::variant<V...>;
   static void write(byte_sink& to, const variant& value) {
     to << value.index();
@@ -208,9 +211,9 @@ requires(!detail::copied_as_bytes<std::variant<V...>> &&
   template <std::size_t... I>
   static variant read(byte_source& from, std::size_t which, std::index_sequence<I...>) {
     std::optional<variant> value;
-    (void)((I == which &&
-            (value.emplace(std::in_place_index<I>, from.read<std::variant_alternative_t<I, variant>>()),
-             true)) ||
+    (void)((I == which && (value.emplace(std::in_place_index<I>,
+                                         from.read<std::variant_alternative_t<I, variant>>()),
+                           true)) ||
            ...);
     if (!value) throw error("the bytes of a variant name no alternative");
     return std::move(*value);

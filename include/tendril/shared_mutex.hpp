@@ -1,8 +1,10 @@
-// A lock that many readers or one writer may have, as std::shared_mutex, for std::shared_lock and std::unique_lock.
+// A lock that many readers or one writer may have, as std::shared_mutex, for std::shared_lock and
+// std::unique_lock.
 //
-// Fibers of several kernel threads may share one. Fair: who waits is served in the order in which they came, readers
-// that follow each other together; so a reader that comes while a writer waits, waits behind it, and nobody starves.
-// It does not know who has it: unlocking is the business of whoever locked.
+// Fibers of several kernel threads may share one. Fair: who waits is served in the order in which
+// they came, readers that follow each other together; so a reader that comes while a writer waits,
+// waits behind it, and nobody starves. It does not know who has it: unlocking is the business of
+// whoever locked.
 #pragma once
 
 #include "detail/waiting.hpp"
@@ -15,7 +17,8 @@ class shared_mutex {
   shared_mutex(const shared_mutex&) = delete;
   shared_mutex& operator=(const shared_mutex&) = delete;
 
-  // For one writer. Waits until nobody has it; at most until a time-out, and returns whether it was taken then.
+  // For one writer. Waits until nobody has it; at most until a time-out, and returns whether it was
+  // taken then.
   void lock() { take(true, detail::never); }
   bool try_lock() noexcept { return try_take(true); }
   template <class Rep, class Period>
@@ -62,7 +65,8 @@ class shared_mutex {
     return take_now(writes);
   }
   void pass_on() noexcept {
-    while (!waiters_.empty() && admit(static_cast<applicant*>(waiters_.front())->writes)) detail::grant(*waiters_.pop());
+    while (!waiters_.empty() && admit(static_cast<applicant*>(waiters_.front())->writes))
+      detail::grant(*waiters_.pop());
   }
   bool take(bool writes, clock::time_point t) {
     applicant w;
@@ -84,7 +88,8 @@ class shared_mutex {
         m.pass_on();
       }
     } guard{*this, w};
-    return detail::suspend(exclusion_, waiters_, w, t, what, [&] { writes ? unlock() : unlock_shared(); });
+    return detail::suspend(exclusion_, waiters_, w, t, what,
+                           [&] { writes ? unlock() : unlock_shared(); });
   }
 
   detail::exclusion exclusion_;

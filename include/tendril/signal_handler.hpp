@@ -2,10 +2,10 @@
 //
 //   tendril::signal_handler on_term(SIGTERM, [&] { server.stop(10s); });
 //
-// The real handler only tells a task, so the function may allocate, lock, wait. It runs on the kernel thread
-// where the signal_handler was made, when that waits or yields, as many times as the signal was delivered
-// (the system merges standard signals that are pending). Several may be there for one signal: all run.
-// (gevent.signal_handler)
+// The real handler only tells a task, so the function may allocate, lock, wait. It runs on the
+// kernel thread where the signal_handler was made, when that waits or yields, as many times as the
+// signal was delivered (the system merges standard signals that are pending). Several may be there
+// for one signal: all run. (gevent.signal_handler)
 #pragma once
 
 #include <signal.h>
@@ -29,8 +29,8 @@
 namespace tendril {
 namespace detail {
 
-// Who is told of a signal: each by an eventfd, which is never closed, as a handler may be about to write to
-// it.
+// Who is told of a signal: each by an eventfd, which is never closed, as a handler may be about to
+// write to it.
 struct signal_slot {
   std::atomic<int> fd{-1};
   std::atomic<bool> taken{false};
@@ -91,7 +91,8 @@ struct signal_table {
       s.taken = true;
       return s;
     }
-    throw std::system_error(ENOSPC, std::generic_category(), "too many signal_handlers for one signal");
+    throw std::system_error(ENOSPC, std::generic_category(),
+                            "too many signal_handlers for one signal");
   }
   void give_back(int signal, signal_slot& s) noexcept {
     std::lock_guard lock(mutex);
@@ -113,15 +114,13 @@ struct signal_table {
 
 class signal_handler {
  public:
-  // From now on f(args...) is called in a new task for each delivery of the signal, in place of what was
-  // installed. What it throws, or returns, is the task's. std::system_error: not a signal that can be caught
-  // (EINVAL); there are sixteen for it already (ENOSPC).
+  // From now on f(args...) is called in a new task for each delivery of the signal, in place of
+  // what was installed. What it throws, or returns, is the task's. std::system_error: not a signal
+  // that can be caught (EINVAL); there are sixteen for it already (ENOSPC).
   template <class F, class... A>
-  requires std::invocable < std::decay_t<F>
-  &,
-      std::decay_t<A>&... > explicit signal_handler(int signal, F&& f, A&&... args)
-      : signal_(signal),
-  slot_(&detail::signal_table::instance().take(signal)) {
+    requires std::invocable<std::decay_t<F>&, std::decay_t<A>&...>
+  explicit signal_handler(int signal, F&& f, A&&... args)
+      : signal_(signal), slot_(&detail::signal_table::instance().take(signal)) {
     auto call = [f = std::decay_t<F>(std::forward<F>(f)),
                  with = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable {
       std::apply(f, with);
@@ -149,8 +148,8 @@ class signal_handler {
     }
   }
 
-  // No more calls begin; with the last handler of a signal, what was installed before is so again. May be
-  // called again. fiber_error: on another kernel thread.
+  // No more calls begin; with the last handler of a signal, what was installed before is so again.
+  // May be called again. fiber_error: on another kernel thread.
   void cancel() {
     if (slot_) detail::signal_table::instance().give_back(signal_, *std::exchange(slot_, nullptr));
     if (watcher_.valid()) watcher_.request_kill();

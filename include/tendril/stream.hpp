@@ -5,9 +5,10 @@
 //   s.flush();
 //   for (std::string& line : s.lines()) ...
 //
-// One fiber may read while another writes; two that read at once are an error. What goes wrong below is
-// thrown as it comes (std::system_error); every wait is a cancellation point. A stream belongs to one kernel
-// thread at a time. (asyncio's StreamReader and StreamWriter; Python's io.BufferedRWPair)
+// One fiber may read while another writes; two that read at once are an error. What goes wrong
+// below is thrown as it comes (std::system_error); every wait is a cancellation point. A stream
+// belongs to one kernel thread at a time. (asyncio's StreamReader and StreamWriter; Python's
+// io.BufferedRWPair)
 #pragma once
 
 #include <algorithm>
@@ -24,7 +25,8 @@
 
 namespace tendril {
 
-// The stream came to its end before all was there; partial() is what was. (asyncio.IncompleteReadError)
+// The stream came to its end before all was there; partial() is what was.
+// (asyncio.IncompleteReadError)
 class incomplete_read : public error {
  public:
   explicit incomplete_read(std::string partial)
@@ -57,7 +59,8 @@ class transport {
   virtual int descriptor() const noexcept { return -1; }
 };
 
-// A descriptor, which it takes over: a pipe, a terminal, a file. (For sockets: net::socket_transport.)
+// A descriptor, which it takes over: a pipe, a terminal, a file. (For sockets:
+// net::socket_transport.)
 class descriptor_transport : public transport {
  public:
   explicit descriptor_transport(int fd) noexcept : fd_(fd) {}
@@ -67,8 +70,8 @@ class descriptor_transport : public transport {
   // A pipe that nobody reads sends SIGPIPE first, unless the program ignores that.
   void write_all(std::string_view data) override {
     while (!data.empty()) {
-      data.remove_prefix(std::size_t(
-          detail::checked_call("write", [&] { return posix::write(fd_.get(), data.data(), data.size()); })));
+      data.remove_prefix(std::size_t(detail::checked_call(
+          "write", [&] { return posix::write(fd_.get(), data.data(), data.size()); })));
     }
   }
   void end_writing() override { fd_.reset(); }
@@ -118,8 +121,8 @@ class stream {
     }
     return take(n);
   }
-  // Everything up to and with the delimiter, which is not empty. incomplete_read, which takes what there was:
-  // the end came first. limit_overrun: that would be more than `limit` bytes.
+  // Everything up to and with the delimiter, which is not empty. incomplete_read, which takes what
+  // there was: the end came first. limit_overrun: that would be more than `limit` bytes.
   std::string read_until(std::string_view delimiter, std::size_t limit = default_limit) {
     if (delimiter.empty()) throw error("an empty delimiter");
     busy b(reading_);
@@ -166,8 +169,8 @@ class stream {
     send();
     open().end_writing();
   }
-  // Flushes and closes; on an exception from that, closes too. Others that wait wake with EBADF. May be
-  // called again.
+  // Flushes and closes; on an exception from that, closes too. Others that wait wake with EBADF.
+  // May be called again.
   void close() {
     if (!transport_) return;
     struct closing {
@@ -219,14 +222,16 @@ class stream {
     c.to = before + got;
     return got > 0;
   }
-  // Where the delimiter that comes next ends, counted in what is unread; none if the stream ends first.
+  // Where the delimiter that comes next ends, counted in what is unread; none if the stream ends
+  // first.
   std::optional<std::size_t> find_end(std::string_view delimiter, std::size_t limit) {
     std::size_t searched = 0;
     for (;;) {
       std::string_view all = unread();
       std::size_t at = all.find(delimiter, searched);
       std::size_t needs = at == all.npos ? all.size() : at + delimiter.size();
-      if (needs > limit) throw limit_overrun("no delimiter within " + std::to_string(limit) + " bytes");
+      if (needs > limit)
+        throw limit_overrun("no delimiter within " + std::to_string(limit) + " bytes");
       if (at != all.npos) return needs;
       searched = all.size() < delimiter.size() ? 0 : all.size() - delimiter.size() + 1;
       if (!fill()) return {};

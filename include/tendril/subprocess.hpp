@@ -7,8 +7,8 @@
 //   tendril::subprocess p({"grep", "x"}, {.in = tendril::redirect::pipe, .out = tendril::redirect::pipe});
 //   auto [out, err] = p.communicate(text, 5s);
 //
-// Waiting parks the fiber, and is a cancellation point. A subprocess belongs to one kernel thread at a time.
-// (subprocess.Popen, gevent.subprocess)
+// Waiting parks the fiber, and is a cancellation point. A subprocess belongs to one kernel thread
+// at a time. (subprocess.Popen, gevent.subprocess)
 #pragma once
 
 #include <fcntl.h>
@@ -98,10 +98,10 @@ struct run_options {
 
 class subprocess {
  public:
-  // Starts a program with its arguments, the first of which is its name. All other descriptors of the parent
-  // that are not closed on exec are inherited. No signal is blocked there, and SIGPIPE is not ignored.
-  // std::system_error: it cannot be started (no such file, no permission); std::invalid_argument: no
-  // arguments.
+  // Starts a program with its arguments, the first of which is its name. All other descriptors of
+  // the parent that are not closed on exec are inherited. No signal is blocked there, and SIGPIPE
+  // is not ignored. std::system_error: it cannot be started (no such file, no permission);
+  // std::invalid_argument: no arguments.
   explicit subprocess(std::vector<std::string> args, const subprocess_options& o = {})
       : program_(name_of(args, o)) {
     reap_abandoned();
@@ -116,7 +116,8 @@ class subprocess {
         pidfd_(std::move(o.pidfd_)),
         status_(o.status_) {}
   subprocess& operator=(subprocess&&) = delete;
-  // Closes the pipes. A child that still runs goes on; it is reaped when another subprocess is made.
+  // Closes the pipes. A child that still runs goes on; it is reaped when another subprocess is
+  // made.
   ~subprocess() {
     if (pid_ < 0 || poll()) return;
     abandoned& a = left_behind();
@@ -130,8 +131,8 @@ class subprocess {
   // What a program writes; subprocess_error if it fails. (subprocess.check_output)
   static std::string check_output(std::vector<std::string> args, run_options o = {});
 
-  // The parent's ends of the pipes that were asked for. Close `in` (end_writing) to tell the child that this
-  // was all.
+  // The parent's ends of the pipes that were asked for. Close `in` (end_writing) to tell the child
+  // that this was all.
   stream in, out, err;
 
   pid_t pid() const noexcept { return pid_; }
@@ -140,8 +141,8 @@ class subprocess {
     if (!status_ && pid_ >= 0) reap();
     return status_;
   }
-  // Waits until it has ended, and returns its status. Beware of a child that waits for its pipes: see
-  // communicate().
+  // Waits until it has ended, and returns its status. Beware of a child that waits for its pipes:
+  // see communicate().
   int wait() { return *wait_until(clock::time_point::max()); }
   // The same for at most `timeout`; none if it still runs.
   template <class Rep, class Period>
@@ -149,14 +150,14 @@ class subprocess {
     return wait_until(detail::later(timeout));
   }
 
-  // Writes `input` to its input and closes that, reads output and errors to their ends, all at once, and
-  // waits. Returns what was read of those that are pipes. A child that does not read all of its input is no
-  // error.
+  // Writes `input` to its input and closes that, reads output and errors to their ends, all at
+  // once, and waits. Returns what was read of those that are pipes. A child that does not read all
+  // of its input is no error.
   std::pair<std::string, std::string> communicate(std::string_view input = {}) {
     return communicate_until(input, clock::time_point::max());
   }
-  // The same for at most `timeout`; then std::errc::timed_out, and the child goes on. It may be called again,
-  // without input, and nothing is lost.
+  // The same for at most `timeout`; then std::errc::timed_out, and the child goes on. It may be
+  // called again, without input, and nothing is lost.
   template <class Rep, class Period>
   std::pair<std::string, std::string> communicate(std::string_view input,
                                                   std::chrono::duration<Rep, Period> timeout) {
@@ -208,12 +209,13 @@ class subprocess {
     if (e) throw std::system_error(e, std::generic_category(), what);
   }
   static std::string name_of(const std::vector<std::string>& args, const subprocess_options& o) {
-    if (args.empty()) throw std::invalid_argument("a subprocess needs arguments, at least its name");
+    if (args.empty())
+      throw std::invalid_argument("a subprocess needs arguments, at least its name");
     return o.executable.empty() ? args[0] : o.executable;
   }
 
-  // The descriptor that the child shall have as its `number`, and the parent's end of a pipe. Numbers from 3
-  // on, so that none is overwritten before it has been duplicated.
+  // The descriptor that the child shall have as its `number`, and the parent's end of a pipe.
+  // Numbers from 3 on, so that none is overwritten before it has been duplicated.
   struct end {
     int child = -1;  // -1: as it is
     detail::owned_fd owned;
@@ -222,7 +224,8 @@ class subprocess {
   static detail::owned_fd above_standard(int fd) {
     detail::owned_fd given(fd);
     if (fd < 0 || fd > 2) return given;
-    return detail::owned_fd(detail::checked_call("fcntl", [&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, 3); }));
+    return detail::owned_fd(
+        detail::checked_call("fcntl", [&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, 3); }));
   }
   static end make_end(const redirection& r, int number) {
     end e;
@@ -236,15 +239,16 @@ class subprocess {
       e.parent = stream(std::make_unique<pipe_end>((number == 0 ? writes : reads).release()));
       e.child = e.owned.get();
     } else if (std::holds_alternative<redirect::null_t>(r)) {
-      e.owned = above_standard(detail::checked_call(
-          "/dev/null", [&] { return ::open("/dev/null", (number == 0 ? O_RDONLY : O_WRONLY) | O_CLOEXEC); }));
+      e.owned = above_standard(detail::checked_call("/dev/null", [&] {
+        return ::open("/dev/null", (number == 0 ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
+      }));
       e.child = e.owned.get();
     } else if (auto* fd = std::get_if<int>(&r)) {
       if (*fd > 2 || *fd == number) {
         e.child = *fd;
       } else {
-        e.owned =
-            detail::owned_fd(detail::checked_call("fcntl", [&] { return ::fcntl(*fd, F_DUPFD_CLOEXEC, 3); }));
+        e.owned = detail::owned_fd(
+            detail::checked_call("fcntl", [&] { return ::fcntl(*fd, F_DUPFD_CLOEXEC, 3); }));
         e.child = e.owned.get();
       }
     }
@@ -259,7 +263,8 @@ class subprocess {
       sigemptyset(&only);
       sigaddset(&only, SIGPIPE);
       while (!data.empty()) {
-        // Blocked around the call that may raise it, which does not wait: other fibers would go without it.
+        // Blocked around the call that may raise it, which does not wait: other fibers would go
+        // without it.
         pollfd p{descriptor(), POLLOUT, 0};
         detail::checked_call("poll", [&] { return posix::poll(&p, 1, -1); });
         if (p.revents & POLLNVAL) errno = EBADF, detail::throw_errno("write");
@@ -267,8 +272,8 @@ class subprocess {
         bool was_pending = sigismember(&pending, SIGPIPE);
         pthread_sigmask(SIG_BLOCK, &only, &before);
         // At least PIPE_BUF bytes go in when poll says that it is writable.
-        ssize_t n =
-            ::syscall(SYS_write, descriptor(), data.data(), std::min<std::size_t>(data.size(), PIPE_BUF));
+        ssize_t n = ::syscall(SYS_write, descriptor(), data.data(),
+                              std::min<std::size_t>(data.size(), PIPE_BUF));
         int e = errno;
         if (n < 0 && e == EPIPE && !was_pending) {
           timespec none{};
@@ -283,20 +288,22 @@ class subprocess {
   };
 
   void start(const std::vector<std::string>& args, const subprocess_options& o) {
-    if (std::holds_alternative<redirect::output_t>(o.in) || std::holds_alternative<redirect::output_t>(o.out))
+    if (std::holds_alternative<redirect::output_t>(o.in) ||
+        std::holds_alternative<redirect::output_t>(o.out))
       throw std::invalid_argument("only errors can go where the output goes");
     end ends[3] = {make_end(o.in, 0), make_end(o.out, 1), make_end(o.err, 2)};
     actions a;
     for (int n = 0; n < 3; n++) {
-      if (ends[n].child >= 0) check(posix_spawn_file_actions_adddup2(&a.files, ends[n].child, n), "dup2");
+      if (ends[n].child >= 0)
+        check(posix_spawn_file_actions_adddup2(&a.files, ends[n].child, n), "dup2");
     }
     if (std::holds_alternative<redirect::output_t>(o.err))
       check(posix_spawn_file_actions_adddup2(&a.files, 1, 2), "dup2");
     if (!o.directory.empty())
       check(posix_spawn_file_actions_addchdir_np(&a.files, o.directory.c_str()), "chdir");
 
-    // As Python restores them; what is caught becomes the default by itself, and what is ignored (nohup)
-    // stays so.
+    // As Python restores them; what is caught becomes the default by itself, and what is ignored
+    // (nohup) stays so.
     sigset_t none, restored;
     sigemptyset(&none);
     sigemptyset(&restored);
@@ -331,8 +338,7 @@ class subprocess {
     pid_t r;
     do r = posix::waitpid(pid_, &s, WNOHANG);
     while (r < 0 && errno == EINTR);
-    if (r == pid_)
-      status_ = WIFSIGNALED(s) ? -WTERMSIG(s) : WEXITSTATUS(s);
+    if (r == pid_) status_ = WIFSIGNALED(s) ? -WTERMSIG(s) : WEXITSTATUS(s);
     else if (r < 0)
       status_ = 0;  // somebody else reaped it: its status is not known (as in subprocess)
     if (status_) pidfd_.reset();
@@ -356,7 +362,8 @@ class subprocess {
     return status_;
   }
 
-  std::pair<std::string, std::string> communicate_until(std::string_view input, clock::time_point deadline) {
+  std::pair<std::string, std::string> communicate_until(std::string_view input,
+                                                        clock::time_point deadline) {
     auto collect = [](stream& from, std::string& into) {
       if (!from) return;
       for (std::string s; !(s = from.read_some()).empty();) into += s;
@@ -371,7 +378,8 @@ class subprocess {
       task<void>* tasks;
       ~stop() {
         for (int i = 0; i < 3; i++) {
-          while (!tasks[i].ready()) {  // they use what is here: whatever comes, until they have ended
+          // they use what is here: whatever comes, until they have ended
+          while (!tasks[i].ready()) {
             try {
               tasks[i].kill();
             } catch (...) {}
@@ -387,7 +395,8 @@ class subprocess {
       }
     }
     for (auto& t : tasks) t.get();
-    if (!wait_until(deadline)) throw std::system_error(std::make_error_code(std::errc::timed_out), program_);
+    if (!wait_until(deadline))
+      throw std::system_error(std::make_error_code(std::errc::timed_out), program_);
     return {std::exchange(output_, {}), std::exchange(errors_, {})};
   }
   void feed() {

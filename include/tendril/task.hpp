@@ -3,15 +3,15 @@
 //   tendril::task<int> t = tendril::spawn([] { tendril::sleep(10ms); return 42; });
 //   t.get();   // 42; other tasks run meanwhile
 //
-// A task starts when the running fiber first waits (or yields), in the order of spawning, and runs whether or
-// not its handle is kept. Tasks stay on the kernel thread where they were spawned; functions here must be
-// called on that thread and throw fiber_error elsewhere.
+// A task starts when the running fiber first waits (or yields), in the order of spawning, and runs
+// whether or not its handle is kept. Tasks stay on the kernel thread where they were spawned;
+// functions here must be called on that thread and throw fiber_error elsewhere.
 //
-// Every wait in this API is a cancellation point: kill() ends it by throwing fiber_exit (or what kill was
-// given) there. The cooperative POSIX calls (posix.hpp, and those of libc under the shim) never throw, since C
-// code may be waiting in them: in a killed task a call that would have to wait fails with ECANCELED instead,
-// until the next wait of this API throws. A destructor may wait while an exception unwinds the task; what would
-// interrupt that wait comes at the next one after.
+// Every wait in this API is a cancellation point: kill() ends it by throwing fiber_exit (or what
+// kill was given) there. The cooperative POSIX calls (posix.hpp, and those of libc under the shim)
+// never throw, since C code may be waiting in them: in a killed task a call that would have to wait
+// fails with ECANCELED instead, until the next wait of this API throws. A destructor may wait while
+// an exception unwinds the task; what would interrupt that wait comes at the next one after.
 #pragma once
 
 #include <algorithm>
@@ -44,8 +44,8 @@ class any_task {
   // The exception by which it ended, or null.
   std::exception_ptr exception() const noexcept { return ready() ? base()->failure() : nullptr; }
 
-  // Waits until the task has ended; does not throw what it threw. loop_exit if nothing can ever end it; fiber_error:
-  // no task, another kernel thread's, or the task itself.
+  // Waits until the task has ended; does not throw what it threw. loop_exit if nothing can ever end
+  // it; fiber_error: no task, another kernel thread's, or the task itself.
   [[gnu::always_inline]] void join() const { wait_for_end(detail::never); }
   // The same, for at most `timeout`; returns whether the task has ended.
   template <class Rep, class Period>
@@ -53,9 +53,9 @@ class any_task {
     return wait_for_end(detail::later(timeout));
   }
 
-  // Throws fiber_exit in the task where it waits, and waits until it has ended. A task that has not begun never
-  // begins; one that has ended stays as it is; one that is suspended in a switch_to of its own gets it at its next
-  // wait. A task may catch fiber_exit and go on: then this waits on.
+  // Throws fiber_exit in the task where it waits, and waits until it has ended. A task that has not
+  // begun never begins; one that has ended stays as it is; one that is suspended in a switch_to of
+  // its own gets it at its next wait. A task may catch fiber_exit and go on: then this waits on.
   void kill() const { kill(fiber_exit{}); }
   // The same with another exception; the task then has failed with it, unless it caught it.
   template <class E>
@@ -84,9 +84,10 @@ class any_task {
     }
   }
 
-  // Has f(task) called, or f(), once the task has ended: on the task's own stack, after everybody who waits for it
-  // was made runnable, in the order of the calls of link; at once if it has ended already. f must not wait (it gets
-  // an error that says so) nor throw (that is reported on stderr). Returns a number for unlink. (gevent: link)
+  // Has f(task) called, or f(), once the task has ended: on the task's own stack, after everybody
+  // who waits for it was made runnable, in the order of the calls of link; at once if it has ended
+  // already. f must not wait (it gets an error that says so) nor throw (that is reported on
+  // stderr). Returns a number for unlink. (gevent: link)
   template <class F>
   std::size_t link(F f) const {
     return add_link(*this, std::move(f), [](const any_task&) { return true; });
@@ -112,7 +113,9 @@ class any_task {
   std::uint64_t id() const noexcept { return fiber_.id(); }
   const any_fiber& as_fiber() const noexcept { return fiber_; }
 
-  friend bool operator==(const any_task& a, const any_task& b) noexcept { return a.fiber_ == b.fiber_; }
+  friend bool operator==(const any_task& a, const any_task& b) noexcept {
+    return a.fiber_ == b.fiber_;
+  }
 
   explicit any_task(any_fiber f) noexcept : fiber_(std::move(f)) {}
 
@@ -130,7 +133,8 @@ class any_task {
   bool is_current() const noexcept { return fiber_.handle() == core::fiber_current(); }
   void check(core::fiber* self = core::fiber_current()) const {
     if (!fiber_.valid()) throw fiber_error("no task");
-    if (!core::fibers_share_thread(fiber_.handle(), self)) throw fiber_error("task of another kernel thread");
+    if (!core::fibers_share_thread(fiber_.handle(), self))
+      throw fiber_error("task of another kernel thread");
   }
   [[gnu::always_inline]] bool wait_for_end(clock::time_point deadline) const {
     core::fiber* self = core::fiber_current();
@@ -166,9 +170,9 @@ class task : public any_task {
   task() noexcept = default;
   explicit task(any_fiber f) noexcept : any_task(std::move(f)) {}
 
-  // Waits until the task has ended, and returns its result (a reference that lives as long as the task has
-  // handles; void for void). Throws what the task threw; fiber_exit if it was killed; loop_exit if nothing can
-  // ever end it. The result stays there: get() may be called again.
+  // Waits until the task has ended, and returns its result (a reference that lives as long as the
+  // task has handles; void for void). Throws what the task threw; fiber_exit if it was killed;
+  // loop_exit if nothing can ever end it. The result stays there: get() may be called again.
   // fiber_error: no task, another kernel thread's, or the task itself.
   [[gnu::always_inline]] std::add_lvalue_reference_t<R> get() const& {
     wait_for_end(detail::never);
@@ -214,18 +218,20 @@ class task : public any_task {
   }
 };
 
-// Runs f(args...) in a new task; f and args are moved or copied into it. std::bad_alloc if there is no memory.
+// Runs f(args...) in a new task; f and args are moved or copied into it. std::bad_alloc if there is
+// no memory.
 template <class F, class... A>
   requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
 auto spawn(const fiber_options& o, F&& f, A&&... args) {
   using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<A>...>;
-  static_assert(!std::is_reference_v<result>, "a task returns a value (wrap a reference in std::ref)");
-  return task<result>(any_fiber(
-      detail::make_task<result>(o.stack_size, o.name,
-                                [call = std::decay_t<F>(std::forward<F>(f)),
-                                 bound = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable {
-                                  return std::apply(std::move(call), std::move(bound));
-                                })));
+  static_assert(!std::is_reference_v<result>,
+                "a task returns a value (wrap a reference in std::ref)");
+  return task<result>(any_fiber(detail::make_task<result>(
+      o.stack_size, o.name,
+      [call = std::decay_t<F>(std::forward<F>(f)),
+       bound = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable {
+        return std::apply(std::move(call), std::move(bound));
+      })));
 }
 template <class F, class... A>
   requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
@@ -233,9 +239,10 @@ auto spawn(F&& f, A&&... args) {
   return spawn(fiber_options{}, std::forward<F>(f), std::forward<A>(args)...);
 }
 
-// How late a sleep may end: waking all sleepers of a millisecond in one go is much cheaper than one by one. So one of
-// 8 ms or more, and likewise any other wait's time-out, ends up to a millisecond late. One that is shorter, or precise,
-// ends as soon as the kernel wakes the thread (some 50 us late) and the other fibers give way.
+// How late a sleep may end: waking all sleepers of a millisecond in one go is much cheaper than one
+// by one. So one of 8 ms or more, and likewise any other wait's time-out, ends up to a millisecond
+// late. One that is shorter, or precise, ends as soon as the kernel wakes the thread (some 50 us
+// late) and the other fibers give way.
 inline constexpr struct precise_t {
 } precise{};
 
@@ -254,13 +261,14 @@ inline void sleep_until(clock::time_point t, precise_t) { detail::sleep_until(t,
 // Lets every other fiber that can run do so once. A cancellation point. (gevent.sleep(0))
 [[gnu::always_inline]] inline void yield() { detail::yield(); }
 
-// Runs f(args...) in a new task that begins after `delay`; one that is killed before then never calls f.
-// (gevent.spawn_later)
+// Runs f(args...) in a new task that begins after `delay`; one that is killed before then never
+// calls f. (gevent.spawn_later)
 template <class Rep, class Period, class F, class... A>
   requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
 auto spawn_later(std::chrono::duration<Rep, Period> delay, F&& f, A&&... args) {
   return spawn(
-      [begin = detail::later(delay), call = std::decay_t<F>(std::forward<F>(f))](std::decay_t<A>... bound) mutable {
+      [begin = detail::later(delay),
+       call = std::decay_t<F>(std::forward<F>(f))](std::decay_t<A>... bound) mutable {
         detail::sleep_until(begin);
         return std::invoke(std::move(call), std::move(bound)...);
       },
@@ -272,7 +280,8 @@ template <std::ranges::input_range Tasks>
 void joinall(Tasks&& tasks) {
   for (auto&& t : tasks) t.join();
 }
-// The same, for at most `timeout`; returns whether all have ended. (wait.hpp has a joinall with more choices.)
+// The same, for at most `timeout`; returns whether all have ended. (wait.hpp has a joinall with
+// more choices.)
 template <std::ranges::input_range Tasks, class Rep, class Period>
 bool joinall(Tasks&& tasks, std::chrono::duration<Rep, Period> timeout) {
   clock::time_point end = detail::later(timeout);
@@ -281,9 +290,9 @@ bool joinall(Tasks&& tasks, std::chrono::duration<Rep, Period> timeout) {
   return all;
 }
 
-// Kills all tasks of the range, then waits until all have ended: each gets the exception before the first of them
-// unwinds. The running task, if it is among them, is not waited for: it gets the exception at the end of this call.
-// (gevent.killall)
+// Kills all tasks of the range, then waits until all have ended: each gets the exception before the
+// first of them unwinds. The running task, if it is among them, is not waited for: it gets the
+// exception at the end of this call. (gevent.killall)
 template <std::ranges::forward_range Tasks, class E = fiber_exit>
   requires(!detail::is_duration<E>)
 void killall(Tasks&& tasks, const E& exception = {}) {

@@ -1,13 +1,14 @@
-// Structured concurrency: tasks that do not outlive a scope. What trio calls a nursery, and asyncio a TaskGroup.
+// Structured concurrency: tasks that do not outlive a scope. What trio calls a nursery, and asyncio
+// a TaskGroup.
 //
 //   tendril::with_task_group([&](tendril::task_group& group) {
 //     group.spawn(fetch, "a");
 //     group.spawn(fetch, "b");
 //   });   // here both have ended; if one failed, the other was killed, and its exception comes out here
 //
-// The first exception that leaves a task of the group, or the body, kills the other tasks, and interrupts the body where
-// it waits. When all have ended, that exception is thrown. fiber_exit is no error: a task that is killed leaves the others
-// alone. All on one kernel thread.
+// The first exception that leaves a task of the group, or the body, kills the other tasks, and
+// interrupts the body where it waits. When all have ended, that exception is thrown. fiber_exit is
+// no error: a task that is killed leaves the others alone. All on one kernel thread.
 #pragma once
 
 #include <list>
@@ -23,14 +24,16 @@ class task_group {
   task_group() : owner_(current_fiber()) {}
   task_group(const task_group&) = delete;
   task_group& operator=(const task_group&) = delete;
-  // Kills what has not ended, and waits for that; nothing interrupts this. Errors are lost: see join().
+  // Kills what has not ended, and waits for that; nothing interrupts this. Errors are lost: see
+  // join().
   ~task_group() {
     detail::uninterrupted guard;
     cancel();
     wait_for_all();
   }
 
-  // Runs f(args...) in a new task of the group. Tasks of the group may spawn more. error if the group has been cancelled.
+  // Runs f(args...) in a new task of the group. Tasks of the group may spawn more. error if the
+  // group has been cancelled.
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto spawn(F&& f, A&&... args) {
@@ -55,8 +58,8 @@ class task_group {
   // Tasks that have not ended.
   std::size_t size() const noexcept { return tasks_.size(); }
 
-  // Waits until all tasks have ended, those too that they spawn meanwhile; throws the first error. If this wait is
-  // interrupted, all are killed and waited for first.
+  // Waits until all tasks have ended, those too that they spawn meanwhile; throws the first error.
+  // If this wait is interrupted, all are killed and waited for first.
   void join() {
     // While it waits here, an error needs no interruption: the wait ends by itself.
     struct joining_scope {
@@ -88,7 +91,8 @@ class task_group {
     if (error_) return;
     error_ = std::move(e);
     cancel();
-    if (in_body_ && !joining_) detail::interrupt(owner_.handle(), std::make_exception_ptr(body_cancelled{}));
+    if (in_body_ && !joining_)
+      detail::interrupt(owner_.handle(), std::make_exception_ptr(body_cancelled{}));
   }
 
   any_fiber owner_;
@@ -99,7 +103,8 @@ class task_group {
   bool in_body_ = false;
 };
 
-// Calls body(group), then waits until all tasks of the group have ended, and throws the first error of them all.
+// Calls body(group), then waits until all tasks of the group have ended, and throws the first error
+// of them all.
 template <class F>
 void with_task_group(F&& body) {
   static_assert(std::is_invocable_v<F&, task_group&>, "the body takes a task_group&");

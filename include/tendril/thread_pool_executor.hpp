@@ -1,12 +1,12 @@
-// A pool of kernel threads that make calls: for what burns CPU, or blocks where no fiber can wait (files,
-// libraries).
+// A pool of kernel threads that make calls: for what burns CPU, or blocks where no fiber can wait
+// (files, libraries).
 //
 //   tendril::thread_pool_executor pool(4);
 //   for (auto& page : pool.map(render, documents)) ...
 //
-// A call runs on the worker's own main fiber, and may itself use fibers, which live on that worker. Signals
-// are blocked there: handlers run on the program's own threads. Any kernel thread may use the pool.
-// (concurrent.futures.ThreadPoolExecutor, gevent.threadpool)
+// A call runs on the worker's own main fiber, and may itself use fibers, which live on that worker.
+// Signals are blocked there: handlers run on the program's own threads. Any kernel thread may use
+// the pool. (concurrent.futures.ThreadPoolExecutor, gevent.threadpool)
 #pragma once
 
 #include <signal.h>
@@ -23,14 +23,16 @@ namespace tendril {
 
 class thread_pool_executor : public executor<thread_pool_executor> {
  public:
-  // A pool of at most so many threads, made when there is work for them; 0: four more than cores, at most 32.
-  // `name` is the threads' (its first 15 characters).
+  // A pool of at most so many threads, made when there is work for them; 0: four more than cores,
+  // at most 32. `name` is the threads' (its first 15 characters).
   explicit thread_pool_executor(unsigned max_workers = 0, std::string name = "tendril-pool")
-      : max_workers_(max_workers ? max_workers : std::min(32u, std::thread::hardware_concurrency() + 4)),
+      : max_workers_(max_workers ? max_workers
+                                 : std::min(32u, std::thread::hardware_concurrency() + 4)),
         name_(name.substr(0, 15)) {}
   thread_pool_executor(const thread_pool_executor&) = delete;
-  // Waits until all calls have ended, also those that have not begun, and their threads; not even a kill ends
-  // that wait. On a thread of the pool itself, and in the child of a fork, it leaves them behind.
+  // Waits until all calls have ended, also those that have not begun, and their threads; not even a
+  // kill ends that wait. On a thread of the pool itself, and in the child of a fork, it leaves them
+  // behind.
   ~thread_pool_executor() {
     bool own_thread = on_worker();
     close(*state_, false);
@@ -40,15 +42,16 @@ class thread_pool_executor : public executor<thread_pool_executor> {
     }
   }
 
-  // Calls f(args...) on a thread of the pool, in the order of submitting; f and args are moved or copied
-  // there. `error`: the pool was shut down, or belongs to the parent process of a fork. std::system_error:
-  // there is no thread, and none can be made.
+  // Calls f(args...) on a thread of the pool, in the order of submitting; f and args are moved or
+  // copied there. `error`: the pool was shut down, or belongs to the parent process of a fork.
+  // std::system_error: there is no thread, and none can be made.
   template <class F, class... A>
-  requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
+    requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto submit(F&& f, A&&... args) {
     using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<A>...>;
-    auto bound = [call = std::decay_t<F>(std::forward<F>(f)),
-                  with = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable -> result {
+    auto bound =
+        [call = std::decay_t<F>(std::forward<F>(f)),
+         with = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable -> result {
       return std::apply(std::move(call), std::move(with));
     };
     auto j = std::make_unique<call_job<result, decltype(bound)>>(std::move(bound));
@@ -57,9 +60,9 @@ class thread_pool_executor : public executor<thread_pool_executor> {
     return f_of_j;
   }
 
-  // No more calls are taken. With cancel_futures those that have not begun are cancelled, else they are still
-  // made. Waits for the end of all (a cancellation point), or returns at once. May be called again. `error`:
-  // asked to wait by a call that runs in this pool.
+  // No more calls are taken. With cancel_futures those that have not begun are cancelled, else they
+  // are still made. Waits for the end of all (a cancellation point), or returns at once. May be
+  // called again. `error`: asked to wait by a call that runs in this pool.
   void shutdown(bool wait = true, bool cancel_futures = false) {
     if (wait && on_worker()) throw error("a call in a pool cannot wait for that pool's end");
     close(*state_, cancel_futures);
@@ -89,21 +92,17 @@ class thread_pool_executor : public executor<thread_pool_executor> {
       std::exception_ptr failure;
       std::optional<std::conditional_t<std::is_void_v<R>, std::monostate, R>> value;
       try {
-        if constexpr (std::is_void_v<R>)
-          (*call)();
-        else
-          value.emplace((*call)());
+        if constexpr (std::is_void_v<R>) (*call)();
+        else value.emplace((*call)());
       } catch (...) {
         failure = std::current_exception();
       }
-      // Before anybody learns of the end, this thread lets go of what the call holds, and of what it threw.
+      // Before anybody learns of the end, this thread lets go of what the call holds, and of what
+      // it threw.
       call.reset();
-      if (failure)
-        result.set_exception(std::move(failure));
-      else if constexpr (std::is_void_v<R>)
-        result.set_value();
-      else
-        result.set_value(std::move(*value));
+      if (failure) result.set_exception(std::move(failure));
+      else if constexpr (std::is_void_v<R>) result.set_value();
+      else result.set_value(std::move(*value));
     }
     void cancel() override { result.get_future().cancel(); }
     promise<R> result;
@@ -170,8 +169,8 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   }
   void await_end(bool whatever_comes) {
     std::unique_lock lock(state_->mutex);
-    state_->end.wait(lock, std::chrono::steady_clock::time_point::max(), [&] { return state_->live == 0; },
-                     {.uninterruptible = whatever_comes});
+    state_->end.wait(lock, std::chrono::steady_clock::time_point::max(),
+                     [&] { return state_->live == 0; }, {.uninterruptible = whatever_comes});
     std::vector<std::thread> ended = std::exchange(threads_, {});
     lock.unlock();
     for (auto& t : ended) t.join();  // they have nothing left to do
@@ -184,8 +183,8 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   std::vector<std::thread> threads_;
 };
 
-// The pool that run_in_executor() uses when it is given none; made at first use, and again in the child of a
-// fork. What still runs in it at the process's exit is abandoned.
+// The pool that run_in_executor() uses when it is given none; made at first use, and again in the
+// child of a fork. What still runs in it at the process's exit is abandoned.
 inline thread_pool_executor& default_executor() {
   static std::mutex mutex;
   static thread_pool_executor* pool = nullptr;
@@ -197,7 +196,7 @@ inline thread_pool_executor& default_executor() {
 
 // run_in_executor(default_executor(), f, args...). (asyncio.to_thread)
 template <class F, class... A>
-requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
+  requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
 auto run_in_executor(F&& f, A&&... args) {
   return run_in_executor(default_executor(), std::forward<F>(f), std::forward<A>(args)...);
 }

@@ -1,4 +1,5 @@
-// Time-outs of a whole piece of code, whatever it waits for in between. (gevent.Timeout; asyncio.timeout)
+// Time-outs of a whole piece of code, whatever it waits for in between. (gevent.Timeout;
+// asyncio.timeout)
 //
 //   tendril::timeout limit(2s);
 //   fetch();                          // a wait that lasts beyond the two seconds throws timeout_error
@@ -7,10 +8,11 @@
 //   auto page = tendril::with_timeout(2s, [] { return fetch(); }, "");      // or returns ""
 //   bool done = tendril::move_on_after(2s, [] { fetch(); });                // or goes on silently
 //
-// A time-out ends a wait of the fiber that began it (tasks that it spawns meanwhile are their own); code that does not
-// wait is never interrupted. It ends one wait: code that catches the exception may go on and wait again.
-// Time-outs nest. If several have passed, the outermost throws, as its exception leaves the scope of the others too; a
-// kill() goes before them all. The cooperative POSIX calls fail with ECANCELED, until the next wait of this API throws.
+// A time-out ends a wait of the fiber that began it (tasks that it spawns meanwhile are their own);
+// code that does not wait is never interrupted. It ends one wait: code that catches the exception
+// may go on and wait again. Time-outs nest. If several have passed, the outermost throws, as its
+// exception leaves the scope of the others too; a kill() goes before them all. The cooperative
+// POSIX calls fail with ECANCELED, until the next wait of this API throws.
 #pragma once
 
 #include <atomic>
@@ -25,7 +27,8 @@ namespace tendril {
 
 class timeout {
  public:
-  // In force from now until the end of the scope, for the running fiber. 0 or less: the very next wait throws.
+  // In force from now until the end of the scope, for the running fiber. 0 or less: the very next
+  // wait throws.
   template <class Rep, class Period>
   explicit timeout(std::chrono::duration<Rep, Period> after) {
     start(detail::later(after));
@@ -33,7 +36,8 @@ class timeout {
   // With an exception of one's own in place of timeout_error.
   template <class Rep, class Period, class E>
   timeout(std::chrono::duration<Rep, Period> after, E&& exception) {
-    if constexpr (std::same_as<std::remove_cvref_t<E>, std::exception_ptr>) limit_.error = std::forward<E>(exception);
+    if constexpr (std::same_as<std::remove_cvref_t<E>, std::exception_ptr>)
+      limit_.error = std::forward<E>(exception);
     else limit_.error = std::make_exception_ptr(std::forward<E>(exception));
     start(detail::later(after));
   }
@@ -45,7 +49,8 @@ class timeout {
   // Ends it before its scope does. (gevent: cancel, close)
   void cancel() noexcept {
     if (!fiber_) return;
-    if (core::fiber_current() != fiber_) core::fail("a timeout is to be cancelled by the fiber that began it");
+    if (core::fiber_current() != fiber_)
+      core::fail("a timeout is to be cancelled by the fiber that began it");
     core::fiber_extra& x = core::fiber_extras(fiber_);
     if (limit_.inner) limit_.inner->outer = limit_.outer;
     else x.limits = limit_.outer;
@@ -95,8 +100,8 @@ auto with_timeout(std::chrono::duration<Rep, Period> after, F&& f, V&& otherwise
     return result(std::forward<V>(otherwise));
   }
 }
-// Runs f(), which may wait until `after` has passed; then goes on without an exception. Returns whether f ended by itself.
-// (gevent: Timeout(seconds, False); trio: move_on_after)
+// Runs f(), which may wait until `after` has passed; then goes on without an exception. Returns
+// whether f ended by itself. (gevent: Timeout(seconds, False); trio: move_on_after)
 template <class Rep, class Period, std::invocable F>
 bool move_on_after(std::chrono::duration<Rep, Period> after, F&& f) {
   timeout limit(after);

@@ -4,9 +4,10 @@
 //   auto ready = tendril::wait(std::vector<tendril::waitable>{task, event, semaphore}, 1s, 1);
 //   auto [a, b] = tendril::gather(tendril::spawn(f), tendril::spawn(g));
 //
-// To wait for something does not take it: a semaphore is not acquired. Elements of a range may be handles of tasks,
-// pointers (smart ones too), std::reference_wrappers, or waitables. Objects must outlive the wait, and may be used by
-// other kernel threads meanwhile; tasks must be of this kernel thread.
+// To wait for something does not take it: a semaphore is not acquired. Elements of a range may be
+// handles of tasks, pointers (smart ones too), std::reference_wrappers, or waitables. Objects must
+// outlive the wait, and may be used by other kernel threads meanwhile; tasks must be of this kernel
+// thread.
 #pragma once
 
 #include <iterator>
@@ -22,7 +23,8 @@
 
 namespace tendril {
 
-// Something that can be waited for: a task (of which it is a handle), or a reference to another object.
+// Something that can be waited for: a task (of which it is a handle), or a reference to another
+// object.
 class waitable {
  public:
   waitable(const any_task& t) : task_(t) {}
@@ -30,12 +32,14 @@ class waitable {
     requires(!std::derived_from<T, any_task> && !std::same_as<std::remove_const_t<T>, waitable>)
   waitable(T& object)
       : object_(std::addressof(object)),
-        watch_([](void* o, detail::waiter& w) -> bool { return static_cast<T*>(o)->watch_ready(w); }),
-        unwatch_([](void* o, detail::waiter& w) noexcept { static_cast<T*>(o)->unwatch_ready(w); }) {}
+        watch_(
+            [](void* o, detail::waiter& w) -> bool { return static_cast<T*>(o)->watch_ready(w); }),
+        unwatch_(
+            [](void* o, detail::waiter& w) noexcept { static_cast<T*>(o)->unwatch_ready(w); }) {}
   // What an element of a range stands for.
   template <class P>
-    requires(!std::derived_from<P, any_task> && !std::same_as<P, waitable> && !detail::watchable<P> &&
-             requires(const P& p) { waitable(*p); })
+    requires(!std::derived_from<P, any_task> && !std::same_as<P, waitable> &&
+             !detail::watchable<P> && requires(const P& p) { waitable(*p); })
   waitable(const P& pointer) : waitable(*pointer) {}
   template <class T>
   waitable(std::reference_wrapper<T> object) : waitable(object.get()) {}
@@ -45,7 +49,9 @@ class waitable {
     return a.object_ == b.object_ && a.task_ == b.task_;
   }
   bool is_task() const noexcept { return !object_; }
-  bool watch_ready(detail::waiter& w) const { return object_ ? watch_(object_, w) : task_.watch_ready(w); }
+  bool watch_ready(detail::waiter& w) const {
+    return object_ ? watch_(object_, w) : task_.watch_ready(w);
+  }
   void unwatch_ready(detail::waiter& w) const noexcept {
     if (object_) unwatch_(object_, w);
     else task_.unwatch_ready(w);
@@ -63,7 +69,8 @@ namespace detail {
 // The things that one fiber waits for, and which of them have become ready.
 class watch_set {
  public:
-  explicit watch_set(std::vector<waitable> on) : on_(std::move(on)), watches_(new watch[on_.size()]) {
+  explicit watch_set(std::vector<waitable> on)
+      : on_(std::move(on)), watches_(new watch[on_.size()]) {
     what_ = waits_for(core::wait_kind::other);
     what_.shared = !std::ranges::all_of(on_, &waitable::is_task);
     try {
@@ -83,7 +90,8 @@ class watch_set {
   ~watch_set() { unwatch(); }
 
   std::size_t left() const noexcept { return on_.size() - taken_; }
-  // Waits for the next that is ready, in the order in which they became so; none: all were, or the deadline passed.
+  // Waits for the next that is ready, in the order in which they became so; none: all were, or the
+  // deadline passed.
   std::optional<std::size_t> next(clock::time_point deadline) {
     if (left() == 0) return std::nullopt;
     waiter w;
@@ -140,14 +148,19 @@ class watch_set {
 
 }  // namespace detail
 
-// What iwait() returns: gives the elements as they become ready, each once. For use by the fiber that made it.
+// What iwait() returns: gives the elements as they become ready, each once. For use by the fiber
+// that made it.
 template <class Item>
 class ready_items {
  public:
   ready_items(std::vector<Item> items, clock::time_point deadline, std::size_t count)
-      : items_(std::move(items)), set_(std::vector<waitable>(items_.begin(), items_.end())), deadline_(deadline), count_(count) {}
+      : items_(std::move(items)),
+        set_(std::vector<waitable>(items_.begin(), items_.end())),
+        deadline_(deadline),
+        count_(count) {}
 
-  // Waits for the next; none: there are no more, or the time-out has passed. A cancellation point if it waits.
+  // Waits for the next; none: there are no more, or the time-out has passed. A cancellation point
+  // if it waits.
   std::optional<Item> next() {
     if (count_ == 0) return std::nullopt;
     auto i = set_.next(deadline_);
@@ -170,18 +183,21 @@ class ready_items {
 inline constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
 inline constexpr auto forever = clock::duration::max();
 
-// Gives the elements as they become ready, at most `count`, until `timeout` has passed: what is ready already first, in
-// the order of the range, then in the order of becoming ready. (gevent.iwait)
+// Gives the elements as they become ready, at most `count`, until `timeout` has passed: what is
+// ready already first, in the order of the range, then in the order of becoming ready.
+// (gevent.iwait)
 template <std::ranges::input_range R, class Rep = clock::rep, class Period = clock::period>
-auto iwait(R&& objects, std::chrono::duration<Rep, Period> timeout = forever, std::size_t count = all) {
+auto iwait(R&& objects, std::chrono::duration<Rep, Period> timeout = forever,
+           std::size_t count = all) {
   std::vector<std::ranges::range_value_t<R>> items;
   for (auto&& o : objects) items.push_back(o);
   return ready_items(std::move(items), detail::later(timeout), count);
 }
-// Waits until `count` of the elements are ready, at most for `timeout`; returns those that are, as iwait() gives them.
-// (gevent.wait; concurrent.futures.wait, whose FIRST_COMPLETED is count = 1)
+// Waits until `count` of the elements are ready, at most for `timeout`; returns those that are, as
+// iwait() gives them. (gevent.wait; concurrent.futures.wait, whose FIRST_COMPLETED is count = 1)
 template <std::ranges::input_range R, class Rep = clock::rep, class Period = clock::period>
-auto wait(R&& objects, std::chrono::duration<Rep, Period> timeout = forever, std::size_t count = all) {
+auto wait(R&& objects, std::chrono::duration<Rep, Period> timeout = forever,
+          std::size_t count = all) {
   std::vector<std::ranges::range_value_t<R>> ready;
   for (auto& o : iwait(objects, timeout, count)) ready.push_back(o);
   return ready;
@@ -199,8 +215,8 @@ struct join_options {
   bool raise_error = false;  // throw the exception of the first task that fails, as soon as it does
   std::size_t count = all;   // enough have ended
 };
-// Waits until all tasks have ended, or as the options say; returns those that have, in the order of their end.
-// (gevent.joinall)
+// Waits until all tasks have ended, or as the options say; returns those that have, in the order of
+// their end. (gevent.joinall)
 template <std::ranges::input_range Tasks>
 auto joinall(Tasks&& tasks, const join_options& o) {
   std::vector<std::ranges::range_value_t<Tasks>> ended;
@@ -231,9 +247,10 @@ void gather_all(const std::vector<Task>& tasks) {
 
 }  // namespace detail
 
-// Waits for all tasks and returns their results in the order given, a std::vector of a range's, a std::tuple of several
-// (a task<void>'s is std::monostate). Throws what the first task that fails threw, as soon as it does; the others run on.
-// If this wait is interrupted, the tasks are killed. (asyncio.gather)
+// Waits for all tasks and returns their results in the order given, a std::vector of a range's, a
+// std::tuple of several (a task<void>'s is std::monostate). Throws what the first task that fails
+// threw, as soon as it does; the others run on. If this wait is interrupted, the tasks are killed.
+// (asyncio.gather)
 template <std::ranges::input_range Tasks>
 auto gather(Tasks&& tasks) {
   using handle = std::ranges::range_value_t<Tasks>;
@@ -252,7 +269,8 @@ template <class... R>
 auto gather(task<R>... tasks) {
   detail::gather_all(std::vector<any_task>{tasks...});
   auto result = [](auto t) {
-    if constexpr (std::is_void_v<typename decltype(t)::result_type>) return t.get(), std::monostate{};
+    if constexpr (std::is_void_v<typename decltype(t)::result_type>)
+      return t.get(), std::monostate{};
     else return std::move(t).get();
   };
   return std::tuple{result(tasks)...};
@@ -267,17 +285,17 @@ template <class R>
 shielded<R> shield(task<R> t) {
   return {std::move(t)};
 }
-// Returns f(), during which nothing interrupts the running fiber's waits: a kill or a time-out comes at its next wait
-// afterwards. (trio: CancelScope(shield=True))
+// Returns f(), during which nothing interrupts the running fiber's waits: a kill or a time-out
+// comes at its next wait afterwards. (trio: CancelScope(shield=True))
 template <std::invocable F>
 decltype(auto) shield(F&& f) {
   detail::uninterrupted guard;
   return std::invoke(std::forward<F>(f));
 }
 
-// Waits for the task's end and returns its result, at most for `timeout`: then kills it, waits for its end, and throws
-// timeout_error. If this wait is interrupted itself, the task is killed too. A shielded task runs on in both cases.
-// (asyncio.wait_for, asyncio.shield)
+// Waits for the task's end and returns its result, at most for `timeout`: then kills it, waits for
+// its end, and throws timeout_error. If this wait is interrupted itself, the task is killed too. A
+// shielded task runs on in both cases. (asyncio.wait_for, asyncio.shield)
 template <class R, class Rep, class Period>
 R wait_for(task<R> t, std::chrono::duration<Rep, Period> timeout) {
   bool ended = false;

@@ -1,5 +1,5 @@
-// A lock between kernel threads for the runtime's own short sections: a futex, no pthread mutex, since those
-// are what the shim takes over.
+// A lock between kernel threads for the runtime's own short sections: a futex, no pthread mutex,
+// since those are what the shim takes over.
 #pragma once
 
 #include <atomic>
@@ -33,8 +33,8 @@ class futex_guard {
   futex_lock& lock_;
 };
 
-// The same for sections of a few instructions, which another kernel thread hardly ever meets: letting go is a plain
-// store.
+// The same for sections of a few instructions, which another kernel thread hardly ever meets:
+// letting go is a plain store.
 class spin_lock {
  public:
   void lock() noexcept {

@@ -1,5 +1,5 @@
-// An intrusive doubly linked list: nodes live in the objects that are listed, so linking never allocates
-// and unlinking needs no search.
+// An intrusive doubly linked list: nodes live in the objects that are listed, so linking never
+// allocates and unlinking needs no search.
 #pragma once
 
 namespace tendril::core {
@@ -17,8 +17,8 @@ struct list_node {
   }
 };
 
-// T derives from list_node. A list that is all zero bytes is empty too (it is set up by its first push),
-// which lets tables of lists come straight from the kernel's zeroed pages.
+// T derives from list_node. A list that is all zero bytes is empty too (it is set up by its first
+// push), which lets tables of lists come straight from the kernel's zeroed pages.
 template <class T>
 class list {
  public:

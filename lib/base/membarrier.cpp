@@ -1,5 +1,5 @@
-// What lets an object in a public header go without atomic operations while one kernel thread has it for itself: see
-// include/tendril/detail/exclusion.hpp.
+// What lets an object in a public header go without atomic operations while one kernel thread has
+// it for itself: see include/tendril/detail/exclusion.hpp.
 #include <tendril/detail/core.hpp>
 
 #include <linux/membarrier.h>
@@ -12,11 +12,14 @@ bool barrier_available() noexcept {
 #ifdef TENDRIL_TSAN
   return false;  // it knows atomic operations only
 #else
-  if (sys::is_refused(SYS_membarrier)) [[unlikely]] return false;  // those who have begun go on by barrier_by_page()
+  // those who have begun go on by barrier_by_page()
+  if (sys::is_refused(SYS_membarrier)) [[unlikely]]
+    return false;
   static constinit std::atomic<int> known{0};  // 1: yes, -1: no
   int k = known.load(std::memory_order_relaxed);
   if (k == 0) {
-    k = sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0)) ? -1 : 1;
+    k = sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0)) ? -1
+                                                                                                : 1;
     known.store(k, std::memory_order_relaxed);
   }
   return k > 0;
@@ -25,8 +28,8 @@ bool barrier_available() noexcept {
 
 namespace {
 
-// The barrier of who may not call membarrier(2) any more: taking a right to a page away interrupts every processor that
-// runs a thread of the process (x86_64).
+// The barrier of who may not call membarrier(2) any more: taking a right to a page away interrupts
+// every processor that runs a thread of the process (x86_64).
 bool barrier_by_page() noexcept {
 #if defined(__x86_64__)
   auto page = static_cast<volatile char*>(sys::map(4096));
@@ -53,7 +56,9 @@ void barrier_all() noexcept {
   if (!barrier_by_page()) sys::die("the system has taken membarrier(2) away");
 }
 
-void futex_sleep(const void* word, std::uint32_t expected) noexcept { sys::futex_wait(word, expected); }
+void futex_sleep(const void* word, std::uint32_t expected) noexcept {
+  sys::futex_wait(word, expected);
+}
 void processor_yield() noexcept { sys::call(SYS_sched_yield); }
 void futex_wake_one(const void* word) noexcept { sys::futex_wake(word, 1); }
 

@@ -22,7 +22,8 @@ class page_array {
     if (n <= capacity_) return true;
     std::size_t c = capacity_ ? capacity_ : 4096 / sizeof(T);
     while (c < n) c *= 2;
-    void* p = data_ ? sys::remap(data_, capacity_ * sizeof(T), c * sizeof(T)) : sys::map(c * sizeof(T));
+    void* p =
+        data_ ? sys::remap(data_, capacity_ * sizeof(T), c * sizeof(T)) : sys::map(c * sizeof(T));
     if (!p) return false;
     data_ = static_cast<T*>(p);
     capacity_ = c;

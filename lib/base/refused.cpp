@@ -18,8 +18,8 @@ constinit std::atomic<bool> refused_calls[most_calls] = {};
 
 namespace {
 
-// A call in a form that does nothing, and what the kernel answers. The arguments that filters look at (flags, commands)
-// are those of the runtime's own calls.
+// A call in a form that does nothing, and what the kernel answers. The arguments that filters look
+// at (flags, commands) are those of the runtime's own calls.
 struct known_answer {
   long number;
   long arguments[6];
@@ -63,7 +63,8 @@ seccomp_data seen_of(const known_answer& k) noexcept {
   return d;
 }
 
-// Runs the filter, which the kernel has checked: jumps go forward and stay inside, memory and divisors are valid.
+// Runs the filter, which the kernel has checked: jumps go forward and stay inside, memory and
+// divisors are valid.
 std::uint32_t run(const sock_fprog& filter, const seccomp_data& data) noexcept {
   std::uint32_t a = 0, x = 0, memory[BPF_MEMWORDS] = {};
   for (unsigned at = 0; at < filter.len; at++) {
@@ -76,38 +77,72 @@ std::uint32_t run(const sock_fprog& filter, const seccomp_data& data) noexcept {
         if (BPF_MODE(i.code) == BPF_IMM) to = i.k;
         else if (BPF_MODE(i.code) == BPF_MEM) to = memory[i.k % BPF_MEMWORDS];
         else if (BPF_MODE(i.code) == BPF_LEN) to = sizeof data;
-        else if (i.k <= sizeof data - sizeof to) memcpy(&to, reinterpret_cast<const char*>(&data) + i.k, sizeof to);
+        else if (i.k <= sizeof data - sizeof to)
+          memcpy(&to, reinterpret_cast<const char*>(&data) + i.k, sizeof to);
         break;
       }
-      case BPF_ST: memory[i.k % BPF_MEMWORDS] = a; break;
-      case BPF_STX: memory[i.k % BPF_MEMWORDS] = x; break;
+      case BPF_ST:
+        memory[i.k % BPF_MEMWORDS] = a;
+        break;
+      case BPF_STX:
+        memory[i.k % BPF_MEMWORDS] = x;
+        break;
       case BPF_ALU:
         switch (BPF_OP(i.code)) {
-          case BPF_ADD: a += operand; break;
-          case BPF_SUB: a -= operand; break;
-          case BPF_MUL: a *= operand; break;
+          case BPF_ADD:
+            a += operand;
+            break;
+          case BPF_SUB:
+            a -= operand;
+            break;
+          case BPF_MUL:
+            a *= operand;
+            break;
           case BPF_DIV:
             if (operand == 0) return 0;  // ends the filter
             a /= operand;
             break;
-          case BPF_AND: a &= operand; break;
-          case BPF_OR: a |= operand; break;
-          case BPF_XOR: a ^= operand; break;
-          case BPF_LSH: a <<= operand & 31; break;
-          case BPF_RSH: a >>= operand & 31; break;
-          case BPF_NEG: a = 0 - a; break;
+          case BPF_AND:
+            a &= operand;
+            break;
+          case BPF_OR:
+            a |= operand;
+            break;
+          case BPF_XOR:
+            a ^= operand;
+            break;
+          case BPF_LSH:
+            a <<= operand & 31;
+            break;
+          case BPF_RSH:
+            a >>= operand & 31;
+            break;
+          case BPF_NEG:
+            a = 0 - a;
+            break;
         }
         break;
       case BPF_JMP:
         switch (BPF_OP(i.code)) {
-          case BPF_JA: at += i.k; break;
-          case BPF_JEQ: at += a == operand ? i.jt : i.jf; break;
-          case BPF_JGT: at += a > operand ? i.jt : i.jf; break;
-          case BPF_JGE: at += a >= operand ? i.jt : i.jf; break;
-          case BPF_JSET: at += a & operand ? i.jt : i.jf; break;
+          case BPF_JA:
+            at += i.k;
+            break;
+          case BPF_JEQ:
+            at += a == operand ? i.jt : i.jf;
+            break;
+          case BPF_JGT:
+            at += a > operand ? i.jt : i.jf;
+            break;
+          case BPF_JGE:
+            at += a >= operand ? i.jt : i.jf;
+            break;
+          case BPF_JSET:
+            at += a & operand ? i.jt : i.jf;
+            break;
         }
         break;
-      case BPF_RET: return BPF_RVAL(i.code) == BPF_A ? a : i.k;
+      case BPF_RET:
+        return BPF_RVAL(i.code) == BPF_A ? a : i.k;
       case BPF_MISC:
         if (BPF_MISCOP(i.code) == BPF_TAX) x = a;
         else a = x;

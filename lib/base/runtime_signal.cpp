@@ -22,7 +22,9 @@ constinit std::atomic<taker> takers[3] = {};  // the tick, what stops a helper, 
 constinit std::atomic<function> before{nullptr};
 constinit std::atomic<std::uint64_t> before_blocks{0};
 
-bool ignores(function f) noexcept { return reinterpret_cast<std::uintptr_t>(f) == reinterpret_cast<std::uintptr_t>(SIG_IGN); }
+bool ignores(function f) noexcept {
+  return reinterpret_cast<std::uintptr_t>(f) == reinterpret_cast<std::uintptr_t>(SIG_IGN);
+}
 
 // As if ours were not installed.
 void pass_on(siginfo_t* info, void* where) noexcept {
@@ -35,7 +37,8 @@ void pass_on(siginfo_t* info, void* where) noexcept {
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
     return f(number, info, where);
   }
-  // The default action ends the process; but not for a signal of our own that nobody waits for any more.
+  // The default action ends the process; but not for a signal of our own that nobody waits for any
+  // more.
   if (info->si_code == SI_TKILL && info->si_pid == sys::getpid()) return;
   sys::signal_action none;
   sys::sigaction(number, &none, nullptr);

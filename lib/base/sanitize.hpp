@@ -1,4 +1,5 @@
-// Which sanitizers this build has. They see what lib/ does through libc; what it does without has to be told.
+// Which sanitizers this build has. They see what lib/ does through libc; what it does without has
+// to be told.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__)

@@ -14,14 +14,15 @@ namespace tendril::core {
 
 namespace {
 
-// A loaded module, as far as look-ups go: gabi's dynamic section, and the hash table of GNU's linkers.
+// A loaded module, as far as look-ups go: gabi's dynamic section, and the hash table of GNU's
+// linkers.
 struct module {
   std::uintptr_t base = 0, first = 0, end = 0;  // `first` to `end`: what is mapped of it
-  const ElfW(Sym)* symbols = nullptr;
+  const ElfW(Sym) * symbols = nullptr;
   const char* strings = nullptr;
   const std::uint32_t* gnu_hash = nullptr;
   const std::uint32_t* hash = nullptr;  // ELF's own
-  const ElfW(Half)* versions = nullptr;
+  const ElfW(Half) * versions = nullptr;
 
   explicit module(const dl_phdr_info& info) noexcept;
   void* find(const char* name, std::uint32_t hash_of_name) const noexcept;
@@ -40,7 +41,7 @@ struct modules {
   module* at() noexcept { return reinterpret_cast<module*>(this + 1); }
 };
 
-module::module(const dl_phdr_info& info) noexcept : base(info.dlpi_addr) {
+module::module(const dl_phdr_info& info) noexcept :base(info.dlpi_addr) {
   const ElfW(Dyn)* d = nullptr;
   for (int i = 0; i < info.dlpi_phnum; i++) {
     const ElfW(Phdr)& p = info.dlpi_phdr[i];
@@ -53,11 +54,21 @@ module::module(const dl_phdr_info& info) noexcept : base(info.dlpi_addr) {
   for (; d && d->d_tag != DT_NULL; d++) {
     auto p = reinterpret_cast<const void*>(d->d_un.d_ptr);
     switch (d->d_tag) {
-      case DT_SYMTAB: symbols = static_cast<const ElfW(Sym)*>(p); break;
-      case DT_STRTAB: strings = static_cast<const char*>(p); break;
-      case DT_GNU_HASH: gnu_hash = static_cast<const std::uint32_t*>(p); break;
-      case DT_HASH: hash = static_cast<const std::uint32_t*>(p); break;
-      case DT_VERSYM: versions = static_cast<const ElfW(Half)*>(p); break;
+      case DT_SYMTAB:
+        symbols = static_cast<const ElfW(Sym)*>(p);
+        break;
+      case DT_STRTAB:
+        strings = static_cast<const char*>(p);
+        break;
+      case DT_GNU_HASH:
+        gnu_hash = static_cast<const std::uint32_t*>(p);
+        break;
+      case DT_HASH:
+        hash = static_cast<const std::uint32_t*>(p);
+        break;
+      case DT_VERSYM:
+        versions = static_cast<const ElfW(Half)*>(p);
+        break;
     }
   }
 }
@@ -66,8 +77,11 @@ bool module::is(std::uint32_t i, const char* name) const noexcept {
   const ElfW(Sym)& s = symbols[i];
   int bind = ELF64_ST_BIND(s.st_info), type = ELF64_ST_TYPE(s.st_info);
   bool visible = bind == STB_GLOBAL || bind == STB_WEAK || bind == STB_GNU_UNIQUE;
-  bool usable = type == STT_NOTYPE || type == STT_OBJECT || type == STT_FUNC || type == STT_GNU_IFUNC;
-  if (s.st_shndx == SHN_UNDEF || !s.st_value || !visible || !usable || strcmp(strings + s.st_name, name) != 0) return false;
+  bool usable =
+      type == STT_NOTYPE || type == STT_OBJECT || type == STT_FUNC || type == STT_GNU_IFUNC;
+  if (s.st_shndx == SHN_UNDEF || !s.st_value || !visible || !usable ||
+      strcmp(strings + s.st_name, name) != 0)
+    return false;
   constexpr ElfW(Half) hidden = 0x8000;  // an older version, for programs that were linked to it
   return !versions || !(versions[i] & hidden);
 }
@@ -81,7 +95,8 @@ void* module::address(std::uint32_t i) const noexcept {
 void* module::find(const char* name, std::uint32_t h) const noexcept {
   if (!symbols || !strings) return nullptr;
   if (gnu_hash) {
-    std::uint32_t buckets = gnu_hash[0], first_symbol = gnu_hash[1], words = gnu_hash[2], shift = gnu_hash[3];
+    std::uint32_t buckets = gnu_hash[0], first_symbol = gnu_hash[1], words = gnu_hash[2],
+                  shift = gnu_hash[3];
     auto* bloom = reinterpret_cast<const std::uint64_t*>(gnu_hash + 4);
     auto* bucket = reinterpret_cast<const std::uint32_t*>(bloom + words);
     auto* chain = bucket + buckets;
@@ -107,7 +122,9 @@ std::uint32_t hash_of(const char* name) noexcept {
   return h;
 }
 
-bool is_vdso(const dl_phdr_info& info) noexcept { return info.dlpi_addr == getauxval(AT_SYSINFO_EHDR); }
+bool is_vdso(const dl_phdr_info& info) noexcept {
+  return info.dlpi_addr == getauxval(AT_SYSINFO_EHDR);
+}
 
 modules* list_modules() noexcept {
   auto count = [](dl_phdr_info*, size_t, void* n) { return ++*static_cast<std::size_t*>(n), 0; };
@@ -130,7 +147,8 @@ constinit std::atomic<modules*> loaded{nullptr};
 modules& at_start() noexcept {
   if (modules* known = loaded.load(std::memory_order_acquire)) return *known;
   modules *mine = list_modules(), *none = nullptr;
-  return loaded.compare_exchange_strong(none, mine) ? *mine : *none;  // (Two threads at once: one list too many.)
+  // (Two threads at once: one list too many.)
+  return loaded.compare_exchange_strong(none, mine) ? *mine : *none;
 }
 
 __attribute__((constructor)) void look_at_modules() noexcept { at_start(); }
@@ -155,13 +173,15 @@ void* find_symbol_in(const char* library, const char* name) noexcept {
     const char *library, *name;
     void* found;
   } s{library, name, nullptr};
-  dl_iterate_phdr([](dl_phdr_info* info, size_t, void* p) {
-    search& wanted = *static_cast<search*>(p);
-    const char* file = strrchr(info->dlpi_name, '/');
-    if (strcmp(file ? file + 1 : info->dlpi_name, wanted.library) != 0) return 0;
-    wanted.found = module(*info).find(wanted.name, hash_of(wanted.name));
-    return wanted.found ? 1 : 0;
-  }, &s);
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* p) {
+        search& wanted = *static_cast<search*>(p);
+        const char* file = strrchr(info->dlpi_name, '/');
+        if (strcmp(file ? file + 1 : info->dlpi_name, wanted.library) != 0) return 0;
+        wanted.found = module(*info).find(wanted.name, hash_of(wanted.name));
+        return wanted.found ? 1 : 0;
+      },
+      &s);
   return s.found;
 }
 

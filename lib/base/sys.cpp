@@ -13,7 +13,8 @@ int ask_kernel(clockid_t clock, timespec* t) { return (int)call(SYS_clock_gettim
 __attribute__((constructor)) void look_for_vdso() noexcept {
   void* vdso = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);
   void* found = vdso ? dlsym(vdso, arch::vdso_clock_gettime) : nullptr;
-  if (found) clock_of_kernel.store(reinterpret_cast<clock_source>(found), std::memory_order_relaxed);
+  if (found)
+    clock_of_kernel.store(reinterpret_cast<clock_source>(found), std::memory_order_relaxed);
   else dlerror();  // no error of the program's
 }
 
@@ -21,14 +22,17 @@ __attribute__((constructor)) void look_for_vdso() noexcept {
 
 constinit std::atomic<clock_source> clock_of_kernel{ask_kernel};
 
-int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout, const std::uint64_t* mask) noexcept {
+int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout,
+               const std::uint64_t* mask) noexcept {
   if (!is_refused(SYS_epoll_pwait2)) {
     int r = (int)call(SYS_epoll_pwait2, ep, e, n, timeout, mask, 8);
     if (r >= 0 || r == -EINTR || !turns_out_refused(SYS_epoll_pwait2)) return r;
   }
   long ms = -1;
   if (timeout) {
-    ms = timeout->tv_sec > 2'000'000 ? 2'000'000'000 : timeout->tv_sec * 1000 + (timeout->tv_nsec + 999'999) / 1'000'000;
+    ms = timeout->tv_sec > 2'000'000
+             ? 2'000'000'000
+             : timeout->tv_sec * 1000 + (timeout->tv_nsec + 999'999) / 1'000'000;
   }
   return (int)call(SYS_epoll_pwait, ep, e, n, ms, mask, 8);
 }

@@ -1,5 +1,5 @@
-// The system calls that the runtime makes for itself. They return -errno and never touch errno, so they can
-// be made anywhere, and the shim, which takes over their libc namesakes, never sees them.
+// The system calls that the runtime makes for itself. They return -errno and never touch errno, so
+// they can be made anywhere, and the shim, which takes over their libc namesakes, never sees them.
 #pragma once
 
 #include <linux/futex.h>
@@ -40,7 +40,8 @@ inline int gettid() noexcept { return (int)call(SYS_gettid); }
 inline int getpid() noexcept { return (int)call(SYS_getpid); }
 
 #ifdef TENDRIL_TSAN
-// Pages that one thread gave back and another got are not shared by them: the kernel came in between.
+// Pages that one thread gave back and another got are not shared by them: the kernel came in
+// between.
 inline char pages;
 inline void given_back() noexcept { __tsan_release(&pages); }
 inline void got() noexcept { __tsan_acquire(&pages); }
@@ -50,7 +51,8 @@ inline void got() noexcept {}
 #endif
 
 inline void* map(std::size_t size, int extra_flags = 0) noexcept {
-  long p = call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1, 0);
+  long p = call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1, 0);
   got();
   return failed(p) ? nullptr : (void*)p;
 }
@@ -72,7 +74,9 @@ inline int protect(void* p, std::size_t size, int prot) noexcept {
 }
 
 inline long read(int fd, void* p, std::size_t n) noexcept { return call(SYS_read, fd, p, n); }
-inline long write(int fd, const void* p, std::size_t n) noexcept { return call(SYS_write, fd, p, n); }
+inline long write(int fd, const void* p, std::size_t n) noexcept {
+  return call(SYS_write, fd, p, n);
+}
 inline int close(int fd) noexcept { return (int)call(SYS_close, fd); }
 
 // What is ready now: poll(2), or ppoll(2) with a mask, that does not wait.
@@ -82,12 +86,14 @@ inline int epoll_create() noexcept { return (int)call(SYS_epoll_create1, EPOLL_C
 inline int epoll_ctl(int ep, int op, int fd, epoll_event* e) noexcept {
   return (int)call(SYS_epoll_ctl, ep, op, fd, e);
 }
-// Waits at most `timeout` (null: for ever), with that signal mask (null: as it is). Kernels before 5.11 lack epoll_pwait2: then in whole
-// milliseconds, rounded up.
-int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout, const std::uint64_t* mask = nullptr) noexcept;
+// Waits at most `timeout` (null: for ever), with that signal mask (null: as it is). Kernels before
+// 5.11 lack epoll_pwait2: then in whole milliseconds, rounded up.
+int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout,
+               const std::uint64_t* mask = nullptr) noexcept;
 inline int eventfd() noexcept { return (int)call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
-inline int futex_wait(const void* word, std::uint32_t expected, const timespec* timeout = nullptr) noexcept {
+inline int futex_wait(const void* word, std::uint32_t expected,
+                      const timespec* timeout = nullptr) noexcept {
   return (int)call(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout, 0, 0);
 }
 inline int futex_wake(const void* word, int n) noexcept {
@@ -102,7 +108,8 @@ struct signal_action {
   std::uint64_t mask = 0;
 
   signal_action() noexcept = default;
-  signal_action(decltype(handler) h, unsigned long more_flags) noexcept : handler(h), flags(SA_SIGINFO | more_flags) {
+  signal_action(decltype(handler) h, unsigned long more_flags) noexcept
+      : handler(h), flags(SA_SIGINFO | more_flags) {
     if constexpr (arch::signal_needs_restorer) {
       flags |= 0x04000000;  // SA_RESTORER
       restorer = arch::signal_return;
@@ -113,8 +120,8 @@ inline int sigaction(int signal, const signal_action* set, signal_action* old) n
   return (int)call(SYS_rt_sigaction, signal, set, old, sizeof set->mask);
 }
 
-// Whether the program may read the n bytes at p, or the int. The call fails for an invalid `how`, after it has read the
-// mask: a word of each page is enough.
+// Whether the program may read the n bytes at p, or the int. The call fails for an invalid `how`,
+// after it has read the mask: a word of each page is enough.
 inline bool readable(const void* p, std::size_t n) noexcept {
   constexpr std::uintptr_t word = 8, page = 4096;
   auto at = reinterpret_cast<std::uintptr_t>(p), end = at + n;

@@ -1,8 +1,8 @@
-// What the process knows of its descriptors: how often each number was closed, and which descriptions nobody
-// else can see. Shared by all kernel threads.
+// What the process knows of its descriptors: how often each number was closed, and which
+// descriptions nobody else can see. Shared by all kernel threads.
 //
-// A number that is closed and opened again is another file: whoever remembers something of a descriptor
-// remembers its generation too, and forgets when they differ.
+// A number that is closed and opened again is another file: whoever remembers something of a
+// descriptor remembers its generation too, and forgets when they differ.
 #pragma once
 
 #include <atomic>
@@ -14,25 +14,32 @@ namespace tendril::core {
 
 struct alignas(64) descriptor {  // a line of the cache for each
   std::atomic<std::uint32_t> generation{0};
-  std::atomic<bool> closing{false};       // the new generation has been told, but the old file may still be there
-  std::atomic<std::uint32_t> kind{0};  // posix::file_kind in the low three bits, the generation it holds for above
-  std::atomic<std::uint32_t> kept{0};  // only our calls are made on it: the generation for which that holds, plus one
-  // Made by a call of this process that we saw, and since then neither inherited by a child nor sent to anybody: the
-  // descriptors::stamp() of that time.
+  // the new generation has been told, but the old file may still be there
+  std::atomic<bool> closing{false};
+  // posix::file_kind in the low three bits, the generation it holds for above
+  std::atomic<std::uint32_t> kind{0};
+  // only our calls are made on it: the generation for which that holds, plus one
+  std::atomic<std::uint32_t> kept{0};
+  // Made by a call of this process that we saw, and since then neither inherited by a child nor
+  // sent to anybody: the descriptors::stamp() of that time.
   std::atomic<std::uint64_t> private_since{0};
-  // Calls on it wait without end, for it is private, and the program made it neither non-blocking nor gave it a time-out
-  // for receiving, or for sending: the descriptors::mode_stamp() for which that was found.
+  // Calls on it wait without end, for it is private, and the program made it neither non-blocking
+  // nor gave it a time-out for receiving, or for sending: the descriptors::mode_stamp() for which
+  // that was found.
   std::atomic<std::uint64_t> receives_blocking{0}, sends_blocking{0};
-  // Made by a call of ours as a stream socket over IP: the generation for which that holds, plus one.
+  // Made by a call of ours as a stream socket over IP: the generation for which that holds, plus
+  // one.
   std::atomic<std::uint32_t> inet_stream{0};
   std::atomic<std::uint32_t> connected{0};  // by us, too: the same
-  std::atomic<const void*> owner{nullptr};  // the object of the runtime that uses it (own_descriptors.hpp); null: none
+  // the object of the runtime that uses it (own_descriptors.hpp); null: none
+  std::atomic<const void*> owner{nullptr};
 };
 
 class descriptors {
  public:
   static constexpr int limit = 1 << 24;
-  // The entry for fd, made when it does not exist; null for numbers out of range, or without memory.
+  // The entry for fd, made when it does not exist; null for numbers out of range, or without
+  // memory.
   static descriptor* at(int fd) noexcept {
     if (fd < 0 || fd >= limit) return nullptr;
     descriptor* c = chunks_[fd / per_chunk].load(std::memory_order_acquire);
@@ -43,8 +50,9 @@ class descriptors {
     descriptor* d = at(fd);
     return d ? d->generation.load(std::memory_order_acquire) : 0;
   }
-  // The generation of the file that fd stands for, for one who is about to watch it: not that of a successor while
-  // another kernel thread is between telling and closing. (That takes a moment; who died there is not waited for.)
+  // The generation of the file that fd stands for, for one who is about to watch it: not that of a
+  // successor while another kernel thread is between telling and closing. (That takes a moment; who
+  // died there is not waited for.)
   static std::uint32_t settled_generation(int fd) noexcept {
     descriptor* d = at(fd);
     if (!d) return 0;
@@ -56,15 +64,16 @@ class descriptors {
   }
   // fd was made just now, by a call that gives nobody else access to its description.
   static void made_private(int fd) noexcept {
-    if (descriptor* d = at(fd)) d->private_since.store(stamp(*d, sharing_), std::memory_order_relaxed);
+    if (descriptor* d = at(fd))
+      d->private_since.store(stamp(*d, sharing_), std::memory_order_relaxed);
   }
   static bool is_private(int fd) noexcept {
     descriptor* d = at(fd);
     return d && d->private_since.load(std::memory_order_relaxed) == stamp(*d, sharing_);
   }
-  // Whether the program closes fd, and changes how it waits, by our calls only: under the shim it does, unless another
-  // preloaded library stands in front of that, which may go past it. If not, the generation may be that of a file which
-  // is gone.
+  // Whether the program closes fd, and changes how it waits, by our calls only: under the shim it
+  // does, unless another preloaded library stands in front of that, which may go past it. If not,
+  // the generation may be that of a file which is gone.
   static bool sees_all(int fd) noexcept {
     if (shim_is_first_.load(std::memory_order_relaxed)) return true;
     return is_marked(fd, &descriptor::kept);
@@ -96,8 +105,8 @@ class descriptors {
     sharing_.fetch_add(1, std::memory_order_relaxed);
     modes_changed();
   }
-  // What is known of how calls on descriptors wait holds no more (O_NONBLOCK, a socket's time-outs): for all, since
-  // several numbers may stand for one description.
+  // What is known of how calls on descriptors wait holds no more (O_NONBLOCK, a socket's
+  // time-outs): for all, since several numbers may stand for one description.
   static void modes_changed() noexcept { modes_.fetch_add(1, std::memory_order_relaxed); }
   // fd was made just now, as a socket that waits; as a stream over IP.
   static void made_waiting(int fd) noexcept {
@@ -107,22 +116,30 @@ class descriptors {
     d->sends_blocking.store(mode_stamp(*d), std::memory_order_relaxed);
   }
   static void made_inet_stream(int fd) noexcept { mark(fd, &descriptor::inet_stream); }
-  // Whether fd is known to be a stream over IP that nobody could have put anything on that we did not see.
-  static bool is_inet_stream(int fd) noexcept { return sees_all(fd) && is_marked(fd, &descriptor::inet_stream); }
+  // Whether fd is known to be a stream over IP that nobody could have put anything on that we did
+  // not see.
+  static bool is_inet_stream(int fd) noexcept {
+    return sees_all(fd) && is_marked(fd, &descriptor::inet_stream);
+  }
   // A call of ours has connected fd, such a stream.
   static void made_connection(int fd) noexcept { mark(fd, &descriptor::connected); }
-  static bool is_connection(int fd) noexcept { return sees_all(fd) && is_marked(fd, &descriptor::connected); }
+  static bool is_connection(int fd) noexcept {
+    return sees_all(fd) && is_marked(fd, &descriptor::connected);
+  }
   static std::uint64_t mode_stamp(const descriptor& d) noexcept { return stamp(d, modes_); }
 
  private:
   // What holds for one generation of a number: that, plus one.
   static void mark(int fd, std::atomic<std::uint32_t> descriptor::*what) noexcept {
     descriptor* d = at(fd);
-    if (d) (d->*what).store(d->generation.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    if (d)
+      (d->*what).store(d->generation.load(std::memory_order_relaxed) + 1,
+                       std::memory_order_relaxed);
   }
   static bool is_marked(int fd, std::atomic<std::uint32_t> descriptor::*what) noexcept {
     descriptor* d = at(fd);
-    return d && (d->*what).load(std::memory_order_relaxed) == d->generation.load(std::memory_order_relaxed) + 1;
+    return d && (d->*what).load(std::memory_order_relaxed) ==
+                    d->generation.load(std::memory_order_relaxed) + 1;
   }
   static std::atomic<bool> shim_is_first_;
   static constexpr int per_chunk = 4096;
@@ -131,7 +148,9 @@ class descriptors {
   static std::atomic<std::uint32_t> sharing_, modes_;
   // Of the file that the number stands for now, and an age of what is known of all; never zero.
   static std::uint64_t stamp(const descriptor& d, const std::atomic<std::uint32_t>& age) noexcept {
-    return (std::uint64_t(d.generation.load(std::memory_order_relaxed)) << 32 | age.load(std::memory_order_relaxed)) + 1;
+    return (std::uint64_t(d.generation.load(std::memory_order_relaxed)) << 32 |
+            age.load(std::memory_order_relaxed)) +
+           1;
   }
 };
 

@@ -9,11 +9,12 @@ namespace tendril::core {
 
 namespace {
 
-// With less (before Linux 6.1) the kernel would carry operations out whenever it likes, and end other waits of the thread
-// for that.
-constexpr std::uint32_t set_up = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
-                                 IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-constexpr std::uint32_t needed = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP;
+// With less (before Linux 6.1) the kernel would carry operations out whenever it likes, and end
+// other waits of the thread for that.
+constexpr std::uint32_t set_up = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                                 IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+constexpr std::uint32_t needed =
+    IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP;
 
 const char* obstacle(long error) noexcept {
   switch (-error) {
@@ -30,7 +31,8 @@ const char* obstacle(long error) noexcept {
 }
 
 void* map_shared(int fd, std::size_t size, std::uint64_t what) noexcept {
-  long p = sys::call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, what);
+  long p =
+      sys::call(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, what);
   if (sys::failed(p)) return nullptr;
   void* at = reinterpret_cast<void*>(p);
   sys::advise(at, size, MADV_DONTFORK);
@@ -44,7 +46,8 @@ T* at(void* base, std::uint32_t offset) noexcept {
 
 }  // namespace
 
-static_assert(sizeof(ring::end) == sizeof(io_uring_cqe) && offsetof(ring::end, result) == offsetof(io_uring_cqe, res));
+static_assert(sizeof(ring::end) == sizeof(io_uring_cqe) &&
+              offsetof(ring::end, result) == offsetof(io_uring_cqe, res));
 
 const char* ring::open() noexcept {
   io_uring_params p{};
@@ -64,7 +67,9 @@ const char* ring::open() noexcept {
     std::size_t ends = p.cq_off.cqes + p.cq_entries * sizeof(io_uring_cqe);
     shared_size_ = queue > ends ? queue : ends;
     shared_ = map_shared(int(fd), shared_size_, IORING_OFF_SQ_RING);
-    if (shared_) queue_ = static_cast<io_uring_sqe*>(map_shared(int(fd), queue_size * sizeof(io_uring_sqe), IORING_OFF_SQES));
+    if (shared_)
+      queue_ = static_cast<io_uring_sqe*>(
+          map_shared(int(fd), queue_size * sizeof(io_uring_sqe), IORING_OFF_SQES));
     if (!queue_) error = -ENOMEM;
   }
   sys::close(int(fd));
@@ -107,7 +112,8 @@ long ring::enter(unsigned least, const timespec* timeout, const std::uint64_t* m
   more.mask_size = sizeof *mask;
   more.time = reinterpret_cast<std::uintptr_t>(timeout);
   return sys::call(SYS_io_uring_enter, number_, added, least,
-                   IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_REGISTERED_RING, &more, sizeof more);
+                   IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_REGISTERED_RING,
+                   &more, sizeof more);
 }
 
 void ring::done_with(std::uint32_t n) noexcept {

@@ -1,8 +1,9 @@
-// One io_uring(7): operations that the kernel carries out by itself, and how they have ended. It belongs to the kernel
-// thread that made it, and carries out nothing but in that thread's calls to enter(): so nothing is interrupted by it, and
-// no memory is written to behind anybody's back.
+// One io_uring(7): operations that the kernel carries out by itself, and how they have ended. It
+// belongs to the kernel thread that made it, and carries out nothing but in that thread's calls to
+// enter(): so nothing is interrupted by it, and no memory is written to behind anybody's back.
 //
-// It has no descriptor that the program could see or close: it is known to the kernel by a number of the thread's own.
+// It has no descriptor that the program could see or close: it is known to the kernel by a number
+// of the thread's own.
 #pragma once
 
 #include <time.h>
@@ -15,8 +16,8 @@ struct io_uring_cqe;
 
 namespace tendril::core {
 
-// What io_uring_enter(2) takes with IORING_ENTER_EXT_ARG. The kernel's headers have it as io_uring_getevents_arg, whose
-// `pad` became `min_wait_usec` in Linux 6.12.
+// What io_uring_enter(2) takes with IORING_ENTER_EXT_ARG. The kernel's headers have it as
+// io_uring_getevents_arg, whose `pad` became `min_wait_usec` in Linux 6.12.
 struct wait_argument {
   std::uint64_t mask;
   std::uint32_t mask_size;
@@ -42,7 +43,9 @@ class ring {
   }
 
   // Whether there is no room for one more until enter().
-  bool full() const noexcept { return tail_ - head().load(std::memory_order_acquire) == queue_size; }
+  bool full() const noexcept {
+    return tail_ - head().load(std::memory_order_acquire) == queue_size;
+  }
   // One more operation, all zero, where there is room. The mark comes back with its end.
   io_uring_sqe& add(std::uint64_t mark) noexcept;
   // Calls f(io_uring_sqe&) for those that have not been handed to the kernel yet.
@@ -50,9 +53,11 @@ class ring {
   void each_added(F f) noexcept {
     for (std::uint32_t i = head().load(std::memory_order_acquire); i != tail_; i++) f(entry(i));
   }
-  // Hands over what was added, carries out what can be, and waits until at least so many have ended (null: without a
-  // time-out; with that signal mask if it is not null). Not below zero, or -errno: -ETIME, -EINTR, ...
-  long enter(unsigned least, const timespec* timeout = nullptr, const std::uint64_t* mask = nullptr) noexcept;
+  // Hands over what was added, carries out what can be, and waits until at least so many have ended
+  // (null: without a time-out; with that signal mask if it is not null). Not below zero, or -errno:
+  // -ETIME, -EINTR, ...
+  long enter(unsigned least, const timespec* timeout = nullptr,
+             const std::uint64_t* mask = nullptr) noexcept;
 
   struct end {
     std::uint64_t mark;
@@ -60,7 +65,9 @@ class ring {
     std::uint32_t flags;
   };
   // How many have ended; the i-th of them; and that the first n are done with.
-  std::uint32_t ended() const noexcept { return ends_tail().load(std::memory_order_acquire) - ends_head_; }
+  std::uint32_t ended() const noexcept {
+    return ends_tail().load(std::memory_order_acquire) - ends_head_;
+  }
   const end& ended(std::uint32_t i) const noexcept { return ends_[(ends_head_ + i) & ends_mask_]; }
   void done_with(std::uint32_t n) noexcept;
 
@@ -70,7 +77,9 @@ class ring {
   // As many as may end before anybody looks; the kernel keeps what is more.
   static constexpr std::uint32_t ends_size = 1024;
   std::atomic_ref<std::uint32_t> head() const noexcept { return std::atomic_ref(*queue_head_); }
-  std::atomic_ref<std::uint32_t> ends_tail() const noexcept { return std::atomic_ref(*ends_tail_at_); }
+  std::atomic_ref<std::uint32_t> ends_tail() const noexcept {
+    return std::atomic_ref(*ends_tail_at_);
+  }
   io_uring_sqe& entry(std::uint32_t i) noexcept;
 
   int number_ = -1;  // the thread's own

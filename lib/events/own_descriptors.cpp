@@ -9,18 +9,21 @@ namespace tendril::core::own_descriptors {
 
 namespace {
 
-// The mark: the signal that input on the description would raise, F_SETSIG of fcntl(2), if anybody asked for that. The C
-// library keeps this number from programs, so no file of theirs has it.
+// The mark: the signal that input on the description would raise, F_SETSIG of fcntl(2), if anybody
+// asked for that. The C library keeps this number from programs, so no file of theirs has it.
 constexpr long mark = 33;
 
-// The table of descriptors is an array, which fork copies up to the highest number: 32,768 numbers take 256 KB and some
-// 100 us. So where the limit is higher the numbers are only twice those that the program may use or has come to.
+// The table of descriptors is an array, which fork copies up to the highest number: 32,768 numbers
+// take 256 KB and some 100 us. So where the limit is higher the numbers are only twice those that
+// the program may use or has come to.
 constexpr std::uint64_t high_enough = 1 << 15;
 
-bool limits(std::uint64_t (&both)[2]) noexcept { return sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, both) == 0; }
+bool limits(std::uint64_t (&both)[2]) noexcept {
+  return sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, both) == 0;
+}
 
-// Duplicates fd to one of the highest free numbers below `top`. A table that is crowded there is searched from further
-// below each time.
+// Duplicates fd to one of the highest free numbers below `top`. A table that is crowded there is
+// searched from further below each time.
 int duplicate_high(int fd, std::uint64_t top) noexcept {
   constexpr std::uint64_t lowest = 3;
   for (std::uint64_t room = 2;; room *= 4) {
@@ -87,7 +90,8 @@ void give_up(int fd) noexcept { belongs_to(fd, nullptr); }
 // Whether this is the only kernel thread of the process.
 static bool alone() noexcept {
   struct stat tasks;
-  return sys::call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0) == 0 && tasks.st_nlink == 3;
+  return sys::call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0) == 0 &&
+         tasks.st_nlink == 3;
 }
 
 raised_limit::raised_limit() noexcept {

@@ -20,8 +20,8 @@ namespace tendril::core {
 
 namespace {
 
-constexpr std::uint32_t interest = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM |
-                                   EPOLLWRBAND | EPOLLMSG | EPOLLET;
+constexpr std::uint32_t interest = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM |
+                                   EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND | EPOLLMSG | EPOLLET;
 // No tag of a descriptor has them.
 constexpr std::uint64_t doorbell_event = ~0ULL, signals_event = ~0ULL - 1, clock_event = ~0ULL - 2;
 constexpr std::uint32_t doorbell_interest = EPOLLIN | EPOLLOUT | EPOLLET;
@@ -33,11 +33,12 @@ std::uint64_t tag(int fd, std::uint32_t generation) noexcept {
 bool is_tcp(int fd) noexcept {
   int protocol = 0;
   socklen_t n = sizeof protocol;
-  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) == 0 && protocol == IPPROTO_TCP;
+  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) == 0 &&
+         protocol == IPPROTO_TCP;
 }
 
-// Whether fd is a TCP connection without anything between it and its reader. (What the program puts there later is
-// noticed: see streams_may_stop().)
+// Whether fd is a TCP connection without anything between it and its reader. (What the program puts
+// there later is noticed: see streams_may_stop().)
 bool is_plain_tcp(int fd) noexcept {
   if (descriptors::is_inet_stream(fd)) {
     // A system may make all of them something else (MPTCP, SMC): asked once.
@@ -75,7 +76,9 @@ int open_signals() noexcept {
 int open_clock() noexcept {
   int fd = int(sys::call(SYS_timerfd_create, CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK));
   itimerspec past{.it_interval = {}, .it_value = {.tv_sec = 1, .tv_nsec = 0}};
-  if (fd < 0 || sys::call(SYS_timerfd_settime, fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &past, 0) == 0) return fd;
+  if (fd < 0 || sys::call(SYS_timerfd_settime, fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET,
+                          &past, 0) == 0)
+    return fd;
   sys::close(fd);
   return -1;
 }
@@ -99,16 +102,21 @@ bool send_both(int from, int a, int b) noexcept {
   return sys::call(SYS_sendmsg, from, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
 }
 
-// A socket that keeps both sources, which are registered with `epoll`; below zero: the system forbids one of the parts.
+// A socket that keeps both sources, which are registered with `epoll`; below zero: the system
+// forbids one of the parts.
 int open_store(int epoll) noexcept {
   int ends[2];
-  for (long call : {SYS_socketpair, SYS_signalfd4, SYS_timerfd_create, SYS_timerfd_settime, SYS_sendmsg}) {
+  for (long call :
+       {SYS_socketpair, SYS_signalfd4, SYS_timerfd_create, SYS_timerfd_settime, SYS_sendmsg}) {
     if (sys::is_refused(call)) return -1;
   }
-  if (sys::failed(sys::call(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends))) return -1;
+  if (sys::failed(
+          sys::call(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends)))
+    return -1;
   int signals = open_signals(), clock = open_clock();
   bool done = signals >= 0 && clock >= 0 && send_both(ends[0], signals, clock) &&
-              watch_edges(epoll, signals, EPOLLIN, signals_event) && watch_edges(epoll, clock, EPOLLIN, clock_event);
+              watch_edges(epoll, signals, EPOLLIN, signals_event) &&
+              watch_edges(epoll, clock, EPOLLIN, clock_event);
   if (signals >= 0) sys::close(signals);
   if (clock >= 0) sys::close(clock);
   sys::close(ends[0]);
@@ -163,18 +171,21 @@ void poller::go_without_epoll() noexcept {
   own_descriptors::release(doorbell_, &doorbell_);
   epoll_ = -1;
   has_sources_ = false;
-  doorbell_ = sys::is_refused(SYS_eventfd2) ? -1 : own_descriptors::keep(sys::eventfd(), &doorbell_, true);
+  doorbell_ =
+      sys::is_refused(SYS_eventfd2) ? -1 : own_descriptors::keep(sys::eventfd(), &doorbell_, true);
   // Nobody tells of edges any more, nor of signals and clocks.
   for_each_slot([](slot& s, int) { s.registered.store(0), s.received = 0, s.set(input::unknown); });
   wake_all(source::signals);
   wake_all(source::clock);
 }
 
-// By a call that changes nothing: one of those that the poller makes anyway, since a sandbox may refuse others.
+// By a call that changes nothing: one of those that the poller makes anyway, since a sandbox may
+// refuse others.
 bool poller::is_whole() const noexcept {
   epoll_event none{};
   int r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, doorbell_, &none);
-  if (r == 0) sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, doorbell_, &none);  // an epoll instance of the program's
+  // an epoll instance of the program's
+  if (r == 0) sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, doorbell_, &none);
   return r == -EEXIST;
 }
 
@@ -186,7 +197,8 @@ void poller::make_sure_now() noexcept {
 }
 
 inline void poller::make_sure() noexcept {
-  if (arch::ticks() - made_sure_ >= arch::ticks_per_tenth_ms()) [[unlikely]] make_sure_now();
+  if (arch::ticks() - made_sure_ >= arch::ticks_per_tenth_ms()) [[unlikely]]
+    make_sure_now();
 }
 
 void poller::rebuild() noexcept {
@@ -224,7 +236,8 @@ void poller::register_all() noexcept {
 bool poller::interrupt() noexcept {
   if (without_epoll_) [[unlikely]] {
     std::uint64_t one = 1;
-    if (int fd = doorbell_; own_descriptors::is_kept(fd, &doorbell_)) sys::write(fd, &one, sizeof one);
+    if (int fd = doorbell_; own_descriptors::is_kept(fd, &doorbell_))
+      sys::write(fd, &one, sizeof one);
     return true;
   }
   for (int tries = 0; tries < 2; tries++) {
@@ -327,7 +340,9 @@ poller::~poller() {
   return s;
 }
 
-void poller::begin_to_learn(slot& s, int fd) noexcept { s.set(is_plain_tcp(fd) ? input::told : input::unknown); }
+void poller::begin_to_learn(slot& s, int fd) noexcept {
+  s.set(is_plain_tcp(fd) ? input::told : input::unknown);
+}
 
 // Sees to it that edges of the waiter's descriptor are told. 0, or -errno of epoll_ctl.
 [[gnu::noinline]] int poller::watch(slot& s, const io_waiter& w, bool known) noexcept {
@@ -349,7 +364,8 @@ void poller::begin_to_learn(slot& s, int fd) noexcept { s.set(is_plain_tcp(fd) ?
   wake_closed_waiters(fd);
 }
 
-// The same for one that may have been closed without our knowing, or when the epoll instance may have been.
+// The same for one that may have been closed without our knowing, or when the epoll instance may
+// have been.
 [[gnu::noinline]] int poller::watch_anew(slot& s, io_waiter& w, bool known) noexcept {
   if (epoll_ >= 0) make_sure();
   if (epoll_ >= 0 && !known) keep_above(w.fd);
@@ -394,7 +410,8 @@ void poller::remove(io_waiter& w) noexcept {
 bool poller::still_stands(const io_waiter& w) noexcept {
   if (w.generation != descriptors::generation(w.fd)) return false;
   slot* s = at(w.fd);
-  if (epoll_ < 0 || !s || s->registered.load(std::memory_order_relaxed) != w.generation + 1) return true;
+  if (epoll_ < 0 || !s || s->registered.load(std::memory_order_relaxed) != w.generation + 1)
+    return true;
   epoll_event e{.events = interest, .data = {.u64 = tag(w.fd, w.generation)}};
   int r = sys::epoll_ctl(epoll_, EPOLL_CTL_MOD, w.fd, &e);
   if (r != -ENOENT && r != -EBADF) return true;
@@ -403,9 +420,12 @@ bool poller::still_stands(const io_waiter& w) noexcept {
   return false;
 }
 
-// From an event it is three steps through cold memory to the fiber that waits. So they are taken for several at a time.
+// From an event it is three steps through cold memory to the fiber that waits. So they are taken
+// for several at a time.
 void poller::fetch_ahead(int i, int n) noexcept {
-  auto fd_of = [&](int k) noexcept { return k >= 0 && k < n ? int(std::uint32_t(events_[k].data.u64)) : -1; };
+  auto fd_of = [&](int k) noexcept {
+    return k >= 0 && k < n ? int(std::uint32_t(events_[k].data.u64)) : -1;
+  };
   if (int fd = fd_of(i + 3 * ahead); slot* s = at(fd)) {
     __builtin_prefetch(s);
     __builtin_prefetch(descriptors::at(fd));
@@ -423,14 +443,16 @@ void poller::fetch_ahead(int i, int n) noexcept {
 bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
   if (!open()) return poll_by_ppoll(timeout, mask);
   if (epoll_ >= 0 && (!timeout || timeout->tv_sec || timeout->tv_nsec)) make_sure();
-  if (epoll_ < 0) [[unlikely]] return poll_by_ppoll(timeout, mask);
+  if (epoll_ < 0) [[unlikely]]
+    return poll_by_ppoll(timeout, mask);
   return under_way_ ? poll_ring(timeout, mask) : poll_epoll(timeout, mask);
 }
 
 // (With RLIMIT_NOFILE 0 ppoll(2) takes no descriptors at all: then all who wait try again.)
 bool poller::nap(const timespec* timeout, const std::uint64_t* mask) noexcept {
   std::uint32_t word = 0;
-  long r = sys::is_refused(SYS_ppoll) ? sys::futex_wait(&word, word, timeout) : sys::call(SYS_ppoll, nullptr, 0, timeout, mask, 8);
+  long r = sys::is_refused(SYS_ppoll) ? sys::futex_wait(&word, word, timeout)
+                                      : sys::call(SYS_ppoll, nullptr, 0, timeout, mask, 8);
   for_each_slot([this](slot& s, int) { tell_waiters(s, ~0u); });
   return r != -EINTR;
 }
@@ -445,7 +467,8 @@ bool poller::poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) n
   for_each_slot([&](slot& s, int fd) {
     short events = 0;
     bool any = false;
-    for (io_waiter* w = s.waiters.front(); w; w = s.waiters.after(*w)) events |= short(w->events), any = true;
+    for (io_waiter* w = s.waiters.front(); w; w = s.waiters.after(*w))
+      events |= short(w->events), any = true;
     if (any && fds && n < most) fds[n++] = {.fd = fd, .events = events, .revents = 0};
   });
   // Nobody can ring without a doorbell, so naps are short.
@@ -463,13 +486,15 @@ bool poller::poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) n
   } else {
     r = sys::poll_now(fds, n);
     std::uint32_t word = 0;
-    if (r == 0 && blocks) sys::futex_wait(&word, word, &short_nap);  // (The mask stays as it is: there is no other call.)
+    // (The mask stays as it is: there is no other call.)
+    if (r == 0 && blocks) sys::futex_wait(&word, word, &short_nap);
   }
   for (std::size_t i = 0; r > 0 && i < n; i++) {
     if (!fds[i].revents) continue;
     std::uint64_t count;
     if (fds[i].fd == ring) sys::read(ring, &count, sizeof count);
-    else if (slot* s = at(fds[i].fd)) tell_waiters(*s, std::uint32_t(std::uint16_t(fds[i].revents)));
+    else if (slot* s = at(fds[i].fd))
+      tell_waiters(*s, std::uint32_t(std::uint16_t(fds[i].revents)));
   }
   if (fds != own && fds) sys::unmap(fds, most * sizeof(pollfd));
   if (r < 0 && r != -EINTR) return nap(&short_nap, mask);
@@ -499,12 +524,14 @@ bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noex
     if (i < 0) continue;
     const epoll_event& e = events_[i];
     if (e.data.u64 >= clock_event) [[unlikely]] {
-      if (e.data.u64 != doorbell_event) wake_all(e.data.u64 == signals_event ? source::signals : source::clock);
+      if (e.data.u64 != doorbell_event)
+        wake_all(e.data.u64 == signals_event ? source::signals : source::clock);
       continue;
     }
     int fd = int(std::uint32_t(e.data.u64));
     slot* s = at(fd);
-    if (!s || s->registered.load(std::memory_order_relaxed) != std::uint32_t(e.data.u64 >> 32) + 1) continue;
+    if (!s || s->registered.load(std::memory_order_relaxed) != std::uint32_t(e.data.u64 >> 32) + 1)
+      continue;
     s->tell(e.events);
     tell_waiters(*s, e.events);
   }
@@ -519,11 +546,13 @@ namespace {
 constexpr std::uint64_t nobody = 0, epoll_mark = 1;
 
 bool asked_for_ring() noexcept {
-  static constinit std::atomic<int> wanted{-1};  // not read yet; by several threads at once is all the same
+  // not read yet; by several threads at once is all the same
+  static constinit std::atomic<int> wanted{-1};
   if (int known = wanted.load(std::memory_order_relaxed); known >= 0) return known;
   const char* s = getenv("TENDRIL_POLLER");
   bool yes = s && strcmp(s, "io_uring") == 0;
-  if (s && *s && !yes && strcmp(s, "epoll") != 0) sys::say("TENDRIL_POLLER=", s, " is neither epoll nor io_uring; using epoll");
+  if (s && *s && !yes && strcmp(s, "epoll") != 0)
+    sys::say("TENDRIL_POLLER=", s, " is neither epoll nor io_uring; using epoll");
   wanted.store(yes, std::memory_order_relaxed);
   return yes;
 }
@@ -543,7 +572,8 @@ bool poller::is_ring_wanted() noexcept {
 bool poller::seems_empty(int fd) noexcept {
   std::uint32_t known = descriptors::generation(fd) + 1;
   slot* s = at(fd);
-  if (!s || (s->received != known && s->registered.load(std::memory_order_relaxed) != known)) return descriptors::is_connection(fd);
+  if (!s || (s->received != known && s->registered.load(std::memory_order_relaxed) != known))
+    return descriptors::is_connection(fd);
   return s->state() == input::drained;
 }
 
@@ -555,7 +585,8 @@ bool poller::begin(ring_receive& r) noexcept {
   slot* s = open() ? make(r.fd) : nullptr;
   if (!s) return false;
   r.generation = descriptors::settled_generation(r.fd);
-  if (s->received != r.generation + 1 && s->registered.load(std::memory_order_relaxed) != r.generation + 1) {
+  if (s->received != r.generation + 1 &&
+      s->registered.load(std::memory_order_relaxed) != r.generation + 1) {
     begin_to_learn(*s, r.fd);
     s->received = r.generation + 1;
   }
@@ -595,8 +626,8 @@ void poller::end(ring_receive& r) noexcept {
   remove(r);
 }
 
-// The kernel forbids it from now on (a seccomp filter). What is under way will not be carried out any more: that would
-// take a call.
+// The kernel forbids it from now on (a seccomp filter). What is under way will not be carried out
+// any more: that would take a call.
 void poller::lose_ring() noexcept {
   ring_.close();
   without_ring_ = true;
@@ -611,8 +642,10 @@ void poller::lose_ring() noexcept {
 }
 
 // False: a signal has ended the wait.
-bool poller::enter_ring(unsigned least, const timespec* timeout, const std::uint64_t* mask) noexcept {
-  if (forgot_.load(std::memory_order_relaxed) && forgot_.exchange(false, std::memory_order_acquire)) {
+bool poller::enter_ring(unsigned least, const timespec* timeout,
+                        const std::uint64_t* mask) noexcept {
+  if (forgot_.load(std::memory_order_relaxed) &&
+      forgot_.exchange(false, std::memory_order_acquire)) {
     // The number may stand for another file by now.
     ring_.each_added([](io_uring_sqe& e) {
       if (e.opcode != IORING_OP_RECV) return;
@@ -621,7 +654,8 @@ bool poller::enter_ring(unsigned least, const timespec* timeout, const std::uint
     });
   }
   long entered = ring_.enter(least, timeout, mask);
-  if (entered < 0 && entered != -EINTR && entered != -ETIME && entered != -EAGAIN && entered != -EBUSY) {
+  if (entered < 0 && entered != -EINTR && entered != -ETIME && entered != -EAGAIN &&
+      entered != -EBUSY) {
     lose_ring();
     return true;
   }
@@ -636,10 +670,12 @@ bool poller::enter_ring(unsigned least, const timespec* timeout, const std::uint
       __builtin_prefetch(r);
       __builtin_prefetch(r + 64);
     }
-    if (ring_receive* r = receive_of(i + ahead)) __builtin_prefetch(r->who), __builtin_prefetch(at(r->fd));
+    if (ring_receive* r = receive_of(i + ahead))
+      __builtin_prefetch(r->who), __builtin_prefetch(at(r->fd));
     if (i < 0) continue;
     if (ring_receive* r = receive_of(i)) finish(*r, ring_.ended(unsigned(i)).result);
-    else if (ring_.ended(unsigned(i)).mark == epoll_mark) epoll_is_ready_ = true, epoll_is_watched_ = false;
+    else if (ring_.ended(unsigned(i)).mark == epoll_mark)
+      epoll_is_ready_ = true, epoll_is_watched_ = false;
   }
   ring_.done_with(unsigned(n));
   return entered != -EINTR;
@@ -668,7 +704,8 @@ void poller::forget(int fd, std::uint32_t generation, bool ends) noexcept {
   if (!s) return;
   forgot_.store(true, std::memory_order_release);
   std::uint32_t expected = generation + 1;
-  if (!s->registered.compare_exchange_strong(expected, 0, std::memory_order_acq_rel) || ends) return;
+  if (!s->registered.compare_exchange_strong(expected, 0, std::memory_order_acq_rel) || ends)
+    return;
   epoll_event e{};
   sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, &e);
 }
@@ -683,7 +720,8 @@ void poller::wake_closed(int fd) noexcept {
       remove(*w);
       hub::wake(w->who, wake::closed);
       if (!w->events) {
-        // The file is closed in earnest when no operation has to do with it any more. (Others may end meanwhile.)
+        // The file is closed in earnest when no operation has to do with it any more. (Others may
+        // end meanwhile.)
         end(static_cast<ring_receive&>(*w));
         next = s->waiters.front();
       }
@@ -700,7 +738,8 @@ void poller::close_inherited() noexcept {
   if (child_shares_descriptors()) return;
   own_descriptors::release(epoll_, &epoll_);
   own_descriptors::release(doorbell_, &doorbell_);
-  for (kept_descriptor* k = kept_.front(); k; k = kept_.after(*k)) own_descriptors::release(k->fd, k);
+  for (kept_descriptor* k = kept_.front(); k; k = kept_.after(*k))
+    own_descriptors::release(k->fd, k);
 }
 
 void poller::after_fork() noexcept {

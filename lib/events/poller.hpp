@@ -1,20 +1,22 @@
-// The poller of one hub: which fibers wait for which descriptors, on one epoll instance; and what they have the kernel
-// carry out meanwhile, on an io_uring, if the program is run with TENDRIL_POLLER=io_uring.
+// The poller of one hub: which fibers wait for which descriptors, on one epoll instance; and what
+// they have the kernel carry out meanwhile, on an io_uring, if the program is run with
+// TENDRIL_POLLER=io_uring.
 //
-// A descriptor is registered once, edge-triggered and for everything, when a fiber first waits for it, and
-// stays registered until it is closed: under the shim, waiting costs no system call after that. Edge-triggering is safe
-// because whoever waits has tried first and was refused: what happens after the try is an edge that is still
-// to be reported. An edge wakes every fiber that waits for it; all but one may try in vain and wait again.
+// A descriptor is registered once, edge-triggered and for everything, when a fiber first waits for
+// it, and stays registered until it is closed: under the shim, waiting costs no system call after
+// that. Edge-triggering is safe because whoever waits has tried first and was refused: what happens
+// after the try is an edge that is still to be reported. An edge wakes every fiber that waits for
+// it; all but one may try in vain and wait again.
 #pragma once
 
 #include <sys/epoll.h>
 
 #include <cstdint>
 
-#include "events/descriptors.hpp"
-#include "fiber/fiber.hpp"
 #include "base/list.hpp"
+#include "events/descriptors.hpp"
 #include "events/io_ring.hpp"
+#include "fiber/fiber.hpp"
 
 namespace tendril::core {
 
@@ -22,7 +24,8 @@ namespace tendril::core {
 struct io_waiter : list_node {
   fiber* who = nullptr;
   int fd = -1;
-  std::uint32_t events = 0;  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count); 0: an operation's end
+  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count); 0: an operation's end
+  std::uint32_t events = 0;
   std::uint32_t generation = 0;
   std::uint32_t told = 0;  // the event that ended the wait; 0: something else did
 };
@@ -32,7 +35,8 @@ struct ring_receive : io_waiter {
   static constexpr long under_way = -1'000'000;
   void* to = nullptr;
   std::uint32_t room = 0;
-  long result = under_way;  // as the system call's. -ECANCELED: it was cancelled, and has received nothing
+  // as the system call's. -ECANCELED: it was cancelled, and has received nothing
+  long result = under_way;
 };
 
 // What the process is told of that no descriptor of the program's stands for.
@@ -53,17 +57,18 @@ struct kept_descriptor : list_node {
 
 // --- the poller's own descriptors ---
 //
-// There are two (own_descriptors.hpp): the epoll instance, and the doorbell, a socket. The doorbell always has a message
-// to be read; so to register it once more is an event, which wakes the hub, and writes nothing to anybody's file if the
-// program has put one on that number.
+// There are two (own_descriptors.hpp): the epoll instance, and the doorbell, a socket. The doorbell
+// always has a message to be read; so to register it once more is an event, which wakes the hub,
+// and writes nothing to anybody's file if the program has put one on that number.
 //
-// The message carries two descriptors, which so live without a number: a signalfd for all signals, and a timerfd that
-// tells when the clock is set. Nobody reads them. That they become ready is what a fiber waits for that then asks the
-// kernel itself: sigtimedwait(2) and clock_nanosleep(2) need no descriptor.
+// The message carries two descriptors, which so live without a number: a signalfd for all signals,
+// and a timerfd that tells when the clock is set. Nobody reads them. That they become ready is what
+// a fiber waits for that then asks the kernel itself: sigtimedwait(2) and clock_nanosleep(2) need
+// no descriptor.
 //
-// Before it sleeps the poller looks whether both are still there, at most every tenth of a millisecond. If not, it makes
-// new ones and registers all waiters again; and where there are none to be had (RLIMIT_NOFILE), it asks ppoll(2) every few
-// milliseconds, for nobody can ring.
+// Before it sleeps the poller looks whether both are still there, at most every tenth of a
+// millisecond. If not, it makes new ones and registers all waiters again; and where there are none
+// to be had (RLIMIT_NOFILE), it asks ppoll(2) every few milliseconds, for nobody can ring.
 class poller {
  public:
   ~poller();
@@ -73,25 +78,32 @@ class poller {
   // Whether the waiter's descriptor is still the file that it waits for, as far as it can be known.
   bool still_stands(const io_waiter& w) noexcept;
   bool has_waiters() const noexcept { return waiting_ > 0; }
-  // Lists a waiter for a source. Whether the source tells of everything; if not, the waiter has to look by itself.
+  // Lists a waiter for a source. Whether the source tells of everything; if not, the waiter has to
+  // look by itself.
   bool add(source_waiter& w, source s) noexcept;
   void remove(source_waiter& w) noexcept;
-  // Keeps fd, opened just now, out of the program's way until drop(); in a child of fork it is closed. -errno: there is no
-  // place for it, and it is closed.
+  // Keeps fd, opened just now, out of the program's way until drop(); in a child of fork it is
+  // closed. -errno: there is no place for it, and it is closed.
   int keep(kept_descriptor& k, int fd) noexcept;
   void drop(kept_descriptor& k) noexcept;
-  // Makes the epoll instance, if there is none yet; false: no descriptors left. interrupt() works from here on.
-  bool open() noexcept { return epoll_.load(std::memory_order_relaxed) >= 0 || without_epoll_.load(std::memory_order_relaxed) || open_slowly(); }
-  // Waits for events (null: for ever), and calls wake() for the fibers concerned. Returns false when a signal
-  // ended the wait, with that signal mask if it is not null. May return early.
+  // Makes the epoll instance, if there is none yet; false: no descriptors left. interrupt() works
+  // from here on.
+  bool open() noexcept {
+    return epoll_.load(std::memory_order_relaxed) >= 0 ||
+           without_epoll_.load(std::memory_order_relaxed) || open_slowly();
+  }
+  // Waits for events (null: for ever), and calls wake() for the fibers concerned. Returns false
+  // when a signal ended the wait, with that signal mask if it is not null. May return early.
   bool poll(const timespec* timeout, const std::uint64_t* mask = nullptr) noexcept;
-  // fd is about to be closed: it is taken out of the epoll instance, unless its description ends with it, which does that
-  // as well. (Should a duplicate keep it alive, what is told of it means nothing to anybody.) Any thread.
+  // fd is about to be closed: it is taken out of the epoll instance, unless its description ends
+  // with it, which does that as well. (Should a duplicate keep it alive, what is told of it means
+  // nothing to anybody.) Any thread.
   void forget(int fd, std::uint32_t generation, bool ends) noexcept;
   // Wakes everybody whose descriptor has been closed since. Own thread.
   void wake_closed(int fd) noexcept;
   void wake_all_closed() noexcept;
-  // Interrupts poll() from another thread, or from a signal handler. False: the descriptors for that have been closed.
+  // Interrupts poll() from another thread, or from a signal handler. False: the descriptors for
+  // that have been closed.
   bool interrupt() noexcept;
   // After fork: the epoll instance is the parent's, and so are the waiters.
   void after_fork() noexcept;
@@ -103,23 +115,25 @@ class poller {
   static const char* ring_obstacle() noexcept;
   // Whether it is to do so here, and nothing has stood in the way yet.
   bool wants_ring() noexcept { return !without_ring_ && (ring_.is_open() || is_ring_wanted()); }
-  // Whether a receive from fd is likely to find nothing: the last one got less than it asked for. (Nothing depends on it.)
+  // Whether a receive from fd is likely to find nothing: the last one got less than it asked for.
+  // (Nothing depends on it.)
   bool seems_empty(int fd) noexcept;
-  // Begins it, and lists it as the waiter that it is. The kernel hears of it when the hub looks at events, unless fd is
-  // closed before. False: it cannot. wants_ring().
+  // Begins it, and lists it as the waiter that it is. The kernel hears of it when the hub looks at
+  // events, unless fd is closed before. False: it cannot. wants_ring().
   bool begin(ring_receive& r) noexcept;
   // Cancels it if it has not ended yet, and waits for its end.
   void end(ring_receive& r) noexcept;
 
-  // The program wants this number, which may be one of ours: moves our file behind it to another one. Any thread.
+  // The program wants this number, which may be one of ours: moves our file behind it to another
+  // one. Any thread.
   void make_way(int fd) noexcept;
 
   // --- whether trying to receive is vain ---
-  // A TCP connection that gave less than was asked for has no more; what comes then is an edge. So until the next edge
-  // there is nothing to receive, and no need to try. Not where anything but bytes may stand in the way or be waiting:
-  // errors, the end of the stream, urgent data.
-  // The fiber is about to receive from fd; then, that it got less than it asked for. (The number tells whether anything
-  // came between: a signal handler may run there, and others meanwhile.)
+  // A TCP connection that gave less than was asked for has no more; what comes then is an edge. So
+  // until the next edge there is nothing to receive, and no need to try. Not where anything but
+  // bytes may stand in the way or be waiting: errors, the end of the stream, urgent data. The fiber
+  // is about to receive from fd; then, that it got less than it asked for. (The number tells
+  // whether anything came between: a signal handler may run there, and others meanwhile.)
   std::uint32_t begin_receive(int fd) noexcept {
     slot* s = at(fd);
     return s ? s->begin_receive() : 0;
@@ -127,30 +141,36 @@ class poller {
   void received_all(int fd, std::uint32_t begun) noexcept {
     if (slot* s = at(fd)) s->received_all(begun);
   }
-  // Whether there was nothing left, as far as has been told. Of a connection that we have made and not waited for yet
-  // it is likely, since who connects speaks first; what is there after all is told as soon as one waits.
+  // Whether there was nothing left, as far as has been told. Of a connection that we have made and
+  // not waited for yet it is likely, since who connects speaks first; what is there after all is
+  // told as soon as one waits.
   bool drained(int fd) noexcept {
     if (!plain_streams_.load(std::memory_order_relaxed)) return false;
     slot* s = at(fd);
-    bool watched = s && s->registered.load(std::memory_order_relaxed) == descriptors::generation(fd) + 1;
+    bool watched =
+        s && s->registered.load(std::memory_order_relaxed) == descriptors::generation(fd) + 1;
     return watched ? s->state() == input::drained : descriptors::is_connection(fd);
   }
-  // Some connection's receives may from now on stop for other reasons than having got all: marks of urgent data that
-  // was read already, records of TLS in the kernel, SO_RCVLOWAT.
-  static void streams_may_stop() noexcept { plain_streams_.store(false, std::memory_order_relaxed); }
+  // Some connection's receives may from now on stop for other reasons than having got all: marks of
+  // urgent data that was read already, records of TLS in the kernel, SO_RCVLOWAT.
+  static void streams_may_stop() noexcept {
+    plain_streams_.store(false, std::memory_order_relaxed);
+  }
 
  private:
   enum class input : std::uint8_t {
-    unknown,   // and nothing can be learnt
-    told,      // there was an edge
-    asked,     // none since somebody began to receive
+    unknown,  // and nothing can be learnt
+    told,     // there was an edge
+    asked,    // none since somebody began to receive
     drained,
   };
   struct slot {
     list<io_waiter> waiters;
     std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
-    std::uint32_t received;                 // the generation that was received by the ring, plus one; 0: none
-    std::uint32_t in;                       // an `input`; above it, how often somebody began to receive
+    // the generation that was received by the ring, plus one; 0: none
+    std::uint32_t received;
+    // an `input`; above it, how often somebody began to receive
+    std::uint32_t in;
     input state() const noexcept { return input(in & 3); }
     void set(input i) noexcept { in = (in & ~3u) | std::uint32_t(i); }
     std::uint32_t begin_receive() noexcept {
@@ -172,13 +192,15 @@ class poller {
   void fetch_ahead(int i, int n) noexcept;
   // The descriptor's; null: there is none. The second makes it: null: no memory, or no descriptor.
   slot* at(int fd) noexcept {
-    if (fd < 0 || fd >= descriptors::limit) [[unlikely]] return nullptr;
+    if (fd < 0 || fd >= descriptors::limit) [[unlikely]]
+      return nullptr;
     slot* s = chunks_[fd / per_chunk].load(std::memory_order_acquire);
     return s ? s + fd % per_chunk : nullptr;
   }
   slot* make(int fd) noexcept {
     slot* s = at(fd);
-    if (s || fd < 0 || fd >= descriptors::limit) [[likely]] return s;
+    if (s || fd < 0 || fd >= descriptors::limit) [[likely]]
+      return s;
     return make_chunk(fd / per_chunk) ? at(fd) : nullptr;
   }
   slot* make_chunk(int i) noexcept;
@@ -200,11 +222,13 @@ class poller {
   void finish(ring_receive& r, long result) noexcept;
   bool open_slowly() noexcept;
   bool make_doorbell(int epoll) noexcept;
-  // Looks whether our descriptors are still ours, if the last look was a while ago; if not, makes new ones.
+  // Looks whether our descriptors are still ours, if the last look was a while ago; if not, makes
+  // new ones.
   void make_sure() noexcept;
   void make_sure_now() noexcept;
   bool is_whole() const noexcept;
-  // The program closed our epoll instance behind our back: makes a new one and registers all waiters again.
+  // The program closed our epoll instance behind our back: makes a new one and registers all
+  // waiters again.
   void rebuild() noexcept;
   void register_all() noexcept;
   void wake_all(source s) noexcept;
@@ -219,23 +243,25 @@ class poller {
   std::atomic<int> epoll_{-1};
   std::atomic<bool> without_epoll_{false};
   std::atomic<int> doorbell_{-1};
-  bool has_sources_ = false;  // the doorbell is a socket that keeps them; else an eventfd
+  bool has_sources_ = false;     // the doorbell is a socket that keeps them; else an eventfd
   std::uint64_t made_sure_ = 0;  // arch::ticks() when it was
   std::size_t waiting_ = 0;
   list<source_waiter> on_source_[2];
   list<kept_descriptor> kept_;
   std::atomic<slot*> chunks_[descriptors::limit / per_chunk] = {};
-  // No more at a time than have their turn until the hub looks again at the earliest (hub::is_to_look_around): what the
-  // kernel and we have touched of a descriptor is in the cache when its fiber runs. By 256 at a time 10,000 busy
-  // connections cost a tenth more, for the ready queue grows to thousands.
+  // No more at a time than have their turn until the hub looks again at the earliest
+  // (hub::is_to_look_around): what the kernel and we have touched of a descriptor is in the cache
+  // when its fiber runs. By 256 at a time 10,000 busy connections cost a tenth more, for the ready
+  // queue grows to thousands.
   epoll_event events_[32];
 
   ring ring_;
-  std::size_t under_way_ = 0;  // operations of the ring
-  bool without_ring_ = false;  // it is not wanted, or there is none
+  std::size_t under_way_ = 0;      // operations of the ring
+  bool without_ring_ = false;      // it is not wanted, or there is none
   bool epoll_is_watched_ = false;  // by the ring, to tell when there are events
   bool epoll_is_ready_ = false;
-  std::atomic<bool> forgot_{false};  // a descriptor, perhaps one of an operation that is not handed over yet
+  // a descriptor, perhaps one of an operation that is not handed over yet
+  std::atomic<bool> forgot_{false};
 };
 
 }  // namespace tendril::core

@@ -1,9 +1,9 @@
 // Where a fiber stands while it does not run.
 //
-// A jump saves and restores the registers that the ABI says a call preserves (x86_64: rbx, rbp, r12 to r15,
-// the stack pointer, the control words of the floating-point units; aarch64: x19 to x30, d8 to d15). It does not save the
-// signal mask, the thread pointer, the floating-point status flags, errno, or the C++ exception state: fiber.hpp carries
-// what belongs to a fiber, or to a thread.
+// A jump saves and restores the registers that the ABI says a call preserves (x86_64: rbx, rbp, r12
+// to r15, the stack pointer, the control words of the floating-point units; aarch64: x19 to x30, d8
+// to d15). It does not save the signal mask, the thread pointer, the floating-point status flags,
+// errno, or the C++ exception state: fiber.hpp carries what belongs to a fiber, or to a thread.
 #pragma once
 
 #include <cstddef>
@@ -29,8 +29,10 @@ struct context {
 
 using context_entry = void (*)(arrival);
 
-// A context that, at the first jump to it, calls `entry` on the stack [bottom, top). Returns where it stands.
-inline void* make_context([[maybe_unused]] context& c, void* bottom, void* top, context_entry entry) noexcept {
+// A context that, at the first jump to it, calls `entry` on the stack [bottom, top). Returns where
+// it stands.
+inline void* make_context([[maybe_unused]] context& c, void* bottom, void* top,
+                          context_entry entry) noexcept {
   const std::size_t size = std::size_t(static_cast<char*>(top) - static_cast<char*>(bottom));
 #ifdef TENDRIL_ASAN
   c.stack_bottom = bottom;
@@ -49,12 +51,14 @@ inline void destroy_context([[maybe_unused]] context& c) noexcept {
 #endif
 }
 
-// Leaves `from`, which will never run again if `ending`, and continues `to`, which stands at `sp` and receives `cargo`.
-// Returns when somebody jumps back, with their cargo and where they stand.
-[[gnu::always_inline]] inline arrival jump([[maybe_unused]] context& from, [[maybe_unused]] context& to,
-                                                void* sp, void* cargo, [[maybe_unused]] bool ending) noexcept {
+// Leaves `from`, which will never run again if `ending`, and continues `to`, which stands at `sp`
+// and receives `cargo`. Returns when somebody jumps back, with their cargo and where they stand.
+[[gnu::always_inline]] inline arrival jump([[maybe_unused]] context& from,
+                                           [[maybe_unused]] context& to, void* sp, void* cargo,
+                                           [[maybe_unused]] bool ending) noexcept {
 #ifdef TENDRIL_ASAN
-  __sanitizer_start_switch_fiber(ending ? nullptr : &from.fake_stack, to.stack_bottom, to.stack_size);
+  __sanitizer_start_switch_fiber(ending ? nullptr : &from.fake_stack, to.stack_bottom,
+                                 to.stack_size);
 #endif
 #ifdef TENDRIL_TSAN
   if (!from.tsan) from.tsan = __tsan_get_current_fiber();

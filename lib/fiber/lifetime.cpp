@@ -11,7 +11,8 @@
 namespace tendril::core {
 
 __thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
-static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, inside) == 0);  // head() relies on it
+// head() relies on it
+static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, inside) == 0);
 static_assert(offsetof(fiber, value) == 64);  // the first line of the cache is full
 constinit std::atomic<unsigned char> switches_carry{0};
 
@@ -20,11 +21,13 @@ namespace {
 // Of those whose storage knows no C++ run-time, or is all their own.
 eh_state no_exceptions;
 
-// Numbers are handed out to kernel threads in blocks: what all share costs more than the rest of making a fiber.
+// Numbers are handed out to kernel threads in blocks: what all share costs more than the rest of
+// making a fiber.
 constexpr std::uint64_t ids_per_block = 1024;
 std::atomic<std::uint64_t> next_block{0};
 std::uint64_t next_id(fiber_home& home) noexcept {
-  if (home.last_id % ids_per_block == 0) home.last_id = next_block.fetch_add(1, std::memory_order_relaxed) * ids_per_block;
+  if (home.last_id % ids_per_block == 0)
+    home.last_id = next_block.fetch_add(1, std::memory_order_relaxed) * ids_per_block;
   return ++home.last_id;
 }
 
@@ -47,18 +50,16 @@ void make_idle(fiber* f) noexcept {
   f->home->idle = f;
 }
 
-// Not to the allocator: this is inside the runtime, where nobody may wait for a lock of the C library. Who holds it may be
-// a thread that was made to give way.
+// Not to the allocator: this is inside the runtime, where nobody may wait for a lock of the C
+// library. Who holds it may be a thread that was made to give way.
 void leave_memory(fiber_home* home, void* memory, std::size_t payload_size) noexcept {
   auto* left = new (memory) left_memory{home->left.load(std::memory_order_relaxed), payload_size};
-  while (!home->left.compare_exchange_weak(left->next, left, std::memory_order_relaxed)) {
-  }
+  while (!home->left.compare_exchange_weak(left->next, left, std::memory_order_relaxed)) {}
 }
 
 left_memory* take_left_memory(fiber_home* home) noexcept {
   left_memory* left = home->left.load(std::memory_order_relaxed);
-  while (left && !home->left.compare_exchange_weak(left, left->next, std::memory_order_relaxed)) {
-  }
+  while (left && !home->left.compare_exchange_weak(left, left->next, std::memory_order_relaxed)) {}
   return left;
 }
 
@@ -83,8 +84,8 @@ void destroy(fiber* f) noexcept {
       make_idle(f);
     }  // else the stack goes with the home
     if (parent) {
-      bool plain = at_home(home) && parent != &home->main && parent->state == fiber_status::finished &&
-                   parent != home->leftover;
+      bool plain = at_home(home) && parent != &home->main &&
+                   parent->state == fiber_status::finished && parent != home->leftover;
       if (!plain) {
         fiber_unref(parent);
         parent = nullptr;
@@ -123,7 +124,8 @@ void unwind(fiber* f) noexcept {
   m.exit = true;
   message* last = switch_and_wait(f, &m);
   if (last && last->instead) self->home->trace_failure = last->instead;  // not ours to report
-  if (last && last->error) sys::say("an exception left fiber '", f->name, "' while it was unwound; ignored");
+  if (last && last->error)
+    sys::say("an exception left fiber '", f->name, "' while it was unwound; ignored");
   settle();
   f->successor = successor;
   if (f->parent == self) {
@@ -131,7 +133,8 @@ void unwind(fiber* f) noexcept {
     parent = self;
   }
   if (parent) fiber_unref(parent);
-  // One that caught fiber_exit and switched away stays suspended: it lives on, and perhaps nobody can reach it.
+  // One that caught fiber_exit and switched away stays suspended: it lives on, and perhaps nobody
+  // can reach it.
   if (f->refs.fetch_sub(1, std::memory_order_acq_rel) != 1 || f->started) return;
   if (f->state == fiber_status::finished) destroy(f);
   else set_orphan(f, f->state != fiber_status::switched);
@@ -167,12 +170,14 @@ fiber* living_ancestor(fiber* self) noexcept {
     sys::die("fiber '", self->name, "' has finished, but its parent '", to->name,
              "' is parked in the hub and cannot take its result");
   }
-  if (to->state == fiber_status::fresh && !prepare(to)) sys::die("no memory for the stack of a fiber");
+  if (to->state == fiber_status::fresh && !prepare(to))
+    sys::die("no memory for the stack of a fiber");
   return to;
 }
 
 void left_behind(fiber* from) noexcept {
-  if (from->state == fiber_status::finished || (from->orphan && from->state == fiber_status::switched)) {
+  if (from->state == fiber_status::finished ||
+      (from->orphan && from->state == fiber_status::switched)) {
     from->home->leftover = from;
   }
 }
@@ -218,9 +223,11 @@ message* take_letter(fiber* self) noexcept {
   return m;
 }
 
-// Whether nothing is left to do for an ending fiber by the one that comes next: then it says so itself.
+// Whether nothing is left to do for an ending fiber by the one that comes next: then it says so
+// itself.
 bool ends_plainly(const fiber* self) noexcept {
-  return self->on_stack && !self->unusual && !self->parent && self->refs.load(std::memory_order_acquire) != 0;
+  return self->on_stack && !self->unusual && !self->parent &&
+         self->refs.load(std::memory_order_acquire) != 0;
 }
 
 }  // namespace
@@ -233,18 +240,22 @@ bool ends_plainly(const fiber* self) noexcept {
     from->sp = came.context;
     arrived_first(from->ctx);
     self->home->inside = 0;
-    if (self->home->handlers_are_due) [[unlikely]] run_handlers_due();
-    if (!is_plain(came.from)) [[unlikely]] look_back(from, self);
+    if (self->home->handlers_are_due) [[unlikely]]
+      run_handlers_due();
+    if (!is_plain(came.from)) [[unlikely]]
+      look_back(from, self);
     message* last = self->what->run(self, self->on_stack ? nullptr : take_letter(self));
     self->home->unfinished--;
     fiber* to = self->successor(self);
     self->state = fiber_status::finished;
     if (!ends_plainly(self)) [[unlikely]] {
-      to->letter = self->successor == living_ancestor ? last : nullptr;  // who comes next in the hub expects none
+      // who comes next in the hub expects none
+      to->letter = self->successor == living_ancestor ? last : nullptr;
       switch_to(self, to, true);
       __builtin_unreachable();
     }
-    // What settle() would do. Whoever holds the fiber cannot let go of it, and so of the stack, before it is left.
+    // What settle() would do. Whoever holds the fiber cannot let go of it, and so of the stack,
+    // before it is left.
     self->unlink();
     self->started = false;
     self->as_new = self->pooled && !self->named && !self->extra.locals;
@@ -278,7 +289,9 @@ void unwind_held(fiber* f) noexcept {
   if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && ended && !f->started) destroy(f);
 }
 
-void adopt_doomed(fiber_home* home) noexcept { unref_all(home->doomed.exchange(nullptr, std::memory_order_acquire)); }
+void adopt_doomed(fiber_home* home) noexcept {
+  unref_all(home->doomed.exchange(nullptr, std::memory_order_acquire));
+}
 
 void close_home(fiber_home* home) noexcept {
   home->closed = true;
@@ -309,7 +322,8 @@ bool prepare(fiber* f) noexcept {
   if (!f->sp) {
     if (!f->on_stack && !f->left_stack) f->stk = home->stacks.take(f->stack_size);
     if (!f->stk.top) return false;
-    f->sp = make_context(f->ctx, f->stk.bottom(), f->on_stack ? static_cast<void*>(f) : f->stk.top, entry);
+    f->sp = make_context(f->ctx, f->stk.bottom(), f->on_stack ? static_cast<void*>(f) : f->stk.top,
+                         entry);
   }
   prepared(f);
   return true;
@@ -317,11 +331,13 @@ bool prepare(fiber* f) noexcept {
 
 void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
   arch::set_thread_pointer(to->pointer, !switches_carry_any(system_call));
-  if (from->float_flags != to->float_flags) arch::set_float_flags(from->float_flags, to->float_flags);
+  if (from->float_flags != to->float_flags)
+    arch::set_float_flags(from->float_flags, to->float_flags);
   if (switches_carry_any(cpu_time)) count_cpu_time(*from, *to, *home);
   if (switches_carry_any(identities)) carry_identity(*from, *to);
   if (switches_carry_any(protection_rights)) {
-    // In a handler they are the kernel's first ones, until it returns: who is left there gets his own back by that.
+    // In a handler they are the kernel's first ones, until it returns: who is left there gets his
+    // own back by that.
     from->protection = arch::protection_rights();
     if (from->protection != to->protection) arch::set_protection_rights(to->protection);
   }
@@ -338,8 +354,8 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
   if (a.mask != b.mask) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &b.mask, 0, 8);
 }
 
-// A sequence lock: whoever reads a value that is stored here sees that `changes` was odd then. (Fences would do as well,
-// but the thread sanitizer does not know them.)
+// A sequence lock: whoever reads a value that is stored here sees that `changes` was odd then.
+// (Fences would do as well, but the thread sanitizer does not know them.)
 void count_cpu_time(thread_storage& running, thread_storage& next, fiber_home& home) noexcept {
   auto& cpu = home.cpu;
   constexpr auto relaxed = std::memory_order_relaxed, release = std::memory_order_release;
@@ -352,7 +368,8 @@ void count_cpu_time(thread_storage& running, thread_storage& next, fiber_home& h
   cpu.changes.store(changes + 2, release);
 }
 
-nanoseconds cpu_time_elsewhere(const thread_storage& t, const fiber_home& home, clockid_t homes_clock) noexcept {
+nanoseconds cpu_time_elsewhere(const thread_storage& t, const fiber_home& home,
+                               clockid_t homes_clock) noexcept {
   auto& cpu = home.cpu;
   constexpr auto acquire = std::memory_order_acquire;
   for (;;) {
@@ -425,7 +442,8 @@ fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o)
 
 }  // namespace
 
-fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size, const char* name) noexcept {
+fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size,
+                const char* name) noexcept {
   fiber* creator = ensure_current();
   fiber_home* home = creator->home;
   fiber_options o{.stack_size = stack_size, .name = name, .kind = fiber_kind::task};
@@ -454,8 +472,9 @@ fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept {
   // All that is rare goes the same way, and last: the usual way needs no frame.
   fiber* creator = current;
   fiber* last = creator ? creator->home->idle : nullptr;
-  if (!last || !last->as_new || last->payload_size != payload_size || last->storage != creator->storage ||
-      creator->home->doomed.load(std::memory_order_relaxed)) [[unlikely]] {
+  if (!last || !last->as_new || last->payload_size != payload_size ||
+      last->storage != creator->storage || creator->home->doomed.load(std::memory_order_relaxed))
+      [[unlikely]] {
     return task_new(payload_size, b, 0, "");
   }
   take_idle(last->home);
@@ -487,7 +506,8 @@ fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o
   return memory ? made(memory, creator, payload_size, b, o) : nullptr;
 }
 
-fiber* fiber_new_at(void* memory, std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
+fiber* fiber_new_at(void* memory, std::size_t payload_size, const body& b,
+                    const fiber_options& o) noexcept {
   fiber* f = made(memory, ensure_current(), payload_size, b, o);
   f->placed = true;
   return f;
@@ -513,7 +533,8 @@ namespace {
 void fiber_unref(fiber* f) noexcept {
   fiber_home* home = f->home;
   if (at_home(home)) [[likely]] {
-    if (!f->as_new || f->refs.load(std::memory_order_acquire) != 1 || home->closed) [[unlikely]] return unref_here(f);
+    if (!f->as_new || f->refs.load(std::memory_order_acquire) != 1 || home->closed) [[unlikely]]
+      return unref_here(f);
     // The usual end of a task.
     f->refs.store(0, std::memory_order_relaxed);
     f->what->destroy(fiber_payload(f));
@@ -564,7 +585,8 @@ void fiber_set_name(fiber* f, const char* name) noexcept {
 
 arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept {
   fiber* self = ensure_current();
-  if (to->home != self->home) [[unlikely]] return no_switch(std::uintptr_t(refusal::other_thread));
+  if (to->home != self->home) [[unlikely]]
+    return no_switch(std::uintptr_t(refusal::other_thread));
   if (to->state != fiber_status::switched) [[unlikely]] {
     to = fiber_living(to);
     if (to == self) {
@@ -575,7 +597,8 @@ arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept {
       return no_switch(std::uintptr_t(refusal::in_hub));
     }
   }
-  // One that waits for nothing in particular unwinds another fiber, and lets go of whatever arrives.
+  // One that waits for nothing in particular unwinds another fiber, and lets go of whatever
+  // arrives.
   const void* wanted = to->state == fiber_status::fresh ? to->family : to->awaits;
   if (wanted != family && wanted && !m->error) [[unlikely]] {
     return no_switch(std::uintptr_t(refusal::other_family));
@@ -598,7 +621,8 @@ message* fiber_arrived(void* context, void* from, message* plain) noexcept {
   *plain = {};
   plain->family = self->family;
   plain->value = self->value;
-  if (self->home->inside == 0 && self->home->handlers_are_due) [[unlikely]] run_handlers_due();
+  if (self->home->inside == 0 && self->home->handlers_are_due) [[unlikely]]
+    run_handlers_due();
   return plain;
 }
 
@@ -609,7 +633,8 @@ void settle() noexcept {
   home->leftover = nullptr;
   if (f->state != fiber_status::finished) {
     // Somebody may have made a handle of it, or run it, since it was left behind.
-    if (f->state == fiber_status::switched && f->refs.load(std::memory_order_acquire) == 0) unwind(f);
+    if (f->state == fiber_status::switched && f->refs.load(std::memory_order_acquire) == 0)
+      unwind(f);
     return;
   }
   f->unlink();

@@ -11,7 +11,7 @@ namespace tendril::core {
 namespace {
 
 constexpr int madv_guard_install = 102;  // Linux 6.13
-constexpr std::size_t large = 1 << 20;              // a stack of that size has a region of its own
+constexpr std::size_t large = 1 << 20;   // a stack of that size has a region of its own
 constexpr std::size_t largest_region = 32 << 20;
 constexpr std::size_t fewest_in_region = 4;
 constexpr std::size_t most_trimmed_at_once = 128;  // takes a tenth of a millisecond
@@ -26,19 +26,21 @@ void* map(std::size_t size, bool counted) noexcept {
   long p = sys::call(SYS_mmap, 0, size, protection(), flags, -1, 0);
   sys::got();
   if (sys::failed(p)) return nullptr;
-  sys::advise(reinterpret_cast<void*>(p), size, MADV_NOHUGEPAGE);  // a touched page must not bring 2 MB
+  // a touched page must not bring 2 MB
+  sys::advise(reinterpret_cast<void*>(p), size, MADV_NOHUGEPAGE);
   return reinterpret_cast<void*>(p);
 }
 
-// Page-aligned tops would put every fiber's hottest frames into the same cache sets. Spread over half a page, a batch of
-// 1,000 tasks stays in a cache of 2 MB (36 ns a task; over a quarter: 49), and a fiber that waits (in up to 1.8 KB) still
-// in one page.
+// Page-aligned tops would put every fiber's hottest frames into the same cache sets. Spread over
+// half a page, a batch of 1,000 tasks stays in a cache of 2 MB (36 ns a task; over a quarter: 49),
+// and a fiber that waits (in up to 1.8 KB) still in one page.
 std::size_t colour(std::uint32_t n) noexcept { return (n % 32) * 64; }
 
 }  // namespace
 
 std::size_t stack_pool::default_size() noexcept {
-  static constinit std::atomic<std::size_t> size{0};  // 0: not read yet; by several threads at once is all the same
+  // 0: not read yet; by several threads at once is all the same
+  static constinit std::atomic<std::size_t> size{0};
   if (std::size_t known = size.load(std::memory_order_relaxed)) return known;
   auto read = [] {
     const char* s = getenv("TENDRIL_STACK_SIZE");
@@ -72,7 +74,8 @@ bool stack_pool::guard(std::byte* at, std::size_t size) noexcept {
   return false;
 }
 
-stack_pool::stack_class* stack_pool::class_of(std::size_t size, std::size_t guard, bool counted) noexcept {
+stack_pool::stack_class* stack_pool::class_of(std::size_t size, std::size_t guard,
+                                              bool counted) noexcept {
   auto is = [&](std::size_t i) {
     const stack_class& c = classes_[i];
     return c.size == size && c.guard == guard && c.counted == counted;
@@ -108,7 +111,8 @@ bool stack_pool::add_region(stack_class& c) noexcept {
   c.open = number;
   c.next = static_cast<std::byte*>(p);
   c.end = c.next + stacks * slot;
-  regions_[number] = {c.next, stacks * slot, slot, c.guard, std::uint32_t(&c - classes_.data()), 0, 0};
+  regions_[number] = {c.next, stacks * slot, slot, c.guard, std::uint32_t(&c - classes_.data()), 0,
+                      0};
   if (number == region_count_) region_count_++;
   return true;
 }
@@ -209,7 +213,8 @@ void stack_pool::unmap_idle(stack_class& c, std::size_t among) noexcept {
   for (std::size_t i = 0; i < c.count; i++) {
     stack s = c.free[i];
     region& r = regions_[s.region];
-    // The first of its stacks takes the region along. Where the kernel refuses (it would be one mapping too many), all stay.
+    // The first of its stacks takes the region along. Where the kernel refuses (it would be one
+    // mapping too many), all stay.
     if (i < among && r.start && r.idle == r.carved && !unmap(s.region)) r.idle = 0;
     if (!r.start) {
 #ifdef TENDRIL_ASAN
@@ -242,7 +247,8 @@ void stack_pool::allow_code() noexcept {
   for (std::size_t i = 0; i < region_count_; i++) {
     const region& r = regions_[i];
     if (!r.start || sys::protect(r.start, r.size, PROT_READ | PROT_WRITE | PROT_EXEC) < 0) continue;
-    if (way_to_guard.load(std::memory_order_relaxed) == 0) continue;  // these guards are not the mapping's protection
+    // these guards are not the mapping's protection
+    if (way_to_guard.load(std::memory_order_relaxed) == 0) continue;
     for (std::uint32_t n = 0; n < r.carved; n++) guard(r.start + n * r.slot, r.guard);
   }
 }
@@ -259,7 +265,8 @@ stack_pool::~stack_pool() {
   for (std::size_t i = 0; i < class_count_; i++) {
     stack_class& c = classes_[i];
 #ifdef TENDRIL_ASAN
-    for (std::size_t n = 0; n < c.count; n++) __lsan_unregister_root_region(c.free[n].bottom(), c.free[n].size);
+    for (std::size_t n = 0; n < c.count; n++)
+      __lsan_unregister_root_region(c.free[n].bottom(), c.free[n].size);
 #endif
     c.free.~page_array();
   }

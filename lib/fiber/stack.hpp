@@ -1,12 +1,12 @@
 // Stacks: carved from mapped regions, guarded, pooled, and never given back on a hot path.
 //
-// A region holds stacks of one class (one size, one guard size) and is mapped when a stack is asked for and none is free.
-// Regions grow with what the class has in use, an eighth at a time, so that mlockall(MCL_FUTURE) and RLIMIT_AS count little
-// more than the stacks themselves; a stack of a megabyte or more has a region to itself. The kernel merges neighbouring
-// regions into one mapping.
+// A region holds stacks of one class (one size, one guard size) and is mapped when a stack is asked
+// for and none is free. Regions grow with what the class has in use, an eighth at a time, so that
+// mlockall(MCL_FUTURE) and RLIMIT_AS count little more than the stacks themselves; a stack of a
+// megabyte or more has a region to itself. The kernel merges neighbouring regions into one mapping.
 //
-// Memory goes back in two steps, both on the hub's time (trim): what was not needed for a while loses its pages, and a region
-// in which nothing is in use is unmapped.
+// Memory goes back in two steps, both on the hub's time (trim): what was not needed for a while
+// loses its pages, and a region in which nothing is in use is unmapped.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,8 @@ struct stack {
   std::size_t size = 0;       // of the usable part, whole pages; 0: not one of ours
   std::size_t guard = 0;      // bytes, whole pages
   std::uint32_t region = 0;
-  bool guarded = false;       // faults in the guard; the kernel may have refused
-  bool used = false;          // was somebody's before: not all zero
+  bool guarded = false;  // faults in the guard; the kernel may have refused
+  bool used = false;     // was somebody's before: not all zero
 
   std::byte* bottom() const noexcept { return base + guard; }
   std::byte* end() const noexcept { return base + guard + size; }
@@ -39,7 +39,8 @@ class stack_pool {
  public:
   static constexpr std::size_t smallest = 16 * 1024;
   static constexpr std::size_t largest = std::size_t(1) << 30;
-  // Below a fiber's stack, so wide that a frame with a large array ends in it and not in another fiber's stack.
+  // Below a fiber's stack, so wide that a frame with a large array ends in it and not in another
+  // fiber's stack.
   static constexpr std::size_t fiber_guard = 64 * 1024;
   // What a fiber gets that asks for nothing: TENDRIL_STACK_SIZE, or 64 KB.
   static std::size_t default_size() noexcept;
@@ -49,13 +50,14 @@ class stack_pool {
   ~stack_pool();
   // A fiber's stack of at least `size` bytes (0: the default); size 0 in the result: no memory.
   stack take(std::size_t size) noexcept;
-  // A thread's, with a guard of its own size. The kernel counts its memory as it does for a thread of its own; a fiber's it
-  // does not count before it is touched.
+  // A thread's, with a guard of its own size. The kernel counts its memory as it does for a thread
+  // of its own; a fiber's it does not count before it is touched.
   stack take_for_thread(std::size_t size, std::size_t guard) noexcept;
   void give_back(const stack& s) noexcept;
 
-  // Gives the memory of some stacks that nobody needed since the last round back to the system, and unmaps regions of which
-  // nothing is in use. A round takes several calls, so that none takes long.
+  // Gives the memory of some stacks that nobody needed since the last round back to the system, and
+  // unmaps regions of which nothing is in use. A round takes several calls, so that none takes
+  // long.
   enum class trimmed { partly, wholly, nothing_left };
   trimmed trim() noexcept;
   // Whether stacks were given back since the last round.
@@ -70,24 +72,24 @@ class stack_pool {
  private:
   struct stack_class {
     std::size_t size, guard;
-    bool counted;                 // as take_for_thread() says
-    page_array<stack> free;       // [0, trimmed) hold no memory, [trimmed, count) may
+    bool counted;            // as take_for_thread() says
+    page_array<stack> free;  // [0, trimmed) hold no memory, [trimmed, count) may
     std::size_t count;
     std::size_t trimmed;
-    std::size_t low_water;        // the smallest count since the last round of trim()
-    std::size_t made;             // how many there are
-    std::uint32_t open;           // the region that is carved from
-    std::byte* next;              // not yet carved part of it
+    std::size_t low_water;  // the smallest count since the last round of trim()
+    std::size_t made;       // how many there are
+    std::uint32_t open;     // the region that is carved from
+    std::byte* next;        // not yet carved part of it
     std::byte* end;
     std::size_t slot() const noexcept { return size + guard; }
   };
   struct region {
-    std::byte* start;             // null: this number is free
+    std::byte* start;  // null: this number is free
     std::size_t size;
     std::size_t slot, guard;
-    std::uint32_t of;             // class
-    std::uint32_t carved;         // how many stacks
-    std::uint32_t idle;           // how many of them are in the free list, for unmap_idle()
+    std::uint32_t of;      // class
+    std::uint32_t carved;  // how many stacks
+    std::uint32_t idle;    // how many of them are in the free list, for unmap_idle()
   };
   stack take(std::size_t size, std::size_t guard, bool counted) noexcept;
   stack_class* class_of(std::size_t size, std::size_t guard, bool counted) noexcept;

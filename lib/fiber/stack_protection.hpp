@@ -1,7 +1,8 @@
 // Whether stacks may hold code, as GCC's nested functions and old assembly need it.
 //
-// The C library makes all stacks executable as soon as one loaded module asks for it (its PT_GNU_STACK is executable, or it
-// has none): those of the main thread and of its own threads. It does not know ours.
+// The C library makes all stacks executable as soon as one loaded module asks for it (its
+// PT_GNU_STACK is executable, or it has none): those of the main thread and of its own threads. It
+// does not know ours.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,8 @@ namespace tendril::core {
 
 // As of the last look.
 bool stacks_hold_code() noexcept;
-// Looks again if a module was loaded since. Not inside the runtime: it takes a lock of the dynamic loader.
+// Looks again if a module was loaded since. Not inside the runtime: it takes a lock of the dynamic
+// loader.
 void look_at_stack_protection() noexcept;
 // Whether a module was loaded since, for who has just been told dlpi_adds by dl_iterate_phdr(3).
 bool stack_protection_is_current(unsigned long long adds) noexcept;

@@ -20,7 +20,8 @@ struct search {
   bool only_first = false;  // the program comes first
 };
 
-// Functions that are called appear in the relocations of the PLT, those whose address is taken in the others.
+// Functions that are called appear in the relocations of the PLT, those whose address is taken in
+// the others.
 int look_into(dl_phdr_info* info, size_t, void* data) {
   search& s = *static_cast<search*>(data);
   const ElfW(Dyn)* d = nullptr;
@@ -34,12 +35,24 @@ int look_into(dl_phdr_info* info, size_t, void* data) {
   size_t sizes[2] = {};
   for (; d && d->d_tag != DT_NULL; d++) {
     switch (d->d_tag) {
-      case DT_SYMTAB: symbols = reinterpret_cast<const ElfW(Sym)*>(d->d_un.d_ptr); break;
-      case DT_STRTAB: strings = reinterpret_cast<const char*>(d->d_un.d_ptr); break;
-      case DT_JMPREL: tables[0] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr); break;
-      case DT_PLTRELSZ: sizes[0] = d->d_un.d_val; break;
-      case DT_RELA: tables[1] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr); break;
-      case DT_RELASZ: sizes[1] = d->d_un.d_val; break;
+      case DT_SYMTAB:
+        symbols = reinterpret_cast<const ElfW(Sym)*>(d->d_un.d_ptr);
+        break;
+      case DT_STRTAB:
+        strings = reinterpret_cast<const char*>(d->d_un.d_ptr);
+        break;
+      case DT_JMPREL:
+        tables[0] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr);
+        break;
+      case DT_PLTRELSZ:
+        sizes[0] = d->d_un.d_val;
+        break;
+      case DT_RELA:
+        tables[1] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr);
+        break;
+      case DT_RELASZ:
+        sizes[1] = d->d_un.d_val;
+        break;
     }
   }
   // The loader has made these addresses absolute, but for the vDSO, which has no relocations.
@@ -47,7 +60,8 @@ int look_into(dl_phdr_info* info, size_t, void* data) {
   for (int t = 0; t < 2; t++) {
     for (size_t i = 0; tables[t] && i < sizes[t] / sizeof(ElfW(Rela)); i++) {
       const ElfW(Sym)& symbol = symbols[ELF64_R_SYM(tables[t][i].r_info)];
-      if (symbol.st_shndx == SHN_UNDEF && strcmp(strings + symbol.st_name, s.name) == 0) return s.found = true;
+      if (symbol.st_shndx == SHN_UNDEF && strcmp(strings + symbol.st_name, s.name) == 0)
+        return s.found = true;
     }
   }
   return s.only_first;
@@ -68,7 +82,9 @@ int find_module(dl_phdr_info* info, size_t, void* data) {
   for (int i = 0; i < info->dlpi_phnum; i++) {
     const ElfW(Phdr)& p = info->dlpi_phdr[i];
     const char* start = reinterpret_cast<const char*>(info->dlpi_addr + p.p_vaddr);
-    if (p.p_type != PT_LOAD || !(p.p_flags & PF_X) || m.address < start || m.address >= start + p.p_filesz) continue;
+    if (p.p_type != PT_LOAD || !(p.p_flags & PF_X) || m.address < start ||
+        m.address >= start + p.p_filesz)
+      continue;
     m.base = info->dlpi_addr;
     m.code = start;
     m.size = p.p_filesz;
@@ -91,10 +107,13 @@ const char* waits_inline(const void* address) noexcept {
   module m{static_cast<const char*>(address)};
   if (!dl_iterate_phdr(find_module, &m)) return nullptr;
   known& k = cache[reinterpret_cast<std::uintptr_t>(m.code) / 4096 % 16];
-  if (k.code.load(std::memory_order_acquire) == m.code) return k.how.load(std::memory_order_relaxed);
+  if (k.code.load(std::memory_order_acquire) == m.code)
+    return k.how.load(std::memory_order_relaxed);
   const char* how = nullptr;
-  if (arch::makes_system_call(m.code, m.size, SYS_futex)) how = "it makes futex system calls itself";
-  else if (arch::makes_any_system_call(m.code, m.size)) how = "it makes system calls by any number itself";
+  if (arch::makes_system_call(m.code, m.size, SYS_futex))
+    how = "it makes futex system calls itself";
+  else if (arch::makes_any_system_call(m.code, m.size))
+    how = "it makes system calls by any number itself";
   k.how.store(how, std::memory_order_relaxed);
   k.code.store(m.code, std::memory_order_release);
   return how;

@@ -34,7 +34,8 @@ void look_up_real_calls() noexcept {
 
 void* next_symbol(const char* name) noexcept {
   void* p = find_symbol(name);
-  if (!p) p = core::find_symbol_in("liburing.so.2", name);  // which only some module loaded for itself
+  // which only some module loaded for itself
+  if (!p) p = core::find_symbol_in("liburing.so.2", name);
   if (!p) sys::die("the program's libraries have no function ", name);
   return p;
 }

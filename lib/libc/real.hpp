@@ -1,6 +1,7 @@
-// The C library's own functions, as they are without us: for calls that need not be cooperative, and for helper
-// threads. Each is looked up when it is first called: behind the shim, if there is one, so that other preloaded
-// libraries keep their turn. Locks, whose names libtendril.so has itself, are looked up behind that if there is no shim.
+// The C library's own functions, as they are without us: for calls that need not be cooperative,
+// and for helper threads. Each is looked up when it is first called: behind the shim, if there is
+// one, so that other preloaded libraries keep their turn. Locks, whose names libtendril.so has
+// itself, are looked up behind that if there is no shim.
 #pragma once
 
 #include <pthread.h>
@@ -11,8 +12,8 @@
 
 namespace tendril::posix {
 
-// The address of the next definition of `name`: behind the shim, if there is one. The first: null, the second: the process
-// ends, if there is none.
+// The address of the next definition of `name`: behind the shim, if there is one. The first: null,
+// the second: the process ends, if there is none.
 void* find_symbol(const char* name) noexcept;
 void* next_symbol(const char* name) noexcept;
 // The same behind this library.
@@ -25,7 +26,8 @@ class real_call;
 template <class R, class... A>
 class real_call<R(A...)> {
  public:
-  constexpr explicit real_call(const char* name, void* (*find)(const char*) noexcept = next_symbol) noexcept
+  constexpr explicit real_call(const char* name,
+                               void* (*find)(const char*) noexcept = next_symbol) noexcept
       : name_(name), find_(find) {}
   R operator()(A... a) noexcept {
     auto f = function_.load(std::memory_order_relaxed);
@@ -35,7 +37,11 @@ class real_call<R(A...)> {
     }
     return f(a...);
   }
-  void look_up() noexcept { function_.store(reinterpret_cast<R (*)(A...)>((find_ == next_symbol ? find_symbol : find_)(name_)), std::memory_order_relaxed); }
+  void look_up() noexcept {
+    function_.store(
+        reinterpret_cast<R (*)(A...)>((find_ == next_symbol ? find_symbol : find_)(name_)),
+        std::memory_order_relaxed);
+  }
 
  private:
   const char* name_;
@@ -45,7 +51,8 @@ class real_call<R(A...)> {
 
 struct real_calls {
 #define CALL(result, name, parameters, arguments) real_call<result parameters> name{#name};
-#define LOCK(result, name, parameters, arguments) real_call<result parameters> name{#name, next_lock};
+#define LOCK(result, name, parameters, arguments) \
+  real_call<result parameters> name{#name, next_lock};
 #define LOCK_ALIAS(result, name, target, parameters, arguments)
 #define ALIAS(result, name, target, parameters, arguments)
 #define ODD(result, name, parameters) real_call<result parameters> name{#name};
@@ -57,8 +64,8 @@ struct real_calls {
 
 extern constinit real_calls real;
 
-// Looks all of them up now. A thread that did so later would wait for one that holds the loader's lock, which may be
-// waiting for it (a constructor or destructor of a library).
+// Looks all of them up now. A thread that did so later would wait for one that holds the loader's
+// lock, which may be waiting for it (a constructor or destructor of a library).
 void look_up_real_calls() noexcept;
 
 }  // namespace tendril::posix

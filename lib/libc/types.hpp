@@ -1,9 +1,9 @@
 // What the signatures of the calls that are taken over need.
 #pragma once
 
+#include <aio.h>
 #include <linux/io_uring.h>
 #include <linux/time_types.h>
-#include <aio.h>
 #include <mqueue.h>
 #include <netdb.h>
 #include <poll.h>

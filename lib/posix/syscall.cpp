@@ -1,9 +1,9 @@
-// syscall(2): what programs call by number although the C library has no function for it (futexes), or because they
-// want nothing in between. Those that may wait do it as the functions do, but as the bare calls are no cancellation
-// points.
+// syscall(2): what programs call by number although the C library has no function for it (futexes),
+// or because they want nothing in between. Those that may wait do it as the functions do, but as
+// the bare calls are no cancellation points.
 //
-// Futexes of this process (FUTEX_PRIVATE_FLAG) are words in our table; the others, which processes may share, are the
-// kernel's, where a fiber waits on a helper thread.
+// Futexes of this process (FUTEX_PRIVATE_FLAG) are words in our table; the others, which processes
+// may share, are the kernel's, where a fiber waits on a helper thread.
 #include <tendril/posix.hpp>
 #include <tendril/pthread.hpp>
 
@@ -15,9 +15,9 @@
 #include "base/fork_handlers.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/common/offload.hpp"
-#include "posix/locks/ownership.hpp"
 #include "posix/descriptors/liburing.hpp"
 #include "posix/descriptors/wait_set.hpp"
+#include "posix/locks/ownership.hpp"
 
 namespace tendril::posix {
 
@@ -29,15 +29,19 @@ using word = std::atomic<std::uint32_t>;
 long look(word* w, std::uint32_t expected) noexcept {
   return sys::call(SYS_futex, w, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, w, expected);
 }
-bool misaligned(const void* w) noexcept { return reinterpret_cast<std::uintptr_t>(w) % sizeof(word); }
+bool misaligned(const void* w) noexcept {
+  return reinterpret_cast<std::uintptr_t>(w) % sizeof(word);
+}
 
-// The deadline that a call gives: relative, or a point on one of two clocks. False: the kernel is to say what is wrong.
+// The deadline that a call gives: relative, or a point on one of two clocks. False: the kernel is
+// to say what is wrong.
 bool read_deadline(deadline& until, const timespec* from, bool absolute, bool realtime) noexcept {
   until = deadline::never();
   if (!from) return true;
   timespec t;
   if (!copy_in(t, from) || !valid(&t)) return false;
-  until = absolute ? futex::absolute(realtime ? CLOCK_REALTIME : CLOCK_MONOTONIC, t) : time_from_now(&t);
+  until = absolute ? futex::absolute(realtime ? CLOCK_REALTIME : CLOCK_MONOTONIC, t)
+                   : time_from_now(&t);
   return true;
 }
 
@@ -54,8 +58,9 @@ long wait_shared(word* w, std::uint32_t expected, deadline until, std::uint32_t 
   timespec at{.tv_sec = until.at / 1'000'000'000, .tv_nsec = until.at % 1'000'000'000};
   timespec* t = until.is_never() ? nullptr : &at;
   forget_signals();
-  return offload_interruptible([&] { return sys::call(SYS_futex, w, FUTEX_WAIT_BITSET, expected, t, 0, bits); },
-                               t ? on_signal::always : on_signal::restart);
+  return offload_interruptible(
+      [&] { return sys::call(SYS_futex, w, FUTEX_WAIT_BITSET, expected, t, 0, bits); },
+      t ? on_signal::always : on_signal::restart);
 }
 
 // In our table, and of those that somebody let wait in the kernel as well.
@@ -84,9 +89,9 @@ long wake_op(word* w, int n, word* w2, int n2, std::uint32_t code) noexcept {
   if (operation > FUTEX_OP_XOR || comparison > FUTEX_OP_CMP_GE) return -ENOSYS;
   std::uint32_t old = w2->load(std::memory_order_relaxed), next, o = std::uint32_t(operand);
   do {
-    next = operation == FUTEX_OP_SET ? o
-           : operation == FUTEX_OP_ADD ? old + o
-           : operation == FUTEX_OP_OR  ? old | o
+    next = operation == FUTEX_OP_SET    ? o
+           : operation == FUTEX_OP_ADD  ? old + o
+           : operation == FUTEX_OP_OR   ? old | o
            : operation == FUTEX_OP_ANDN ? old & ~o
                                         : old ^ o;
   } while (!w2->compare_exchange_weak(old, next, std::memory_order_seq_cst));
@@ -140,7 +145,8 @@ long futex_call(long a, long b, long c, long d, long e, long f) noexcept {
   auto kernels = [&] { return sys::call(SYS_futex, a, b, c, d, e, f); };
   if (!ours()) return kernels();
   if (!threads_are_fibers.load(std::memory_order_relaxed)) {
-    // Of a program without the shim, fibers wait here, and are woken; kernel threads go on waiting in the kernel.
+    // Of a program without the shim, fibers wait here, and are woken; kernel threads go on waiting
+    // in the kernel.
     bool waits = operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
     bool wakes = operation == FUTEX_WAKE || operation == FUTEX_WAKE_BITSET;
     if (!(waits && may_wait()) && !wakes) return kernels();
@@ -152,12 +158,14 @@ long futex_call(long a, long b, long c, long d, long e, long f) noexcept {
       bits = futex::everybody;
       [[fallthrough]];
     case FUTEX_WAIT_BITSET:
-      if (bits == 0 || !read_deadline(until, timeout, operation == FUTEX_WAIT_BITSET, realtime)) return kernels();
+      if (bits == 0 || !read_deadline(until, timeout, operation == FUTEX_WAIT_BITSET, realtime))
+        return kernels();
       if (!shared) return wait_private(w, value, until, bits);
       return may_wait() ? wait_shared(w, value, until, bits) : kernels();
     case FUTEX_LOCK_PI:
     case FUTEX_LOCK_PI2:
-      if (shared || !read_deadline(until, timeout, true, realtime || operation == FUTEX_LOCK_PI)) return kernels();
+      if (shared || !read_deadline(until, timeout, true, realtime || operation == FUTEX_LOCK_PI))
+        return kernels();
       return lock_pi(w, until, false);
   }
   if (shared || realtime) return kernels();
@@ -194,7 +202,8 @@ T* pointer(long v) noexcept {
 // A call's time-out, of which the kernel says what is left of it.
 class time_out {
  public:
-  explicit time_out(long theirs) noexcept : theirs_(pointer<timespec>(theirs)), ok_(!theirs || copy_in(time_, theirs_)) {
+  explicit time_out(long theirs) noexcept
+      : theirs_(pointer<timespec>(theirs)), ok_(!theirs || copy_in(time_, theirs_)) {
     if (theirs_ && ok_) until_ = time_from_now(&time_);
   }
   time_out(const time_out&) = delete;
@@ -273,13 +282,15 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
     case SYS_semtimedop: r = posix::semtimedop(int(a), pointer<sembuf>(b), std::size_t(c), pointer<timespec>(d)); return true;
     case SYS_rt_sigsuspend: r = posix::sigsuspend(pointer<sigset_t>(a)); return true;
     case SYS_rt_sigtimedwait: r = posix::sigtimedwait(pointer<sigset_t>(a), pointer<siginfo_t>(b), pointer<timespec>(c)); return true;
-    // clang-format on
-    // The C library's functions read and write the time-outs of these; the kernel tells what is left of them.
+      // clang-format on
+      // The C library's functions read and write the time-outs of these; the kernel tells what is
+      // left of them.
 #ifdef SYS_select
     case SYS_select: {
       timeval t{};
       if (e && !copy_in(t, pointer<timeval>(e))) return false;
-      r = posix::select(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d), e ? &t : nullptr);
+      r = posix::select(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d),
+                        e ? &t : nullptr);
       if (e) copy_out(pointer<timeval>(e), t);
       return true;
     }
@@ -297,17 +308,22 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
         std::size_t size;
       } sixth{};
       time_out t(e);
-      if (!t.ok() || (f && !copy_in(&sixth, pointer<void>(f), sizeof sixth)) || (sixth.mask && sixth.size != 8)) return false;
-      r = posix::pselect(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d), t.get(), sixth.mask);
+      if (!t.ok() || (f && !copy_in(&sixth, pointer<void>(f), sizeof sixth)) ||
+          (sixth.mask && sixth.size != 8))
+        return false;
+      r = posix::pselect(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d),
+                         t.get(), sixth.mask);
       t.tell_rest();
       return true;
     }
     // libaio's.
     case SYS_io_getevents: {
       timespec t{};
-      if (e && (!copy_in(t, pointer<timespec>(e)) || (t.tv_sec == 0 && t.tv_nsec == 0))) return false;
+      if (e && (!copy_in(t, pointer<timespec>(e)) || (t.tv_sec == 0 && t.tv_nsec == 0)))
+        return false;
       forget_signals();
-      r = result(offload_interruptible([=] { return sys::call(SYS_io_getevents, a, b, c, d, e); }, on_signal::always));
+      r = result(offload_interruptible([=] { return sys::call(SYS_io_getevents, a, b, c, d, e); },
+                                       on_signal::always));
       return true;
     }
     case SYS_io_pgetevents: {
@@ -316,16 +332,21 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
         std::size_t size;
       } sixth{};
       timespec t{};
-      if (e && (!copy_in(t, pointer<timespec>(e)) || (t.tv_sec == 0 && t.tv_nsec == 0))) return false;
-      if ((f && !copy_in(&sixth, pointer<void>(f), sizeof sixth)) || (sixth.mask && sixth.size != 8)) return false;
+      if (e && (!copy_in(t, pointer<timespec>(e)) || (t.tv_sec == 0 && t.tv_nsec == 0)))
+        return false;
+      if ((f && !copy_in(&sixth, pointer<void>(f), sizeof sixth)) ||
+          (sixth.mask && sixth.size != 8))
+        return false;
       forget_signals();
       mask_while_waiting masked(sixth.mask);
       if (masked.error()) return r = result(masked.error()), true;
-      r = result(offload_interruptible([=] { return sys::call(SYS_io_getevents, a, b, c, d, e); }, on_signal::always));
+      r = result(offload_interruptible([=] { return sys::call(SYS_io_getevents, a, b, c, d, e); },
+                                       on_signal::always));
       return true;
     }
     case SYS_clock_nanosleep:
-      r = result<long>(-posix::clock_nanosleep(clockid_t(a), int(b), pointer<timespec>(c), pointer<timespec>(d)));
+      r = result<long>(-posix::clock_nanosleep(clockid_t(a), int(b), pointer<timespec>(c),
+                                               pointer<timespec>(d)));
       return true;
     case SYS_waitid:
       if (e && (d & (WNOHANG | __WNOTHREAD))) return false;
@@ -357,14 +378,17 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
     case SYS_futex:
       return result<long>(futex_call(a, b, c, d, e, f));
     case SYS_io_uring_enter:
-      return result<long>(enter_uring(int(a), unsigned(b), unsigned(c), unsigned(d), pointer<void>(e), std::size_t(f)));
+      return result<long>(enter_uring(int(a), unsigned(b), unsigned(c), unsigned(d),
+                                      pointer<void>(e), std::size_t(f)));
     case SYS_gettid:
       return posix::gettid();
-    // Where the kernel notes the end of a kernel thread, which the threads on it share, is not theirs to change.
+    // Where the kernel notes the end of a kernel thread, which the threads on it share, is not
+    // theirs to change.
     case SYS_set_tid_address:
       if (this_thread && this_thread->stack_address) return posix::gettid();
       break;
-    // (The C library's functions read the other clocks without the kernel, which would find a bad pointer.)
+    // (The C library's functions read the other clocks without the kernel, which would find a bad
+    // pointer.)
     case SYS_clock_gettime:
       if (a >= 0 && a != CLOCK_THREAD_CPUTIME_ID) break;
       return posix::clock_gettime(clockid_t(a), pointer<timespec>(b));
@@ -376,9 +400,11 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
     case SYS_sched_yield:
       return posix::sched_yield();
     case SYS_prctl:
-      return posix::prctl(int(a), (unsigned long)b, (unsigned long)c, (unsigned long)d, (unsigned long)e);
+      return posix::prctl(int(a), (unsigned long)b, (unsigned long)c, (unsigned long)d,
+                          (unsigned long)e);
     case SYS_sched_setaffinity:
-      if (this_thread) return posix::sched_setaffinity(pid_t(a), std::size_t(b), pointer<cpu_set_t>(c));
+      if (this_thread)
+        return posix::sched_setaffinity(pid_t(a), std::size_t(b), pointer<cpu_set_t>(c));
       break;
     case SYS_sched_setscheduler:
       return posix::sched_setscheduler(pid_t(a), int(b), pointer<sched_param>(c));
@@ -391,8 +417,9 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
     case SYS_sched_setattr:
       return result<int>(posix::sched_setattr(pid_t(a), pointer<void>(b), unsigned(c)));
     case SYS_sched_getattr:
-      return result<int>(posix::sched_getattr(pid_t(a), pointer<void>(b), unsigned(c), unsigned(d)));
-    // A child that goes on here, with a copy of the memory, is one of fork(2) for us.
+      return result<int>(
+          posix::sched_getattr(pid_t(a), pointer<void>(b), unsigned(c), unsigned(d)));
+      // A child that goes on here, with a copy of the memory, is one of fork(2) for us.
 #ifdef SYS_fork
     case SYS_fork:
       return fork_by_number(0, [&] { return real.syscall(number, a, b, c, d, e, f); });
@@ -408,7 +435,8 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
       if (this_thread) posix::pthread_exit(nullptr);
       break;
     case SYS_rt_sigprocmask:
-      if (d == 8 && (!b || sys::readable(pointer<void>(b), 8))) return posix::sigprocmask(int(a), pointer<sigset_t>(b), pointer<sigset_t>(c));
+      if (d == 8 && (!b || sys::readable(pointer<void>(b), 8)))
+        return posix::sigprocmask(int(a), pointer<sigset_t>(b), pointer<sigset_t>(c));
       break;
     case SYS_rt_sigpending:
       if (b == 8) return posix::sigpending(pointer<sigset_t>(a));
@@ -418,7 +446,8 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
     case SYS_tgkill:
       return posix::tgkill(pid_t(a), pid_t(b), int(c));
     case SYS_tkill:
-      return thread_of(int(a)) ? posix::tgkill(sys::getpid(), pid_t(a), int(b)) : real.syscall(number, a, b, c, d, e, f);
+      return thread_of(int(a)) ? posix::tgkill(sys::getpid(), pid_t(a), int(b))
+                               : real.syscall(number, a, b, c, d, e, f);
     case SYS_rt_tgsigqueueinfo:
       if (thread* t = thread_of(int(b)); t && c > 0 && c <= 64) {
         siginfo_t info;

@@ -9,9 +9,9 @@
 
 #include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
-#include "scheduler/hub.hpp"
 #include "base/runtime_signal.hpp"
 #include "libc/real.hpp"
+#include "scheduler/hub.hpp"
 
 namespace tendril::core {
 
@@ -27,7 +27,7 @@ struct pool {
   int queued = 0;
   int idle = 0;
   bool complained = false;
-  bool unwanted = false;  // no helper is to wait for a job, until there is one
+  bool unwanted = false;                   // no helper is to wait for a job, until there is one
   std::atomic<std::uint32_t> arrivals{0};  // futex: changes with every job
 
   void push(helper_job& job) noexcept {
@@ -69,15 +69,17 @@ void let_go(fiber* who) noexcept {
 
 __thread bool is_helper __attribute__((tls_model("initial-exec"))) = false;
 
-// Only let through while the helper makes an interruptible call. The kernel would make that again (SA_RESTART, which the
-// tick needs): it fails with EINTR instead, also if it was only about to begin.
+// Only let through while the helper makes an interruptible call. The kernel would make that again
+// (SA_RESTART, which the tick needs): it fails with EINTR instead, also if it was only about to
+// begin.
 bool stop(siginfo_t*, void* where) noexcept {
   if (!is_helper) return false;
   arch::end_system_call(*static_cast<ucontext_t*>(where), EINTR);
   return true;
 }
 
-// Calls f() under that identity. Helpers have the common one, which threads have that made none their own.
+// Calls f() under that identity. Helpers have the common one, which threads have that made none
+// their own.
 template <class F>
 void run_as(const identity* as, F f) noexcept {
   identity* before = as ? own_identity() : nullptr;
@@ -104,10 +106,12 @@ void work_on(helper_job* job) noexcept {
   fiber* who = job->who;  // read first: from the last exchange on the job may be gone
   auto* abandon = job->abandon;
   int expected = helper_job::queued;
-  if (job->state.compare_exchange_strong(expected, helper_job::running, std::memory_order_acq_rel)) {
+  if (job->state.compare_exchange_strong(expected, helper_job::running,
+                                         std::memory_order_acq_rel)) {
     run(*job);
     expected = helper_job::running;
-    if (job->state.compare_exchange_strong(expected, helper_job::ended, std::memory_order_acq_rel)) {
+    if (job->state.compare_exchange_strong(expected, helper_job::ended,
+                                           std::memory_order_acq_rel)) {
       unpark(who);
       return let_go(who);
     }
@@ -233,11 +237,13 @@ void stop_on_helper(helper_job& job) noexcept {
   }
   if (mine) return let_go(job.who);
   job.stop.store(true, std::memory_order_relaxed);
-  // Again and again, for the signal may come just before the system call, or find the C library's handler there anew.
+  // Again and again, for the signal may come just before the system call, or find the C library's
+  // handler there anew.
   timespec pause{.tv_sec = 0, .tv_nsec = 20'000};
   while (!job.done()) {
     int tid = job.tid.load(std::memory_order_acquire);
-    if (tid && runtime_signal::install(stop)) sys::call(SYS_tgkill, sys::getpid(), tid, runtime_signal::number);
+    if (tid && runtime_signal::install(stop))
+      sys::call(SYS_tgkill, sys::getpid(), tid, runtime_signal::number);
     int state = job.state.load(std::memory_order_acquire);
     if (state != helper_job::ended) sys::futex_wait(&job.state, std::uint32_t(state), &pause);
     if (pause.tv_nsec < 5'000'000) pause.tv_nsec *= 2;
@@ -247,7 +253,8 @@ void stop_on_helper(helper_job& job) noexcept {
 bool leave_to_helper(helper_job& job) noexcept {
   int now = helper_job::queued;
   while (now != helper_job::ended) {
-    if (job.state.compare_exchange_strong(now, helper_job::left, std::memory_order_acq_rel)) return true;
+    if (job.state.compare_exchange_strong(now, helper_job::left, std::memory_order_acq_rel))
+      return true;
   }
   return false;
 }

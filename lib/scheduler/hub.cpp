@@ -42,16 +42,16 @@ void child_of_fork() noexcept {
   mine->after_fork();
 }
 
-// As early as can be, since handlers run in the order of registration: one of the program's that closes descriptors in
-// the child must not find the epoll instance that the parent goes on with.
+// As early as can be, since handlers run in the order of registration: one of the program's that
+// closes descriptors in the child must not find the epoll instance that the parent goes on with.
 __attribute__((constructor)) void register_fork_handler() noexcept {
   at_fork(descriptors::shared, child_of_fork);
 }
 
 void thread_ends(void* p) noexcept {
   hub* h = static_cast<hub*>(p);
-  // The main thread's end is the process's, and so is exit() in a fiber: what is unfinished then is abandoned,
-  // like threads are.
+  // The main thread's end is the process's, and so is exit() in a fiber: what is unfinished then is
+  // abandoned, like threads are.
   if (h->tid == h->pid || current != &h->main) return;
   h->shut_down();
 }
@@ -111,7 +111,8 @@ void set_reaper(reaper r) noexcept {
 
 void hub::wake(fiber* f, core::wake why) noexcept {
   if (f->state != fiber_status::parked) return;
-  bool deep = why == wake::timeout || f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
+  bool deep = why == wake::timeout || f->waiting->kind == wait_kind::descriptor ||
+              f->waiting->kind == wait_kind::descriptors;
   make_ready(f, why, deep);
 }
 
@@ -122,13 +123,15 @@ void hub::wake_at(fiber* f, nanoseconds when, bool precise) noexcept {
 
 void hub::look_around() noexcept {
   if ((turns_ & 31) == 0 && may_find_something()) look_if_due();
-  if (!mail.empty()) [[unlikely]] mail.drain([](fiber* f) { wake(f, wake::unparked); });
+  if (!mail.empty()) [[unlikely]]
+    mail.drain([](fiber* f) { wake(f, wake::unparked); });
   while (ready.empty()) look(true);
 }
 
 // Whether look_if_due() has anything to look for: the clock alone takes as long as a few turns.
 bool hub::may_find_something() const noexcept {
-  return io.has_waiters() || !timers.empty() || arrived_.load(std::memory_order_relaxed) || masks.differ();
+  return io.has_waiters() || !timers.empty() || arrived_.load(std::memory_order_relaxed) ||
+         masks.differ();
 }
 
 void hub::look_if_due() noexcept {
@@ -136,7 +139,8 @@ void hub::look_if_due() noexcept {
   if (t - looked_ < arch::ticks_per_tenth_ms()) return;
   looked_ = t;
   look(false);
-  if (masks.differ()) [[unlikely]] let_masked_signals_in();
+  if (masks.differ()) [[unlikely]]
+    let_masked_signals_in();
 }
 
 void hub::out_of_breath() noexcept {
@@ -165,7 +169,8 @@ void hub::look(bool block) noexcept {
     timespec wait{}, *timeout = nullptr;
     if (!until.is_never()) {
       nanoseconds left = until.at > t ? until.at - t : 0;
-      // The kernel may be late by a thousandth of what it is asked for, but by 0.1 s at most; by 50 us in any case.
+      // The kernel may be late by a thousandth of what it is asked for, but by 0.1 s at most; by 50
+      // us in any case.
       nanoseconds slack = left / 1001 < 100'000'000 ? left / 1001 : 100'000'000;
       if (slack > 50'000) left -= slack;
       wait = {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
@@ -185,13 +190,14 @@ void hub::look(bool block) noexcept {
     timers.run(t, [](fiber* f) { wake(f, wake::timeout); });
   }
   if (!mail.empty()) mail.drain([](fiber* f) { wake(f, wake::unparked); });
-  if (closed_elsewhere_.load(std::memory_order_relaxed) && closed_elsewhere_.exchange(false) && io.has_waiters()) {
+  if (closed_elsewhere_.load(std::memory_order_relaxed) && closed_elsewhere_.exchange(false) &&
+      io.has_waiters()) {
     io.wake_all_closed();
   }
   if (arrived_.load(std::memory_order_relaxed)) {
     sort_arrivals();
-    // The main fiber runs the handlers, where it waits: a handler may leave by siglongjmp. If it cannot, they run on
-    // the stack that we stand on.
+    // The main fiber runs the handlers, where it waits: a handler may leave by siglongjmp. If it
+    // cannot, they run on the stack that we stand on.
     thread_storage& mains = *first->storage;
     if (mains.signals.due && first->state != fiber_status::running && !runs_its_own(mains)) {
       int depth = inside;
@@ -216,7 +222,9 @@ nanoseconds hub::trim(nanoseconds now) noexcept {
 void run_handlers_due() noexcept { hub::of(current)->run_handlers_due(); }
 
 // The signal has ended a wait that nothing else can end.
-bool hub::takes_nudge(siginfo_t*, void*) noexcept { return current && of(current)->nudged_.exchange(false); }
+bool hub::takes_nudge(siginfo_t*, void*) noexcept {
+  return current && of(current)->nudged_.exchange(false);
+}
 
 void hub::ring() noexcept {
   if (!sleeping_.exchange(false, std::memory_order_seq_cst) || io.interrupt()) return;
@@ -258,7 +266,9 @@ void hub::deadlock() noexcept {
   if (!victim) {
     // The last fiber of a forked child has ended, as its last thread would have.
     if (main.lost) exit(0);
-    sys::die("no fiber can run: the main fiber waits in a switch for one that has ended or waits for ever");
+    sys::die(
+        "no fiber can run: the main fiber waits in a switch for one that has ended or waits for "
+        "ever");
   }
   wake(victim, wake::deadlock);
 }
@@ -290,14 +300,16 @@ void hub::after_fork() noexcept {
 }
 
 void hub::shut_down() noexcept {
-  // Each unfinished task gets one fiber_exit. One that waits again while it unwinds is given a few turns, then
-  // abandoned: a thread's end must not hang.
+  // Each unfinished task gets one fiber_exit. One that waits again while it unwinds is given a few
+  // turns, then abandoned: a thread's end must not hang.
   if (reaper reap = end_of_thread) {
     for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
       if (f == &main || f->state == fiber_status::finished) continue;
       if (f->state == fiber_status::switched && f->kind != fiber_kind::task) continue;
-      // A fiber that is parked inside an explicit switch has no parent that could take its result now.
-      if (f->state != fiber_status::switched) f->successor = [](fiber* self) noexcept { return of(self)->next(); };
+      // A fiber that is parked inside an explicit switch has no parent that could take its result
+      // now.
+      if (f->state != fiber_status::switched)
+        f->successor = [](fiber* self) noexcept { return of(self)->next(); };
       reap(f);
     }
     for (int turn = 0; turn < 100 && !ready.empty(); turn++) yield();
@@ -311,7 +323,8 @@ void hub::shut_down() noexcept {
   for (int round = 0; round < 1'000'000; round++) {
     adopt_doomed(this);
     fiber* f = fibers.front();
-    while (f && (f == &main || f->state != fiber_status::switched || f->orphan)) f = fibers.after(*f);
+    while (f && (f == &main || f->state != fiber_status::switched || f->orphan))
+      f = fibers.after(*f);
     if (!f) break;
     unwind_held(f);
   }

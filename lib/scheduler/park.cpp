@@ -12,11 +12,13 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
 
 // Whether a kill or a time-out is to end its wait.
 [[gnu::always_inline]] inline bool is_due(const fiber* f) noexcept {
-  if (!f->pending && f->extra.limit == INT64_MAX) [[likely]] return false;
+  if (!f->pending && f->extra.limit == INT64_MAX) [[likely]]
+    return false;
   return !f->extra.shields && (f->pending || f->extra.limit <= now());
 }
 
-// Leaves the processor to the next fiber; returns when `self`, whose state says where it waits, runs again.
+// Leaves the processor to the next fiber; returns when `self`, whose state says where it waits,
+// runs again.
 [[gnu::always_inline]] inline void switch_away(hub& h, fiber* self) noexcept {
   fiber* to = h.next();
   if (to == self) return stay(h, self);
@@ -25,18 +27,20 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
 }
 
 // What is left of that when it was done in halves, of which the first left plainly.
-[[gnu::always_inline]] inline void come_back(void* context, void* from, hub& h, fiber* self) noexcept {
+[[gnu::always_inline]] inline void come_back(void* context, void* from, hub& h,
+                                             fiber* self) noexcept {
   self->inside = 1;
   arrive(self, context, from);
   forget_deadline(self);
   if (h.leftover) settle();
   std::atomic_signal_fence(std::memory_order_seq_cst);
   h.inside = 0;
-  if (h.handlers_due()) [[unlikely]] h.run_handlers_due();
+  if (h.handlers_due()) [[unlikely]]
+    h.run_handlers_due();
 }
 
-// The end of a first half: as switch_away. What is rare is left to functions that are called last, so that the usual way
-// needs no frame.
+// The end of a first half: as switch_away. What is rare is left to functions that are called last,
+// so that the usual way needs no frame.
 [[gnu::noinline]] arrival enter_last(fiber* self, fiber* to) noexcept {
   enter(self, to);
   return jump_last(to->sp, self);
@@ -49,9 +53,11 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   return {nullptr, self};
 }
 [[gnu::always_inline]] inline arrival leave(hub& h, fiber* self) noexcept {
-  if (h.is_to_look_around()) [[unlikely]] return look_around_and_leave(h, self);
+  if (h.is_to_look_around()) [[unlikely]]
+    return look_around_and_leave(h, self);
   fiber* to = h.ready.pop();
-  if (to->storage != self->storage || to->storage->signals.due) [[unlikely]] return enter_last(self, to);
+  if (to->storage != self->storage || to->storage->signals.due) [[unlikely]]
+    return enter_last(self, to);
   to->state = fiber_status::running;
   current = to;
   return jump_last(to->sp, self);
@@ -69,14 +75,17 @@ fiber* after_task(fiber* self) noexcept {
 fiber* after_thread(fiber* self) noexcept {
   hub& h = *hub::of(self);
   h.inside = 1;
-  // Somebody waits for this stack to be left: who polls when there is nothing else to do is not to stand on it.
-  if (h.ready.empty()) [[unlikely]] hub::wake(&h.main, wake::unparked);
+  // Somebody waits for this stack to be left: who polls when there is nothing else to do is not to
+  // stand on it.
+  if (h.ready.empty()) [[unlikely]]
+    hub::wake(&h.main, wake::unparked);
   return h.next();
 }
 
 [[gnu::noinline]] wake park_with_all(hub& h, fiber* self, std::int64_t when, const wait_info& what,
                                      bool precise) noexcept {
-  if ((self->pending || self->extra.forbidden) && may_interrupt(self, what)) return wake::interrupted;
+  if ((self->pending || self->extra.forbidden) && may_interrupt(self, what))
+    return wake::interrupted;
   bool limited = self->extra.limit < when && may_interrupt(self, what);
   if (limited) when = self->extra.limit;
   handlers_wait quiet(h);
@@ -102,13 +111,15 @@ wake park(std::int64_t when, const wait_info& what, bool precise) noexcept {
   return park_with_all(h, self, when, what, precise);
 }
 
-[[gnu::noinline]] static arrival park_without_halves(std::int64_t when, const wait_info& what, bool precise) noexcept {
+[[gnu::noinline]] static arrival park_without_halves(std::int64_t when, const wait_info& what,
+                                                     bool precise) noexcept {
   return no_switch(std::uintptr_t(park(when, what, precise)));
 }
 
 arrival park_until_unparked(const wait_info& what, fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (!leaves_plainly(self, &h)) [[unlikely]] return park_without_halves(INT64_MAX, what, false);
+  if (!leaves_plainly(self, &h)) [[unlikely]]
+    return park_without_halves(INT64_MAX, what, false);
   h.inside = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->waiting = &what;
@@ -119,7 +130,8 @@ arrival park_until_unparked(const wait_info& what, fiber* self) noexcept {
 
 arrival park_until(std::int64_t when, const wait_info& what, bool precise, fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (!leaves_plainly(self, &h)) [[unlikely]] return park_without_halves(when, what, precise);
+  if (!leaves_plainly(self, &h)) [[unlikely]]
+    return park_without_halves(when, what, precise);
   h.inside = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   h.wake_at(self, when, precise);
@@ -141,11 +153,14 @@ wake parked_slowly(void* context, void* from) noexcept {
   return self->woken;
 }
 
-[[gnu::noinline]] static arrival yield_without_halves() noexcept { return no_switch(std::uintptr_t(yield())); }
+[[gnu::noinline]] static arrival yield_without_halves() noexcept {
+  return no_switch(std::uintptr_t(yield()));
+}
 
 arrival give_way(fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (!leaves_plainly(self, &h) || h.ready.empty()) [[unlikely]] return yield_without_halves();
+  if (!leaves_plainly(self, &h) || h.ready.empty()) [[unlikely]]
+    return yield_without_halves();
   h.inside = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->state = fiber_status::ready;
@@ -174,7 +189,8 @@ wake gave_way_slowly(void* context, void* from) noexcept {
 wake yield() noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
-  if (!give_way_plainly(h, self)) [[unlikely]] return yield_with_all(h, self);
+  if (!give_way_plainly(h, self)) [[unlikely]]
+    return yield_with_all(h, self);
   return self->unusual ? gave_way_unusually() : wake::unparked;
 }
 
@@ -194,7 +210,8 @@ void hub::stand_behind(fiber* f) noexcept {
 }
 
 void unpark(fiber* f) noexcept {
-  if (!current || current->home != f->home) [[unlikely]] return unpark_elsewhere(f);
+  if (!current || current->home != f->home) [[unlikely]]
+    return unpark_elsewhere(f);
   if (f->state == fiber_status::parked) hub::make_ready(f, wake::unparked, false);
 }
 
@@ -215,14 +232,16 @@ static void set_out(hub& h, fiber* task) noexcept {
 bool start(fiber* task) noexcept {
   hub& h = *hub::of(task);
   // One that was a task before has all that it needs.
-  if (!task->sp || h.inside != 0 || !h.has_room()) [[unlikely]] return start_slowly(h, task);
+  if (!task->sp || h.inside != 0 || !h.has_room()) [[unlikely]]
+    return start_slowly(h, task);
   h.inside = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   prepared(task);
   set_out(h, task);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   h.inside = 0;
-  if (h.handlers_due()) [[unlikely]] h.run_handlers_due();
+  if (h.handlers_due()) [[unlikely]]
+    h.run_handlers_due();
   return true;
 }
 
@@ -230,16 +249,25 @@ void* interrupt(fiber* f, void* error) noexcept {
   void* old = f->pending;
   f->pending = error;
   tell_unusual(*f);
-  if (f->state == fiber_status::parked && may_interrupt(f, *f->waiting)) hub::wake(f, wake::interrupted);
+  if (f->state == fiber_status::parked && may_interrupt(f, *f->waiting))
+    hub::wake(f, wake::interrupted);
   return old;
 }
 
 std::int64_t now_ns() noexcept { return now(); }
 
 std::size_t wait_report(char* out, std::size_t n, const wait_info* mine) noexcept {
-  static const char* const kinds[] = {"sleeps",         "waits for task",       "waits for descriptor", "waits for descriptors",
-                                      "waits for a child process", "waits for a helper thread", "waits for a signal",
-                                      "waits for a lock", "waits for an event", "waits for a queue",  "waits"};
+  static const char* const kinds[] = {"sleeps",
+                                      "waits for task",
+                                      "waits for descriptor",
+                                      "waits for descriptors",
+                                      "waits for a child process",
+                                      "waits for a helper thread",
+                                      "waits for a signal",
+                                      "waits for a lock",
+                                      "waits for an event",
+                                      "waits for a queue",
+                                      "waits"};
   std::size_t used = 0;
   auto put = [&](sys::text t) {
     std::size_t take = t.n < n - 1 - used ? t.n : n - 1 - used;
@@ -253,7 +281,9 @@ std::size_t wait_report(char* out, std::size_t n, const wait_info* mine) noexcep
     put(sys::number(long(f->id)));
     if (f->name[0]) put(" '"), put(f->name), put("'");
     put(" ");
-    const wait_info* waiting = f == current ? mine : f->state == fiber_status::parked ? f->waiting : nullptr;
+    const wait_info* waiting = f == current                       ? mine
+                               : f->state == fiber_status::parked ? f->waiting
+                                                                  : nullptr;
     if (f->state == fiber_status::switched) {
       put("has switched to another fiber");
     } else if (!waiting) {

@@ -1,5 +1,5 @@
-// Giving way and waiting as they mostly are: with nothing unusual about the fiber, and no deadline. Inline, for calls
-// that do little else.
+// Giving way and waiting as they mostly are: with nothing unusual about the fiber, and no deadline.
+// Inline, for calls that do little else.
 #pragma once
 
 #include "scheduler/hub.hpp"
@@ -9,17 +9,21 @@ namespace tendril::core {
 // The fiber that was to leave is the one whose turn it is.
 inline void stay(hub& h, fiber* self) noexcept {
   self->state = fiber_status::running;
-  if (self->storage->signals.due) [[unlikely]] h.look_for_handlers();
+  if (self->storage->signals.due) [[unlikely]]
+    h.look_for_handlers();
 }
 
-// The two halves of give_way() in one. False: nothing was done; nobody else can run, or there is more to look after.
+// The two halves of give_way() in one. False: nothing was done; nobody else can run, or there is
+// more to look after.
 [[gnu::always_inline]] inline bool give_way_plainly(hub& h, fiber* self) noexcept {
-  if (!leaves_plainly(self, &h) || h.ready.empty()) [[unlikely]] return false;
+  if (!leaves_plainly(self, &h) || h.ready.empty()) [[unlikely]]
+    return false;
   h.inside = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->state = fiber_status::ready;
   h.ready.push(self);
-  if (h.begin_turn()) [[unlikely]] h.look_around();
+  if (h.begin_turn()) [[unlikely]]
+    h.look_around();
   fiber* to = h.ready.pop();
   enter(self, to);
   auto arrived = jump(to->sp, self);
@@ -30,14 +34,19 @@ inline void stay(hub& h, fiber* self) noexcept {
   static_cast<fiber*>(arrived.from)->sp = arrived.context;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   h.inside = 0;
-  if (h.handlers_due()) [[unlikely]] h.run_handlers_due();
+  if (h.handlers_due()) [[unlikely]]
+    h.run_handlers_due();
   return true;
 }
 
 // Whether it may do this.
-inline bool parks_plainly(const fiber* self) noexcept { return !self->unusual && self->exceptions->none(); }
-// As park_until_unparked(), in one, for who is inside the runtime `depth` deep. The fiber leaves plainly but for that.
-[[gnu::always_inline]] inline wake park_plainly(hub& h, fiber* self, const wait_info& what, int depth) noexcept {
+inline bool parks_plainly(const fiber* self) noexcept {
+  return !self->unusual && self->exceptions->none();
+}
+// As park_until_unparked(), in one, for who is inside the runtime `depth` deep. The fiber leaves
+// plainly but for that.
+[[gnu::always_inline]] inline wake park_plainly(hub& h, fiber* self, const wait_info& what,
+                                                int depth) noexcept {
   self->waiting = &what;
   self->state = fiber_status::parked;
   h.waits.add(what);

@@ -9,7 +9,8 @@ namespace tendril::core {
 
 class inbox {
  public:
-  // From any thread. A fiber that is in here already is not put in twice; one that is in here is kept alive.
+  // From any thread. A fiber that is in here already is not put in twice; one that is in here is
+  // kept alive.
   void push(fiber* f) noexcept {
     if (f->in_inbox.exchange(true, std::memory_order_acq_rel)) return;
     fiber_ref(f);

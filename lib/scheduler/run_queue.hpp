@@ -1,8 +1,8 @@
 // The ready queue: the fibers that can run, first come first served.
 //
-// A ring of (fiber, saved stack pointer) rather than a linked list, because then the fiber that will run eight
-// switches from now is known, and its stack can be on its way into the cache by then: the end of it, and more if the
-// fiber stands deep in the runtime.
+// A ring of (fiber, saved stack pointer) rather than a linked list, because then the fiber that
+// will run eight switches from now is known, and its stack can be on its way into the cache by
+// then: the end of it, and more if the fiber stands deep in the runtime.
 #pragma once
 
 #include "base/page_array.hpp"
@@ -29,7 +29,9 @@ class ready_queue {
     return true;
   }
   // One place stays free: a full ring would look like an empty one.
-  std::size_t room() const noexcept { return ring_.capacity() ? std::size_t(end_ - begin()) - 1 : 0; }
+  std::size_t room() const noexcept {
+    return ring_.capacity() ? std::size_t(end_ - begin()) - 1 : 0;
+  }
   bool empty() const noexcept { return bytes() == 0; }
   void push(fiber* f, bool deep = false) noexcept {
     *last_ = {f, reinterpret_cast<std::uintptr_t>(f->sp) | deep};
@@ -38,7 +40,8 @@ class ready_queue {
   }
   fiber* pop() noexcept {
     fiber* f = first_->who;
-    // If the ring has wrapped around, this may be beyond the last: one that ran before, or none. That does no harm.
+    // If the ring has wrapped around, this may be beyond the last: one that ran before, or none.
+    // That does no harm.
     if (bytes() > ahead * sizeof(entry)) fetch(first_[ahead]);
     first_ = after(first_);
     return f;
@@ -83,7 +86,8 @@ class ready_queue {
 
   entry* first_ = nullptr;
   entry* last_ = nullptr;
-  entry* end_ = nullptr;     // behind it some places stay empty, so that the first can always look ahead
+  // behind it some places stay empty, so that the first can always look ahead
+  entry* end_ = nullptr;
   page_array<entry> ring_;
 };
 

@@ -19,7 +19,8 @@ constexpr int first_real_time = 32;
 
 }  // namespace
 
-pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* target, std::atomic<int>* overruns) noexcept {
+pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* target,
+                             std::atomic<int>* overruns) noexcept {
   for (auto& chunk : chunks) {
     pending_signal* c = chunk.load(std::memory_order_acquire);
     if (!c) {
@@ -32,7 +33,9 @@ pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* 
       }
     }
     for (int i = 0; i < per_chunk; i++) {
-      if (c[i].used.load(std::memory_order_relaxed) || c[i].used.exchange(true, std::memory_order_acquire)) continue;
+      if (c[i].used.load(std::memory_order_relaxed) ||
+          c[i].used.exchange(true, std::memory_order_acquire))
+        continue;
       c[i].signal = signal;
       c[i].info = info;
       c[i].target = target;
@@ -48,12 +51,12 @@ void drop_pending(pending_signal* p) noexcept { p->used.store(false, std::memory
 
 // --- who gets it ---
 
-bool hub::put_off(int signal, const siginfo_t& info, thread_storage* target, std::atomic<int>* overruns) noexcept {
+bool hub::put_off(int signal, const siginfo_t& info, thread_storage* target,
+                  std::atomic<int>* overruns) noexcept {
   pending_signal* p = make_pending(signal, info, target, overruns);
   if (!p) return false;
   p->next = arrived_.load(std::memory_order_relaxed);
-  while (!arrived_.compare_exchange_weak(p->next, p, std::memory_order_acq_rel)) {
-  }
+  while (!arrived_.compare_exchange_weak(p->next, p, std::memory_order_acq_rel)) {}
   handlers_are_due = true;
   ring();
   return true;
@@ -62,11 +65,14 @@ bool hub::put_off(int signal, const siginfo_t& info, thread_storage* target, std
 thread_storage* hub::taker(int signal) noexcept {
   if (!several_threads) return &storage;
   std::uint64_t bit = signal_bit(signal);
-  auto takes = [&](const fiber* f) { return !f->storage->signals.gone && !(f->storage->signals.mask & bit); };
+  auto takes = [&](const fiber* f) {
+    return !f->storage->signals.gone && !(f->storage->signals.mask & bit);
+  };
   if (takes(first)) return first->storage;  // as the kernel prefers it
   if (takes(current)) return current->storage;
   for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
-    if (f->state != fiber_status::finished && f->storage->signals.owner == f && takes(f)) return f->storage;
+    if (f->state != fiber_status::finished && f->storage->signals.owner == f && takes(f))
+      return f->storage;
   }
   return nullptr;
 }
@@ -74,14 +80,16 @@ thread_storage* hub::taker(int signal) noexcept {
 bool hub::runs_its_own(const thread_storage& t) const noexcept {
   const fiber* f = t.signals.owner;
   return f->state == fiber_status::ready ||
-         (f->state == fiber_status::parked && (f->waiting->interruptible || f->waiting->uninterruptible));
+         (f->state == fiber_status::parked &&
+          (f->waiting->interruptible || f->waiting->uninterruptible));
 }
 
 void hub::add_pending(thread_storage& t, pending_signal* p) noexcept {
   signal_state& s = t.signals;
   std::uint64_t bit = signal_bit(p->signal);
   bool timers = p->info.si_code == SI_TIMER;
-  if (s.gone || (!timers && p->signal < first_real_time && (s.pending & bit))) return drop_pending(p);
+  if (s.gone || (!timers && p->signal < first_real_time && (s.pending & bit)))
+    return drop_pending(p);
   p->next = nullptr;
   pending_signal** end = &s.first;
   for (; *end; end = &(*end)->next) {
@@ -99,8 +107,10 @@ void hub::add_pending(thread_storage& t, pending_signal* p) noexcept {
   if (lets_through && (&t == current->storage || !runs_its_own(t))) handlers_are_due = true;
   if (f->state != fiber_status::parked) return;
   // One that waits for a descriptor may find it by a signalfd, though it blocks it.
-  bool by_descriptor = f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
-  if ((lets_through && f->waiting->interruptible) || (s.awaited & bit) || by_descriptor) wake(f, wake::signal);
+  bool by_descriptor =
+      f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
+  if ((lets_through && f->waiting->interruptible) || (s.awaited & bit) || by_descriptor)
+    wake(f, wake::signal);
 }
 
 int hub::post(thread_storage& t, int signal, const siginfo_t& info) noexcept {
@@ -125,10 +135,12 @@ void hub::sort_arrivals() noexcept {
       add_pending(*t, p);
       continue;
     }
-    // All threads have come to block it: it is the kernel's again, which keeps it for the process, if it has room.
+    // All threads have come to block it: it is the kernel's again, which keeps it for the process,
+    // if it has room.
     std::uint64_t bit = signal_bit(p->signal);
     sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
-    if (sys::call(SYS_rt_sigqueueinfo, pid, p->signal, &p->info) == -EAGAIN) add_pending(*first->storage, p);
+    if (sys::call(SYS_rt_sigqueueinfo, pid, p->signal, &p->info) == -EAGAIN)
+      add_pending(*first->storage, p);
     else drop_pending(p);
   }
 }
@@ -213,8 +225,8 @@ void hub::let_masked_signals_in() noexcept {
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
 }
 
-// What is pending for the calling kernel thread alone, as proc(5) tells; 0: nothing, or it does not tell. There are no other
-// threads yet that could see the descriptor.
+// What is pending for the calling kernel thread alone, as proc(5) tells; 0: nothing, or it does not
+// tell. There are no other threads yet that could see the descriptor.
 static std::uint64_t pending_for_thread() noexcept {
   char text[4096];
   long fd = sys::call(SYS_openat, AT_FDCWD, "/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
@@ -224,12 +236,13 @@ static std::uint64_t pending_for_thread() noexcept {
   text[n > 0 ? n : 0] = 0;
   const char* line = strstr(text, "\nSigPnd:\t");
   std::uint64_t bits = 0;
-  for (line = line ? line + 9 : ""; *line > ' '; line++) bits = bits << 4 | std::uint64_t(*line <= '9' ? *line - '0' : *line - 'a' + 10);
+  for (line = line ? line + 9 : ""; *line > ' '; line++)
+    bits = bits << 4 | std::uint64_t(*line <= '9' ? *line - '0' : *line - 'a' + 10);
   return bits;
 }
 
-// The kernel keeps what was sent to the main thread alone, and what that blocks, for the kernel thread: the next thread on it
-// that does not block it would get it.
+// The kernel keeps what was sent to the main thread alone, and what that blocks, for the kernel
+// thread: the next thread on it that does not block it would get it.
 void hub::take_over_pending() noexcept {
   std::uint64_t pending = 0;
   if (sys::call(SYS_rt_sigpending, &pending, 8) < 0 || !pending) return;
@@ -238,7 +251,9 @@ void hub::take_over_pending() noexcept {
     // Given before what is pending for the process.
     std::uint64_t bit = mine & -mine;
     siginfo_t info;
-    if (sys::call(SYS_rt_sigtimedwait, &bit, &info, &at_once, 8) < 0 || post(storage, info.si_signo, info) < 0) return;
+    if (sys::call(SYS_rt_sigtimedwait, &bit, &info, &at_once, 8) < 0 ||
+        post(storage, info.si_signo, info) < 0)
+      return;
   }
 }
 
@@ -252,7 +267,8 @@ void hub::begin_threads() noexcept {
   count_cpu_time(storage, storage, *this);
   several_threads = true;
   stack_t has{};
-  if (sys::call(SYS_sigaltstack, 0, &has) == 0 && !(has.ss_flags & SS_DISABLE) && has.ss_sp != signal_stack) {
+  if (sys::call(SYS_sigaltstack, 0, &has) == 0 && !(has.ss_flags & SS_DISABLE) &&
+      has.ss_sp != signal_stack) {
     s.stack = s.entered = has;
     s.stack.ss_flags &= ~SS_ONSTACK;
   }
@@ -293,7 +309,8 @@ void hub::note_handled(thread_storage& t, bool restart) noexcept {
   fiber* f = s.owner;
   if (f->state == fiber_status::parked && f->waiting->interruptible) wake(f, wake::signal);
   for (f = sharing_waits ? fibers.front() : nullptr; f; f = fibers.after(*f)) {
-    if (f->storage == &t && f->state == fiber_status::parked && f->waiting->for_signal) wake(f, wake::signal);
+    if (f->storage == &t && f->state == fiber_status::parked && f->waiting->for_signal)
+      wake(f, wake::signal);
   }
   inside = 0;
 }
@@ -301,7 +318,8 @@ void hub::note_handled(thread_storage& t, bool restart) noexcept {
 // To this kernel thread, which lets it through now or when it returns from a handler.
 static void send_here(int pid, int tid, int signal, const siginfo_t& info) noexcept {
   if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &info) != -EAGAIN) return;
-  // The queue of the user's signals is full (RLIMIT_SIGPENDING): one that says nothing needs no place there.
+  // The queue of the user's signals is full (RLIMIT_SIGPENDING): one that says nothing needs no
+  // place there.
   siginfo_t bare{};
   bare.si_signo = signal;
   bare.si_code = SI_USER;
@@ -353,7 +371,8 @@ void hub::run_handlers() noexcept {
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = current->storage;
   if (t->signals.due) deliver(*t);
-  if (t != first->storage && first->storage->signals.due && !runs_its_own(*first->storage)) deliver(*first->storage);
+  if (t != first->storage && first->storage->signals.due && !runs_its_own(*first->storage))
+    deliver(*first->storage);
   inside = depth;
 }
 

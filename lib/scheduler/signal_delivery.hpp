@@ -1,8 +1,9 @@
-// Signals on their way to a thread: which thread takes one that came for the process, and the queue of those that have
-// to wait until their thread can run the handler, or lets it through.
+// Signals on their way to a thread: which thread takes one that came for the process, and the queue
+// of those that have to wait until their thread can run the handler, or lets it through.
 //
-// A signal that waits is kept here as it came. Its thread sends it to itself once more when its time has come, and so
-// the kernel makes the frame, with the mask, the stack and the flags that the program asked for.
+// A signal that waits is kept here as it came. Its thread sends it to itself once more when its
+// time has come, and so the kernel makes the frame, with the mask, the stack and the flags that the
+// program asked for.
 #pragma once
 
 #include <signal.h>

@@ -17,18 +17,21 @@ namespace {
 
 constexpr unsigned most_free = 16;
 
-// Handlers of the program's may have to run there (see hub::look); only what is used becomes memory.
+// Handlers of the program's may have to run there (see hub::look); only what is used becomes
+// memory.
 std::size_t whole_size() noexcept {
   static const std::size_t size = (getauxval(AT_MINSIGSTKSZ) + 64 * 1024 + 4095) / 4096 * 4096;
   return size;
 }
 
-// The kernel refuses as long as the stack pointer is on the one that it knows: so it is on the new one meanwhile.
+// The kernel refuses as long as the stack pointer is on the one that it knows: so it is on the new
+// one meanwhile.
 void tell_kernel(const stack_t& stack) noexcept {
   if (sys::call(SYS_sigaltstack, &stack, 0) != -EPERM) return;
   std::uint64_t all = ~0ULL, mask;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
-  arch::system_call_on(static_cast<char*>(stack.ss_sp) + stack.ss_size - 64, SYS_sigaltstack, long(&stack));
+  arch::system_call_on(static_cast<char*>(stack.ss_sp) + stack.ss_size - 64, SYS_sigaltstack,
+                       long(&stack));
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
 }
 

@@ -12,33 +12,43 @@ namespace tendril::core {
 
 namespace {
 
-constexpr std::size_t room = 64 * 1024;  // only what is used becomes memory
+constexpr std::size_t room = 64 * 1024;           // only what is used becomes memory
 constinit std::atomic<bool> programs_own{false};  // see program_has_signal_stacks()
 
-// A fiber that stands for a thread has storage of its own, and is the one whose calls that thread's handlers interrupt.
-bool is_thread(const fiber* f) noexcept { return f->storage != &f->home->storage && f->storage->signals.owner == f; }
+// A fiber that stands for a thread has storage of its own, and is the one whose calls that thread's
+// handlers interrupt.
+bool is_thread(const fiber* f) noexcept {
+  return f->storage != &f->home->storage && f->storage->signals.owner == f;
+}
 
-// A frame can be larger than the guard: then the stack pointer is far below the stack, and the fault above that.
+// A frame can be larger than the guard: then the stack pointer is far below the stack, and the
+// fault above that.
 bool overflows(const stack& s, const siginfo_t& info, const ucontext_t& where) noexcept {
-  auto at = reinterpret_cast<std::uintptr_t>(info.si_addr), bottom = reinterpret_cast<std::uintptr_t>(s.bottom());
+  auto at = reinterpret_cast<std::uintptr_t>(info.si_addr),
+       bottom = reinterpret_cast<std::uintptr_t>(s.bottom());
   constexpr std::uintptr_t red_zone = 256, largest_frame = std::uintptr_t(1) << 30;
   std::uintptr_t sp = arch::stack_pointer(where);
-  return s.guards(info.si_addr) ||
-         (s.size && sp < bottom && bottom - sp < largest_frame && at < bottom && at + red_zone >= sp);
+  return s.guards(info.si_addr) || (s.size && sp < bottom && bottom - sp < largest_frame &&
+                                    at < bottom && at + red_zone >= sp);
 }
 
 void on_fault(int, siginfo_t* info, void* where) noexcept {
   if (allows_code(*info, where)) return;
-  if (fiber* f = current; f && info->si_code > 0 && overflows(f->stk, *info, *static_cast<ucontext_t*>(where))) {
+  if (fiber* f = current;
+      f && info->si_code > 0 && overflows(f->stk, *info, *static_cast<ucontext_t*>(where))) {
     bool thread = is_thread(f);
-    sys::say(thread ? "thread " : "fiber ", sys::number(thread ? *tls::tid(f->storage->pointer) : long(f->id)), " (",
-             f->name[0] ? f->name : "unnamed", ") overflowed its stack of ", sys::number(long(f->stk.size / 1024)),
-             thread ? " KB; ulimit -s, or pthread_attr_setstacksize() for this thread, gives it more"
-                    : " KB; set TENDRIL_STACK_SIZE, or fiber_options::stack_size for this fiber");
+    sys::say(thread ? "thread " : "fiber ",
+             sys::number(thread ? *tls::tid(f->storage->pointer) : long(f->id)), " (",
+             f->name[0] ? f->name : "unnamed", ") overflowed its stack of ",
+             sys::number(long(f->stk.size / 1024)),
+             thread
+                 ? " KB; ulimit -s, or pthread_attr_setstacksize() for this thread, gives it more"
+                 : " KB; set TENDRIL_STACK_SIZE, or fiber_options::stack_size for this fiber");
   }
   sys::signal_action none;
   sys::sigaction(SIGSEGV, &none, nullptr);
-  // The instruction faults again as soon as this returns; a signal that somebody sent has to be sent again.
+  // The instruction faults again as soon as this returns; a signal that somebody sent has to be
+  // sent again.
   if (info->si_code <= 0) sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), SIGSEGV);
 }
 
@@ -86,17 +96,22 @@ void watch_overflow(fiber_home& home) noexcept {
 }
 
 stack_t usual_signal_stack(const fiber_home& home) noexcept {
-  if (!home.signal_stack || programs_own.load(std::memory_order_relaxed)) return {nullptr, SS_DISABLE, 0};
+  if (!home.signal_stack || programs_own.load(std::memory_order_relaxed))
+    return {nullptr, SS_DISABLE, 0};
   return {home.signal_stack, 0, signal_stack_size()};
 }
 
-bool is_overflow_handler(void (*handler)(int, siginfo_t*, void*)) noexcept { return handler == on_fault; }
+bool is_overflow_handler(void (*handler)(int, siginfo_t*, void*)) noexcept {
+  return handler == on_fault;
+}
 
 void program_has_signal_stacks() noexcept {
   if (programs_own.exchange(true) || !current) return;
   const fiber_home& home = *current->home;
   stack_t has{};
-  if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !home.signal_stack || has.ss_sp != home.signal_stack) return;
+  if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !home.signal_stack ||
+      has.ss_sp != home.signal_stack)
+    return;
   has.ss_flags = SS_DISABLE;
   sys::call(SYS_sigaltstack, &has, 0);
 }

@@ -1,11 +1,13 @@
-// The exact timers of one hub: an indexed 4-ary heap, so that cancelling (as frequent as firing) needs no search.
+// The exact timers of one hub: an indexed 4-ary heap, so that cancelling (as frequent as firing)
+// needs no search.
 //
-// A fiber that waits is mostly in no cache. So what the heap compares and moves is its own, close together: the times,
-// and where the entry of each fiber stands. A fiber knows its slot, which stays the same.
+// A fiber that waits is mostly in no cache. So what the heap compares and moves is its own, close
+// together: the times, and where the entry of each fiber stands. A fiber knows its slot, which
+// stays the same.
 #pragma once
 
-#include "base/page_array.hpp"
 #include "base/deadline.hpp"
+#include "base/page_array.hpp"
 #include "fiber/fiber.hpp"
 
 namespace tendril::core {

@@ -1,16 +1,17 @@
-// The timers of one hub for which waking in the right millisecond is enough: a wheel, where starting and cancelling
-// cost the same however many wait, and those of a millisecond wake together.
+// The timers of one hub for which waking in the right millisecond is enough: a wheel, where
+// starting and cancelling cost the same however many wait, and those of a millisecond wake
+// together.
 //
-// A bucket holds who is due in one tick, and on the upper levels in 1,024 ticks or in 1,024 times that, until these
-// come near and are dealt out. It is a ring of chunks, since going from fiber to fiber, or from link to link, would
-// wait for memory at each. What was due but for the rest of its tick is kept sorted, so that the deadlines' order is
-// kept.
+// A bucket holds who is due in one tick, and on the upper levels in 1,024 ticks or in 1,024 times
+// that, until these come near and are dealt out. It is a ring of chunks, since going from fiber to
+// fiber, or from link to link, would wait for memory at each. What was due but for the rest of its
+// tick is kept sorted, so that the deadlines' order is kept.
 #pragma once
 
 #include <algorithm>
 
-#include "base/page_array.hpp"
 #include "base/deadline.hpp"
+#include "base/page_array.hpp"
 #include "fiber/fiber.hpp"
 
 namespace tendril::core {
@@ -18,8 +19,11 @@ namespace tendril::core {
 class timer_wheel {
  public:
   bool empty() const noexcept { return count_ == 0; }
-  // When to look again: within the tick of the first deadline, at its end. Perhaps sooner, to deal out.
-  nanoseconds next() const noexcept { return !count_ ? INT64_MAX : (first_due_ != due_count_ ? done_ : next_) * tick; }
+  // When to look again: within the tick of the first deadline, at its end. Perhaps sooner, to deal
+  // out.
+  nanoseconds next() const noexcept {
+    return !count_ ? INT64_MAX : (first_due_ != due_count_ ? done_ : next_) * tick;
+  }
   // Whether the deadline's tick is still to come.
   bool takes(nanoseconds at) const noexcept { return tick_of(at) > done_; }
   // Sets who->timer to its place; false: no memory. `now` need not be the latest.
@@ -195,7 +199,8 @@ class timer_wheel {
     each_chunk(b, [this](std::uint32_t c, std::uint32_t last) noexcept {
       std::uint32_t before = due_count_;
       for (std::uint32_t place = c + 1; place <= last; place++) {
-        if (units_[place].e.who) due_[due_count_] = {units_[place].e.at, place, due_count_}, due_count_++;
+        if (units_[place].e.who)
+          due_[due_count_] = {units_[place].e.at, place, due_count_}, due_count_++;
       }
       chunk(c).bucket = in_due;
       chunk(c).gone = std::uint16_t(due_count_ - before);

@@ -1,8 +1,9 @@
 // The timers of one hub: who waits until when.
 //
-// Waking costs a system call, a look at everything and a cold cache; with many sleepers it is much cheaper to wake all
-// of a millisecond in one go. So a wait that is long against a millisecond may end that much late, unless the deadline
-// is asked to be precise. When the hub is awake anyway, all who are due are woken, in the order of their deadlines.
+// Waking costs a system call, a look at everything and a cold cache; with many sleepers it is much
+// cheaper to wake all of a millisecond in one go. So a wait that is long against a millisecond may
+// end that much late, unless the deadline is asked to be precise. When the hub is awake anyway, all
+// who are due are woken, in the order of their deadlines.
 #pragma once
 
 #include "scheduler/timer_heap.hpp"
@@ -31,8 +32,8 @@ class timers {
     else coarse_.cancel(f->timer);
     f->timer = 0;
   }
-  // Calls wake(fiber) for all who are due. (It starts and cancels no timers.) Several at a time, so that the fibers are
-  // on their way into the cache together.
+  // Calls wake(fiber) for all who are due. (It starts and cancels no timers.) Several at a time, so
+  // that the fibers are on their way into the cache together.
   template <class Wake>
   void run(nanoseconds now, Wake wake) noexcept {
     coarse_.turn(now);
@@ -42,7 +43,8 @@ class timers {
     do {
       for (n = 0; n < at_once && (due[n] = pop(now)); n++) {
         const char* f =
-            reinterpret_cast<const char*>(due[n]);  // what waking touches, and what begins behind it on its stack
+            // what waking touches, and what begins behind it on its stack
+            reinterpret_cast<const char*>(due[n]);
         for (int line : {0, 1, 2, 5, 6}) __builtin_prefetch(f + line * 64);
       }
       for (int i = 0; i < n; i++) {

@@ -63,7 +63,8 @@ bool take_on(const identity& from, const identity& to) noexcept {
   }
   if (groups && sys::call(SYS_setgroups, to.groups, to.list()) < 0) return false;
   if (!same(group, to.group)) {
-    if (sys::call(SYS_setresgid, to.group.real, to.group.effective, to.group.saved) < 0) return false;
+    if (sys::call(SYS_setresgid, to.group.real, to.group.effective, to.group.saved) < 0)
+      return false;
     group.fs = to.group.effective;
   }
   if (group.fs != to.group.fs) {
@@ -82,8 +83,10 @@ bool take_on(const identity& from, const identity& to) noexcept {
 }
 
 void cannot_be_undone() noexcept {
-  sys::die("a thread changes its identity (setresuid, capset and their kin) in a way that cannot be undone for the other "
-           "threads; run this program with --threads=kernel");
+  sys::die(
+      "a thread changes its identity (setresuid, capset and their kin) in a way that cannot be "
+      "undone for the other "
+      "threads; run this program with --threads=kernel");
 }
 
 void carry_identity(const thread_storage& from, const thread_storage& to) noexcept {

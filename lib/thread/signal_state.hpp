@@ -1,6 +1,7 @@
-// What a thread has to itself of signals(7): its mask, what is pending for it alone, the handlers that it is in. A
-// thread is a kernel thread with the fibers on its own storage, or a fiber with storage of its own; all threads of one
-// kernel thread share its mask in the kernel, which is that of the thread that runs.
+// What a thread has to itself of signals(7): its mask, what is pending for it alone, the handlers
+// that it is in. A thread is a kernel thread with the fibers on its own storage, or a fiber with
+// storage of its own; all threads of one kernel thread share its mask in the kernel, which is that
+// of the thread that runs.
 #pragma once
 
 #include <signal.h>
@@ -14,7 +15,8 @@ struct fiber;
 struct pending_signal;  // lib/scheduler/signal_delivery.hpp
 struct own_stack;       // lib/scheduler/signal_stacks.hpp
 
-// One that runs, as far as we know: a handler may leave by siglongjmp, which shows only by its mark being gone.
+// One that runs, as far as we know: a handler may leave by siglongjmp, which shows only by its mark
+// being gone.
 struct running_handler {
   const std::uint64_t* mark;  // in its frame
   std::uint64_t serial;       // what is to be read there
@@ -22,7 +24,8 @@ struct running_handler {
 
 // What makes a switch to the thread or away from it more than a plain one.
 struct alignas(8) signal_flags {
-  bool unsure = false;        // a handler ran, which may have left by siglongjmp: the kernel knows the mask
+  // a handler ran, which may have left by siglongjmp: the kernel knows the mask
+  bool unsure = false;
   volatile bool due = false;  // something is pending that it lets through
   volatile int depth = 0;     // how many handlers it is in
   // Whether one of them is set: a question for one look.
@@ -35,9 +38,9 @@ struct alignas(8) signal_flags {
 static_assert(sizeof(signal_flags) == sizeof(std::uint64_t));
 
 struct signal_state : signal_flags {
-  std::uint64_t mask = 0;     // what the kernel's is while the thread runs
-  bool gone = false;          // the thread has ended
-  fiber* owner = nullptr;     // the fiber whose calls its handlers interrupt
+  std::uint64_t mask = 0;  // what the kernel's is while the thread runs
+  bool gone = false;       // the thread has ended
+  fiber* owner = nullptr;  // the fiber whose calls its handlers interrupt
   volatile std::uint64_t pending = 0;
   pending_signal* first = nullptr;
   std::uint64_t awaited = 0;  // what its owner waits for in sigwait(3) and its kin
@@ -46,15 +49,18 @@ struct signal_state : signal_flags {
   std::atomic<std::uint32_t> handled_norestart{0};
   static constexpr int most_handlers = 8;
   running_handler handlers[most_handlers] = {};  // outermost first
-  // The alternate signal stack that the program has set for the thread, and the one that a handler last began on, which
-  // SS_AUTODISARM makes the former forget meanwhile. The kernel knows neither once there are threads (signal_stacks.hpp).
+  // The alternate signal stack that the program has set for the thread, and the one that a handler
+  // last began on, which SS_AUTODISARM makes the former forget meanwhile. The kernel knows neither
+  // once there are threads (signal_stacks.hpp).
   stack_t stack = {nullptr, SS_DISABLE, 0};
   stack_t entered = {nullptr, SS_DISABLE, 0};
   own_stack* left = nullptr;  // on which it was cancelled, never to return there
-  // The fibers on this storage that wait with a mask of their own, and the mask that was there before the first.
+  // The fibers on this storage that wait with a mask of their own, and the mask that was there
+  // before the first.
   unsigned masked = 0;
   std::uint64_t mask_before = 0;
-  // Those that are in system(3), and whether SIGCHLD was blocked before the first of them blocked it.
+  // Those that are in system(3), and whether SIGCHLD was blocked before the first of them blocked
+  // it.
   unsigned child_signal_blocks = 0;
   bool child_signal_blocked_before = false;
 };

@@ -54,13 +54,15 @@ struct facts {
   char* single = nullptr;   // __libc_single_threaded
   link* threads = nullptr;  // the list of threads whose stacks the C library did not make
   // Offsets in a descriptor, and sizes.
-  std::size_t descriptor_size = 0, tid = 0, list = 0, specific = 0, level1 = 0, level2 = 0, robust = 0;
+  std::size_t descriptor_size = 0, tid = 0, list = 0, specific = 0, level1 = 0, level2 = 0,
+              robust = 0;
   std::size_t static_size = 0, static_align = 0;
   long futex_offset = 0;
   std::ptrdiff_t rseq = 0;  // from the thread pointer; 0: none
   std::ptrdiff_t resolver = 0, libc_start = 0;
   std::size_t libc_size = 0;
-  std::ptrdiff_t destructors = 0;  // from the thread pointer: the list of thread_local objects' destructors
+  // from the thread pointer: the list of thread_local objects' destructors
+  std::ptrdiff_t destructors = 0;
 };
 facts c;
 
@@ -75,7 +77,8 @@ bool find(T*& to, const char* name) noexcept {
 }
 
 // A field as debuggers are told of it: its size in bits, how many there are, and where.
-bool field(const char* name, std::uint32_t bits, std::size_t& offset, std::size_t* count = nullptr) noexcept {
+bool field(const char* name, std::uint32_t bits, std::size_t& offset,
+           std::size_t* count = nullptr) noexcept {
   const std::uint32_t* d;
   if (!find(d, name) || d[0] != bits) return false;
   offset = d[2];
@@ -84,7 +87,9 @@ bool field(const char* name, std::uint32_t bits, std::size_t& offset, std::size_
 }
 
 int find_libc_tls(dl_phdr_info* info, size_t size, void* an_address) {
-  if (size < offsetof(dl_phdr_info, dlpi_tls_data) + sizeof info->dlpi_tls_data || !info->dlpi_tls_data) return 0;
+  if (size < offsetof(dl_phdr_info, dlpi_tls_data) + sizeof info->dlpi_tls_data ||
+      !info->dlpi_tls_data)
+    return 0;
   for (int i = 0; i < info->dlpi_phnum; i++) {
     const ElfW(Phdr)& p = info->dlpi_phdr[i];
     char* start = static_cast<char*>(info->dlpi_tls_data);
@@ -96,8 +101,8 @@ int find_libc_tls(dl_phdr_info* info, size_t size, void* an_address) {
   return 0;
 }
 
-// The word in the C library's own thread-local storage that changes when a destructor is noted; 0: none, or several.
-// The two that are noted here run when the main thread ends, and do nothing.
+// The word in the C library's own thread-local storage that changes when a destructor is noted; 0:
+// none, or several. The two that are noted here run when the main thread ends, and do nothing.
 std::ptrdiff_t find_destructors() noexcept {
   int (*note)(void (*)(void*), void*, void*);
   if (!find(note, "__cxa_thread_atexit_impl")) return 0;
@@ -115,8 +120,8 @@ std::ptrdiff_t find_destructors() noexcept {
   return found;
 }
 
-// The bits in the running thread's descriptor that differ between before and after `change`; 0: none, or in several
-// bytes.
+// The bits in the running thread's descriptor that differ between before and after `change`; 0:
+// none, or in several bytes.
 template <class F>
 cancel_facts::flag changed_bits(void* d, F change) noexcept {
   char before[8192];
@@ -133,28 +138,35 @@ cancel_facts::flag changed_bits(void* d, F change) noexcept {
   return found;
 }
 
-arch::thread_header& header(void* descriptor) noexcept { return *static_cast<arch::thread_header*>(descriptor); }
+arch::thread_header& header(void* descriptor) noexcept {
+  return *static_cast<arch::thread_header*>(descriptor);
+}
 
 const char* look() noexcept {
-  if (watcher_sees_threads()) return "it runs under a sanitizer or valgrind, which must see each thread begin";
+  if (watcher_sees_threads())
+    return "it runs under a sanitizer or valgrind, which must see each thread begin";
   void* tp = arch::thread_pointer();
   const std::uint32_t* size;
-  if (!find(size, "_thread_db_sizeof_pthread")) return "it does not publish the layout of its threads to debuggers";
+  if (!find(size, "_thread_db_sizeof_pthread"))
+    return "it does not publish the layout of its threads to debuggers";
   c.descriptor_size = *size;
   std::size_t rtld_user = 0, ignored = 0;
   void* const* rtld = nullptr;
   void (*static_info)(std::size_t*, std::size_t*) = nullptr;
   std::size_t requests = 0;
-  if (!field("_thread_db_pthread_tid", 32, c.tid) || !field("_thread_db_pthread_cancelhandling", 32, requests) ||
+  if (!field("_thread_db_pthread_tid", 32, c.tid) ||
+      !field("_thread_db_pthread_cancelhandling", 32, requests) ||
       !field("_thread_db_pthread_list", 128, c.list) ||
       !field("_thread_db_pthread_specific", 2048, c.specific) ||
       !field("_thread_db_rtld_global__dl_stack_user", 128, rtld_user) ||
-      !field("_thread_db_pthread_key_data_level2_data", 8 * sizeof(key_data), ignored, &c.level2) || !find(rtld, "__nptl_rtld_global")) {
+      !field("_thread_db_pthread_key_data_level2_data", 8 * sizeof(key_data), ignored, &c.level2) ||
+      !find(rtld, "__nptl_rtld_global")) {
     return "its threads are not laid out as expected";
   }
   if (!find(c.allocate, "_dl_allocate_tls") || !find(c.deallocate, "_dl_deallocate_tls") ||
-      !find(static_info, "_dl_get_tls_static_info") || !find(c.call_destructors, "__call_tls_dtors") ||
-      !find(c.init_ctype, "__ctype_init") || !find(c.keys, "__pthread_keys")) {
+      !find(static_info, "_dl_get_tls_static_info") ||
+      !find(c.call_destructors, "__call_tls_dtors") || !find(c.init_ctype, "__ctype_init") ||
+      !find(c.keys, "__pthread_keys")) {
     return "it does not export the functions that make thread-local storage";
   }
   static_info(&c.static_size, &c.static_align);
@@ -163,7 +175,8 @@ const char* look() noexcept {
 
   // The running thread's descriptor has to be what all this says.
   void* d = descriptor(tp);
-  if (!arch::known_thread_header(header(d)) || *reinterpret_cast<int*>(at(d, std::ptrdiff_t(c.tid))) != sys::gettid()) {
+  if (!arch::known_thread_header(header(d)) ||
+      *reinterpret_cast<int*>(at(d, std::ptrdiff_t(c.tid))) != sys::gettid()) {
     return "the main thread's descriptor is not where it should be";
   }
   if (*reinterpret_cast<void**>(at(d, std::ptrdiff_t(c.specific))) !=
@@ -182,24 +195,29 @@ const char* look() noexcept {
     void* pending;
   }* robust = nullptr;
   std::size_t robust_size = 0;
-  if (sys::call(SYS_get_robust_list, 0, &robust, &robust_size) < 0 || robust_size != sizeof *robust) {
+  if (sys::call(SYS_get_robust_list, 0, &robust, &robust_size) < 0 ||
+      robust_size != sizeof *robust) {
     return "the kernel has no robust mutexes";
   }
   if (robust) {
     c.robust = std::size_t(reinterpret_cast<char*>(robust) - static_cast<char*>(d));
-    if (c.robust >= c.descriptor_size) return "the list of robust mutexes is not in the main thread's descriptor";
+    if (c.robust >= c.descriptor_size)
+      return "the list of robust mutexes is not in the main thread's descriptor";
     c.futex_offset = robust->futex_offset;
   }
   // From a known state; disabled while the type changes, so that nothing happens at once.
   int state, type;
   pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
   cancels.requests = static_cast<char*>(d) + requests - static_cast<char*>(tp);
-  cancels.disabled = changed_bits(d, [] { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr); });
+  cancels.disabled =
+      changed_bits(d, [] { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr); });
   pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
-  cancels.asynchronous = changed_bits(d, [] { pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, nullptr); });
+  cancels.asynchronous =
+      changed_bits(d, [] { pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, nullptr); });
   pthread_setcanceltype(type, nullptr);
   pthread_setcancelstate(state, nullptr);
-  if (!cancels.disabled.bits || !cancels.asynchronous.bits) return "it does not cancel threads in the expected way";
+  if (!cancels.disabled.bits || !cancels.asynchronous.bits)
+    return "it does not cancel threads in the expected way";
   find(c.single, "__libc_single_threaded");
   const std::ptrdiff_t* rseq;
   if (find(rseq, "__rseq_offset")) c.rseq = *rseq;
@@ -207,9 +225,11 @@ const char* look() noexcept {
   if (!find(resolver, "__resp")) return "it does not export the resolver's state";
   c.resolver = resolver - static_cast<char*>(tp);
   dl_iterate_phdr(find_libc_tls, __errno_location());
-  if (!c.libc_size || c.libc_size > most_libc_tls) return "its own thread-local storage is not where it should be";
+  if (!c.libc_size || c.libc_size > most_libc_tls)
+    return "its own thread-local storage is not where it should be";
   c.destructors = find_destructors();
-  if (!c.destructors) return "it does not keep destructors of thread-local objects in the expected way";
+  if (!c.destructors)
+    return "it does not keep destructors of thread-local objects in the expected way";
   return nullptr;
 }
 
@@ -221,8 +241,10 @@ void set_up(void* tp) noexcept {
   void* d = descriptor(tp);
   arch::fill_thread_header(header(d), header(descriptor(arch::thread_pointer())));
   constexpr unsigned above_kernels = 1u << 22;  // the largest pid_max
-  constexpr unsigned end = 1u << 28;            // what a CPU clock's number has room for, see pthread_getcpuclockid
-  *tid(tp) = int(above_kernels + 1 + last_tid.fetch_add(1, std::memory_order_relaxed) % (end - above_kernels - 1));
+  // what a CPU clock's number has room for, see pthread_getcpuclockid
+  constexpr unsigned end = 1u << 28;
+  *tid(tp) = int(above_kernels + 1 +
+                 last_tid.fetch_add(1, std::memory_order_relaxed) % (end - above_kernels - 1));
   *reinterpret_cast<void**>(at(d, std::ptrdiff_t(c.specific))) =
       at(d, std::ptrdiff_t(c.specific - c.level2 * sizeof(key_data)));
   if (c.robust) {
@@ -233,13 +255,15 @@ void set_up(void* tp) noexcept {
     memcpy(head - sizeof self, &self, sizeof self);  // robust_prev
   }
   if (c.rseq) {
-    std::uint32_t failed = std::uint32_t(-2);  // RSEQ_CPU_ID_REGISTRATION_FAILED: sched_getcpu() asks the kernel
+    // RSEQ_CPU_ID_REGISTRATION_FAILED: sched_getcpu() asks the kernel
+    std::uint32_t failed = std::uint32_t(-2);
     memcpy(at(tp, c.rseq) + 4, &failed, sizeof failed);
   }
 }
 
-// In the list of threads, so that dlopen() sets up what a library has in the static part. Who walks the list meanwhile
-// (a helper thread in dlopen) finds it whole at any time: going forward is all that anybody does.
+// In the list of threads, so that dlopen() sets up what a library has in the static part. Who walks
+// the list meanwhile (a helper thread in dlopen) finds it whole at any time: going forward is all
+// that anybody does.
 void enlist(void* tp) noexcept {
   link* l = reinterpret_cast<link*>(at(descriptor(tp), std::ptrdiff_t(c.list)));
   l->next = c.threads->next;
@@ -304,9 +328,12 @@ void* descriptor(void* pointer) noexcept {
   return arch::descriptor_before_tls ? at(pointer, -std::ptrdiff_t(c.descriptor_size)) : pointer;
 }
 void* pointer_of(void* descriptor) noexcept {
-  return arch::descriptor_before_tls ? at(descriptor, std::ptrdiff_t(c.descriptor_size)) : descriptor;
+  return arch::descriptor_before_tls ? at(descriptor, std::ptrdiff_t(c.descriptor_size))
+                                     : descriptor;
 }
-int* tid(void* pointer) noexcept { return reinterpret_cast<int*>(at(descriptor(pointer), std::ptrdiff_t(c.tid))); }
+int* tid(void* pointer) noexcept {
+  return reinterpret_cast<int*>(at(descriptor(pointer), std::ptrdiff_t(c.tid)));
+}
 
 void ask_to_cancel(void* pointer) noexcept {
   cancels.requested(pointer).fetch_or(cancel_facts::cancelled, std::memory_order_acq_rel);
@@ -340,18 +367,22 @@ void several() noexcept {
   header(descriptor(arch::thread_pointer())).multiple_threads = 1;
 }
 
-std::size_t size_on_stack() noexcept { return (c.static_size + c.static_align - 1) & ~(c.static_align - 1); }
+std::size_t size_on_stack() noexcept {
+  return (c.static_size + c.static_align - 1) & ~(c.static_align - 1);
+}
 std::size_t alignment() noexcept { return c.static_align; }
 
 std::size_t block_size() noexcept {
-  std::size_t descriptor = arch::descriptor_before_tls ? c.descriptor_size : 0;  // else counted in static_size
+  // else counted in static_size
+  std::size_t descriptor = arch::descriptor_before_tls ? c.descriptor_size : 0;
   return sizeof(struct __res_state) + c.static_size + descriptor + 2 * c.static_align;
 }
 
 void* make(void* p) noexcept {
   std::uintptr_t end = reinterpret_cast<std::uintptr_t>(p) + block_size();
-  std::uintptr_t tp = arch::descriptor_before_tls ? (end - c.static_size) & ~(c.static_align - 1)
-                                                  : (end - c.descriptor_size) & ~(c.static_align - 1);
+  std::uintptr_t tp = arch::descriptor_before_tls
+                          ? (end - c.static_size) & ~(c.static_align - 1)
+                          : (end - c.descriptor_size) & ~(c.static_align - 1);
   void* pointer = reinterpret_cast<void*>(tp);
   at_loader now;
   if (!c.allocate(pointer)) return nullptr;

@@ -1,9 +1,10 @@
-// The thread-local storage of fibers that stand for threads: a block of the C library's own making for each, with a
-// thread's descriptor in it, so that errno, __thread and thread_local variables, the locale, malloc's caches and
-// pthread_self() are that thread's own without anybody's help.
+// The thread-local storage of fibers that stand for threads: a block of the C library's own making
+// for each, with a thread's descriptor in it, so that errno, __thread and thread_local variables,
+// the locale, malloc's caches and pthread_self() are that thread's own without anybody's help.
 //
-// Nothing here is documented by the C library. What it publishes for debuggers (the symbols _thread_db_*) is read from
-// there; the rest is checked once against the main thread, and where anything differs, obstacle() says so.
+// Nothing here is documented by the C library. What it publishes for debuggers (the symbols
+// _thread_db_*) is read from there; the rest is checked once against the main thread, and where
+// anything differs, obstacle() says so.
 #pragma once
 
 #include <cstddef>
@@ -16,14 +17,18 @@
 
 namespace tendril::core {
 
-// Which storage a fiber runs on: its kernel thread's, or one of its own. The fibers that a thread spawns share its.
+// Which storage a fiber runs on: its kernel thread's, or one of its own. The fibers that a thread
+// spawns share its.
 struct thread_storage {
-  void* pointer = nullptr;    // what the thread pointer is while they run
-  fiber** current = nullptr;  // where this storage has the variable `current`
+  void* pointer = nullptr;        // what the thread pointer is while they run
+  fiber** current = nullptr;      // where this storage has the variable `current`
   std::uint32_t float_flags = 0;  // while another one runs: see fenv(3)
-  std::uint32_t protection = 0;  // its rights to memory with protection keys, while another one runs; once carried
-  core::identity* identity = nullptr;  // its user and groups, if they are not the other threads'; from malloc()
-  std::atomic<nanoseconds> cpu_time{0};  // what it has used, as far as it has been counted: see count_cpu_time
+  // its rights to memory with protection keys, while another one runs; once carried
+  std::uint32_t protection = 0;
+  // its user and groups, if they are not the other threads'; from malloc()
+  core::identity* identity = nullptr;
+  // what it has used, as far as it has been counted: see count_cpu_time
+  std::atomic<nanoseconds> cpu_time{0};
   signal_state signals;
 };
 
@@ -32,7 +37,8 @@ enum carried : unsigned char {
   protection_rights = 1,  // there are protection keys, so that rights may differ
   cpu_time = 2,           // some thread has asked how much of the processor it has used
   identities = 16,        // some thread has a user or groups of its own
-  system_call = 8,        // programs cannot set the thread pointer by themselves here: from the start
+  // programs cannot set the thread pointer by themselves here: from the start
+  system_call = 8,
 };
 extern std::atomic<unsigned char> switches_carry;
 inline bool switches_carry_any(unsigned char what) noexcept {
@@ -46,7 +52,9 @@ struct cancel_facts {
   struct flag {
     std::ptrdiff_t at = 0;
     char bits = 0;
-    bool is_set(const void* pointer) const noexcept { return static_cast<const char*>(pointer)[at] & bits; }
+    bool is_set(const void* pointer) const noexcept {
+      return static_cast<const char*>(pointer)[at] & bits;
+    }
   };
   static constexpr std::uint32_t cancelled = 1 << 3, exiting = 1 << 4, terminated = 1 << 5;
   static constexpr std::uint32_t all = cancelled | exiting | terminated;
@@ -54,55 +62,63 @@ struct cancel_facts {
   std::ptrdiff_t requests = 0;
   flag disabled, asynchronous;  // PTHREAD_CANCEL_DISABLE, PTHREAD_CANCEL_ASYNCHRONOUS
   std::atomic_ref<std::uint32_t> requested(void* pointer) const noexcept {
-    return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(static_cast<char*>(pointer) + requests));
+    return std::atomic_ref(
+        *reinterpret_cast<std::uint32_t*>(static_cast<char*>(pointer) + requests));
   }
 };
 extern cancel_facts cancels;
 
-// Why blocks cannot be made with this C library, in words; null: they can. The first call looks at the running thread,
-// which must be the main one.
+// Why blocks cannot be made with this C library, in words; null: they can. The first call looks at
+// the running thread, which must be the main one.
 const char* obstacle() noexcept;
-// Whether a sanitizer, in this build or in the program, or valgrind has to see each thread begin: an obstacle known from
-// the start.
+// Whether a sanitizer, in this build or in the program, or valgrind has to see each thread begin:
+// an obstacle known from the start.
 bool watcher_sees_threads() noexcept;
 
-// What the C library puts of a thread on the thread's own stack, at most; and to what its stacks' sizes are rounded down.
+// What the C library puts of a thread on the thread's own stack, at most; and to what its stacks'
+// sizes are rounded down.
 std::size_t size_on_stack() noexcept;
 std::size_t alignment() noexcept;
-// How many fibers are amid one of make(), renew() and drop(), where they may have been made to give way with the loader's
-// lock held: as long as it is not zero, no kernel thread can be made without letting them run.
+// How many fibers are amid one of make(), renew() and drop(), where they may have been made to give
+// way with the loader's lock held: as long as it is not zero, no kernel thread can be made without
+// letting them run.
 extern std::atomic<int> amid_loader;
 
 // The room that a block takes, any alignment included.
 std::size_t block_size() noexcept;
-// Makes a block in the zeroed memory [p, p + block_size()), as a new thread finds it, and returns its thread pointer;
-// null: no memory. Any thread.
+// Makes a block in the zeroed memory [p, p + block_size()), as a new thread finds it, and returns
+// its thread pointer; null: no memory. Any thread.
 void* make(void* p) noexcept;
-// Makes a block as a new thread finds it again, but keeps the C library's caches (malloc's). False: no memory.
+// Makes a block as a new thread finds it again, but keeps the C library's caches (malloc's). False:
+// no memory.
 bool renew(void* pointer) noexcept;
 // Gives back what the C library allocated for the block, which itself is the caller's.
 void drop(void* pointer) noexcept;
-// From here on there are several threads: the C library and libstdc++ drop locks and atomics in a process with one.
+// From here on there are several threads: the C library and libstdc++ drop locks and atomics in a
+// process with one.
 void several() noexcept;
 // To be called first on the new thread's own stack, with the thread pointer set.
 void begin() noexcept;
-// The destructors of thread_local objects, then those of pthread keys, as a thread's end has it. May run the program's
-// code. To be called on the thread itself.
+// The destructors of thread_local objects, then those of pthread keys, as a thread's end has it.
+// May run the program's code. To be called on the thread itself.
 void end() noexcept;
 
-// The C library's list of the robust mutexes that the thread holds: what set_robust_list(2) is told for a kernel thread.
-// Null: not known.
+// The C library's list of the robust mutexes that the thread holds: what set_robust_list(2) is told
+// for a kernel thread. Null: not known.
 void* robust_list(void* pointer) noexcept;
 
 // In a forked child: its new threads' numbers are not those that its siblings give.
 void other_tids() noexcept;
-// The number by which the C library knows the thread (its locks' owners, gettid): unique, and no kernel's.
+// The number by which the C library knows the thread (its locks' owners, gettid): unique, and no
+// kernel's.
 int* tid(void* pointer) noexcept;
-// pthread_cancel, as the C library notes it. Whether the thread is to be cancelled, and lets that happen, now or at all.
+// pthread_cancel, as the C library notes it. Whether the thread is to be cancelled, and lets that
+// happen, now or at all.
 void ask_to_cancel(void* pointer) noexcept;
 inline bool cancel_due(void* pointer) noexcept {
   std::uint32_t asked = cancels.requested(pointer).load(std::memory_order_acquire);
-  return (asked & cancel_facts::all) == cancel_facts::cancelled && !cancels.disabled.is_set(pointer);
+  return (asked & cancel_facts::all) == cancel_facts::cancelled &&
+         !cancels.disabled.is_set(pointer);
 }
 // False only if nobody has asked for it.
 inline bool cancel_asked(void* pointer) noexcept {
@@ -117,8 +133,9 @@ void* pointer_of(void* descriptor) noexcept;
 // Where another block has the variable that is at `mine` in the running one's static part.
 template <class T>
 T* other(void* pointer, T* mine) noexcept {
-  return reinterpret_cast<T*>(static_cast<char*>(pointer) +
-                              (reinterpret_cast<char*>(mine) - static_cast<char*>(arch::thread_pointer())));
+  return reinterpret_cast<T*>(
+      static_cast<char*>(pointer) +
+      (reinterpret_cast<char*>(mine) - static_cast<char*>(arch::thread_pointer())));
 }
 
 }  // namespace tls

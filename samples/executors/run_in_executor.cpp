@@ -1,5 +1,5 @@
-// What would hold up all fibers, done elsewhere: a file in the default pool of threads and in one of one's own, and
-// a computation in a process. The example of asyncio's loop.run_in_executor().
+// What would hold up all fibers, done elsewhere: a file in the default pool of threads and in one
+// of one's own, and a computation in a process. The example of asyncio's loop.run_in_executor().
 
 #include <cstdint>
 #include <cstdio>
@@ -40,7 +40,8 @@ big cpu_bound() {
 }  // namespace
 
 int main() {
-  tendril::process_pool_executor processes;  // first: its processes are to know nothing of our threads
+  // first: its processes are to know nothing of our threads
+  tendril::process_pool_executor processes;
 
   std::string bytes = tendril::run_in_executor(blocking_io);
   std::printf("default thread pool %s\n", python::bytes_repr(bytes).c_str());

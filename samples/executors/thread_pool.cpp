@@ -1,4 +1,5 @@
-// A pool of kernel threads, as Python's concurrent.futures: map, submit, as_completed, callbacks, shutdown.
+// A pool of kernel threads, as Python's concurrent.futures: map, submit, as_completed, callbacks,
+// shutdown.
 
 #include <array>
 #include <cstdio>
@@ -21,12 +22,9 @@ int task(int n) {
 }
 
 void done(int n, const tendril::future<int>& f) {
-  if (f.cancelled())
-    std::printf("%d: cancelled\n", n);
-  else if (f.exception())
-    std::printf("%d: error returned\n", n);
-  else
-    std::printf("%d: value returned: %d\n", n, f.get());
+  if (f.cancelled()) std::printf("%d: cancelled\n", n);
+  else if (f.exception()) std::printf("%d: error returned\n", n);
+  else std::printf("%d: value returned: %d\n", n, f.get());
 }
 
 }  // namespace
@@ -54,10 +52,14 @@ int main() {
 
   // Past its time-out as_completed() says how many futures are unfinished.
   tendril::event not_yet;
-  std::vector one_waits{pool.submit(task, 1), pool.submit([&not_yet] { not_yet.wait(); return 0; })};
+  std::vector one_waits{pool.submit(task, 1), pool.submit([&not_yet] {
+                          not_yet.wait();
+                          return 0;
+                        })};
   one_waits[0].get();
   try {
-    for (auto& completed : tendril::as_completed(one_waits, 10ms)) std::printf("in time: %d\n", completed.get());
+    for (auto& completed : tendril::as_completed(one_waits, 10ms))
+      std::printf("in time: %d\n", completed.get());
   } catch (const std::system_error& e) {
     std::string what = e.what();  // with the error's own text behind a colon
     std::printf("TimeoutError: %s\n", what.substr(0, what.find(':')).c_str());

@@ -1,9 +1,10 @@
-// Fetches URLs at once in a session, in the manner of aiohttp: what the tasks share is how to connect, and connections
-// that are still open.
+// Fetches URLs at once in a session, in the manner of aiohttp: what the tasks share is how to
+// connect, and connections that are still open.
 //
 //   concurrent_fetch URL...   http or https
 //
-// Plain blocking libcurl, made cooperative by libtendril-preload.so, against which the program is linked.
+// Plain blocking libcurl, made cooperative by libtendril-preload.so, against which the program is
+// linked.
 
 #include <curl/curl.h>
 
@@ -40,7 +41,8 @@ class client_session {
     response answer;
     char detail[CURL_ERROR_SIZE] = "";
     auto set = [&](CURLoption option, auto value) {
-      if (CURLcode r = curl_easy_setopt(curl.get(), option, value)) throw std::runtime_error(curl_easy_strerror(r));
+      if (CURLcode r = curl_easy_setopt(curl.get(), option, value))
+        throw std::runtime_error(curl_easy_strerror(r));
     };
     set(CURLOPT_URL, url.c_str());
     set(CURLOPT_PROTOCOLS_STR, "http,https");
@@ -49,7 +51,8 @@ class client_session {
     set(CURLOPT_WRITEDATA, &answer.text);
     set(CURLOPT_TIMEOUT, 30L);
     set(CURLOPT_NOSIGNAL, 1L);
-    if (CURLcode r = curl_easy_perform(curl.get())) throw std::runtime_error(*detail ? detail : curl_easy_strerror(r));
+    if (CURLcode r = curl_easy_perform(curl.get()))
+      throw std::runtime_error(*detail ? detail : curl_easy_strerror(r));
     curl_easy_getinfo(curl.get(), CURLINFO_RESPONSE_CODE, &answer.status);
     idle_.push_back(std::move(curl));
     return answer;
@@ -73,7 +76,8 @@ class client_session {
     if (!h) throw std::bad_alloc();
     return h;
   }
-  static std::size_t append(const char* data, std::size_t size, std::size_t count, void* body) noexcept try {
+  static std::size_t append(const char* data, std::size_t size, std::size_t count,
+                            void* body) noexcept try {
     static_cast<std::string*>(body)->append(data, size * count);
     return size * count;
   } catch (const std::exception&) {
@@ -91,7 +95,8 @@ int main(int argc, char** argv) try {
   client_session session;
   std::vector<tendril::task<response>> tasks;
   for (int i = 1; i < argc; i++)
-    tasks.push_back(tendril::spawn([&session, url = std::string(argv[i])] { return session.get(url); }));
+    tasks.push_back(
+        tendril::spawn([&session, url = std::string(argv[i])] { return session.get(url); }));
   std::vector<response> answers = tendril::gather(tasks);
   for (std::size_t i = 0; i < answers.size(); i++)
     std::printf("%s: %ld, %zu bytes\n", argv[i + 1], answers[i].status, answers[i].text.size());

@@ -1,9 +1,11 @@
-// gevent's example of fetching: three pages one by one, then the same three at once, and how many seconds each took.
+// gevent's example of fetching: three pages one by one, then the same three at once, and how many
+// seconds each took.
 //
 //   urlopen [URL...]   default: the tutorial's three; CURL_CA_BUNDLE: the certificate authorities to trust
 //
-// urlopen() is plain blocking libcurl. The program is linked against libtendril-preload.so, which interposes the C
-// library's blocking calls (gevent: monkey.patch_all()), so that only the task waits that calls it.
+// urlopen() is plain blocking libcurl. The program is linked against libtendril-preload.so, which
+// interposes the C library's blocking calls (gevent: monkey.patch_all()), so that only the task
+// waits that calls it.
 
 #include "urlopen.hpp"
 
@@ -30,7 +32,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 int main(int argc, char** argv) try {
   std::vector<std::string> urls(argv + 1, argv + argc);
-  if (urls.empty()) urls = {"https://www.python.org/", "https://www.baidu.com/", "https://www.so.com/"};
+  if (urls.empty())
+    urls = {"https://www.python.org/", "https://www.baidu.com/", "https://www.so.com/"};
 
   auto time_start = std::chrono::steady_clock::now();
   for (const std::string& url : urls) f(url);

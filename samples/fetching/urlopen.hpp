@@ -20,9 +20,10 @@ struct curl_cleanup {
   void operator()(CURL* c) const { curl_easy_cleanup(c); }
 };
 
-// libcurl is C: no exception may pass through it, so a body too large for memory is reported as a short
-// write.
-inline std::size_t append(const char* data, std::size_t size, std::size_t count, void* body) noexcept try {
+// libcurl is C: no exception may pass through it, so a body too large for memory is reported as a
+// short write.
+inline std::size_t append(const char* data, std::size_t size, std::size_t count,
+                          void* body) noexcept try {
   static_cast<std::string*>(body)->append(data, size * count);
   return size * count;
 } catch (const std::exception&) {
@@ -39,7 +40,8 @@ inline std::string reason(CURL* curl, CURLcode result, const char* detail) {
 
 }  // namespace urlopen_detail
 
-// The body of the page at `url`. Throws std::runtime_error if it cannot be had: what() says why in one line.
+// The body of the page at `url`. Throws std::runtime_error if it cannot be had: what() says why in
+// one line.
 inline std::string urlopen(const std::string& url, const urlopen_options& o = {}) {
   std::unique_ptr<CURL, urlopen_detail::curl_cleanup> curl(curl_easy_init());
   if (!curl) throw std::bad_alloc();
@@ -57,10 +59,12 @@ inline std::string urlopen(const std::string& url, const urlopen_options& o = {}
   set(CURLOPT_FOLLOWLOCATION, 1L);
   set(CURLOPT_FAILONERROR, 1L);  // 404 and the like are errors, not pages
   set(CURLOPT_TIMEOUT_MS, static_cast<long>(o.timeout * 1000));
-  set(CURLOPT_NOSIGNAL, 1L);  // no SIGALRM for time-outs: one alarm cannot serve many downloads at once
+  // no SIGALRM for time-outs: one alarm cannot serve many downloads at once
+  set(CURLOPT_NOSIGNAL, 1L);
   if (!o.cacert.empty()) set(CURLOPT_CAINFO, o.cacert.c_str());
 
   CURLcode result = curl_easy_perform(curl.get());
-  if (result != CURLE_OK) throw std::runtime_error(urlopen_detail::reason(curl.get(), result, detail));
+  if (result != CURLE_OK)
+    throw std::runtime_error(urlopen_detail::reason(curl.get(), result, detail));
   return body;
 }

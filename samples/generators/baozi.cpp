@@ -7,7 +7,8 @@
 
 namespace {
 
-using consumer_type = tendril::generator<std::monostate, int>;  // is sent numbers, and gives nothing back
+// is sent numbers, and gives nothing back
+using consumer_type = tendril::generator<std::monostate, int>;
 
 consumer_type consumer(std::string name) {
   return consumer_type([name] {

@@ -1,5 +1,5 @@
-// Two rockets count down in turns: generators that give way at each yield, and a loop that is all the scheduler
-// they need.
+// Two rockets count down in turns: generators that give way at each yield, and a loop that is all
+// the scheduler they need.
 //
 //   countdown [SECONDS]   how long each count takes: 1
 

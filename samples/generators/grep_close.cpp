@@ -1,5 +1,6 @@
-// A coroutine that is fed lines until it is closed. close() raises generator_exit at its yield (Python: GeneratorExit),
-// so that it can say goodbye; whatever it holds is destroyed as by any exception.
+// A coroutine that is fed lines until it is closed. close() raises generator_exit at its yield
+// (Python: GeneratorExit), so that it can say goodbye; whatever it holds is destroyed as by any
+// exception.
 
 #include <cstdio>
 #include <string>

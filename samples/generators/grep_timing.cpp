@@ -1,5 +1,5 @@
-// The same filter three times, as a coroutine, as an object and as a closure, each of which sends what it finds on to a
-// coroutine that drops it; and how many seconds a million calls of each take.
+// The same filter three times, as a coroutine, as an object and as a closure, each of which sends
+// what it finds on to a coroutine that drops it; and how many seconds a million calls of each take.
 //
 //   grep_timing [CALLS]   a million
 
@@ -16,7 +16,9 @@ namespace {
 
 using line_sink = tendril::generator<std::monostate, std::string_view>;
 
-bool contains(std::string_view line, std::string_view pattern) { return line.find(pattern) != line.npos; }
+bool contains(std::string_view line, std::string_view pattern) {
+  return line.find(pattern) != line.npos;
+}
 
 // A coroutine.
 line_sink grep(std::string pattern, line_sink& target) {
@@ -30,7 +32,8 @@ line_sink grep(std::string pattern, line_sink& target) {
 // An object.
 class grep_handler {
  public:
-  grep_handler(std::string pattern, line_sink& target) : pattern_(std::move(pattern)), target_(target) {
+  grep_handler(std::string pattern, line_sink& target)
+      : pattern_(std::move(pattern)), target_(target) {
     target_.next();
   }
   virtual ~grep_handler() = default;
@@ -54,8 +57,7 @@ std::function<void(std::string_view)> grep_closure(std::string pattern, line_sin
 // Where the lines go.
 line_sink null() {
   return line_sink([] {
-    while (line_sink::yield({})) {
-    }
+    while (line_sink::yield({})) {}
   });
 }
 

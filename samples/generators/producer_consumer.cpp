@@ -1,4 +1,5 @@
-// A producer that sends to a consumer and gets a reply for each item, on one stack each and without a lock.
+// A producer that sends to a consumer and gets a reply for each item, on one stack each and without
+// a lock.
 
 #include <cstdio>
 #include <string>

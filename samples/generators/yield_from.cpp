@@ -1,5 +1,6 @@
-// A pipeline: it delegates to one collector after the other by yield_from, each of which joins what it is sent until it
-// is sent nothing, and it returns the list of the joined strings. main just feeds it, and never sees the collectors.
+// A pipeline: it delegates to one collector after the other by yield_from, each of which joins what
+// it is sent until it is sent nothing, and it returns the list of the joined strings. main just
+// feeds it, and never sees the collectors.
 
 #include <cstdio>
 #include <string>
@@ -50,6 +51,7 @@ int main() {
 
   // What Python's StopIteration carries.
   std::string list;
-  for (const std::string& s : pipe_coro.returned().value()) list += (list.empty() ? "" : ", ") + python::repr(s);
+  for (const std::string& s : pipe_coro.returned().value())
+    list += (list.empty() ? "" : ", ") + python::repr(s);
   std::printf("[%s]\n", list.c_str());
 }

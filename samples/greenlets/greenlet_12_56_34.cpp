@@ -1,5 +1,5 @@
-// The first example of greenlet's documentation: two fibers that switch to each other.
-// Prints 12 56 34; 78 is never printed: when test1 ends, control goes to its parent, main, not back to test2.
+// The first example of greenlet's documentation: two fibers that switch to each other. Prints 12 56
+// 34; 78 is never printed: when test1 ends, control goes to its parent, main, not back to test2.
 
 #include <cstdio>
 #include <tendril/fiber.hpp>

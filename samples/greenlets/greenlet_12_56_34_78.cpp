@@ -1,5 +1,5 @@
-// greenlet's first example with one switch more: test1 goes back to test2 at its end, so that 78 is printed
-// too. Prints 12 56 34 78.
+// greenlet's first example with one switch more: test1 goes back to test2 at its end, so that 78 is
+// printed too. Prints 12 56 34 78.
 
 #include <cstdio>
 #include <tendril/fiber.hpp>

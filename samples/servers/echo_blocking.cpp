@@ -1,4 +1,5 @@
-// Echo server, first of seven ways: one client at a time. The next one waits until this one has gone.
+// Echo server, first of seven ways: one client at a time. The next one waits until this one has
+// gone.
 
 #include <string>
 #include <system_error>

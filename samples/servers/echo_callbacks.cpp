@@ -1,5 +1,5 @@
-// Echo server, fourth of seven ways: one thread, a selector, and a callback for each event. What a loop with local
-// variables was before is now an object with members.
+// Echo server, fourth of seven ways: one thread, a selector, and a callback for each event. What a
+// loop with local variables was before is now an object with members.
 
 #include <functional>
 #include <memory>
@@ -18,25 +18,29 @@ class connection : public std::enable_shared_from_this<connection> {
  public:
   connection(selector& s, tendril::net::socket client) : selector_(s), client_(std::move(client)) {}
   void begin() {
-    selector_.register_(client_.descriptor(), selector::read, [me = shared_from_this()] { me->readable(); });
+    selector_.register_(client_.descriptor(), selector::read,
+                        [me = shared_from_this()] { me->readable(); });
   }
 
  private:
   void readable() try {
     pending_ = client_.recv(4096);
     if (pending_.empty()) return end();
-    selector_.modify(client_.descriptor(), selector::write, [me = shared_from_this()] { me->writable(); });
+    selector_.modify(client_.descriptor(), selector::write,
+                     [me = shared_from_this()] { me->writable(); });
   } catch (const std::system_error&) {
     end();
   }
   void writable() try {
     pending_.erase(0, client_.send(pending_, MSG_DONTWAIT));
     if (!pending_.empty()) return;
-    selector_.modify(client_.descriptor(), selector::read, [me = shared_from_this()] { me->readable(); });
+    selector_.modify(client_.descriptor(), selector::read,
+                     [me = shared_from_this()] { me->readable(); });
   } catch (const std::system_error&) {
     end();
   }
-  void end() { selector_.unregister(client_.descriptor()); }  // the last callback goes, and with it this
+  // the last callback goes, and with it this
+  void end() { selector_.unregister(client_.descriptor()); }
 
   selector& selector_;
   tendril::net::socket client_;

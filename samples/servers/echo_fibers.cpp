@@ -1,4 +1,5 @@
-// Echo server, sixth of seven ways: a fiber for each client, on one thread. The blocking code, but for one word: spawn.
+// Echo server, sixth of seven ways: a fiber for each client, on one thread. The blocking code, but
+// for one word: spawn.
 
 #include <string>
 #include <system_error>

@@ -1,5 +1,6 @@
-// Echo server, fifth of seven ways: one thread, a selector, and a generator for each client, which yields what it waits
-// for. The code reads like the blocking one again; the loop below is the scheduler.
+// Echo server, fifth of seven ways: one thread, a selector, and a generator for each client, which
+// yields what it waits for. The code reads like the blocking one again; the loop below is the
+// scheduler.
 
 #include <memory>
 #include <string>

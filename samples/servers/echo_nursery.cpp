@@ -1,5 +1,6 @@
-// Echo server, seventh of seven ways, in the manner of curio and trio: the clients' tasks live in a nursery, a task_group.
-// On SIGTERM the server is cancelled: the scope ends only when all of its tasks have, and nothing is left behind.
+// Echo server, seventh of seven ways, in the manner of curio and trio: the clients' tasks live in a
+// nursery, a task_group. On SIGTERM the server is cancelled: the scope ends only when all of its
+// tasks have, and nothing is left behind.
 
 #include <csignal>
 #include <string>

@@ -1,4 +1,5 @@
-// Echo server, third of seven ways: a pool of kernel threads. Clients beyond their number wait for one that is free.
+// Echo server, third of seven ways: a pool of kernel threads. Clients beyond their number wait for
+// one that is free.
 
 #include <string>
 #include <system_error>

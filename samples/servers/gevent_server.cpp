@@ -1,5 +1,5 @@
-// gevent's socket server: accept, spawn, and on to the next. It prints what it receives, and sends it back. Its clients
-// are interactive_client, and hammer_client with a hundred ordinary threads.
+// gevent's socket server: accept, spawn, and on to the next. It prints what it receives, and sends
+// it back. Its clients are interactive_client, and hammer_client with a hundred ordinary threads.
 //
 //   gevent_server [PORT]   on 127.0.0.1; 8001
 
@@ -19,7 +19,8 @@ void handle_request(tendril::net::socket connection) try {
     std::string data = connection.recv(1024);
     std::printf("recv: %s\n", python::bytes_repr(data).c_str());
     connection.send(data);
-    if (data.empty()) connection.shutdown(SHUT_WR);  // and the next send, of nothing again, fails: the tutorial's way to end
+    // and the next send, of nothing again, fails: the tutorial's way to end
+    if (data.empty()) connection.shutdown(SHUT_WR);
   }
 } catch (const std::system_error& e) {
   std::printf("[Errno %d] %s\n", e.code().value(), std::strerror(e.code().value()));

@@ -1,4 +1,5 @@
-// aiohttp's example of a server: an index, and a greeting, half a second each, for any number of clients at once.
+// aiohttp's example of a server: an index, and a greeting, half a second each, for any number of
+// clients at once.
 //
 //   http_index [ADDRESS [PORT]]   127.0.0.1, 8888; port 0: one that is free
 //
@@ -23,14 +24,18 @@ namespace {
 // In Python each answer is an async function; here any function may wait.
 response answer(const request& r) {
   constexpr std::string_view hello = "/hello/";
-  std::optional<std::string> path = decoded(std::string_view(r.target).substr(0, r.target.find('?')));
+  std::optional<std::string> path =
+      decoded(std::string_view(r.target).substr(0, r.target.find('?')));
   if (!path) return {400, "Bad Request", "400: Bad Request"};
-  bool greets = path->starts_with(hello) && path->size() > hello.size() && path->find('/', hello.size()) == path->npos;
+  bool greets = path->starts_with(hello) && path->size() > hello.size() &&
+                path->find('/', hello.size()) == path->npos;
   if (!greets && *path != "/") return {404, "Not Found", "404: Not Found"};
-  if (r.method != "GET") return {405, "Method Not Allowed", "405: Method Not Allowed", "Allow: GET\r\n"};
+  if (r.method != "GET")
+    return {405, "Method Not Allowed", "405: Method Not Allowed", "Allow: GET\r\n"};
   std::printf("Receive: <Request %s %s >\n", r.method.c_str(), path->c_str());
   tendril::sleep(500ms);
-  std::string text = greets ? "<h1>hello, " + path->substr(hello.size()) + "!</h1>" : "<h1>Index</h1>";
+  std::string text =
+      greets ? "<h1>hello, " + path->substr(hello.size()) + "!</h1>" : "<h1>Index</h1>";
   return {200, "OK", text, {}, "text/html"};
 }
 
@@ -42,10 +47,12 @@ int main(int argc, char** argv) try {
   auto port = static_cast<std::uint16_t>(argc > 2 ? std::atoi(argv[2]) : 8888);
   tendril::net::socket listener = tendril::net::listen_on(tendril::net::address::ip(address, port));
   port = listener.local_address().port();
-  std::string srv = "<Server sockets=(<asyncio.TransportSocket fd=" + std::to_string(listener.descriptor()) +
-                    ", family=2, type=1, proto=6, laddr=" + python::repr(listener.local_address()) + ">,)>";
+  std::string srv =
+      "<Server sockets=(<asyncio.TransportSocket fd=" + std::to_string(listener.descriptor()) +
+      ", family=2, type=1, proto=6, laddr=" + python::repr(listener.local_address()) + ">,)>";
 
-  tendril::net::stream_server server(std::move(listener), [](tendril::stream& s) { serve(s, answer); });
+  tendril::net::stream_server server(std::move(listener),
+                                     [](tendril::stream& s) { serve(s, answer); });
   tendril::signal_handler on_interrupt(SIGINT, [&] { server.stop(0s); });
   std::printf("Server started at http://%s:%u...\n", address.c_str(), port);
   server.serve_forever();

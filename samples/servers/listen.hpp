@@ -1,4 +1,5 @@
-// How the servers here begin: they listen on 127.0.0.1, on the port that is their argument, and say so.
+// How the servers here begin: they listen on 127.0.0.1, on the port that is their argument, and say
+// so.
 #pragma once
 
 #include <cstdio>

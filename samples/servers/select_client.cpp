@@ -16,19 +16,22 @@ int main(int argc, char** argv) try {
   auto server = tendril::net::address::loopback(port);
   // The tutorial prints with sys.stderr as the first thing to print.
   std::printf("%s connecting to localhost port %u\n", python::stderr_repr, port);
-  std::array socks{tendril::net::create_connection(server), tendril::net::create_connection(server)};
+  std::array socks{tendril::net::create_connection(server),
+                   tendril::net::create_connection(server)};
 
   for (const char* message : {"This is the message. ", "It will be sent ", "in parts."}) {
     for (auto& s : socks) {
-      std::printf("%s %s: sending \"%s\"\n", python::stderr_repr, python::repr(s.local_address()).c_str(), message);
+      std::printf("%s %s: sending \"%s\"\n", python::stderr_repr,
+                  python::repr(s.local_address()).c_str(), message);
       s.send(message);
     }
     for (auto& s : socks) {
       std::string data = s.recv(1024);
-      std::printf("%s %s: received \"%s\"\n", python::stderr_repr, python::repr(s.local_address()).c_str(),
-                  python::bytes_repr(data).c_str());
+      std::printf("%s %s: received \"%s\"\n", python::stderr_repr,
+                  python::repr(s.local_address()).c_str(), python::bytes_repr(data).c_str());
       if (data.empty()) {
-        std::printf("%s closing socket %s\n", python::stderr_repr, python::repr(s.local_address()).c_str());
+        std::printf("%s closing socket %s\n", python::stderr_repr,
+                    python::repr(s.local_address()).c_str());
         s.close();
       }
     }

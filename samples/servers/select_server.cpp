@@ -1,5 +1,5 @@
-// An echo server by select(2), with a queue of messages for each client: what is to be sent waits until the client's
-// socket takes it.
+// An echo server by select(2), with a queue of messages for each client: what is to be sent waits
+// until the client's socket takes it.
 //
 //   select_server [PORT]   on 127.0.0.1; 10000; 0: one that is free
 
@@ -32,7 +32,8 @@ int main(int argc, char** argv) {
   auto port = static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 10000);
   tendril::net::socket server = tendril::net::listen_on(tendril::net::address::loopback(port), 5);
   // The tutorial prints with sys.stderr as the first thing to print.
-  std::printf("%s starting up on localhost port %u\n", python::stderr_repr, server.local_address().port());
+  std::printf("%s starting up on localhost port %u\n", python::stderr_repr,
+              server.local_address().port());
 
   std::vector<std::unique_ptr<connection>> connections;
   std::string client_address;  // of the connection that came last
@@ -59,10 +60,12 @@ int main(int argc, char** argv) {
       try {
         peer = python::repr(c->socket.remote_address());
         data = c->socket.recv(1024);
-      } catch (const std::system_error&) {  // the client has reset the connection: as if it had ended
+      } catch (
+          const std::system_error&) {  // the client has reset the connection: as if it had ended
       }
       if (!data.empty()) {
-        std::printf("%s received \"%s\" from %s\n", python::stderr_repr, python::bytes_repr(data).c_str(), peer.c_str());
+        std::printf("%s received \"%s\" from %s\n", python::stderr_repr,
+                    python::bytes_repr(data).c_str(), peer.c_str());
         c->messages.push_back(std::move(data));
         c->is_output = true;
       } else {

@@ -1,5 +1,5 @@
-// The echo server of Python's documentation of selectors: what is registered with each descriptor is the function that
-// is called when it is ready.
+// The echo server of Python's documentation of selectors: what is registered with each descriptor
+// is the function that is called when it is ready.
 //
 //   selectors_echo [PORT]   on 127.0.0.1; 1234
 
@@ -25,7 +25,8 @@ tendril::selector<registered> sel;
 void read(const socket_pointer& conn) {
   std::string data = conn->recv(1000);  // should be ready
   if (!data.empty()) {
-    std::printf("echoing %s to %s\n", python::bytes_repr(data).c_str(), python::repr(*conn).c_str());
+    std::printf("echoing %s to %s\n", python::bytes_repr(data).c_str(),
+                python::repr(*conn).c_str());
     conn->send_all(data);  // hope it won't block
   } else {
     std::printf("closing %s\n", python::repr(*conn).c_str());
@@ -35,14 +36,16 @@ void read(const socket_pointer& conn) {
 
 void accept(const socket_pointer& sock) {
   auto conn = std::make_shared<tendril::net::socket>(sock->accept());
-  std::printf("accepted %s from %s\n", python::repr(*conn).c_str(), python::repr(conn->remote_address()).c_str());
+  std::printf("accepted %s from %s\n", python::repr(*conn).c_str(),
+              python::repr(conn->remote_address()).c_str());
   sel.register_(conn->descriptor(), sel.read, {read, conn});
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  auto listener = std::make_shared<tendril::net::socket>(listen_on_argument(argc, argv, 1234, stderr));
+  auto listener =
+      std::make_shared<tendril::net::socket>(listen_on_argument(argc, argv, 1234, stderr));
   sel.register_(listener->descriptor(), sel.read, {accept, listener});
   for (;;) {
     for (auto& [key, events] : sel.select()) key.data.call(key.data.socket);

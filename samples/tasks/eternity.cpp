@@ -1,4 +1,5 @@
-// A task that sleeps for longer than anybody waits: wait_for cancels it when its time is over, and it cleans up.
+// A task that sleeps for longer than anybody waits: wait_for cancels it when its time is over, and
+// it cleans up.
 //
 //   eternity [SECONDS]   how long it is waited for: 1; it sleeps for three times as long
 

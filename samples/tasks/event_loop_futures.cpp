@@ -1,4 +1,5 @@
-// Futures in an event loop: one that a callback completes, one that a task completes, and one that calls back.
+// Futures in an event loop: one that a callback completes, one that a task completes, and one that
+// calls back.
 
 #include <cstdio>
 #include <string>
@@ -15,7 +16,8 @@ void mark_done(const text_future& future, const std::string& result) {
   future.set_result(result);
 }
 
-void set_after(const text_future& future, std::chrono::milliseconds delay, const std::string& value) {
+void set_after(const text_future& future, std::chrono::milliseconds delay,
+               const std::string& value) {
   tendril::sleep(delay);
   future.set_result(value);
 }

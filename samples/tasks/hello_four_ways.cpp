@@ -1,11 +1,11 @@
-// Hello world in four ways, three at a time that wait for 0, 1 and 2 seconds: threads, tasks of an event loop, functions
-// that wait (Python: async functions), and tasks that call what blocks, with the C library's calls interposed (gevent:
-// monkey.patch_all()).
+// Hello world in four ways, three at a time that wait for 0, 1 and 2 seconds: threads, tasks of an
+// event loop, functions that wait (Python: async functions), and tasks that call what blocks, with
+// the C library's calls interposed (gevent: monkey.patch_all()).
 //
 //   hello_four_ways [WAY [SECONDS]]   threads, asyncio, async or gevent (default: all); how long a second is (1)
 //
-// The program is linked against libtendril-preload.so, so the waits overlap in all four, on one kernel thread: the
-// threads of the first way are fibers too.
+// The program is linked against libtendril-preload.so, so the waits overlap in all four, on one
+// kernel thread: the threads of the first way are fibers too.
 
 #include <unistd.h>
 
@@ -22,7 +22,8 @@ namespace {
 
 std::chrono::duration<double> second(1);
 
-// The number that the kernel gives the thread that runs this: /proc/thread-self is "1234/task/1234".
+// The number that the kernel gives the thread that runs this: /proc/thread-self is
+// "1234/task/1234".
 std::string kernel_thread_id() {
   char name[64];
   ssize_t n = ::readlink("/proc/thread-self", name, sizeof name);
@@ -31,7 +32,8 @@ std::string kernel_thread_id() {
 }
 
 void say_hello(int num) {
-  std::printf("Hello %d now = %s serve thread id = %s\n", num, python::now().c_str(), kernel_thread_id().c_str());
+  std::printf("Hello %d now = %s serve thread id = %s\n", num, python::now().c_str(),
+              kernel_thread_id().c_str());
 }
 void say_bye(int num) { std::printf("Bye.. %d now = %s\n", num, python::now().c_str()); }
 
@@ -81,7 +83,10 @@ int main(int argc, char** argv) {
   struct {
     const char* name;
     void (*run)();
-  } ways[] = {{"threads", thread_test}, {"asyncio", asyncio_test}, {"async", async_test}, {"gevent", gevent_test}};
+  } ways[] = {{"threads", thread_test},
+              {"asyncio", asyncio_test},
+              {"async", async_test},
+              {"gevent", gevent_test}};
   bool known = false;
   for (auto& w : ways) {
     if (way != "all" && way != w.name) continue;

@@ -1,6 +1,6 @@
-// Which event loop is the current one. get_running_loop() gives the one that runs, and throws where none does. Python's
-// get_event_loop(), which makes one where there is none, has no counterpart: here a loop is an object that the program
-// makes by itself.
+// Which event loop is the current one. get_running_loop() gives the one that runs, and throws where
+// none does. Python's get_event_loop(), which makes one where there is none, has no counterpart:
+// here a loop is an object that the program makes by itself.
 
 #include <cstdio>
 #include <tendril/event_loop.hpp>

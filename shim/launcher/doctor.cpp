@@ -79,8 +79,8 @@ struct libraries {
   std::string missing;
 };
 
-// As the dynamic loader finds them. It is asked as `ld.so --list`, which runs nothing of the program, not
-// even of one that ignores LD_TRACE_LOADED_OBJECTS for being setuid.
+// As the dynamic loader finds them. It is asked as `ld.so --list`, which runs nothing of the
+// program, not even of one that ignores LD_TRACE_LOADED_OBJECTS for being setuid.
 libraries libraries_of(const program& p) {
   auto [text, status] = aside([&](int fd) {
     dup2(fd, STDOUT_FILENO);
@@ -96,7 +96,8 @@ libraries libraries_of(const program& p) {
     if (from == line.npos) continue;
     std::string path = line.substr(from, line.rfind(" (") - from);
     if (path == "not found") {
-      found.missing = line.substr(line.find_first_not_of(" \t"), arrow - line.find_first_not_of(" \t"));
+      found.missing =
+          line.substr(line.find_first_not_of(" \t"), arrow - line.find_first_not_of(" \t"));
     } else if (path[0] == '/') {
       found.paths.push_back(path);
     }
@@ -106,8 +107,9 @@ libraries libraries_of(const program& p) {
 
 // The C library, the loader, and ourselves: what they call is their own affair.
 bool part_of_system(std::string_view name) {
-  return name.starts_with("libc.so.") || name.starts_with("ld-linux") || name.starts_with("libtendril") ||
-         name.starts_with("libpthread.so.") || name.starts_with("libdl.so.") || name.starts_with("librt.so.");
+  return name.starts_with("libc.so.") || name.starts_with("ld-linux") ||
+         name.starts_with("libtendril") || name.starts_with("libpthread.so.") ||
+         name.starts_with("libdl.so.") || name.starts_with("librt.so.");
 }
 
 // --- what can block ---
@@ -116,26 +118,26 @@ bool part_of_system(std::string_view name) {
 const char* const may_block[] = {
     // stdio
     "fgetc", "fgets", "fgetwc", "fgetws", "fread", "fread_unlocked", "fscanf", "__isoc99_fscanf",
-    "__isoc23_fscanf", "__isoc99_scanf", "__isoc23_scanf", "getc", "getc_unlocked", "getchar", "getdelim",
-    "__getdelim", "getline", "getwc", "scanf", "vfscanf", "__fgets_chk", "__fread_chk", "_IO_getc",
-    "__uflow", "__underflow",
+    "__isoc23_fscanf", "__isoc99_scanf", "__isoc23_scanf", "getc", "getc_unlocked", "getchar",
+    "getdelim", "__getdelim", "getline", "getwc", "scanf", "vfscanf", "__fgets_chk", "__fread_chk",
+    "_IO_getc", "__uflow", "__underflow",
     // threads
     "pthread_barrier_wait", "pthread_create", "pthread_once", "pthread_rwlock_rdlock",
     "pthread_rwlock_wrlock", "pthread_rwlock_timedrdlock", "pthread_rwlock_timedwrlock",
     "pthread_rwlock_clockrdlock", "pthread_rwlock_clockwrlock", "pthread_spin_lock", "pthread_join",
-    "pthread_mutex_lock", "pthread_cond_wait", "sem_wait", "sem_timedwait", "thrd_create", "thrd_join",
-    "mtx_lock", "mtx_timedlock", "cnd_wait", "cnd_timedwait", "call_once", "flockfile", "sem_clockwait",
-    "pthread_cond_timedwait", "pthread_mutex_timedlock",
+    "pthread_mutex_lock", "pthread_cond_wait", "sem_wait", "sem_timedwait", "thrd_create",
+    "thrd_join", "mtx_lock", "mtx_timedlock", "cnd_wait", "cnd_timedwait", "call_once", "flockfile",
+    "sem_clockwait", "pthread_cond_timedwait", "pthread_mutex_timedlock",
     // names and accounts
-    "getpwnam", "getpwnam_r", "getpwuid", "getpwuid_r", "getgrnam", "getgrnam_r", "getgrgid", "getgrgid_r",
-    "getgrouplist", "initgroups", "getservbyname", "getservbyname_r", "getservbyport", "getspnam",
-    "res_query", "__res_query", "res_search", "__res_search", "__res_nquery", "__res_nsearch",
-    "getaddrinfo_a", "gai_suspend",
+    "getpwnam", "getpwnam_r", "getpwuid", "getpwuid_r", "getgrnam", "getgrnam_r", "getgrgid",
+    "getgrgid_r", "getgrouplist", "initgroups", "getservbyname", "getservbyname_r", "getservbyport",
+    "getspnam", "res_query", "__res_query", "res_search", "__res_search", "__res_nquery",
+    "__res_nsearch", "getaddrinfo_a", "gai_suspend",
     // messages, queues, the rest
-    "mq_receive", "mq_send", "mq_timedreceive", "mq_timedsend", "msgrcv", "msgsnd", "semop", "semtimedop",
-    "aio_suspend", "io_getevents", "lio_listio", "syslog", "vsyslog", "__syslog_chk", "syscall", "tcdrain",
-    "wait4", "posix_spawn", "__poll_chk", "__ppoll_chk", "__read_chk", "__recv_chk", "__recvfrom_chk",
-    "__pread_chk", "__pread64_chk", "clock_nanosleep"};
+    "mq_receive", "mq_send", "mq_timedreceive", "mq_timedsend", "msgrcv", "msgsnd", "semop",
+    "semtimedop", "aio_suspend", "io_getevents", "lio_listio", "syslog", "vsyslog", "__syslog_chk",
+    "syscall", "tcdrain", "wait4", "posix_spawn", "__poll_chk", "__ppoll_chk", "__read_chk",
+    "__recv_chk", "__recvfrom_chk", "__pread_chk", "__pread64_chk", "clock_nanosleep"};
 
 // --- what the kernel allows ---
 
@@ -163,8 +165,10 @@ std::string seccomp() {
   std::string forbidden;
   for (const needed_call& c : needed_calls) {
     auto [text, status] = aside([&](int fd) {
-      long r = syscall(c.number, c.arguments[0], c.arguments[1], c.arguments[2], c.arguments[3], 0, 0);
-      write_text(fd, r < 0 && (errno == EPERM || errno == ENOSYS || errno == EACCES) ? "no" : "yes");
+      long r =
+          syscall(c.number, c.arguments[0], c.arguments[1], c.arguments[2], c.arguments[3], 0, 0);
+      write_text(fd,
+                 r < 0 && (errno == EPERM || errno == ENOSYS || errno == EACCES) ? "no" : "yes");
     });
     if (text != "yes") forbidden += std::string(forbidden.empty() ? "" : " ") + c.name;
   }
@@ -174,7 +178,8 @@ std::string seccomp() {
 
 // --- what the shim can do here ---
 
-// What a function of the shim says stands in the way, where the launcher itself runs; empty: nothing.
+// What a function of the shim says stands in the way, where the launcher itself runs; empty:
+// nothing.
 std::string obstacle(const std::string& library, const char* function) {
   auto [text, status] = aside([&](int fd) {
     unsetenv("TENDRIL_COOPERATE");
@@ -243,16 +248,22 @@ constexpr const char* changes_one_thread[] = {
 };
 
 constexpr char notes[] =
-    "Runs nothing of the program. After the verdict and its reasons come the C library's functions that\n"
-    "the program and each of its libraries import: those that the shim interposes, and those that may\n"
-    "block the kernel thread with all its fibers. Options are those of 'tendril run', whose --explain\n"
-    "writes the same to standard error. What a program loads only while it runs (by dlopen) is not seen\n"
+    "Runs nothing of the program. After the verdict and its reasons come the C library's functions "
+    "that\n"
+    "the program and each of its libraries import: those that the shim interposes, and those that "
+    "may\n"
+    "block the kernel thread with all its fibers. Options are those of 'tendril run', whose "
+    "--explain\n"
+    "writes the same to standard error. What a program loads only while it runs (by dlopen) is not "
+    "seen\n"
     "here; the shim examines it then.\n"
     "'context switch' says by whose code fibers take turns: with Tendril's own, no version of\n"
     "Boost.Context matters.\n"
     "\n"
-    "The exit status is 0 if all threads of the program would become fibers, 1 if some or all would stay\n"
-    "kernel threads, 125 if the launcher fails, 126 if the program cannot be executed, 127 if the program\n"
+    "The exit status is 0 if all threads of the program would become fibers, 1 if some or all "
+    "would stay\n"
+    "kernel threads, 125 if the launcher fails, 126 if the program cannot be executed, 127 if the "
+    "program\n"
     "or one of its libraries is not found.\n";
 
 }  // namespace
@@ -277,7 +288,8 @@ report examine(const program& p, const options& o) {
     return {some_kernel_threads, out.text()};
   }
   if (p.loader.empty()) {
-    out.line("verdict", "the dynamic loader itself; it loads the shim into the program that it is given");
+    out.line("verdict",
+             "the dynamic loader itself; it loads the shim into the program that it is given");
     return {status, out.text()};
   }
 
@@ -301,27 +313,33 @@ report examine(const program& p, const options& o) {
     image i = read_image(path, {SYS_futex, SYS_io_uring_enter});
     std::string name(base_name(path));
     auto has = [&](std::uint32_t number) {
-      return std::find(i.system_calls.begin(), i.system_calls.end(), number) != i.system_calls.end();
+      return std::find(i.system_calls.begin(), i.system_calls.end(), number) !=
+             i.system_calls.end();
     };
     for (const char* call : changes_one_thread) {
       if (path != p.file || !i.imports.count(call)) continue;
-      lines.emplace_back("identity", name + ": " + call + " changes one thread for good; threads stay kernel threads");
+      lines.emplace_back(
+          "identity",
+          name + ": " + call + " changes one thread for good; threads stay kernel threads");
       reasons.push_back("it calls " + std::string(call) + ", which changes one thread for good");
       only_its = false;
       break;
     }
     bool creates_threads = i.imports.count("pthread_create") || i.imports.count("thrd_create");
     if (has(SYS_futex) && creates_threads) {
-      lines.emplace_back("waits unseen",
-                         name + ": makes futex system calls itself; threads that it creates stay kernel threads");
+      lines.emplace_back(
+          "waits unseen",
+          name + ": makes futex system calls itself; threads that it creates stay kernel threads");
       reasons.push_back(name + " makes futex system calls itself");
     } else if (i.any_system_call && creates_threads) {
-      lines.emplace_back("waits unseen",
-                         name + ": makes system calls by any number itself; threads that it creates stay kernel threads");
+      lines.emplace_back("waits unseen", name +
+                                             ": makes system calls by any number itself; threads "
+                                             "that it creates stay kernel threads");
       reasons.push_back(name + " makes system calls by any number itself");
     } else if (has(SYS_futex)) {
-      lines.emplace_back("waits unseen",
-                         name + ": makes futex system calls itself; no other fiber runs during these");
+      lines.emplace_back(
+          "waits unseen",
+          name + ": makes futex system calls itself; no other fiber runs during these");
     }
     // liburing's own functions that wait are interposed.
     if (has(SYS_io_uring_enter) && !i.exports.count("io_uring_submit_and_wait")) {
@@ -335,28 +353,28 @@ report examine(const program& p, const options& o) {
     }
     std::vector<std::string> taken, left;
     for (const std::string& symbol : i.imports) {
-      if (exported.count(symbol) && symbol != "__libc_start_main")
-        taken.push_back(symbol);
+      if (exported.count(symbol) && symbol != "__libc_start_main") taken.push_back(symbol);
       else if (std::find(std::begin(may_block), std::end(may_block), symbol) != std::end(may_block))
         left.push_back(symbol);
     }
     bool library = path != p.file;
     if (!taken.empty()) {
       std::string which =
-          library ? std::to_string(taken.size()) + (taken.size() == 1 ? " call" : " calls") : joined(taken);
+          library ? std::to_string(taken.size()) + (taken.size() == 1 ? " call" : " calls")
+                  : joined(taken);
       lines.emplace_back(name, "interposed: " + which);
     }
     if (!left.empty()) lines.emplace_back(taken.empty() ? name : "", "may block: " + joined(left));
   }
 
   std::string why_not;
-  if (c_library.empty())
-    why_not = "the program has none";
+  if (c_library.empty()) why_not = "the program has none";
   else if (real_path(c_library) != real_path(own_c_library())) {
     why_not = "not the launcher's; examined when the program creates its first thread";
   } else {
     why_not = obstacle(shim, "tendril_shim_obstacle");  // of this C library
-    if (!why_not.empty()) reasons.push_back("Tendril does not know this C library (" + why_not + ")");
+    if (!why_not.empty())
+      reasons.push_back("Tendril does not know this C library (" + why_not + ")");
   }
   if (o.kernel_threads()) reasons = {"--threads=kernel"};
 
@@ -364,19 +382,21 @@ report examine(const program& p, const options& o) {
     out.line("verdict", "its threads become fibers of one kernel thread");
   } else {
     status = some_kernel_threads;
-    std::string which = o.kernel_threads() || !only_its || reasons.back().starts_with("Tendril does")
-                            ? "its threads stay kernel threads: "
-                            : "some of its threads stay kernel threads: ";
+    std::string which =
+        o.kernel_threads() || !only_its || reasons.back().starts_with("Tendril does")
+            ? "its threads stay kernel threads: "
+            : "some of its threads stay kernel threads: ";
     for (std::size_t i = 0; i < reasons.size(); i++) which += (i ? ", and " : "") + reasons[i];
     out.line("verdict", which);
   }
   out.line("dynamic loader", p.loader);
-  out.line("C library",
-           (c_library.empty() ? "" : c_library + ": ") + (why_not.empty() ? "threads can become fibers" : why_not));
+  out.line("C library", (c_library.empty() ? "" : c_library + ": ") +
+                            (why_not.empty() ? "threads can become fibers" : why_not));
 #ifdef __x86_64__
-  out.line("thread pointer", arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2))
-                                 ? "set by wrfsbase"
-                                 : "set by arch_prctl: one system call for each switch between threads");
+  out.line("thread pointer",
+           arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2))
+               ? "set by wrfsbase"
+               : "set by arch_prctl: one system call for each switch between threads");
 #else
   out.line("thread pointer", "set by an instruction");
 #endif
@@ -402,15 +422,16 @@ void report::print(int fd) const {
     if (n < 0) {
       // Standard error gets no complaint about itself.
       if (fd == STDERR_FILENO) return;
-      throw failure{own_failure, std::string("cannot write to standard output: ") + strerror(errno)};
+      throw failure{own_failure,
+                    std::string("cannot write to standard output: ") + strerror(errno)};
     }
     rest.remove_prefix((std::size_t)n);
   }
 }
 
 doctor_command::doctor_command(CLI::App& tendril)
-    : command_(tendril.add_subcommand("doctor",
-                                      "Report what would be interposed in a program, what not, and why.")) {
+    : command_(tendril.add_subcommand(
+          "doctor", "Report what would be interposed in a program, what not, and why.")) {
   command_->footer(notes);
   options_.add_to(*command_);
 }

@@ -9,8 +9,8 @@
 
 #include <vector>
 
-// The linker puts this at the launcher's own ELF header. It says what "native" means, without a table of
-// CPUs.
+// The linker puts this at the launcher's own ELF header. It says what "native" means, without a
+// table of CPUs.
 extern "C" const ElfW(Ehdr) __ehdr_start [[gnu::visibility("hidden")]];
 
 namespace tendril::launcher {
@@ -73,7 +73,8 @@ elf_file read_elf(int fd) {
   struct stat st;
   // A header of the other class is at most as long, and its end is not looked at.
   ssize_t got = pread(fd, &h, sizeof h, 0);
-  if (got < (ssize_t)sizeof(Elf32_Ehdr) || fstat(fd, &st) != 0) return damaged("it ends within the header");
+  if (got < (ssize_t)sizeof(Elf32_Ehdr) || fstat(fd, &st) != 0)
+    return damaged("it ends within the header");
   if (!is_elf((const char*)h.e_ident, SELFMAG)) return damaged("it does not start as one");
   if (h.e_ident[EI_CLASS] != ELFCLASS32 && h.e_ident[EI_CLASS] != ELFCLASS64)
     return damaged("its class is unknown");
@@ -82,7 +83,8 @@ elf_file read_elf(int fd) {
   }
 
   elf_file file;
-  if (h.e_machine != __ehdr_start.e_machine || h.e_ident[EI_CLASS] != __ehdr_start.e_ident[EI_CLASS] ||
+  if (h.e_machine != __ehdr_start.e_machine ||
+      h.e_ident[EI_CLASS] != __ehdr_start.e_ident[EI_CLASS] ||
       h.e_ident[EI_DATA] != __ehdr_start.e_ident[EI_DATA]) {
     file.foreign = description(h);
     return file;
@@ -90,7 +92,8 @@ elf_file read_elf(int fd) {
   file.type = h.e_type;
   file.entry = h.e_entry != 0;
   if (h.e_phnum == 0) return file;  // an object file
-  if (h.e_phentsize != sizeof(ElfW(Phdr))) return damaged("its program headers have the wrong size");
+  if (h.e_phentsize != sizeof(ElfW(Phdr)))
+    return damaged("its program headers have the wrong size");
   std::vector<ElfW(Phdr)> headers(h.e_phnum);
   if (!read_at(fd, headers.data(), headers.size() * sizeof headers[0], h.e_phoff)) {
     return damaged("it ends before its program headers do");

@@ -9,7 +9,8 @@ namespace tendril::launcher {
 struct elf_file {
   std::string damage;  // what is wrong with the file; the rest means nothing then
   std::string
-      foreign;  // what it is built for, if not for what this launcher is built for; no more is known then
+      // what it is built for, if not for what this launcher is built for; no more is known then
+      foreign;
   std::uint16_t type = 0;  // ET_EXEC, ET_DYN, ...
   bool entry = false;      // says where to start; a library does not
   bool dynamic = false;    // has a dynamic section, so that it can be loaded as a library

@@ -1,4 +1,5 @@
-// What the launcher has to say on standard error, and the exit status when it gives up, which is env(1)'s.
+// What the launcher has to say on standard error, and the exit status when it gives up, which is
+// env(1)'s.
 #pragma once
 
 #include <string>

@@ -38,7 +38,8 @@ class mapping {
   bool native() const { return native_; }
   template <class T>
   const T* at(std::uint64_t offset, std::uint64_t count = 1) const {
-    if (offset > size_ || count > (size_ - offset) / sizeof(T) || offset % alignof(T)) return nullptr;
+    if (offset > size_ || count > (size_ - offset) / sizeof(T) || offset % alignof(T))
+      return nullptr;
     return (const T*)(start_ + offset);
   }
   // A string that ends within [offset, offset + size).

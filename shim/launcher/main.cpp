@@ -1,5 +1,5 @@
-// The command `tendril`. Each subcommand is a file of its own; here is only what they share: which words are
-// Tendril's and which the program's, help, version, and how failures are reported.
+// The command `tendril`. Each subcommand is a file of its own; here is only what they share: which
+// words are Tendril's and which the program's, help, version, and how failures are reported.
 #include <string.h>
 
 #include <CLI/CLI.hpp>
@@ -19,7 +19,8 @@ namespace {
 class help_text : public CLI::Formatter {
  public:
   std::string make_usage(const CLI::App* app, std::string) const override {
-    if (!app->get_parent()) return "Usage: tendril COMMAND [ARGS]...\n       tendril --help | --version\n";
+    if (!app->get_parent())
+      return "Usage: tendril COMMAND [ARGS]...\n       tendril --help | --version\n";
     return "Usage: tendril " + app->get_name() + " [OPTIONS] [--] PROGRAM [ARGS]...\n";
   }
   std::string make_option_opts(const CLI::Option* o) const override { return o->get_option_text(); }
@@ -50,7 +51,8 @@ bool value_follows(const CLI::App& command, const std::string& word, bool last) 
   return equals == word.npos;
 }
 
-// CLI11 is not shown the program's words: it gives a meaning to some of them ('++', '[a,b]', another '--').
+// CLI11 is not shown the program's words: it gives a meaning to some of them ('++', '[a,b]',
+// another '--').
 words split(const CLI::App& tendril, char** argv) {
   std::vector<std::string> ours;
   const CLI::App* command = &tendril;

@@ -33,15 +33,20 @@ std::optional<std::uint64_t> bytes(std::string_view text) {
 }
 
 std::string check_threads(const std::string& value) {
-  return value == "fibers" || value == "kernel" ? "" : "must be 'fibers' or 'kernel', not '" + value + "'";
+  return value == "fibers" || value == "kernel"
+             ? ""
+             : "must be 'fibers' or 'kernel', not '" + value + "'";
 }
 
 std::string check_poller(const std::string& value) {
-  return value == "epoll" || value == "io_uring" ? "" : "must be 'epoll' or 'io_uring', not '" + value + "'";
+  return value == "epoll" || value == "io_uring"
+             ? ""
+             : "must be 'epoll' or 'io_uring', not '" + value + "'";
 }
 
 std::string check_cooperate(const std::string& value) {
-  return value == "auto" || value == "always" ? "" : "must be 'auto' or 'always', not '" + value + "'";
+  return value == "auto" || value == "always" ? ""
+                                              : "must be 'auto' or 'always', not '" + value + "'";
 }
 
 // The shim reads plain bytes.

@@ -1,5 +1,5 @@
-// The options that say how a program is to be run, which `tendril run` and `tendril doctor` share: words on
-// the command line, or variables in the environment, from which the shim reads them.
+// The options that say how a program is to be run, which `tendril run` and `tendril doctor` share:
+// words on the command line, or variables in the environment, from which the shim reads them.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -78,13 +78,14 @@ bool defines(void* library, const char* function) {
          where.dli_fbase == reinterpret_cast<void*>(self->l_addr);
 }
 
-// Whether what stands in LD_PRELOAD tells the program another time (libfaketime), and so has to translate what the shim
-// gets to wait for; or watches the program and has to come first (a sanitizer, which takes over the same functions). The
-// launcher has been started with it, too.
+// Whether what stands in LD_PRELOAD tells the program another time (libfaketime), and so has to
+// translate what the shim gets to wait for; or watches the program and has to come first (a
+// sanitizer, which takes over the same functions). The launcher has been started with it, too.
 bool goes_before_shim(const std::string& entry) {
   void* library = dlopen(entry.c_str(), RTLD_LAZY | RTLD_NOLOAD);
   if (!library) return false;
-  bool tells_time = defines(library, "clock_gettime") || defines(library, "gettimeofday") || defines(library, "time");
+  bool tells_time = defines(library, "clock_gettime") || defines(library, "gettimeofday") ||
+                    defines(library, "time");
   bool is_shim = defines(library, "tendril_shim");
   dlclose(library);
   return tells_time && !is_shim;

@@ -5,8 +5,8 @@
 
 namespace tendril::launcher {
 
-// TENDRIL_PRELOAD if that is set, else the library beside the launcher. Absolute, and checked to be loadable;
-// throws failure otherwise.
+// TENDRIL_PRELOAD if that is set, else the library beside the launcher. Absolute, and checked to be
+// loadable; throws failure otherwise.
 std::string find_preload_library();
 
 // `library` first, then what stood in LD_PRELOAD already.

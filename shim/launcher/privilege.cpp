@@ -28,14 +28,16 @@ std::string privilege_raised(int fd, const struct stat& st) {
   bool nosuid = fstatvfs(fd, &mount) == 0 && (mount.f_flag & ST_NOSUID);
   bool honoured = !nosuid && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1;
 
-  // The kernel compares the new effective id with the old real one: root running a setuid-root file gains
-  // nothing.
+  // The kernel compares the new effective id with the old real one: root running a setuid-root file
+  // gains nothing.
   uid_t uid = honoured && (st.st_mode & S_ISUID) ? st.st_uid : geteuid();
   if (uid != getuid()) return "setuid to user " + std::to_string(uid);
-  constexpr mode_t setgid = S_ISGID | S_IXGRP;  // without the latter the bit means mandatory locking
+  // without the latter the bit means mandatory locking
+  constexpr mode_t setgid = S_ISGID | S_IXGRP;
   gid_t gid = honoured && (st.st_mode & setgid) == setgid ? st.st_gid : getegid();
   if (gid != getgid()) return "setgid to group " + std::to_string(gid);
-  if (!nosuid && getuid() != 0 && raises_capabilities(fd, honoured)) return "given capabilities by its file";
+  if (!nosuid && getuid() != 0 && raises_capabilities(fd, honoured))
+    return "given capabilities by its file";
   return {};
 }
 

@@ -1,5 +1,5 @@
-// Whether executing a file raises privileges. The kernel then tells the dynamic loader so (AT_SECURE), and
-// the loader ignores LD_PRELOAD.
+// Whether executing a file raises privileges. The kernel then tells the dynamic loader so
+// (AT_SECURE), and the loader ignores LD_PRELOAD.
 #pragma once
 
 #include <sys/stat.h>

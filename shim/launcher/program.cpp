@@ -38,7 +38,8 @@ bool same_file(const struct stat& a, const char* path) {
   return stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-// What hinders execve from taking this file, as an errno and, where errno says too little, in words.
+// What hinders execve from taking this file, as an errno and, where errno says too little, in
+// words.
 struct refusal {
   int error = 0;
   const char* words = nullptr;
@@ -97,7 +98,8 @@ void look_at_elf(program& p, const std::string& subject, int fd, const struct st
     p.reach = reach;
     p.may_run = may_run;
   };
-  if (!elf.damage.empty()) return hinders("not a valid ELF file: " + elf.damage, preload_for::nobody, false);
+  if (!elf.damage.empty())
+    return hinders("not a valid ELF file: " + elf.damage, preload_for::nobody, false);
   if (!elf.foreign.empty()) {
     // An x86_64 kernel runs i386 programs; for others an emulator may be registered.
     return hinders("built for " + elf.foreign + ", and the shim is not", preload_for::nobody, true);
@@ -107,12 +109,14 @@ void look_at_elf(program& p, const std::string& subject, int fd, const struct st
   }
   std::string privilege = privilege_raised(fd, st);
   if (!privilege.empty()) {
-    return hinders(privilege + ", so the dynamic loader ignores the shim", preload_for::its_children, true);
+    return hinders(privilege + ", so the dynamic loader ignores the shim",
+                   preload_for::its_children, true);
   }
-  if (same_file(st, own_loader())) return;  // `ld.so program`: it preloads for the program it is given
+  // `ld.so program`: it preloads for the program it is given
+  if (same_file(st, own_loader())) return;
   if (elf.loader.empty()) {
-    return hinders("statically linked, so no dynamic loader can load the shim", preload_for::its_children,
-                   true);
+    return hinders("statically linked, so no dynamic loader can load the shim",
+                   preload_for::its_children, true);
   }
   struct stat ignored;
   refusal r = why_not_executable(elf.loader.c_str(), ignored);
@@ -131,17 +135,19 @@ void look_at(program& p, const std::string& path, const std::string& subject, in
 
   p.file = path;
   file f(path.c_str());
-  if (!f.is_open() && errno != EACCES) throw failure{cannot_execute, subject + ": " + strerror(errno)};
+  if (!f.is_open() && errno != EACCES)
+    throw failure{cannot_execute, subject + ": " + strerror(errno)};
   char start[script_line_limit];
   ssize_t length = f.is_open() ? pread(f.descriptor(), start, sizeof start, 0) : -1;
   if (length < 0) {
     // It may be executed without being read, so only whoever insists on the shim is stopped.
-    p.obstacle =
-        subject + ": cannot be read, so it is unknown whether the shim can be loaded: " + strerror(errno);
+    p.obstacle = subject + ": cannot be read, so it is unknown whether the shim can be loaded: " +
+                 strerror(errno);
     p.reach = preload_for::its_children;
   } else if (is_elf(start, (std::size_t)length)) {
     look_at_elf(p, subject, f.descriptor(), st);
-  } else if (std::string interpreter = interpreter_of({start, (std::size_t)length}); !interpreter.empty()) {
+  } else if (std::string interpreter = interpreter_of({start, (std::size_t)length});
+             !interpreter.empty()) {
     if (scripts == most_scripts) refuse(subject, {ELOOP});
     look_at(p, interpreter, p.path + ": its interpreter " + interpreter, scripts + 1);
   } else if (!p.for_shell) {

@@ -18,9 +18,11 @@ struct program {
       false;  // neither ELF nor #!: if the kernel refuses it, the shell gets it, as execvp(3) does
   preload_for reach = preload_for::the_program;
   std::string obstacle;  // why the shim does not get in, as a line for the user
-  bool may_run = true;   // the obstacle need not hinder the program without the shim: the kernel will say
-  std::string file;      // what is executed in the end: a script's interpreter, else the program itself
-  std::string loader;    // its dynamic loader, if that is the one the shim can rely on
+  // the obstacle need not hinder the program without the shim: the kernel will say
+  bool may_run = true;
+  // what is executed in the end: a script's interpreter, else the program itself
+  std::string file;
+  std::string loader;  // its dynamic loader, if that is the one the shim can rely on
 };
 
 constexpr char shell[] = "/bin/sh";

@@ -32,15 +32,22 @@ namespace {
 }
 
 constexpr char notes[] =
-    "Options come before the program; all that follows its name is passed on to it. An option overrides\n"
-    "its environment variable. What was in LD_PRELOAD stays there, behind the shim; libraries that\n"
+    "Options come before the program; all that follows its name is passed on to it. An option "
+    "overrides\n"
+    "its environment variable. What was in LD_PRELOAD stays there, behind the shim; libraries "
+    "that\n"
     "change the program's time (libfaketime), and sanitizers, go in front of it.\n"
     "\n"
-    "The shim cannot be loaded into a program that is statically linked, setuid, or made for another\n"
-    "architecture or C library. Such a program runs without it, and its threads stay kernel threads. So\n"
-    "do threads of a program whose C library Tendril does not know, or that makes futex system calls\n"
-    "itself. One line reports this and the reason, but only if standard error is a terminal, or with\n"
-    "--explain: scripts and logs see exactly what the program writes. 'tendril doctor PROGRAM' reports it\n"
+    "The shim cannot be loaded into a program that is statically linked, setuid, or made for "
+    "another\n"
+    "architecture or C library. Such a program runs without it, and its threads stay kernel "
+    "threads. So\n"
+    "do threads of a program whose C library Tendril does not know, or that makes futex system "
+    "calls\n"
+    "itself. One line reports this and the reason, but only if standard error is a terminal, or "
+    "with\n"
+    "--explain: scripts and logs see exactly what the program writes. 'tendril doctor PROGRAM' "
+    "reports it\n"
     "beforehand.\n"
     "\n"
     "The exit status is the program's, or 125 if the launcher fails, 126 if the program cannot be\n"
@@ -49,14 +56,16 @@ constexpr char notes[] =
 }  // namespace
 
 run_command::run_command(CLI::App& tendril)
-    : command_(tendril.add_subcommand("run", "Run a program with its threads as fibers and its blocking calls cooperative.")) {
+    : command_(tendril.add_subcommand(
+          "run", "Run a program with its threads as fibers and its blocking calls cooperative.")) {
   command_->footer(notes);
   options_.add_to(*command_);
-  command_->add_flag(
-      "--explain", explain_,
-      "First report on standard error what is interposed, as\n'tendril doctor' does, and later what is not\n[" +
-          std::string(explain_variable) + "]");
-  command_->add_flag("--print-env", print_env_, "Print the variables that would be set; run nothing");
+  command_->add_flag("--explain", explain_,
+                     "First report on standard error what is interposed, as\n'tendril doctor' "
+                     "does, and later what is not\n[" +
+                         std::string(explain_variable) + "]");
+  command_->add_flag("--print-env", print_env_,
+                     "Print the variables that would be set; run nothing");
 }
 
 int run_command::operator()(char** argv) const {

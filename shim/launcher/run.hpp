@@ -13,7 +13,8 @@ class run_command {
   explicit run_command(CLI::App& tendril);
 
   bool chosen() const { return command_->parsed(); }
-  // Executes argv with the options that were parsed. Returns a status only if there was nothing to execute.
+  // Executes argv with the options that were parsed. Returns a status only if there was nothing to
+  // execute.
   int operator()(char** argv) const;
 
  private:

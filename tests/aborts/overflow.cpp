@@ -1,5 +1,5 @@
-// A fiber that recurses beyond its stack: in a fiber, in a task, on another kernel thread; with its name and
-// size.
+// A fiber that recurses beyond its stack: in a fiber, in a task, on another kernel thread; with its
+// name and size.
 #include <tendril/task.hpp>
 
 #include <cstring>

@@ -1,4 +1,5 @@
-// A thread gives up what it would take to be somebody else again, beside another one, as in a program that knows nothing of us.
+// A thread gives up what it would take to be somebody else again, beside another one, as in a
+// program that knows nothing of us.
 #define _GNU_SOURCE
 #include <linux/capability.h>
 #include <pthread.h>

@@ -1,4 +1,5 @@
-// An exception that neither a fiber nor its main fiber catches ends the process as it would without fibers.
+// An exception that neither a fiber nor its main fiber catches ends the process as it would without
+// fibers.
 #include <tendril/fiber.hpp>
 
 #include <cstdio>

@@ -250,7 +250,8 @@ TEST_CASE("a fiber may run to its end inside a destructor during unwinding") {
   CHECK(handled == 1);
 }
 
-TEST_CASE("an exception may be thrown into a fiber that is in a handler, and handled beside the other") {
+TEST_CASE(
+    "an exception may be thrown into a fiber that is in a handler, and handled beside the other") {
   fiber<> f([] {
     try {
       throw std::runtime_error("first");
@@ -272,7 +273,8 @@ TEST_CASE("an exception may be thrown into a fiber that is in a handler, and han
   CHECK(f.dead());
 }
 
-TEST_CASE("a fiber that is unwound by its last handle, during another's unwinding, disturbs neither") {
+TEST_CASE(
+    "a fiber that is unwound by its last handle, during another's unwinding, disturbs neither") {
   std::string log;
   struct says {
     std::string& log;

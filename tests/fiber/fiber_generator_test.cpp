@@ -23,7 +23,8 @@ class generator {
           return {};
         }) {}
   generator(generator&&) = default;
-  // Not left to the last handle: the generators that this one uses have it as their parent, and so hold it.
+  // Not left to the last handle: the generators that this one uses have it as their parent, and so
+  // hold it.
   ~generator() {
     if (!fiber_) return;
     fiber_.parent(current_fiber());
@@ -136,7 +137,8 @@ TEST_CASE("a generator may yield past the one that asked it, to the one above") 
   });
   CHECK(outer.next() == 1);
   CHECK(outer.next() == 100);
-  // outer still waits for inner: asking it again answers that wait with nothing, which ends its loop.
+  // outer still waits for inner: asking it again answers that wait with nothing, which ends its
+  // loop.
   CHECK(outer.next() == std::nullopt);
 }
 
@@ -166,7 +168,8 @@ TEST_CASE("yield outside a generator is an error") {
   CHECK_THROWS_AS(generator<int>::yield(1), std::logic_error);
 }
 
-TEST_CASE("a generator that is let go before its end unwinds its body, and the generators that it uses") {
+TEST_CASE(
+    "a generator that is let go before its end unwinds its body, and the generators that it uses") {
   std::string log;
   struct says {
     std::string& log;

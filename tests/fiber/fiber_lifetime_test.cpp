@@ -96,7 +96,8 @@ TEST_CASE("while a fiber is unwound its parent is the fiber that let it go") {
 }
 
 TEST_CASE(
-    "a fiber that is let go and catches fiber_exit may make itself reachable, and has its parent back") {
+    "a fiber that is let go and catches fiber_exit may make itself reachable, and has its parent "
+    "back") {
   fiber<> original([] {}), again;
   {
     fiber<> f(
@@ -118,7 +119,8 @@ TEST_CASE(
   CHECK(again.dead());
 }
 
-TEST_CASE("a fiber that catches fiber_exit and gives no handle away stays suspended, and others go on") {
+TEST_CASE(
+    "a fiber that catches fiber_exit and gives no handle away stays suspended, and others go on") {
   int caught = 0;
   std::thread([&] {
     {
@@ -144,7 +146,9 @@ TEST_CASE("a fiber that catches fiber_exit and gives no handle away stays suspen
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("a fiber that drops its own last handle is unwound when it switches away, and the value arrives") {
+TEST_CASE(
+    "a fiber that drops its own last handle is unwound when it switches away, and the value "
+    "arrives") {
   fiber<int> f;
   bool unwound = false;
   f = fiber<int>([&](int x) {
@@ -211,10 +215,12 @@ TEST_CASE("an exception other than fiber_exit during unwinding is reported and s
   char text[256] = {};
   CHECK(read(fds[0], text, sizeof text - 1) > 0);
   close(fds[0]);
-  CHECK(std::string(text) == "tendril: an exception left fiber 'stubborn' while it was unwound; ignored\n");
+  CHECK(std::string(text) ==
+        "tendril: an exception left fiber 'stubborn' while it was unwound; ignored\n");
 }
 
-TEST_CASE("a fiber may be let go inside another fiber, and in the destructor of one being unwound") {
+TEST_CASE(
+    "a fiber may be let go inside another fiber, and in the destructor of one being unwound") {
   {
     fiber<> f([] {
       fiber<> inner = suspended();
@@ -237,7 +243,8 @@ TEST_CASE("a fiber may be let go inside another fiber, and in the destructor of 
 }
 
 TEST_CASE(
-    "a fiber that waits in the hub when its last handle goes away runs on, and is unwound at its next "
+    "a fiber that waits in the hub when its last handle goes away runs on, and is unwound at its "
+    "next "
     "switch") {
   bool woke = false, unwound = false;
   auto t = spawn([&] {
@@ -345,7 +352,8 @@ TEST_CASE("unstarted and dead fibers may be let go on another kernel thread") {
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("handles of one fiber may be copied and dropped on several kernel threads while it runs") {
+TEST_CASE(
+    "handles of one fiber may be copied and dropped on several kernel threads while it runs") {
   for (int round = 0; round < 50; round++) {
     fiber<int> f([c = counted()](int x) {
       for (int i = 0; i < 20; i++) x = fiber<int>::current().parent().switch_to(x + 1);
@@ -459,7 +467,8 @@ TEST_CASE("a handle that was dropped elsewhere just before the kernel thread's e
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("a fiber that catches fiber_exit again and again does not hold up the kernel thread's end") {
+TEST_CASE(
+    "a fiber that catches fiber_exit again and again does not hold up the kernel thread's end") {
   std::thread([] {
     static fiber<> f;
     f = fiber<>([] {
@@ -508,7 +517,8 @@ TEST_CASE("the process's exit abandons unfinished fibers and tasks") {
       sleep(std::chrono::hours(1));
     });
     yield();
-    // As returning from main would; static handles are dropped on the way, which unwinds f: let it be held.
+    // As returning from main would; static handles are dropped on the way, which unwinds f: let it
+    // be held.
     static auto* held = new fiber<>(f);
     (void)held;
     exit(0);

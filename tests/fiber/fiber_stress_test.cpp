@@ -71,7 +71,8 @@ TEST_CASE("a hundred thousand fibers, one after another, use one stack") {
   }
 }
 
-TEST_CASE("random switches, throws, reparenting, new fibers and dropped handles leave nothing behind") {
+TEST_CASE(
+    "random switches, throws, reparenting, new fibers and dropped handles leave nothing behind") {
   // On a kernel thread of its own, whose end unwinds those that have come to hold each other.
   std::thread([] {
     dice r(20);
@@ -172,7 +173,8 @@ TEST_CASE("a thousand tasks that wait for, kill and yield to each other all end"
               break;
             case 1: {
               auto& other = tasks[pick(r, tasks.size())];
-              if (other.as_fiber() != current_fiber()) other.join(std::chrono::microseconds(pick(r, 500)));
+              if (other.as_fiber() != current_fiber())
+                other.join(std::chrono::microseconds(pick(r, 500)));
               break;
             }
             case 2:
@@ -192,7 +194,8 @@ TEST_CASE("a thousand tasks that wait for, kill and yield to each other all end"
 }
 
 TEST_CASE("a few tasks may have any number of explicit fibers waiting in the hub at once") {
-  // Two tasks wake each other by explicit switches; between two of these, each starts a fiber that parks.
+  // Two tasks wake each other by explicit switches; between two of these, each starts a fiber that
+  // parks.
   std::thread([] {
     constexpr int n = 3000;
     int parked = 0;

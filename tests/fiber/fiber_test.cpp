@@ -202,8 +202,8 @@ TEST_CASE("a child's result of another family arrives as an error in its parent"
   });
   CHECK(parent.switch_to("") == "ready");
   child.parent(parent);
-  // The child ends, `parent` is told, and what that returns is not for the int that is waited for here
-  // either.
+  // The child ends, `parent` is told, and what that returns is not for the int that is waited for
+  // here either.
   CHECK_THROWS_AS(child.switch_to(3), fiber_error);
   CHECK(told);
   CHECK(child.dead());
@@ -336,7 +336,8 @@ TEST_CASE("a value switched to a dead fiber goes to its first living ancestor") 
   grand.switch_to(0);
   fiber<int> dead_parent([](int x) { return x; }, grand);
   fiber<int> dead_child([](int x) { return x; }, dead_parent);
-  // Nobody has run them: killing an unstarted one hands T{} upwards, so end them with main as the parent.
+  // Nobody has run them: killing an unstarted one hands T{} upwards, so end them with main as the
+  // parent.
   dead_child.parent(current_fiber());
   dead_parent.parent(current_fiber());
   dead_child.switch_to(0);
@@ -507,8 +508,8 @@ TEST_CASE("throw_ into a suspended fiber goes to its parent when it is not caugh
     }
     return "normal";
   });
-  fiber<std::string> child([&](std::string) { return fiber<std::string>(main).switch_to("from child"); },
-                           parent);
+  fiber<std::string> child(
+      [&](std::string) { return fiber<std::string>(main).switch_to("from child"); }, parent);
   CHECK(parent.switch_to("") == "ready");
   CHECK(child.switch_to("") == "from child");
   CHECK(child.throw_(oops()) == "caught");
@@ -720,7 +721,8 @@ TEST_CASE("many kernel threads switch at the same time") {
 }
 
 TEST_SUITE_END();
-TEST_CASE("a fiber has a rounding mode of its own, which begins as that of who first switches to it") {
+TEST_CASE(
+    "a fiber has a rounding mode of its own, which begins as that of who first switches to it") {
   std::fesetround(FE_DOWNWARD);
   fiber<int> f([](int) {
     int first = std::fegetround();
@@ -742,11 +744,13 @@ TEST_CASE("a fiber that is parked in the hub cannot be switched to") {
   auto t = spawn([] { yield(); });
   CHECK_THROWS_AS(fiber<>(t.as_fiber()).switch_to(), fiber_error);
   t.join();
-  auto u = spawn([main = current_fiber()] { CHECK_THROWS_AS(fiber<>(main).switch_to(), fiber_error); });
+  auto u =
+      spawn([main = current_fiber()] { CHECK_THROWS_AS(fiber<>(main).switch_to(), fiber_error); });
   u.get();
 }
 
-TEST_CASE("an explicit fiber may wait in the hub while the one that switched to it stays suspended") {
+TEST_CASE(
+    "an explicit fiber may wait in the hub while the one that switched to it stays suspended") {
   std::vector<int> order;
   auto t = spawn([&] { order.push_back(1); });
   fiber<int> f([&](int x) {

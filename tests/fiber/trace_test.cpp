@@ -16,14 +16,17 @@ using event = std::tuple<trace_event, std::uint64_t, std::uint64_t>;
 constexpr auto switched = trace_event::switched;
 constexpr auto thrown = trace_event::thrown;
 
-event make(trace_event e, const any_fiber& from, const any_fiber& to) { return {e, from.id(), to.id()}; }
+event make(trace_event e, const any_fiber& from, const any_fiber& to) {
+  return {e, from.id(), to.id()};
+}
 
 // Records while it lives.
 struct recorder {
   std::vector<event> events;
-  trace_callback before = set_trace([this](trace_event e, const any_fiber& from, const any_fiber& to) {
-    events.push_back(make(e, from, to));
-  });
+  trace_callback before =
+      set_trace([this](trace_event e, const any_fiber& from, const any_fiber& to) {
+        events.push_back(make(e, from, to));
+      });
   ~recorder() { set_trace(before); }
 };
 
@@ -37,8 +40,8 @@ TEST_CASE("each switch is reported once, with its origin and its target") {
   recorder r;
   f.switch_to();
   f.switch_to();
-  CHECK(r.events == std::vector{make(switched, main, f), make(switched, f, main), make(switched, main, f),
-                                make(switched, f, main)});
+  CHECK(r.events == std::vector{make(switched, main, f), make(switched, f, main),
+                                make(switched, main, f), make(switched, f, main)});
 }
 
 TEST_CASE("an exception that travels is reported as thrown, and so is throw_") {
@@ -48,8 +51,8 @@ TEST_CASE("an exception that travels is reported as thrown, and so is throw_") {
   recorder r;
   CHECK_THROWS_AS(f.switch_to(), int);
   CHECK_THROWS_AS(g.throw_(2), int);
-  CHECK(r.events == std::vector{make(switched, main, f), make(thrown, f, main), make(thrown, main, g),
-                                make(thrown, g, main)});
+  CHECK(r.events == std::vector{make(switched, main, f), make(thrown, f, main),
+                                make(thrown, main, g), make(thrown, g, main)});
 }
 
 TEST_CASE("the end of a fiber by fiber_exit is reported as a switch to its parent") {
@@ -74,7 +77,8 @@ TEST_CASE("a switch to the running fiber is none") {
 TEST_CASE("the callback runs on the fiber that was switched to") {
   std::vector<std::uint64_t> on;
   fiber<> f([] {});
-  trace_callback before = set_trace([&](auto, auto&, auto&) { on.push_back(current_fiber().id()); });
+  trace_callback before =
+      set_trace([&](auto, auto&, auto&) { on.push_back(current_fiber().id()); });
   f.switch_to();
   set_trace(before);
   CHECK(on == std::vector{f.id(), current_fiber().id()});
@@ -124,7 +128,9 @@ TEST_CASE("a callback that throws ends tracing, and its exception comes out of t
   CHECK_FALSE(set_trace({}));
 }
 
-TEST_CASE("a callback that throws on a fiber's first switch ends that fiber, and its parent gets the exception") {
+TEST_CASE(
+    "a callback that throws on a fiber's first switch ends that fiber, and its parent gets the "
+    "exception") {
   fiber<> f([] { FAIL("not reached"); });
   set_trace([](auto, auto&, auto&) { throw std::runtime_error("tracer"); });
   CHECK_THROWS_WITH(f.switch_to(), "tracer");
@@ -154,7 +160,8 @@ TEST_CASE("a callback may replace itself, and throw after that") {
   CHECK(set_trace({}));
 }
 
-TEST_CASE("switches that the callback makes are not reported, and do not disturb the value on its way") {
+TEST_CASE(
+    "switches that the callback makes are not reported, and do not disturb the value on its way") {
   int told = 0;
   fiber<int> helper([](int x) {
     for (;;) x = fiber<int>::current().parent().switch_to(x + 1);
@@ -211,9 +218,10 @@ TEST_CASE("the hub's switches are reported too") {
   auto a = spawn([] { yield(); }), b = spawn([] {});
   recorder r;
   joinall(std::vector{a});
-  CHECK(r.events ==
-        std::vector{make(switched, main, a.as_fiber()), make(switched, a.as_fiber(), b.as_fiber()),
-                    make(switched, b.as_fiber(), a.as_fiber()), make(switched, a.as_fiber(), main)});
+  CHECK(r.events == std::vector{make(switched, main, a.as_fiber()),
+                                make(switched, a.as_fiber(), b.as_fiber()),
+                                make(switched, b.as_fiber(), a.as_fiber()),
+                                make(switched, a.as_fiber(), main)});
 }
 
 TEST_CASE("each kernel thread traces for itself, and what it set is let go at its end") {

@@ -1,4 +1,5 @@
-// A thread gives up its capabilities, which the other ones keep. Says how many threads the kernel has of the process by then.
+// A thread gives up its capabilities, which the other ones keep. Says how many threads the kernel
+// has of the process by then.
 #include <dirent.h>
 #include <linux/capability.h>
 #include <pthread.h>

@@ -30,14 +30,16 @@ using strings = std::vector<std::string>;
 
 std::string given(const char* variable) {
   const char* value = getenv(variable);
-  if (!value) throw std::runtime_error(std::string(variable) + " is not set: run this by `meson test`");
+  if (!value)
+    throw std::runtime_error(std::string(variable) + " is not set: run this by `meson test`");
   return value;
 }
 
 const std::string launcher = given("LAUNCHER"), marker = given("MARKER");
 const std::string dynamic_program = given("DYNAMIC"), static_program = given("STATIC");
 const std::string static_pie_program = given("STATIC_PIE");
-const std::string waits_inline = given("WAITS_INLINE"), waits_by_stub = given("WAITS_BY_STUB"), shim = given("SHIM");
+const std::string waits_inline = given("WAITS_INLINE"), waits_by_stub = given("WAITS_BY_STUB"),
+                  shim = given("SHIM");
 const std::string fake_time = given("FAKE_TIME"), waits_until = given("WAITS_UNTIL");
 const std::string gives_up = given("GIVES_UP");
 const bool sanitized = given("SANITIZE") != "none";
@@ -74,7 +76,8 @@ std::string shown(int terminal) {
 }
 
 // Standard error may be a terminal.
-result execute(strings command, strings environment, const std::string& directory, bool on_terminal = false) {
+result execute(strings command, strings environment, const std::string& directory,
+               bool on_terminal = false) {
   int out = memfd_create("out", MFD_CLOEXEC), err, terminal = -1;
   if (on_terminal) {
     terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -140,7 +143,8 @@ class sandbox {
     environment.push_back("TENDRIL_PRELOAD=" + shim);
     return tendril(args, environment);
   }
-  // As a user without privileges. The launcher is copied, since the build directory may be closed to others.
+  // As a user without privileges. The launcher is copied, since the build directory may be closed
+  // to others.
   result run_as_nobody(strings args) const {
     write("bin/tendril", file(launcher));
     std::string library = write("bin/libtendril-preload.so", file(marker));
@@ -186,7 +190,8 @@ void check_failure(const result& r, int status, const std::string& reason) {
 
 constexpr char without[] = "; it runs without the shim, and its threads stay kernel threads\n";
 
-// The shim does not get in: the program runs all the same, and only a terminal, or who asks, learns why.
+// The shim does not get in: the program runs all the same, and only a terminal, or who asks, learns
+// why.
 void check_runs_without(const sandbox& here, const std::string& program, const std::string& reason,
                         const std::string& out, const strings& environment = {}) {
   CAPTURE(program);
@@ -196,7 +201,8 @@ void check_runs_without(const sandbox& here, const std::string& program, const s
     CHECK(r.status == 7);
     CHECK(r.out == out);
     CHECK(r.err == "");
-    CHECK(here.run(options, environment, true).err == (options.size() == 1 ? "tendril: " + reason + without : ""));
+    CHECK(here.run(options, environment, true).err ==
+          (options.size() == 1 ? "tendril: " + reason + without : ""));
   }
   result r = here.run({"--explain", program}, environment);
   CHECK(r.status == 7);
@@ -225,10 +231,10 @@ void skip(const std::string& why) { MESSAGE("skipped: ", why); }
 
 // Root, with other users to become: not so in a user namespace of one's own.
 bool can_become_nobody(const sandbox& here) {
-  return geteuid() == 0 &&
-         execute({"/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/bin/true"}, {},
-                 here.path())
-                 .status == 0;
+  return geteuid() == 0 && execute({"/usr/bin/setpriv", "--reuid=65534", "--regid=65534",
+                                    "--clear-groups", "/bin/true"},
+                                   {}, here.path())
+                                   .status == 0;
 }
 
 bool setuid_counts_in(const sandbox& here) {
@@ -283,7 +289,8 @@ TEST_CASE("what follows the program's name is the program's") {
   sandbox here;
   for (strings separator : {strings{}, strings{"--"}}) {
     strings command = separator;
-    for (auto w : {"echo", "--threads=fibers", "--", "--help", "++", "[a,b]", "", "-x"}) command.push_back(w);
+    for (auto w : {"echo", "--threads=fibers", "--", "--help", "++", "[a,b]", "", "-x"})
+      command.push_back(w);
     result r = here.run(command);
     CHECK(r.status == 0);
     CHECK(r.out == "--threads=fibers -- --help ++ [a,b]  -x\n");
@@ -310,7 +317,9 @@ TEST_CASE("the program takes the place of the launcher") {
 
 TEST_CASE("the shim comes first in LD_PRELOAD, once, and the rest stays") {
   sandbox here;
-  auto preload = [&](const std::string& old) { return here.run({"--print-env"}, {"LD_PRELOAD=" + old}).out; };
+  auto preload = [&](const std::string& old) {
+    return here.run({"--print-env"}, {"LD_PRELOAD=" + old}).out;
+  };
   CHECK(preload("") == "LD_PRELOAD=" + marker + "\n");
   CHECK(preload("a.so") == "LD_PRELOAD=" + marker + ":a.so\n");
   CHECK(preload("a.so b.so:/c/d.so") == "LD_PRELOAD=" + marker + ":a.so:b.so:/c/d.so\n");
@@ -318,16 +327,22 @@ TEST_CASE("the shim comes first in LD_PRELOAD, once, and the rest stays") {
   CHECK(preload("a.so:" + marker + " b.so") == "LD_PRELOAD=" + marker + ":a.so:b.so\n");
 }
 
-TEST_CASE("what tells the program another time stays in front of the shim, and its clocks and waits agree") {
+TEST_CASE(
+    "what tells the program another time stays in front of the shim, and its clocks and waits "
+    "agree") {
   sandbox here;
-  auto preload = [&](const std::string& old) { return here.run({"--print-env"}, {"LD_PRELOAD=" + old}).out; };
+  auto preload = [&](const std::string& old) {
+    return here.run({"--print-env"}, {"LD_PRELOAD=" + old}).out;
+  };
   CHECK(preload(fake_time) == "LD_PRELOAD=" + fake_time + ":" + marker + "\n");
-  CHECK(preload("a.so:" + fake_time + ":b.so") == "LD_PRELOAD=" + fake_time + ":" + marker + ":a.so:b.so\n");
+  CHECK(preload("a.so:" + fake_time + ":b.so") ==
+        "LD_PRELOAD=" + fake_time + ":" + marker + ":a.so:b.so\n");
   CHECK(preload(marker + ":" + fake_time) == "LD_PRELOAD=" + fake_time + ":" + marker + "\n");
   // The shim takes over the same calls.
   CHECK(preload(shim) == "LD_PRELOAD=" + marker + ":" + shim + "\n");
   if (sanitized) return skip("a sanitizer's run-time library cannot be brought into this program");
-  result r = execute({launcher, "run", waits_until}, {"LD_PRELOAD=" + fake_time, "TENDRIL_PRELOAD=" + shim}, here.path());
+  result r = execute({launcher, "run", waits_until},
+                     {"LD_PRELOAD=" + fake_time, "TENDRIL_PRELOAD=" + shim}, here.path());
   CHECK(r.out == "in time\n");
   CHECK(r.status == 0);
 }
@@ -362,8 +377,8 @@ TEST_CASE("options become variables, and only those that were given") {
   CHECK(printed({}, {"TENDRIL_STACK_SIZE=64k"}) == "TENDRIL_STACK_SIZE=65536\n");
   CHECK(printed({"--stack-size=32k"}, {"TENDRIL_STACK_SIZE=64k"}) == "TENDRIL_STACK_SIZE=32768\n");
 
-  result r = here.run(
-      {"--threads=kernel", "--cooperate=auto", "sh", "-c", "echo $TENDRIL_THREADS $TENDRIL_COOPERATE"});
+  result r = here.run({"--threads=kernel", "--cooperate=auto", "sh", "-c",
+                       "echo $TENDRIL_THREADS $TENDRIL_COOPERATE"});
   CHECK(r.out == "kernel auto\n");
 }
 
@@ -413,18 +428,23 @@ TEST_CASE("the doctor reports what would be interposed, and runs nothing of the 
     CHECK_MESSAGE(r.out.find("it runs under a sanitizer") != std::string::npos, r.out);
   } else {
     CHECK(r.status == 0);
-    CHECK(r.out.starts_with(dynamic_program + "\n  verdict           its threads become fibers of one kernel thread\n"));
+    CHECK(r.out.starts_with(
+        dynamic_program +
+        "\n  verdict           its threads become fibers of one kernel thread\n"));
   }
-  for (std::string words : {"  dynamic loader    " + loader_of(sandbox::file(dynamic_program)), std::string("  C library "),
-                            std::string("  thread pointer    set by "), std::string("  context switch    "),
-                            std::string("  seccomp "), "  shim              " + shim, std::string("  options           none\n")}) {
+  for (std::string words :
+       {"  dynamic loader    " + loader_of(sandbox::file(dynamic_program)),
+        std::string("  C library "), std::string("  thread pointer    set by "),
+        std::string("  context switch    "), std::string("  seccomp "),
+        "  shim              " + shim, std::string("  options           none\n")}) {
     CHECK_MESSAGE(r.out.find(words) != std::string::npos, words);
   }
 
   r = here.doctor({"--threads=kernel", "--stack-size=32k", dynamic_program});
   CHECK(r.status == 1);
   CHECK(r.out.find("its threads stay kernel threads: --threads=kernel\n") != std::string::npos);
-  CHECK(r.out.find("options           TENDRIL_THREADS=kernel TENDRIL_STACK_SIZE=32768\n") != std::string::npos);
+  CHECK(r.out.find("options           TENDRIL_THREADS=kernel TENDRIL_STACK_SIZE=32768\n") !=
+        std::string::npos);
 }
 
 TEST_CASE("the doctor reports which poller would be used, and why not io_uring") {
@@ -462,25 +482,30 @@ TEST_CASE("the doctor reports what each library imports") {
   std::string own;
   for (std::string word; broken >> word;) own += word + " ";
   CHECK(own.find("interposed: ") != std::string::npos);
-  for (std::string name : {" accept4 ", " pthread_create ", " read ", " select "}) CHECK(own.find(name) != std::string::npos);
+  for (std::string name : {" accept4 ", " pthread_create ", " read ", " select "})
+    CHECK(own.find(name) != std::string::npos);
   line("libz.so.1");
 }
 
-TEST_CASE("the doctor and the shim report a program that makes futex system calls, or any, itself") {
+TEST_CASE(
+    "the doctor and the shim report a program that makes futex system calls, or any, itself") {
   struct kind {
     std::string program, doctor_says, shim_says;
   };
-  for (const kind& k : {kind{waits_inline, "makes futex system calls itself", "it makes futex system calls itself"},
-                        kind{waits_by_stub, "makes system calls by any number itself",
-                             "it makes system calls by any number itself"}}) {
+  for (const kind& k :
+       {kind{waits_inline, "makes futex system calls itself", "it makes futex system calls itself"},
+        kind{waits_by_stub, "makes system calls by any number itself",
+             "it makes system calls by any number itself"}}) {
     sandbox here;
     result r = here.doctor({k.program});
     CHECK(r.status == 1);
-    CHECK_MESSAGE(r.out.find("waits unseen      " + fs::path(k.program).filename().string() + ": " + k.doctor_says +
-                             "; threads that it creates") != std::string::npos, r.out);
+    CHECK_MESSAGE(r.out.find("waits unseen      " + fs::path(k.program).filename().string() + ": " +
+                             k.doctor_says + "; threads that it creates") != std::string::npos,
+                  r.out);
     if (sanitized) return;
 
-    const std::string line = "tendril: threads created by " + k.program + " stay kernel threads: " + k.shim_says + "\n";
+    const std::string line =
+        "tendril: threads created by " + k.program + " stay kernel threads: " + k.shim_says + "\n";
     strings real = {"TENDRIL_PRELOAD=" + shim};
     r = here.run({k.program}, real);
     CHECK(r.status == 7);
@@ -491,7 +516,8 @@ TEST_CASE("the doctor and the shim report a program that makes futex system call
     r = here.run({"--explain", k.program}, real);
     CHECK(r.status == 7);
     CHECK(r.err.ends_with(line));
-    CHECK(r.err.starts_with(k.program + "\n  verdict           some of its threads stay kernel threads: "));
+    CHECK(r.err.starts_with(k.program +
+                            "\n  verdict           some of its threads stay kernel threads: "));
   }
 }
 
@@ -499,7 +525,8 @@ TEST_CASE("the doctor and the shim notice a program that gives up capabilities f
   sandbox here;
   result r = here.doctor({gives_up});
   CHECK(r.status == 1);
-  CHECK_MESSAGE(r.out.find("its threads stay kernel threads: it calls capset") != std::string::npos, r.out);
+  CHECK_MESSAGE(r.out.find("its threads stay kernel threads: it calls capset") != std::string::npos,
+                r.out);
   if (sanitized) return;
 
   strings real = {"TENDRIL_PRELOAD=" + shim};
@@ -507,7 +534,8 @@ TEST_CASE("the doctor and the shim notice a program that gives up capabilities f
   CHECK(r.status == 0);
   CHECK(r.out == "capset: 0, threads of the kernel: 2\n");
   CHECK(here.run({gives_up}, real, true).err ==
-        "tendril: threads stay kernel threads: the program calls capset, which changes one of them for good\n");
+        "tendril: threads stay kernel threads: the program calls capset, which changes one of them "
+        "for good\n");
 }
 
 TEST_CASE("the doctor fails as running would") {
@@ -516,9 +544,11 @@ TEST_CASE("the doctor fails as running would") {
   check_failure(here.doctor({"no-such-program"}), 127, "no-such-program: No such file");
   result r = here.doctor({"./head"});
   CHECK(r.status == 126);
-  CHECK(r.out == "./head\n  verdict           cannot be executed: not a valid ELF file: it ends within the header\n");
-  r = execute({"/bin/sh", "-c", launcher + " doctor true >/dev/full"}, {"TENDRIL_PRELOAD=" + shim, "PATH=/usr/bin:/bin"},
-              here.path());
+  CHECK(r.out ==
+        "./head\n  verdict           cannot be executed: not a valid ELF file: it ends within the "
+        "header\n");
+  r = execute({"/bin/sh", "-c", launcher + " doctor true >/dev/full"},
+              {"TENDRIL_PRELOAD=" + shim, "PATH=/usr/bin:/bin"}, here.path());
   check_failure(r, 125, "cannot write");
 }
 
@@ -544,7 +574,8 @@ TEST_CASE("what is not there is 127, what is there and no program 126, as env(1)
   for (auto& c : cases) {
     check_failure(here.run({c.program}), c.status, c.reason);
     check_failure(here.run({"--threads=kernel", c.program}), c.status, c.reason);
-    CHECK(execute({"/usr/bin/env", c.program}, {"PATH=/usr/bin:/bin"}, here.path()).status == c.status);
+    CHECK(execute({"/usr/bin/env", c.program}, {"PATH=/usr/bin:/bin"}, here.path()).status ==
+          c.status);
   }
 }
 
@@ -559,17 +590,20 @@ TEST_CASE("PATH is searched as execvp does") {
   CHECK(out("") == "here\n");
   CHECK(out(":/usr/bin") == "here\n");
   CHECK(out("/usr/bin:") == "here\n");
-  check_failure(here.run({"prog"}, {"PATH=" + here / "1" + ":/usr/bin"}), 126, "1/prog: Permission denied");
+  check_failure(here.run({"prog"}, {"PATH=" + here / "1" + ":/usr/bin"}), 126,
+                "1/prog: Permission denied");
   CHECK(execute({launcher, "run", "true"}, {"TENDRIL_PRELOAD=" + marker}, here.path()).status == 0);
 }
 
 TEST_CASE("a static program runs without the shim, which is reported only on a terminal") {
   sandbox here;
   for (const std::string& program : {static_program, static_pie_program}) {
-    check_runs_without(here, program, program + ": statically linked, so no dynamic loader can load the shim",
+    check_runs_without(here, program,
+                       program + ": statically linked, so no dynamic loader can load the shim",
                        program + " 1 " + marker + "\n");  // for its children
     result r = here.run({program}, {"TENDRIL_EXPLAIN=1"});
-    CHECK(r.err == "tendril: " + program + ": statically linked, so no dynamic loader can load the shim" + without);
+    CHECK(r.err == "tendril: " + program +
+                       ": statically linked, so no dynamic loader can load the shim" + without);
     CHECK(here.run({program}, {"TENDRIL_EXPLAIN=0"}, true).err == "");
   }
 }
@@ -580,7 +614,8 @@ TEST_CASE("a program for another processor is an error where the kernel refuses 
   bool other = header(image).e_machine == EM_AARCH64;
   header(image).e_machine = other ? EM_X86_64 : EM_AARCH64;
   here.write("prog", image);
-  const char* reason = other ? "./prog: built for 64-bit x86_64" : "./prog: built for 64-bit aarch64";
+  const char* reason =
+      other ? "./prog: built for 64-bit x86_64" : "./prog: built for 64-bit aarch64";
   check_failure(here.run({"./prog"}), 126, reason);
 
   header(image).e_ident[EI_CLASS] = ELFCLASS32;
@@ -630,8 +665,10 @@ TEST_CASE("a program for another C library runs without the shim") {
   // In fact the same one, under the name of another.
   here.write("m.so", sandbox::file(loader_of(image)));
   here.write("prog", with_loader(image, here / "m.so"));
-  check_runs_without(here, "./prog", "./prog: made for another C library (its dynamic loader is " + here / "m.so" + ")",
-                     "./prog 1 -\n");
+  check_runs_without(
+      here, "./prog",
+      "./prog: made for another C library (its dynamic loader is " + here / "m.so" + ")",
+      "./prog 1 -\n");
 }
 
 TEST_CASE("the dynamic loader itself may be run, with a program") {
@@ -658,7 +695,8 @@ TEST_CASE("a script is judged by its interpreter") {
   here.write("dos", "#!/bin/sh\r\necho\r\n");
   check_failure(here.run({"./dos"}), 127, "./dos: its interpreter /bin/sh\\x0d: No such file");
   here.write("directory", "#!/tmp\n");
-  check_failure(here.run({"./directory"}), 126, "./directory: its interpreter /tmp: is a directory");
+  check_failure(here.run({"./directory"}), 126,
+                "./directory: its interpreter /tmp: is a directory");
 
   here.write("static", "#!" + static_program + "\n");
   const std::string reason = ": its interpreter " + static_program +
@@ -699,13 +737,15 @@ TEST_CASE("a file that is neither ELF nor #! goes to the shell, as env(1) has it
   }
 }
 
-TEST_CASE("a program that raises privileges runs without the shim, which the dynamic loader ignores") {
+TEST_CASE(
+    "a program that raises privileges runs without the shim, which the dynamic loader ignores") {
   sandbox here;
   if (!setuid_counts_in(here)) return skip("setuid counts for nothing here");
   if (geteuid() != 0) {
     std::string program = "/usr/bin/passwd";
     struct stat st;
-    if (stat(program.c_str(), &st) != 0 || !(st.st_mode & S_ISUID)) return skip("no setuid program here");
+    if (stat(program.c_str(), &st) != 0 || !(st.st_mode & S_ISUID))
+      return skip("no setuid program here");
     result r = here.doctor({program});
     CHECK(r.status == 1);
     CHECK_MESSAGE(r.out.find("setuid to user 0") != std::string::npos, r.out);
@@ -719,19 +759,27 @@ TEST_CASE("a program that raises privileges runs without the shim, which the dyn
     REQUIRE(chmod(program.c_str(), mode) == 0);
   };
   own(65534, 0, 04755);
-  auto ignored = [](const std::string& why) { return why + ", so the dynamic loader ignores the shim"; };
-  check_runs_without(here, program, program + ": " + ignored("setuid to user 65534"), program + " 1 " + "-" + "\n");
+  auto ignored = [](const std::string& why) {
+    return why + ", so the dynamic loader ignores the shim";
+  };
+  check_runs_without(here, program, program + ": " + ignored("setuid to user 65534"),
+                     program + " 1 " + "-" + "\n");
   here.write("script", "#!" + program + "\n");
-  CHECK(here.run({"./script"}, {}, true).err ==
-        "tendril: ./script: its interpreter " + program + ": " + ignored("setuid to user 65534") + without);
+  CHECK(here.run({"./script"}, {}, true).err == "tendril: ./script: its interpreter " + program +
+                                                    ": " + ignored("setuid to user 65534") +
+                                                    without);
   own(0, 65534, 02755);
-  CHECK(here.run({program}, {}, true).err == "tendril: " + program + ": " + ignored("setgid to group 65534") + without);
+  CHECK(here.run({program}, {}, true).err ==
+        "tendril: " + program + ": " + ignored("setgid to group 65534") + without);
   CHECK(here.run({program}).err == "");
 
-  INFO("nothing is raised: root runs what is setuid to root, a user what is setuid to the same user");
+  INFO(
+      "nothing is raised: root runs what is setuid to root, a user what is setuid to the same "
+      "user");
   own(0, 0, 06755);
   CHECK(here.run({program}).err == marked);
-  CHECK(here.run_as_nobody({"--explain", program}).err.find("setuid to user 0") != std::string::npos);
+  CHECK(here.run_as_nobody({"--explain", program}).err.find("setuid to user 0") !=
+        std::string::npos);
   own(65534, 65534, 06755);
   CHECK(here.run_as_nobody({program}).err == marked);
 
@@ -752,7 +800,8 @@ TEST_CASE("a program with file capabilities runs without the shim for users") {
   if (setxattr(program.c_str(), "security.capability", &caps, XATTR_CAPS_SZ_2, 0) != 0) {
     return skip("no file capabilities here");
   }
-  CHECK(here.run_as_nobody({"--explain", program}).err.find("given capabilities by its file") != std::string::npos);
+  CHECK(here.run_as_nobody({"--explain", program}).err.find("given capabilities by its file") !=
+        std::string::npos);
   CHECK(here.run_as_nobody({program}).status == 7);
   CHECK(here.run_as_nobody({program}).err == "");
   CHECK(here.run({program}).err == marked);
@@ -777,7 +826,8 @@ TEST_CASE("a preload library that cannot work is a failure of the launcher") {
   auto with = [&](const std::string& library) {
     return here.run({"--threads=kernel", "true"}, {"TENDRIL_PRELOAD=" + library});
   };
-  check_failure(with("/no/such.so"), 125, "the preload library /no/such.so cannot be used: No such file");
+  check_failure(with("/no/such.so"), 125,
+                "the preload library /no/such.so cannot be used: No such file");
   check_failure(with("/tmp"), 125, "the preload library /tmp is not a regular file");
   check_failure(with("./text.so"), 125, "is not a valid ELF file");
   check_failure(with("./s390.so"), 125, "is built for 64-bit s390");
@@ -813,7 +863,8 @@ TEST_CASE("the library is found beside the launcher: same directory, build tree,
 TEST_CASE("a launcher without its library says where it looked") {
   sandbox here;
   std::string copy = here.write("bin/tendril", sandbox::file(launcher));
-  check_failure(execute({copy, "run", "true"}, {}, here.path()), 125, "libtendril-preload.so is missing");
+  check_failure(execute({copy, "run", "true"}, {}, here.path()), 125,
+                "libtendril-preload.so is missing");
 }
 
 TEST_CASE("a failure stays on one line whatever the file is called") {

@@ -1,5 +1,5 @@
-// Waits for its threads by a futex system call of its own, as libgomp and Go do; with BY_ANY_NUMBER by a stub for whatever
-// system call, as emulators do.
+// Waits for its threads by a futex system call of its own, as libgomp and Go do; with BY_ANY_NUMBER
+// by a stub for whatever system call, as emulators do.
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -18,7 +18,8 @@ static long futex(int operation, int value) {
   register long r10 __asm__("r10") = 0;
   __asm__ volatile("syscall"
                    : "=a"(result)
-                   : "a"(number), "D"(&done), "S"((long)operation), "d"((long)value), "r"(r10) : "rcx", "r11", "memory");
+                   : "a"(number), "D"(&done), "S"((long)operation), "d"((long)value), "r"(r10)
+                   : "rcx", "r11", "memory");
   return result;
 #elif defined(BY_ANY_NUMBER)
   register long x8 __asm__("x8") = number;
@@ -32,7 +33,9 @@ static long futex(int operation, int value) {
   long result;
   register long r10 __asm__("r10") = 0;
   __asm__ volatile("mov $202, %%eax\n\tsyscall"
-                   : "=a"(result) : "D"(&done), "S"((long)operation), "d"((long)value), "r"(r10) : "rcx", "r11", "memory");
+                   : "=a"(result)
+                   : "D"(&done), "S"((long)operation), "d"((long)value), "r"(r10)
+                   : "rcx", "r11", "memory");
   return result;
 #else
   register long x8 __asm__("x8");
@@ -40,7 +43,10 @@ static long futex(int operation, int value) {
   register long x1 __asm__("x1") = operation;
   register long x2 __asm__("x2") = value;
   register long x3 __asm__("x3") = 0;
-  __asm__ volatile("mov x8, #98\n\tsvc #0" : "=r"(x8), "+r"(x0) : "r"(x1), "r"(x2), "r"(x3) : "memory");
+  __asm__ volatile("mov x8, #98\n\tsvc #0"
+                   : "=r"(x8), "+r"(x0)
+                   : "r"(x1), "r"(x2), "r"(x3)
+                   : "memory");
   return x0;
 #endif
 }

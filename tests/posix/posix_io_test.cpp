@@ -1,6 +1,6 @@
-// Reading, writing, sockets and polling in fibers that share a kernel thread. Linked against the shim: the plain
-// names are the cooperative calls. What they return is compared with native runs in programs/; here it matters who
-// runs meanwhile, and who wakes.
+// Reading, writing, sockets and polling in fibers that share a kernel thread. Linked against the
+// shim: the plain names are the cooperative calls. What they return is compared with native runs in
+// programs/; here it matters who runs meanwhile, and who wakes.
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <errno.h>
@@ -88,7 +88,9 @@ struct outcome {
   int error;
   bool operator==(const outcome&) const = default;
 };
-std::ostream& operator<<(std::ostream& o, const outcome& x) { return o << x.r << " " << strerrorname_np(x.error); }
+std::ostream& operator<<(std::ostream& o, const outcome& x) {
+  return o << x.r << " " << strerrorname_np(x.error);
+}
 outcome failed(int error) { return {-1, error}; }
 outcome worked(long r) { return {r, 0}; }
 
@@ -124,8 +126,7 @@ outcome killed(Call call) {
 void fill(int fd) {
   std::vector<char> some(1 << 16);
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-  while (write(fd, some.data(), some.size()) > 0) {
-  }
+  while (write(fd, some.data(), some.size()) > 0) {}
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 }
 
@@ -144,7 +145,9 @@ char byte;
 
 }  // namespace
 
-TEST_CASE("a receive that finds nothing is carried out by the kernel, if TENDRIL_POLLER=io_uring asks for that and it can") {
+TEST_CASE(
+    "a receive that finds nothing is carried out by the kernel, if TENDRIL_POLLER=io_uring asks "
+    "for that and it can") {
   tendril::yield();  // so that this thread has a hub, which knows the sockets for its own
   ends e = make_tcp();
   auto received = tendril::spawn([&] { return recv(e.out, &byte, 1, 0); });
@@ -160,9 +163,11 @@ TEST_CASE("a receive that finds nothing is carried out by the kernel, if TENDRIL
 }
 
 TEST_CASE("a reader waits while others run") {
-  for (auto make : {make_pipe, make_tcp, +[] { return make_pair(); }, +[] { return make_pair(SOCK_SEQPACKET); }}) {
+  for (auto make : {make_pipe, make_tcp, +[] { return make_pair(); },
+                    +[] { return make_pair(SOCK_SEQPACKET); }}) {
     ends e = make();
-    CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] { CHECK(write(e.in, "x", 1) == 1); }) == worked(1));
+    CHECK(while_waiting([&] { return read(e.out, &byte, 1); },
+                        [&] { CHECK(write(e.in, "x", 1) == 1); }) == worked(1));
     close_both(e);
   }
 }
@@ -187,10 +192,12 @@ TEST_CASE("every call that reads waits while others run") {
       [&] { return recvmmsg(e.out, &mm, 1, 0, nullptr); },
       [&] { return splice(e.out, nullptr, q[1], nullptr, 1, 0); },
   };
-  for (auto& call : calls) CHECK(while_waiting(call, [&] { CHECK(write(e.in, "x", 1) == 1); }) == worked(1));
-  CHECK(while_waiting([&] { return splice(p.out, nullptr, q[1], nullptr, 1, 0); }, [&] { CHECK(write(p.in, "x", 1) == 1); }) ==
-        worked(1));
-  CHECK(while_waiting([&] { return tee(p.out, q[1], 1, 0); }, [&] { CHECK(write(p.in, "x", 1) == 1); }) == worked(1));
+  for (auto& call : calls)
+    CHECK(while_waiting(call, [&] { CHECK(write(e.in, "x", 1) == 1); }) == worked(1));
+  CHECK(while_waiting([&] { return splice(p.out, nullptr, q[1], nullptr, 1, 0); },
+                      [&] { CHECK(write(p.in, "x", 1) == 1); }) == worked(1));
+  CHECK(while_waiting([&] { return tee(p.out, q[1], 1, 0); },
+                      [&] { CHECK(write(p.in, "x", 1) == 1); }) == worked(1));
   close_both(e);
   close_both(p);
   close(q[0]);
@@ -215,8 +222,14 @@ TEST_CASE("every call that waits for readiness lets others run") {
   std::function<long()> calls[] = {
       [&] { return poll(&p, 1, -1); },
       [&] { return ppoll(&p, 1, nullptr, nullptr); },
-      [&] { return select_it([&](fd_set* r) { return select(e.out + 1, r, nullptr, nullptr, nullptr); }); },
-      [&] { return select_it([&](fd_set* r) { return pselect(e.out + 1, r, nullptr, nullptr, nullptr, nullptr); }); },
+      [&] {
+        return select_it(
+            [&](fd_set* r) { return select(e.out + 1, r, nullptr, nullptr, nullptr); });
+      },
+      [&] {
+        return select_it(
+            [&](fd_set* r) { return pselect(e.out + 1, r, nullptr, nullptr, nullptr, nullptr); });
+      },
       [&] { return epoll_wait(ep, &event, 1, -1); },
       [&] { return epoll_pwait(ep, &event, 1, -1, nullptr); },
       [&] { return epoll_pwait2(ep, &event, 1, nullptr, nullptr); },
@@ -233,7 +246,8 @@ TEST_CASE("every call that waits for readiness lets others run") {
 TEST_CASE("accept and connect let others run") {
   listener l;
   int s = -1, a = -1;
-  CHECK(while_waiting([&] { return (a = accept(l.fd, nullptr, nullptr)) >= 0; }, [&] { s = l.connected(); }) == worked(1));
+  CHECK(while_waiting([&] { return (a = accept(l.fd, nullptr, nullptr)) >= 0; },
+                      [&] { s = l.connected(); }) == worked(1));
   close(s);
   close(a);
   CHECK(killed([&] { return accept(l.fd, nullptr, nullptr); }) == failed(ECANCELED));
@@ -256,7 +270,8 @@ TEST_CASE("a write of 64 MB lets others run") {
   for (auto make : {make_pipe, make_tcp, +[] { return make_pair(); }}) {
     ends e = make();
     ticker t;
-    auto writer = tendril::spawn([&] { return made([&] { return write(e.in, all.data(), large); }); });
+    auto writer =
+        tendril::spawn([&] { return made([&] { return write(e.in, all.data(), large); }); });
     t.await(3);
     CHECK_FALSE(writer.ready());
     CHECK(read_all(e.out, large) == large);
@@ -283,7 +298,8 @@ TEST_CASE("a reader in another process does not keep a writer from letting other
   close(e.out);
   std::vector<char> all(large);
   ticker t;
-  auto writer = tendril::spawn([&] { return made([&] { return write(e.in, all.data(), large); }); });
+  auto writer =
+      tendril::spawn([&] { return made([&] { return write(e.in, all.data(), large); }); });
   CHECK(writer.get() == worked(long(large)));
   CHECK(t.ticks() > 0);
   close(e.in);
@@ -308,7 +324,8 @@ TEST_CASE("sendfile of 64 MB lets others run") {
   ends p = make_pipe();
   fill(p.in);
   at = 0;
-  CHECK(while_waiting([&] { return sendfile(p.in, f, &at, 10); }, [&] { read_all(p.out, 1 << 16); }) == worked(10));
+  CHECK(while_waiting([&] { return sendfile(p.in, f, &at, 10); },
+                      [&] { read_all(p.out, 1 << 16); }) == worked(10));
   close_both(p);
   close(f);
 }
@@ -320,8 +337,10 @@ TEST_CASE("two fibers talk over a terminal") {
   tcgetattr(s, &raw);
   cfmakeraw(&raw);
   tcsetattr(s, TCSANOW, &raw);
-  CHECK(while_waiting([&] { return read(s, &byte, 1); }, [&] { CHECK(write(m, "x", 1) == 1); }) == worked(1));
-  CHECK(while_waiting([&] { return read(m, &byte, 1); }, [&] { CHECK(write(s, "x", 1) == 1); }) == worked(1));
+  CHECK(while_waiting([&] { return read(s, &byte, 1); }, [&] { CHECK(write(m, "x", 1) == 1); }) ==
+        worked(1));
+  CHECK(while_waiting([&] { return read(m, &byte, 1); }, [&] { CHECK(write(s, "x", 1) == 1); }) ==
+        worked(1));
   constexpr size_t n = 300'000;
   std::vector<char> all(n, 'x');
   ticker t;
@@ -338,41 +357,51 @@ TEST_CASE("two fibers talk over a terminal") {
 TEST_CASE("event counters, timers and inotify let others run") {
   int e = eventfd(0, 0);
   uint64_t v = 1;
-  CHECK(while_waiting([&] { return read(e, &v, 8); }, [&] { CHECK(eventfd_write(e, 5) == 0); }) == worked(8));
+  CHECK(while_waiting([&] { return read(e, &v, 8); }, [&] { CHECK(eventfd_write(e, 5) == 0); }) ==
+        worked(8));
   CHECK(v == 5);
   REQUIRE(eventfd_write(e, UINT64_MAX - 1) == 0);
   v = 1;
-  CHECK(while_waiting([&] { return write(e, &v, 8); }, [&] { uint64_t w; CHECK(read(e, &w, 8) == 8); }) == worked(8));
+  CHECK(while_waiting([&] { return write(e, &v, 8); },
+                      [&] {
+                        uint64_t w;
+                        CHECK(read(e, &w, 8) == 8);
+                      }) == worked(8));
   close(e);
   int t = timerfd_create(CLOCK_MONOTONIC, 0);
   itimerspec soon{};
   soon.it_value.tv_nsec = 1;
-  CHECK(while_waiting([&] { return read(t, &v, 8); }, [&] { timerfd_settime(t, 0, &soon, nullptr); }) == worked(8));
+  CHECK(while_waiting([&] { return read(t, &v, 8); },
+                      [&] { timerfd_settime(t, 0, &soon, nullptr); }) == worked(8));
   close(t);
   char dir[] = "/tmp/tendril-XXXXXX", buf[100];
   REQUIRE(mkdtemp(dir));
   int i = inotify_init();
   REQUIRE(inotify_add_watch(i, dir, IN_DELETE_SELF) >= 0);
-  CHECK(while_waiting([&] { return read(i, buf, sizeof buf) > 0; }, [&] { rmdir(dir); }) == worked(1));
+  CHECK(while_waiting([&] { return read(i, buf, sizeof buf) > 0; }, [&] { rmdir(dir); }) ==
+        worked(1));
   close(i);
 }
 
 TEST_CASE("a reader parked on a closed descriptor wakes with EBADF") {
   for (auto make : {make_pipe, make_tcp, +[] { return make_pair(SOCK_DGRAM); }}) {
     ends e = make();
-    CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] { CHECK(close(e.out) == 0); }) == failed(EBADF));
+    CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] { CHECK(close(e.out) == 0); }) ==
+          failed(EBADF));
     close(e.in);
   }
   ends e = make_pair();
-  CHECK(while_waiting([&] { return recv(e.out, &byte, 1, MSG_WAITALL); }, [&] { close_range(unsigned(e.out), unsigned(e.out), 0); }) ==
-        failed(EBADF));
+  CHECK(while_waiting([&] { return recv(e.out, &byte, 1, MSG_WAITALL); },
+                      [&] { close_range(unsigned(e.out), unsigned(e.out), 0); }) == failed(EBADF));
   close(e.in);
   e = make_pipe();
   fill(e.in);
-  CHECK(while_waiting([&] { return write(e.in, &byte, 1); }, [&] { fclose(fdopen(e.in, "w")); }) == failed(EBADF));
+  CHECK(while_waiting([&] { return write(e.in, &byte, 1); }, [&] { fclose(fdopen(e.in, "w")); }) ==
+        failed(EBADF));
   close(e.out);
   listener l;
-  CHECK(while_waiting([&] { return accept(l.fd, nullptr, nullptr); }, [&] { close(l.fd); }) == failed(EBADF));
+  CHECK(while_waiting([&] { return accept(l.fd, nullptr, nullptr); }, [&] { close(l.fd); }) ==
+        failed(EBADF));
   l.fd = -1;
   e = make_pipe();
   pollfd p{};
@@ -387,8 +416,8 @@ TEST_CASE("another kernel thread may close what a fiber waits for") {
   for (auto make : {make_pipe, make_tcp}) {
     ends e = make();
     std::thread other;
-    CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] { other = std::thread([&] { close(e.out); }); }) ==
-          failed(EBADF));
+    CHECK(while_waiting([&] { return read(e.out, &byte, 1); },
+                        [&] { other = std::thread([&] { close(e.out); }); }) == failed(EBADF));
     other.join();
     close(e.in);
   }
@@ -404,7 +433,8 @@ TEST_CASE("a connection is closed in earnest while a fiber still waits for it") 
   close(e.in);
 }
 
-TEST_CASE("a receive that has just begun takes nothing from who gets the closed descriptor's number") {
+TEST_CASE(
+    "a receive that has just begun takes nothing from who gets the closed descriptor's number") {
   ends old = make_tcp(), next = make_tcp();
   CHECK(write(next.in, "x", 1) == 1);
   SUBCASE("closed by another fiber") {
@@ -456,9 +486,11 @@ TEST_CASE("a receive that is killed loses no byte, and writes none afterwards") 
 
 TEST_CASE("dup2 over a descriptor wakes its reader with EBADF") {
   ends e = make_pipe(), other = make_pipe();
-  CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] { CHECK(dup2(other.out, e.out) == e.out); }) == failed(EBADF));
+  CHECK(while_waiting([&] { return read(e.out, &byte, 1); },
+                      [&] { CHECK(dup2(other.out, e.out) == e.out); }) == failed(EBADF));
   // The number is the other pipe now.
-  CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] { CHECK(write(other.in, "x", 1) == 1); }) == worked(1));
+  CHECK(while_waiting([&] { return read(e.out, &byte, 1); },
+                      [&] { CHECK(write(other.in, "x", 1) == 1); }) == worked(1));
   SUBCASE("a dup2 that fails wakes nobody") {
     auto fail = [&] {
       CHECK(dup2(9999, e.out) == -1);
@@ -479,11 +511,13 @@ TEST_CASE("a message queue that was polled leaves its number to others") {
   if (queue < 0) return;  // no message queues here
   mq_unlink(name.c_str());
   pollfd p{queue, POLLIN, 0};
-  CHECK(while_waiting([&] { return poll(&p, 1, -1); }, [&] { CHECK(mq_send(queue, "x", 1, 0) == 0); }) == worked(1));
+  CHECK(while_waiting([&] { return poll(&p, 1, -1); },
+                      [&] { CHECK(mq_send(queue, "x", 1, 0) == 0); }) == worked(1));
   CHECK(mq_close(queue) == 0);
   ends e = make_pipe();
   CHECK(e.out == queue);
-  CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] { CHECK(write(e.in, "x", 1) == 1); }) == worked(1));
+  CHECK(while_waiting([&] { return read(e.out, &byte, 1); },
+                      [&] { CHECK(write(e.in, "x", 1) == 1); }) == worked(1));
   close_both(e);
 }
 
@@ -507,8 +541,7 @@ TEST_CASE("another kernel thread may close a descriptor just as fibers begin to 
       }));
       all = tendril::joinall(tasks, 1h);
     });
-    while (begun < 2) {
-    }
+    while (begun < 2) {}
     for (volatile int i = 0; i < round % 50 * 20;) i = i + 1;
     close(e.out);
     other.join();
@@ -522,7 +555,8 @@ TEST_CASE("another kernel thread may close a descriptor just as fibers begin to 
 TEST_CASE("an event of a closed descriptor does not wake the reader of its successor") {
   ends old = make_tcp(), kept{dup(old.in), dup(old.out)};
   int number = old.out;
-  CHECK(while_waiting([&] { return read(number, &byte, 1); }, [&] { close(number); }) == failed(EBADF));
+  CHECK(while_waiting([&] { return read(number, &byte, 1); }, [&] { close(number); }) ==
+        failed(EBADF));
   int next[2];
   REQUIRE(pipe(next) == 0);
   if (next[0] != number) {
@@ -638,10 +672,11 @@ TEST_CASE("O_NONBLOCK is never touched") {
       CHECK(fcntl(e.in, F_GETFL) == in);
       CHECK(fcntl(e.out, F_GETFL) == out);
     };
-    CHECK(while_waiting([&] { return read(e.out, &byte, 1); }, [&] {
-            same();
-            CHECK(write(e.in, "x", 1) == 1);
-          }) == worked(1));
+    CHECK(while_waiting([&] { return read(e.out, &byte, 1); },
+                        [&] {
+                          same();
+                          CHECK(write(e.in, "x", 1) == 1);
+                        }) == worked(1));
     same();
     close_both(e);
   }
@@ -663,8 +698,7 @@ TEST_CASE("a descriptor that the program made non-blocking gives EAGAIN") {
     CHECK(made([&] { return read(e.in, &byte, 1); }) == failed(EAGAIN));
     CHECK(made([&] { return recv(e.in, &byte, 1, 0); }) == failed(EAGAIN));
     std::vector<char> some(1 << 20);
-    while (write(e.in, some.data(), some.size()) > 0) {
-    }
+    while (write(e.in, some.data(), some.size()) > 0) {}
     CHECK(made([&] { return write(e.in, some.data(), some.size()); }) == failed(EAGAIN));
     CHECK(made([&] { return send(e.in, some.data(), some.size(), 0); }) == failed(EAGAIN));
   }).get();
@@ -711,16 +745,17 @@ TEST_CASE("TCP_NODELAY stays as the program left it") {
 TEST_CASE("a fiber that is never out of data does not starve the others") {
   int zero = open("/dev/zero", O_RDONLY);
   ends e = make_pipe();
-  for (auto call : {std::function<void()>([&] { read(zero, &byte, 1); }), std::function<void()>([&] {
-                      write(e.in, "x", 1);
-                      read(e.out, &byte, 1);
-                    }),
-                    std::function<void()>([&] {
-                      pollfd p{};
-                      p.fd = zero;
-                      p.events = POLLIN;
-                      poll(&p, 1, -1);
-                    })}) {
+  for (auto call :
+       {std::function<void()>([&] { read(zero, &byte, 1); }), std::function<void()>([&] {
+          write(e.in, "x", 1);
+          read(e.out, &byte, 1);
+        }),
+        std::function<void()>([&] {
+          pollfd p{};
+          p.fd = zero;
+          p.events = POLLIN;
+          poll(&p, 1, -1);
+        })}) {
     bool stop = false;
     auto busy = tendril::spawn([&] {
       while (!stop) call();
@@ -741,9 +776,9 @@ TEST_CASE("datagrams wait for room in a receiver's queue that nobody is connecte
   int to = socket(AF_UNIX, SOCK_DGRAM, 0), from = socket(AF_UNIX, SOCK_DGRAM, 0);
   REQUIRE(bind(to, (sockaddr*)&u, sizeof u) == 0);
   auto put = [&](int flags) { return sendto(from, "x", 1, flags, (sockaddr*)&u, sizeof u); };
-  while (put(MSG_DONTWAIT) == 1) {
-  }
-  CHECK(while_waiting([&] { return put(0); }, [&] { CHECK(recv(to, &byte, 1, 0) == 1); }) == worked(1));
+  while (put(MSG_DONTWAIT) == 1) {}
+  CHECK(while_waiting([&] { return put(0); }, [&] { CHECK(recv(to, &byte, 1, 0) == 1); }) ==
+        worked(1));
   CHECK(killed([&] { return put(0); }) == failed(ECANCELED));
   close(to);
   close(from);

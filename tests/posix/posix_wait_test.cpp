@@ -1,5 +1,5 @@
-// The cooperative calls that wait for time, children, signals, names and locks, in fibers that share a kernel thread.
-// Linked against the shim: the plain names are the cooperative calls.
+// The cooperative calls that wait for time, children, signals, names and locks, in fibers that
+// share a kernel thread. Linked against the shim: the plain names are the cooperative calls.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -30,12 +30,13 @@ namespace {
 // Runs beside a test: a call that blocked the kernel thread would stop it.
 class ticker {
  public:
-  ticker() : task_(tendril::spawn([this] {
-    for (;;) {
-      tendril::sleep(1ms);
-      ticks_++;
-    }
-  })) {}
+  ticker()
+      : task_(tendril::spawn([this] {
+          for (;;) {
+            tendril::sleep(1ms);
+            ticks_++;
+          }
+        })) {}
   ~ticker() { task_.kill(); }
   long ticks() const { return ticks_; }
   // Waits until it has ticked some more.
@@ -125,10 +126,17 @@ TEST_CASE("many fibers sleep at once") {
     asleep++;
     int r = 0;
     switch (way) {
-      case 0: r = usleep(useconds_t(t.tv_sec * 1'000'000 + t.tv_nsec / 1000)); break;
-      case 1: r = nanosleep(&t, nullptr); break;
-      case 2: r = clock_nanosleep(CLOCK_BOOTTIME, 0, &t, nullptr); break;
-      default: r = clock_nanosleep(CLOCK_MONOTONIC, 0, &t, nullptr);
+      case 0:
+        r = usleep(useconds_t(t.tv_sec * 1'000'000 + t.tv_nsec / 1000));
+        break;
+      case 1:
+        r = nanosleep(&t, nullptr);
+        break;
+      case 2:
+        r = clock_nanosleep(CLOCK_BOOTTIME, 0, &t, nullptr);
+        break;
+      default:
+        r = clock_nanosleep(CLOCK_MONOTONIC, 0, &t, nullptr);
     }
     ended++;
     return r;
@@ -139,7 +147,8 @@ TEST_CASE("many fibers sleep at once") {
   CHECK(asleep == 100);
   CHECK(ended == 0);
   auto start = tendril::clock::now();
-  for (int i = 0; i < 100; i++) moments.push_back(tendril::spawn(sleeps, i % 4, timespec{0, 50'000'000}));
+  for (int i = 0; i < 100; i++)
+    moments.push_back(tendril::spawn(sleeps, i % 4, timespec{0, 50'000'000}));
   for (auto& t : moments) CHECK(t.get() == 0);
   CHECK(tendril::clock::now() - start >= 50ms);
   CHECK(ended == 100);
@@ -206,12 +215,14 @@ TEST_CASE("others run while a fiber waits for a child") {
   }
   SUBCASE("system") {
     std::string command = "read x <&" + std::to_string(p[0]) + "; exit $x";
-    CHECK(while_ticking([&] { return system(command.c_str()); }, [&] { REQUIRE(write(p[1], "9\n", 2) == 2); }) == 9 << 8);
+    CHECK(while_ticking([&] { return system(command.c_str()); },
+                        [&] { REQUIRE(write(p[1], "9\n", 2) == 2); }) == 9 << 8);
   }
   SUBCASE("pclose") {
     std::string command = "read x <&" + std::to_string(p[0]) + "; exit $x";
     FILE* f = popen(command.c_str(), "r");
-    CHECK(while_ticking([&] { return pclose(f); }, [&] { REQUIRE(write(p[1], "9\n", 2) == 2); }) == 9 << 8);
+    CHECK(while_ticking([&] { return pclose(f); }, [&] { REQUIRE(write(p[1], "9\n", 2) == 2); }) ==
+          9 << 8);
   }
   close(p[0]);
   close(p[1]);
@@ -275,7 +286,10 @@ TEST_CASE("many systems at once restore what they changed") {
   sigaction(SIGINT, nullptr, &before);
   std::vector<tendril::task<int>> all;
   for (int i = 0; i < 20; i++) {
-    all.push_back(tendril::spawn([i] { return system(("sleep 0.0" + std::to_string(i * 7 % 10) + "; exit " + std::to_string(i)).c_str()); }));
+    all.push_back(tendril::spawn([i] {
+      return system(
+          ("sleep 0.0" + std::to_string(i * 7 % 10) + "; exit " + std::to_string(i)).c_str());
+    }));
   }
   for (int i = 0; i < 20; i++) CHECK(all[size_t(i)].get() == i << 8);
   sigaction(SIGINT, nullptr, &after);
@@ -343,7 +357,8 @@ TEST_CASE("fibers wait for locks, and get them") {
   int other = open(file.path, O_RDWR);
   SUBCASE("flock") {
     REQUIRE(flock(other, LOCK_EX) == 0);
-    CHECK(while_ticking([&] { return flock(file.fd, LOCK_EX); }, [&] { flock(other, LOCK_UN); }) == 0);
+    CHECK(while_ticking([&] { return flock(file.fd, LOCK_EX); }, [&] { flock(other, LOCK_UN); }) ==
+          0);
     CHECK(flock(other, LOCK_EX | LOCK_NB) == -1);
   }
   SUBCASE("open file description locks") {
@@ -373,7 +388,8 @@ TEST_CASE("fibers wait for locks, and get them") {
     });
     char b;
     REQUIRE(read(q[0], &b, 1) == 1);
-    CHECK(while_ticking([&] { return lockf(file.fd, F_LOCK, 0); }, [&] { REQUIRE(write(p[1], "x", 1) == 1); }) == 0);
+    CHECK(while_ticking([&] { return lockf(file.fd, F_LOCK, 0); },
+                        [&] { REQUIRE(write(p[1], "x", 1) == 1); }) == 0);
     CHECK(status_of(c) == 0);
     for (int fd : {p[0], p[1], q[0], q[1]}) close(fd);
   }
@@ -507,7 +523,9 @@ TEST_CASE("sigwait in a fiber, while others run") {
   killed.request_kill();
   killed.join();
   timespec soon{0, 5'000'000};
-  CHECK(tendril::spawn([&] { return sigtimedwait(&set, nullptr, &soon) == -1 && errno == EAGAIN; }).get());
+  CHECK(tendril::spawn([&] {
+          return sigtimedwait(&set, nullptr, &soon) == -1 && errno == EAGAIN;
+        }).get());
   sigprocmask(SIG_SETMASK, &before, nullptr);
 }
 
@@ -578,11 +596,11 @@ TEST_CASE("fork in the main fiber: the child goes on alone") {
     try {
       reader.get();
       return 5;
-    } catch (const tendril::error&) {
-    }
+    } catch (const tendril::error&) {}
     if (!reader.ready()) return 6;
     addrinfo* found;
-    if (tendril::spawn([&] { return getaddrinfo("localhost", nullptr, nullptr, &found); }).get()) return 7;
+    if (tendril::spawn([&] { return getaddrinfo("localhost", nullptr, nullptr, &found); }).get())
+      return 7;
     if (tendril::spawn([] { return system("exit 3"); }).get() != 3 << 8) return 8;
     return 0;
   });
@@ -723,7 +741,8 @@ TEST_CASE("threads without fibers of their own, beside a hub") {
       char b;
       timespec a_while{0, 1'000'000};
       for (int k = 0; k < 50; k++) {
-        good += pipe(p) == 0 && write(p[1], "x", 1) == 1 && read(p[0], &b, 1) == 1 && nanosleep(&a_while, nullptr) == 0;
+        good += pipe(p) == 0 && write(p[1], "x", 1) == 1 && read(p[0], &b, 1) == 1 &&
+                nanosleep(&a_while, nullptr) == 0;
         close(p[0]);
         close(p[1]);
       }

@@ -1,5 +1,6 @@
-// What the programs here are made of: a case makes a call and prints one line, "sentence: result ERRNO". The lines
-// must be the same natively and under the shim (see compare), so they hold no numbers that a run makes up.
+// What the programs here are made of: a case makes a call and prints one line, "sentence: result
+// ERRNO". The lines must be the same natively and under the shim (see compare), so they hold no
+// numbers that a run makes up.
 #pragma once
 
 #ifndef _GNU_SOURCE
@@ -27,35 +28,36 @@ static void* volatile nowhere = (void*)64;
 
 static inline void say(const char* sentence, long result, int error) {
   if (result == -1) printf("%s: -1 %s\n", sentence, strerrorname_np(error));
-  else if (error) printf("%s: %ld, and errno became %s\n", sentence, result, strerrorname_np(error));
+  else if (error)
+    printf("%s: %ld, and errno became %s\n", sentence, result, strerrorname_np(error));
   else printf("%s: %ld\n", sentence, result);
   fflush(stdout);
 }
 
 // Makes the call and says what it returned. A call that succeeds leaves errno alone.
-#define SAY(sentence, call)   \
-  do {                        \
-    errno = 0;                \
-    long result_ = (call);    \
+#define SAY(sentence, call)        \
+  do {                             \
+    errno = 0;                     \
+    long result_ = (call);         \
     say(sentence, result_, errno); \
   } while (0)
 
 // Makes a call that the case needs, and that has to work.
-#define MUST(call)                                              \
-  ({                                                            \
-    long result_ = (call);                                      \
-    if (result_ == -1) {                                        \
+#define MUST(call)                                                   \
+  ({                                                                 \
+    long result_ = (call);                                           \
+    if (result_ == -1) {                                             \
       printf("line %d: %s: %s\n", __LINE__, #call, strerror(errno)); \
-      exit(99);                                                 \
-    }                                                           \
-    result_;                                                    \
+      exit(99);                                                      \
+    }                                                                \
+    result_;                                                         \
   })
 
 // --- who waits ---
 
-// The system call that a kernel thread sleeps in, as a number made of the call's own, the caller's stack and its code: the
-// same as long as it sleeps, and when it has been woken and sleeps in the same loop again. 0 while the thread runs or
-// could; `no_task` if there is none, or it has ended.
+// The system call that a kernel thread sleeps in, as a number made of the call's own, the caller's
+// stack and its code: the same as long as it sleeps, and when it has been woken and sleeps in the
+// same loop again. 0 while the thread runs or could; `no_task` if there is none, or it has ended.
 #define no_task (~0UL)
 static inline unsigned long sleeps_in(pid_t who, const char* task) {
   char path[320], text[512];
@@ -80,14 +82,14 @@ static inline unsigned long sleeps_in(pid_t who, const char* task) {
   const char* last = strrchr(text, ' ');
   if (!last || call < 0) return 0;  // "running", or a page fault
   code = strtoul(last, NULL, 16);
-  while (last > text && *--last != ' ') {
-  }
+  while (last > text && *--last != ' ') {}
   stack = strtoul(last, NULL, 16);
-  unsigned long mixed = ((unsigned long)call * 0x9e3779b97f4a7c15 ^ stack) * 0x9e3779b97f4a7c15 ^ code;
+  unsigned long mixed =
+      ((unsigned long)call * 0x9e3779b97f4a7c15 ^ stack) * 0x9e3779b97f4a7c15 ^ code;
   return mixed + (mixed == 0) - (mixed == no_task);
 }
-// The same of all kernel threads of a process but one, together; 0 while any of them runs or could. Whoever does something
-// for another has done it when all sleep. `no_task`: the process has ended.
+// The same of all kernel threads of a process but one, together; 0 while any of them runs or could.
+// Whoever does something for another has done it when all sleep. `no_task`: the process has ended.
 static inline unsigned long all_sleep_in(pid_t who, pid_t but) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/task", (int)who);
@@ -111,9 +113,10 @@ static inline unsigned long all_sleep_in(pid_t who, pid_t but) {
   return living ? sum + (sum == 0) - (sum == no_task) : no_task;
 }
 
-// That somebody waits is: asleep in the same place for some looks, whether it wakes in between or not. (A lock that
-// the C library or the shim holds for a moment is another place.) Between the looks all others can run, by the
-// kernel's turns and by those of threads that are none of the kernel's.
+// That somebody waits is: asleep in the same place for some looks, whether it wakes in between or
+// not. (A lock that the C library or the shim holds for a moment is another place.) Between the
+// looks all others can run, by the kernel's turns and by those of threads that are none of the
+// kernel's.
 struct looks {
   unsigned long place;
   int same;
@@ -134,17 +137,18 @@ static inline void await_blocked_pid(pid_t who) {
   } while (!seen_waiting(&l, place));
 }
 
-// Where all kernel threads sleep but the one that runs this. (A thread that is none of the kernel's runs on the first.)
+// Where all kernel threads sleep but the one that runs this. (A thread that is none of the kernel's
+// runs on the first.)
 static inline unsigned long others_sleep_in(void) {
   char mine[32];
   snprintf(mine, sizeof mine, "/proc/self/task/%d", (int)gettid());
   return all_sleep_in(getpid(), access(mine, F_OK) == 0 ? gettid() : getpid());
 }
-// Waits until all other threads wait, or have ended. Those that are none of the kernel's run when others let them.
+// Waits until all other threads wait, or have ended. Those that are none of the kernel's run when
+// others let them.
 static inline void await_all_waiting(void) {
   struct looks l = {0, 0};
-  while (!seen_waiting(&l, others_sleep_in())) {
-  }
+  while (!seen_waiting(&l, others_sleep_in())) {}
 }
 
 // A child process that does something when the parent is blocked:
@@ -161,8 +165,7 @@ static inline void await_blocked(void) { await_blocked_pid(getppid()); }
 static inline void leave(void) { _exit(0); }
 static inline void peer_ends(void) {
   int status = -1;
-  while (waitpid(peer_pid, &status, 0) < 0 && errno == EINTR) {
-  }
+  while (waitpid(peer_pid, &status, 0) < 0 && errno == EINTR) {}
   if (status) printf("the peer ended with status %x\n", status);
 }
 
@@ -185,43 +188,43 @@ static inline long take_handled(void) {
   return h;
 }
 
-// A call that is blocked when a handler without SA_RESTART runs, and one with, for which `rescue` then makes an end
-// of the wait.
-#define SAY_INTERRUPTED(what, call, rescue)                                      \
-  do {                                                                           \
-    on_signal(SIGUSR1, 0);                                                       \
-    take_handled();                                                              \
-    if (peer()) {                                                                \
-      await_blocked();                                                           \
-      kill(getppid(), SIGUSR1);                                                  \
-      leave();                                                                   \
-    }                                                                            \
-    SAY(what " is ended by a handler", call);                                    \
-    SAY("  which ran", take_handled());                                          \
-    peer_ends();                                                                 \
-    on_signal(SIGUSR1, SA_RESTART);                                              \
-    if (peer()) {                                                                \
-      await_blocked();                                                           \
-      kill(getppid(), SIGUSR1);                                                  \
-      await_blocked();                                                           \
-      rescue;                                                                    \
-      leave();                                                                   \
-    }                                                                            \
-    SAY(what " and SA_RESTART", call);                                           \
-    SAY("  which ran", take_handled());                                          \
-    peer_ends();                                                                 \
+// A call that is blocked when a handler without SA_RESTART runs, and one with, for which `rescue`
+// then makes an end of the wait.
+#define SAY_INTERRUPTED(what, call, rescue)   \
+  do {                                        \
+    on_signal(SIGUSR1, 0);                    \
+    take_handled();                           \
+    if (peer()) {                             \
+      await_blocked();                        \
+      kill(getppid(), SIGUSR1);               \
+      leave();                                \
+    }                                         \
+    SAY(what " is ended by a handler", call); \
+    SAY("  which ran", take_handled());       \
+    peer_ends();                              \
+    on_signal(SIGUSR1, SA_RESTART);           \
+    if (peer()) {                             \
+      await_blocked();                        \
+      kill(getppid(), SIGUSR1);               \
+      await_blocked();                        \
+      rescue;                                 \
+      leave();                                \
+    }                                         \
+    SAY(what " and SA_RESTART", call);        \
+    SAY("  which ran", take_handled());       \
+    peer_ends();                              \
   } while (0)
 
-// Keeps a hang from lasting: the test would fail anyway. `PATIENCE` is the number of seconds (tests/meson.build).
-// Again after a program has used the one alarm for something else.
+// Keeps a hang from lasting: the test would fail anyway. `PATIENCE` is the number of seconds
+// (tests/meson.build). Again after a program has used the one alarm for something else.
 __attribute__((constructor)) static void limit(void) {
   const char* patience = getenv("PATIENCE");
   signal(SIGALRM, SIG_DFL);
   alarm(patience ? (unsigned)atoi(patience) : 300);
 }
 
-// What is left of a time, in seconds, when it was asked for: not all, and no less than what has not passed since. (A tick of
-// a coarse clock may lie between.)
+// What is left of a time, in seconds, when it was asked for: not all, and no less than what has not
+// passed since. (A tick of a coarse clock may lie between.)
 static inline double seconds_on(clockid_t clock) {
   struct timespec t;
   clock_gettime(clock, &t);

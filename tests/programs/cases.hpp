@@ -1,4 +1,5 @@
-// What the programs in C++ are made of, as those in C of cases.h: a line per case, the same natively and under the shim.
+// What the programs in C++ are made of, as those in C of cases.h: a line per case, the same
+// natively and under the shim.
 #pragma once
 
 #include <unistd.h>

@@ -1,5 +1,5 @@
-// What _FORTIFY_SOURCE makes of calls: with as many bytes as there is room for they do the same, with one more they end the
-// process, before anything else happens.
+// What _FORTIFY_SOURCE makes of calls: with as many bytes as there is room for they do the same,
+// with one more they end the process, before anything else happens.
 #include "cases.h"
 
 #include <poll.h>
@@ -39,15 +39,20 @@ static int fds[2], socks[2], file;
 static FILE *stream, *wide;
 static struct pollfd p[2];
 
-static int with_list(int (*f)(FILE*, int, const char*, va_list), FILE* to, int flag, const char* format, ...) {
+static int with_list(int (*f)(FILE*, int, const char*, va_list), FILE* to, int flag,
+                     const char* format, ...) {
   va_list rest;
   va_start(rest, format);
   int r = f(to, flag, format, rest);
   va_end(rest);
   return r;
 }
-static int to_stdout(FILE* f, int flag, const char* format, va_list rest) { return (void)f, __vprintf_chk(flag, format, rest); }
-static int to_fd(FILE* f, int flag, const char* format, va_list rest) { return (void)f, __vdprintf_chk(1, flag, format, rest); }
+static int to_stdout(FILE* f, int flag, const char* format, va_list rest) {
+  return (void)f, __vprintf_chk(flag, format, rest);
+}
+static int to_fd(FILE* f, int flag, const char* format, va_list rest) {
+  return (void)f, __vdprintf_chk(1, flag, format, rest);
+}
 
 // A %n in memory that can be written to, which these refuse.
 static char counting[] = "%d%n\n";
@@ -60,32 +65,63 @@ static long call(int i, int n) {
   struct timespec none = {0, 0};
   int bad = n > 5;
   switch (i) {
-    case 0: return __read_chk(fds[0], buf, (size_t)n, 5);
-    case 1: return __pread_chk(file, buf, (size_t)n, 3, 5);
-    case 2: return __pread64_chk(file, buf, (size_t)n, 3, 5);
-    case 3: return __recv_chk(socks[0], buf, (size_t)n, 5, 0);
-    case 4: return __recvfrom_chk(socks[0], buf, (size_t)n, 5, 0, NULL, NULL);
-    case 5: return __poll_chk(p, bad ? 2 : 1, 0, sizeof *p);
-    case 6: return __ppoll_chk(p, bad ? 2 : 1, &none, NULL, sizeof *p);
-    case 7: return __poll_chk(p, 1, 0, bad ? sizeof *p - 1 : sizeof *p);
-    case 8: return __fgets_chk(buf, 5, n, stream) ? (long)strlen(buf) : -2;
-    case 9: return __fgets_unlocked_chk(buf, 5, n, stream) ? (long)strlen(buf) : -2;
-    case 10: return (long)__fread_chk(buf, 5, 1, (size_t)n, stream);
-    case 11: return (long)__fread_unlocked_chk(buf, 5, 1, (size_t)n, stream);
-    case 12: return __fgetws_chk(w, 5, n, wide) ? (long)wcslen(w) : -2;
-    case 13: return __fgetws_unlocked_chk(w, 5, n, wide) ? (long)wcslen(w) : -2;
-    case 14: return __gets_chk(buf, bad ? 4 : 5) ? (long)strlen(buf) : -2;
-    case 15: return bad ? __printf_chk(1, counting, 7, &count) : __printf_chk(1, "%d\n", 7);
-    case 16: return bad ? __fprintf_chk(stdout, 1, counting, 7, &count) : __fprintf_chk(stdout, 1, "%d\n", 7);
-    case 17: return bad ? __dprintf_chk(1, 1, counting, 7, &count) : __dprintf_chk(1, 1, "%d\n", 7);
-    case 18: return bad ? with_list(__vfprintf_chk, stdout, 1, counting, 7, &count) : with_list(__vfprintf_chk, stdout, 1, "%d\n", 7);
-    case 19: return bad ? with_list(to_stdout, NULL, 1, counting, 7, &count) : with_list(to_stdout, NULL, 1, "%d\n", 7);
-    case 20: return bad ? with_list(to_fd, NULL, 1, counting, 7, &count) : with_list(to_fd, NULL, 1, "%d\n", 7);
-    case 21: return bad ? __fwprintf_chk(wide, 1, counting_wide, 7, &count) : __fwprintf_chk(wide, 1, L"%d\n", 7);
-    case 22: return close(__open_2("/dev/null", bad ? O_CREAT | O_RDWR : O_RDWR));
-    case 23: return close(__open64_2("/dev/null", bad ? O_CREAT | O_RDWR : O_RDWR));
-    case 24: return close(__openat_2(AT_FDCWD, "/dev/null", bad ? O_CREAT | O_RDWR : O_RDWR));
-    case 25: return close(__openat64_2(AT_FDCWD, "/dev/null", bad ? O_CREAT | O_RDWR : O_RDWR));
+    case 0:
+      return __read_chk(fds[0], buf, (size_t)n, 5);
+    case 1:
+      return __pread_chk(file, buf, (size_t)n, 3, 5);
+    case 2:
+      return __pread64_chk(file, buf, (size_t)n, 3, 5);
+    case 3:
+      return __recv_chk(socks[0], buf, (size_t)n, 5, 0);
+    case 4:
+      return __recvfrom_chk(socks[0], buf, (size_t)n, 5, 0, NULL, NULL);
+    case 5:
+      return __poll_chk(p, bad ? 2 : 1, 0, sizeof *p);
+    case 6:
+      return __ppoll_chk(p, bad ? 2 : 1, &none, NULL, sizeof *p);
+    case 7:
+      return __poll_chk(p, 1, 0, bad ? sizeof *p - 1 : sizeof *p);
+    case 8:
+      return __fgets_chk(buf, 5, n, stream) ? (long)strlen(buf) : -2;
+    case 9:
+      return __fgets_unlocked_chk(buf, 5, n, stream) ? (long)strlen(buf) : -2;
+    case 10:
+      return (long)__fread_chk(buf, 5, 1, (size_t)n, stream);
+    case 11:
+      return (long)__fread_unlocked_chk(buf, 5, 1, (size_t)n, stream);
+    case 12:
+      return __fgetws_chk(w, 5, n, wide) ? (long)wcslen(w) : -2;
+    case 13:
+      return __fgetws_unlocked_chk(w, 5, n, wide) ? (long)wcslen(w) : -2;
+    case 14:
+      return __gets_chk(buf, bad ? 4 : 5) ? (long)strlen(buf) : -2;
+    case 15:
+      return bad ? __printf_chk(1, counting, 7, &count) : __printf_chk(1, "%d\n", 7);
+    case 16:
+      return bad ? __fprintf_chk(stdout, 1, counting, 7, &count)
+                 : __fprintf_chk(stdout, 1, "%d\n", 7);
+    case 17:
+      return bad ? __dprintf_chk(1, 1, counting, 7, &count) : __dprintf_chk(1, 1, "%d\n", 7);
+    case 18:
+      return bad ? with_list(__vfprintf_chk, stdout, 1, counting, 7, &count)
+                 : with_list(__vfprintf_chk, stdout, 1, "%d\n", 7);
+    case 19:
+      return bad ? with_list(to_stdout, NULL, 1, counting, 7, &count)
+                 : with_list(to_stdout, NULL, 1, "%d\n", 7);
+    case 20:
+      return bad ? with_list(to_fd, NULL, 1, counting, 7, &count)
+                 : with_list(to_fd, NULL, 1, "%d\n", 7);
+    case 21:
+      return bad ? __fwprintf_chk(wide, 1, counting_wide, 7, &count)
+                 : __fwprintf_chk(wide, 1, L"%d\n", 7);
+    case 22:
+      return close(__open_2("/dev/null", bad ? O_CREAT | O_RDWR : O_RDWR));
+    case 23:
+      return close(__open64_2("/dev/null", bad ? O_CREAT | O_RDWR : O_RDWR));
+    case 24:
+      return close(__openat_2(AT_FDCWD, "/dev/null", bad ? O_CREAT | O_RDWR : O_RDWR));
+    case 25:
+      return close(__openat64_2(AT_FDCWD, "/dev/null", bad ? O_CREAT | O_RDWR : O_RDWR));
   }
   return -3;
 }

@@ -36,7 +36,12 @@ static void connecting(void) {
   SAY("connect", connect(s, HERE));
   SAY("it stays blocking", is_nonblocking(s));
   SAY("connect once more", connect(s, HERE));
-  SAY("no error is left", ({ int e = 0; socklen_t n = sizeof e; getsockopt(s, SOL_SOCKET, SO_ERROR, &e, &n); e; }));
+  SAY("no error is left", ({
+        int e = 0;
+        socklen_t n = sizeof e;
+        getsockopt(s, SOL_SOCKET, SO_ERROR, &e, &n);
+        e;
+      }));
   struct sockaddr_in from;
   socklen_t len = sizeof from;
   int a = accept(l, (struct sockaddr*)&from, &len);
@@ -96,7 +101,8 @@ static void connecting(void) {
   s = tcp();
   MUST(connect(s, HERE));
   // AddressSanitizer's own accept() would follow the pointer.
-  if (!getenv("SANITIZED")) SAY("accept with a bad length", accept(l, (struct sockaddr*)&from, NOWHERE));
+  if (!getenv("SANITIZED"))
+    SAY("accept with a bad length", accept(l, (struct sockaddr*)&from, NOWHERE));
   close(s);
   s = tcp();
   MUST(connect(s, HERE));
@@ -138,7 +144,8 @@ static void connecting(void) {
   close(l);
 }
 
-// How many connections wait in a listener's queue, and how many may; there is one more that is let in.
+// How many connections wait in a listener's queue, and how many may; there is one more that is let
+// in.
 static int queued(int listener, int* room) {
   struct tcp_info i;
   socklen_t n = sizeof i;
@@ -255,7 +262,8 @@ static void unix_listener(void) {
 
 static void datagrams(void) {
   int s = MUST(socket(AF_INET, SOCK_DGRAM, 0));
-  here = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  here = (struct sockaddr_in){
+      .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   SAY("connect a datagram socket", connect(s, HERE));
   SAY("and once more", connect(s, HERE));
   struct sockaddr none = {.sa_family = AF_UNSPEC};
@@ -307,7 +315,8 @@ static void changed_since_made(void) {
 
 static void errors(void) {
   int f = MUST(open("/dev/null", O_RDWR)), s = tcp(), pair[2];
-  here = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  here = (struct sockaddr_in){
+      .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   SAY("connect a bad descriptor", connect(-1, HERE));
   SAY("connect what is no socket", connect(f, HERE));
   SAY("connect with a short address", connect(s, (struct sockaddr*)&here, 2));

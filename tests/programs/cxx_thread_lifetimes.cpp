@@ -1,6 +1,6 @@
-// What C++ has for each thread, and how threads end: thread_local objects and their destructors, call_once, statics
-// that several threads come to at once, exceptions within a thread and carried to another, the unwinding of
-// pthread_exit and pthread_cancel.
+// What C++ has for each thread, and how threads end: thread_local objects and their destructors,
+// call_once, statics that several threads come to at once, exceptions within a thread and carried
+// to another, the unwinding of pthread_exit and pthread_cancel.
 #include <cxxabi.h>
 #include <dlfcn.h>
 #include <pthread.h>
@@ -403,9 +403,8 @@ int ends_with(F f) {
 void terminating() {
   std::printf("-- terminate\n");
   say("an exception leaves a thread", ends_with([] { in_thread([] { throw 1; }); }));
-  say("an exception leaves a noexcept function of a thread", ends_with([] {
-        in_thread([] { []() noexcept { deep(3); }(); });
-      }));
+  say("an exception leaves a noexcept function of a thread",
+      ends_with([] { in_thread([] { []() noexcept { deep(3); }(); }); }));
   say("a thread_local's destructor throws", ends_with([] {
         in_thread([] {
           struct throws {
@@ -415,16 +414,14 @@ void terminating() {
           static_cast<void>(&t);
         });
       }));
-  say("a thread object goes while it is joinable", ends_with([] {
-        std::thread t([] {});
-      }));
-  say("pthread_exit in a noexcept function", ends_with([] { in_thread([]() noexcept { pthread_exit(nullptr); }); }));
+  say("a thread object goes while it is joinable", ends_with([] { std::thread t([] {}); }));
+  say("pthread_exit in a noexcept function",
+      ends_with([] { in_thread([]() noexcept { pthread_exit(nullptr); }); }));
   say("forced unwinding is swallowed", ends_with([] {
         in_thread([] {
           try {
             pthread_exit(nullptr);
-          } catch (...) {
-          }
+          } catch (...) {}
         });
       }));
 }

@@ -1,5 +1,5 @@
-// The threads, locks and futures of C++20's standard library. Its semaphores, latches, barriers and atomic waits make
-// futex system calls of their own.
+// The threads, locks and futures of C++20's standard library. Its semaphores, latches, barriers and
+// atomic waits make futex system calls of their own.
 #include <barrier>
 #include <chrono>
 #include <condition_variable>
@@ -38,7 +38,8 @@ void threads() {
   std::thread::id inside;
   std::string text = "moved";
   std::size_t length = 0;
-  std::thread t([&inside](std::string s, std::size_t& n) { inside = std::this_thread::get_id(), n = s.size(); },
+  std::thread t([&inside](std::string s,
+                          std::size_t& n) { inside = std::this_thread::get_id(), n = s.size(); },
                 std::move(text), std::ref(length));
   std::thread::id id = t.get_id();
   std::thread moved = std::move(t);
@@ -151,7 +152,8 @@ void mutexes() {
     say("  recursive", r.try_lock());
     say("  timed", t.try_lock());
     say("  timed for a while", t.try_lock_for(1ms));
-    say("  until a time of the steady clock", t.try_lock_until(std::chrono::steady_clock::now() + 1ms));
+    say("  until a time of the steady clock",
+        t.try_lock_until(std::chrono::steady_clock::now() + 1ms));
     say("  until a time of the system's", t.try_lock_until(std::chrono::system_clock::now() + 1ms));
     say("  until one that is over", t.try_lock_until(std::chrono::system_clock::time_point{}));
     say("  recursive timed", rt.try_lock_for(1ms));
@@ -228,9 +230,12 @@ void conditions() {
   std::condition_variable_any any;
   std::unique_lock lock(m);
   say("wait_for times out", c.wait_for(lock, 1ms) == std::cv_status::timeout);
-  say("wait_until, steady", c.wait_until(lock, std::chrono::steady_clock::now() + 1ms) == std::cv_status::timeout);
-  say("wait_until, system", c.wait_until(lock, std::chrono::system_clock::now() + 1ms) == std::cv_status::timeout);
-  say("wait_until, over", c.wait_until(lock, std::chrono::steady_clock::time_point{}) == std::cv_status::timeout);
+  say("wait_until, steady",
+      c.wait_until(lock, std::chrono::steady_clock::now() + 1ms) == std::cv_status::timeout);
+  say("wait_until, system",
+      c.wait_until(lock, std::chrono::system_clock::now() + 1ms) == std::cv_status::timeout);
+  say("wait_until, over",
+      c.wait_until(lock, std::chrono::steady_clock::time_point{}) == std::cv_status::timeout);
   say("wait_for a predicate", c.wait_for(lock, 1ms, [] { return false; }));
   say("any: wait_for times out", any.wait_for(lock, 1ms) == std::cv_status::timeout);
   lock.unlock();
@@ -309,18 +314,21 @@ int throws(int n) {
 void futures() {
   std::printf("-- future\n");
   say("async", std::async(std::launch::async, throws, 21).get());
-  say("deferred", std::async(std::launch::deferred, throws, 4).wait_for(0s) == std::future_status::deferred);
+  say("deferred",
+      std::async(std::launch::deferred, throws, 4).wait_for(0s) == std::future_status::deferred);
   try {
     std::async(std::launch::async, throws, -1).get();
   } catch (const std::out_of_range& e) {
     say("an exception comes through", e.what());
   }
   std::vector<std::future<int>> many;
-  for (int i = 0; i < 40; i++) many.push_back(std::async(std::launch::async, [i] {
-    std::this_thread::sleep_for(std::chrono::microseconds(i * 37 % 500));
-    return i;
-  }));
-  say("forty", std::accumulate(many.begin(), many.end(), 0, [](int sum, auto& f) { return sum + f.get(); }));
+  for (int i = 0; i < 40; i++)
+    many.push_back(std::async(std::launch::async, [i] {
+      std::this_thread::sleep_for(std::chrono::microseconds(i * 37 % 500));
+      return i;
+    }));
+  say("forty",
+      std::accumulate(many.begin(), many.end(), 0, [](int sum, auto& f) { return sum + f.get(); }));
   std::promise<std::string> p;
   std::shared_future<std::string> f = p.get_future().share();
   say("not yet", f.wait_for(1ms) == std::future_status::timeout);
@@ -392,8 +400,7 @@ void coordination() {
     for (int i = 0; i < 30; i++) {
       s.acquire();
       int n = ++now;
-      for (int m = most; n > m && !most.compare_exchange_weak(m, n);) {
-      }
+      for (int m = most; n > m && !most.compare_exchange_weak(m, n);) {}
       if (i % 10 == 0) std::this_thread::sleep_for(50us);
       now--;
       s.release();

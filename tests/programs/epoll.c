@@ -1,4 +1,5 @@
-// The program's own epoll(7) instances: level- and edge-triggered, one-shot, exclusive, nested, several.
+// The program's own epoll(7) instances: level- and edge-triggered, one-shot, exclusive, nested,
+// several.
 #include "cases.h"
 
 #include <sys/epoll.h>
@@ -110,7 +111,8 @@ static void exclusive(void) {
   SAY("exclusive in one", watch(a, EPOLL_CTL_ADD, e, EPOLLIN | EPOLLEXCLUSIVE, 1));
   SAY("exclusive in another", watch(b, EPOLL_CTL_ADD, e, EPOLLIN | EPOLLEXCLUSIVE, 2));
   SAY("exclusive cannot be modified to", watch(a, EPOLL_CTL_MOD, e, EPOLLIN | EPOLLEXCLUSIVE, 1));
-  SAY("exclusive with one shot", watch(a, EPOLL_CTL_ADD, 0, EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT, 1));
+  SAY("exclusive with one shot",
+      watch(a, EPOLL_CTL_ADD, 0, EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT, 1));
   if (peer()) {
     uint64_t one = 1;
     await_blocked();

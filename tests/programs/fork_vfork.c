@@ -1,4 +1,5 @@
-// fork(2), vfork(2), posix_spawn(3), exec(3): the child does the real thing, and nothing in the parent is harmed.
+// fork(2), vfork(2), posix_spawn(3), exec(3): the child does the real thing, and nothing in the
+// parent is harmed.
 #include "cases.h"
 
 #include <sys/resource.h>
@@ -219,7 +220,8 @@ static void spawns(void) {
   SAY("posix_spawn", posix_spawn(&c, "/bin/sh", &actions, NULL, arguments, environ));
   write(q[1], "21\n", 3);
   SAY("its status", status_of(c));
-  SAY("posix_spawn of nothing", posix_spawn(&c, "/no/such/program", NULL, NULL, arguments, environ) == ENOENT);
+  SAY("posix_spawn of nothing",
+      posix_spawn(&c, "/no/such/program", NULL, NULL, arguments, environ) == ENOENT);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   sigset_t set;
@@ -229,14 +231,17 @@ static void spawns(void) {
   posix_spawnattr_setsigmask(&attributes, &set);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
   arguments[2] = "kill -USR1 $$; exit 1";
-  SAY("posix_spawnp with default signals", posix_spawnp(&c, "sh", NULL, &attributes, arguments, environ));
+  SAY("posix_spawnp with default signals",
+      posix_spawnp(&c, "sh", NULL, &attributes, arguments, environ));
   SAY("its status", status_of(c));
   signal(SIGUSR1, SIG_IGN);
   arguments[2] = "kill -USR1 $$; exit 2";
-  SAY("posix_spawn, inherits what is ignored", posix_spawn(&c, "/bin/sh", NULL, NULL, arguments, environ));
+  SAY("posix_spawn, inherits what is ignored",
+      posix_spawn(&c, "/bin/sh", NULL, NULL, arguments, environ));
   SAY("its status", status_of(c));
   on_signal(SIGUSR1, 0);
-  SAY("posix_spawn, does not inherit handlers", posix_spawn(&c, "/bin/sh", NULL, NULL, arguments, environ));
+  SAY("posix_spawn, does not inherit handlers",
+      posix_spawn(&c, "/bin/sh", NULL, NULL, arguments, environ));
   SAY("its status", status_of(c));
   close(q[0]);
   close(q[1]);

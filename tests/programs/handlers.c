@@ -1,5 +1,5 @@
-// Signal handlers: when they run, on which stack, with which mask and information; calls made in them; leaving them
-// by siglongjmp.
+// Signal handlers: when they run, on which stack, with which mask and information; calls made in
+// them; leaving them by siglongjmp.
 #include "cases.h"
 
 #include <poll.h>
@@ -39,10 +39,11 @@ static void observe(int signal, siginfo_t* info, void* context) {
   sigprocmask(SIG_BLOCK, NULL, &mask);
   int here;
   int on_alternate = (char*)&here >= alternate && (char*)&here < alternate + sizeof alternate;
-  snprintf(seen, sizeof seen, "signal %d code %d value %d sender %d masks %d%d%d stack %d context %d", signal,
-           info->si_code, info->si_code == SI_QUEUE ? info->si_value.sival_int : 0, info->si_pid == expected_sender,
-           sigismember(&mask, signal), sigismember(&mask, SIGUSR2), sigismember(&mask, SIGTERM), on_alternate,
-           context != NULL);
+  snprintf(seen, sizeof seen,
+           "signal %d code %d value %d sender %d masks %d%d%d stack %d context %d", signal,
+           info->si_code, info->si_code == SI_QUEUE ? info->si_value.sival_int : 0,
+           info->si_pid == expected_sender, sigismember(&mask, signal), sigismember(&mask, SIGUSR2),
+           sigismember(&mask, SIGTERM), on_alternate, context != NULL);
   handled++;
 }
 
@@ -115,12 +116,16 @@ static void observations(void) {
   MUST(sigaltstack(&s, NULL));
 }
 
-// A run-time that makes its system calls itself, as Go's does, sets its stack unseen by the C library.
+// A run-time that makes its system calls itself, as Go's does, sets its stack unseen by the C
+// library.
 static void unseen_stack(void) {
   stack_t s = {.ss_sp = alternate, .ss_size = sizeof alternate};
 #ifdef __x86_64__
   long result;
-  __asm__ volatile("syscall" : "=a"(result) : "0"((long)SYS_sigaltstack), "D"(&s), "S"(0L) : "rcx", "r11", "memory");
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"((long)SYS_sigaltstack), "D"(&s), "S"(0L)
+                   : "rcx", "r11", "memory");
 #else
   long result = syscall(SYS_sigaltstack, &s, NULL);
 #endif
@@ -234,7 +239,9 @@ static void busy(int s, siginfo_t* i, void* c) {
   pid_t child = fork();
   if (child == 0) {
     char byte;
-    _exit(write(p[1], "x", 1) == 1 && read(p[0], &byte, 1) == 1 && nanosleep(&instant, NULL) == 0 ? 5 : 6);
+    _exit(write(p[1], "x", 1) == 1 && read(p[0], &byte, 1) == 1 && nanosleep(&instant, NULL) == 0
+              ? 5
+              : 6);
   }
   int status;
   handler_result[5] = waitpid(child, &status, 0) == child ? WEXITSTATUS(status) : -1;
@@ -290,25 +297,25 @@ static __attribute__((noinline)) void deep(int levels) {
 }
 
 // Each sentence: the call is left by a jump, and everything works afterwards.
-#define SAY_LEFT(sentence, call)                                        \
-  do {                                                                  \
-    jumps = 0;                                                          \
-    signal_me(SIGUSR1);                                                 \
-    if (sigsetjmp(back, 1) == 0) {                                      \
-      SAY("NOT LEFT: " sentence, call);                                 \
-    }                                                                   \
-    SAY(sentence ": left", jumps);                                      \
-    peer_ends();                                                        \
-    SAY("  a sleep", nanosleep(&instant, NULL));                        \
-    struct pollfd f_ = {.fd = pipe_ends[0], .events = POLLIN};          \
-    SAY("  a poll", poll(&f_, 1, 1));                                   \
-    SAY("  a write", write(pipe_ends[1], "w", 1));                      \
-    char byte_;                                                         \
-    SAY("  a read", read(pipe_ends[0], &byte_, 1));                     \
-    sigset_t mask_;                                                     \
-    sigprocmask(SIG_BLOCK, NULL, &mask_);                               \
+#define SAY_LEFT(sentence, call)                                                                 \
+  do {                                                                                           \
+    jumps = 0;                                                                                   \
+    signal_me(SIGUSR1);                                                                          \
+    if (sigsetjmp(back, 1) == 0) {                                                               \
+      SAY("NOT LEFT: " sentence, call);                                                          \
+    }                                                                                            \
+    SAY(sentence ": left", jumps);                                                               \
+    peer_ends();                                                                                 \
+    SAY("  a sleep", nanosleep(&instant, NULL));                                                 \
+    struct pollfd f_ = {.fd = pipe_ends[0], .events = POLLIN};                                   \
+    SAY("  a poll", poll(&f_, 1, 1));                                                            \
+    SAY("  a write", write(pipe_ends[1], "w", 1));                                               \
+    char byte_;                                                                                  \
+    SAY("  a read", read(pipe_ends[0], &byte_, 1));                                              \
+    sigset_t mask_;                                                                              \
+    sigprocmask(SIG_BLOCK, NULL, &mask_);                                                        \
     SAY("  the mask is as before", sigismember(&mask_, SIGUSR1) + sigismember(&mask_, SIGUSR2)); \
-    deep(20);                                                           \
+    deep(20);                                                                                    \
   } while (0)
 
 static void leaving(int flags) {
@@ -323,7 +330,8 @@ static void leaving(int flags) {
   sigprocmask(SIG_BLOCK, NULL, &mask);
   MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets));
   struct pollfd fds[20];
-  for (int i = 0; i < 20; i++) fds[i] = (struct pollfd){.fd = i % 2 ? pipe_ends[0] : sockets[0], .events = POLLIN};
+  for (int i = 0; i < 20; i++)
+    fds[i] = (struct pollfd){.fd = i % 2 ? pipe_ends[0] : sockets[0], .events = POLLIN};
   fd_set set;
   FD_ZERO(&set);
   FD_SET(pipe_ends[0], &set);

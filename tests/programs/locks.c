@@ -127,14 +127,16 @@ static void records(int setlk, int setlkw, const char* name) {
   peer_ends();
   on_signal(SIGUSR1, 0);
   take_handled();
-  HOLDER(locked(own, setlk, F_WRLCK, 0, 10), (kill(getppid(), SIGUSR1), await_blocked(), locked(own, setlk, F_UNLCK, 0, 10)));
+  HOLDER(locked(own, setlk, F_WRLCK, 0, 10),
+         (kill(getppid(), SIGUSR1), await_blocked(), locked(own, setlk, F_UNLCK, 0, 10)));
   SAY("a handler", locked(fd, setlkw, F_WRLCK, 0, 1));
   SAY("  which ran", take_handled());
   SAY("  and again", locked(fd, setlkw, F_WRLCK, 0, 1));
   peer_ends();
   locked(fd, setlk, F_UNLCK, 0, 0);
   on_signal(SIGUSR1, SA_RESTART);
-  HOLDER(locked(own, setlk, F_WRLCK, 0, 10), (kill(getppid(), SIGUSR1), await_blocked(), locked(own, setlk, F_UNLCK, 0, 10)));
+  HOLDER(locked(own, setlk, F_WRLCK, 0, 10),
+         (kill(getppid(), SIGUSR1), await_blocked(), locked(own, setlk, F_UNLCK, 0, 10)));
   SAY("SA_RESTART", locked(fd, setlkw, F_WRLCK, 0, 1));
   SAY("  which ran", take_handled());
   peer_ends();
@@ -231,7 +233,8 @@ static void flushes(void) {
   SAY("fsync", fsync(fd));
   SAY("fdatasync", fdatasync(fd));
   SAY("syncfs", syncfs(fd));
-  SAY("sync_file_range", sync_file_range(fd, 0, 10, SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
+  SAY("sync_file_range",
+      sync_file_range(fd, 0, 10, SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
   SAY("fsync of a pipe", fsync(p[0]));
   SAY("fdatasync of a socket", fdatasync(s[0]));
   SAY("fsync of a bad descriptor", fsync(-1));
@@ -253,11 +256,11 @@ static void fifos(void) {
   MUST(mkfifo("fifo", 0600));
   char b[8];
   int f;
-#define OPEN(sentence, how)                        \
-  do {                                             \
-    errno = 0;                                     \
-    f = (how);                                     \
-    say(sentence, f >= 0 ? 0 : -1, errno);         \
+#define OPEN(sentence, how)                \
+  do {                                     \
+    errno = 0;                             \
+    f = (how);                             \
+    say(sentence, f >= 0 ? 0 : -1, errno); \
   } while (0)
   OPEN("O_WRONLY|O_NONBLOCK without a reader", open("fifo", O_WRONLY | O_NONBLOCK));
   OPEN("O_RDONLY|O_NONBLOCK", open("fifo", O_RDONLY | O_NONBLOCK));
@@ -273,7 +276,8 @@ static void fifos(void) {
       await_blocked();
       leave();
     }
-    int how = (way % 2 ? O_WRONLY : O_RDONLY) | (way == 2 ? O_CLOEXEC : 0) | (way == 3 ? O_CREAT : 0);
+    int how =
+        (way % 2 ? O_WRONLY : O_RDONLY) | (way == 2 ? O_CLOEXEC : 0) | (way == 3 ? O_CREAT : 0);
     OPEN(way % 2 ? "the write end waits for a reader" : "the read end waits for a writer",
          way == 1 ? openat(AT_FDCWD, "fifo", how) : open("fifo", how, 0600));
     SAY("  flags", fcntl(f, F_GETFL) & ~0100000);

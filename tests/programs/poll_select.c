@@ -21,7 +21,8 @@ static void say_poll(const char* sentence, int fd, short events, int timeout) {
 }
 
 static void polls(void) {
-  int p[2], s[2], f = MUST(open("/dev/null", O_RDWR)), file = MUST(open("file", O_RDWR | O_CREAT, 0600));
+  int p[2], s[2], f = MUST(open("/dev/null", O_RDWR)),
+                  file = MUST(open("file", O_RDWR | O_CREAT, 0600));
   MUST(pipe(p));
   MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
   say_poll("nothing to read", p[0], POLLIN, 0);
@@ -56,8 +57,7 @@ static void polls(void) {
   peer_ends();
   MUST(read(p[0], buf, 1));
   set_nonblocking(p[1], 1);
-  while (write(p[1], buf, sizeof buf) > 0) {
-  }
+  while (write(p[1], buf, sizeof buf) > 0) {}
   say_poll("no room", p[1], POLLOUT, 20);
   if (peer()) {
     await_blocked();
@@ -66,7 +66,8 @@ static void polls(void) {
   }
   say_poll("waiting for POLLWRNORM", p[1], POLLWRNORM, 3600000);
   peer_ends();
-  struct pollfd all[4] = {{-5, POLLIN, 99}, {p[0], POLLIN, 99}, {s[0], POLLIN, 99}, {s[1], POLLOUT | POLLRDHUP, 99}};
+  struct pollfd all[4] = {
+      {-5, POLLIN, 99}, {p[0], POLLIN, 99}, {s[0], POLLIN, 99}, {s[1], POLLOUT | POLLRDHUP, 99}};
   SAY("several", poll(all, 4, -1));
   printf("  %#x %#x %#x %#x\n", all[0].revents, all[1].revents, all[2].revents, all[3].revents);
   all[1].fd = 999;
@@ -97,8 +98,7 @@ static void polls(void) {
   say_poll("the peer has gone, asking for nothing", s[0], 0, -1);
   close(p[1]);
   set_nonblocking(p[0], 1);
-  while (read(p[0], buf, sizeof buf) > 0) {
-  }
+  while (read(p[0], buf, sizeof buf) > 0) {}
   say_poll("a pipe at its end, asking for nothing", p[0], 0, -1);
   close(p[0]);
   MUST(pipe(p));
@@ -236,10 +236,19 @@ static void selects(void) {
   MUST(pipe(p));
   MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
   fd_set r, w, x;
-#define SETS() \
-  ({ FD_ZERO(&r); FD_ZERO(&w); FD_ZERO(&x); FD_SET(p[0], &r); FD_SET(s[0], &r); FD_SET(p[1], &w); FD_SET(s[0], &x); })
-#define SAY_SETS() \
-  printf("  %d %d %d %d\n", !!FD_ISSET(p[0], &r), !!FD_ISSET(s[0], &r), !!FD_ISSET(p[1], &w), !!FD_ISSET(s[0], &x))
+#define SETS()        \
+  ({                  \
+    FD_ZERO(&r);      \
+    FD_ZERO(&w);      \
+    FD_ZERO(&x);      \
+    FD_SET(p[0], &r); \
+    FD_SET(s[0], &r); \
+    FD_SET(p[1], &w); \
+    FD_SET(s[0], &x); \
+  })
+#define SAY_SETS()                                                                            \
+  printf("  %d %d %d %d\n", !!FD_ISSET(p[0], &r), !!FD_ISSET(s[0], &r), !!FD_ISSET(p[1], &w), \
+         !!FD_ISSET(s[0], &x))
   int n = (p[1] > s[0] ? p[1] : s[0]) + 1;
   SETS();
   SAY("select", select(n, &r, &w, &x, NULL));
@@ -263,7 +272,8 @@ static void selects(void) {
   }
   struct timeval t = {1000, 0};
   SAY("select waits", select(n, &r, NULL, &x, &t));
-  SAY("  for part of the time", may_be_left((double)t.tv_sec + (double)t.tv_usec / 1e6, 1000, since));
+  SAY("  for part of the time",
+      may_be_left((double)t.tv_sec + (double)t.tv_usec / 1e6, 1000, since));
   SAY_SETS();
   peer_ends();
   MUST(read(s[0], buf, 1));
@@ -276,7 +286,8 @@ static void selects(void) {
   SAY("select of no sets", select(10, NULL, NULL, NULL, &(struct timeval){0, 20000}));
   SAY("select of less than nothing", select(-1, NULL, NULL, NULL, &(struct timeval){0, 20000}));
   SAY("select with a negative time", select(0, NULL, NULL, NULL, &(struct timeval){0, -1}));
-  SAY("select with microseconds in seconds", select(0, NULL, NULL, NULL, &(struct timeval){0, 1020000}));
+  SAY("select with microseconds in seconds",
+      select(0, NULL, NULL, NULL, &(struct timeval){0, 1020000}));
   SAY("select of a bad place", select(1, NOWHERE, NULL, NULL, &(struct timeval){0, 20000}));
   FD_ZERO(&r);
   FD_SET(60, &r);
@@ -284,7 +295,8 @@ static void selects(void) {
   SAY("  the set is as it was", FD_ISSET(60, &r) != 0);
   FD_ZERO(&r);
   FD_SET(1000, &r);
-  SAY("select of a descriptor that never was", select(1001, &r, NULL, NULL, &(struct timeval){0, 20000}));
+  SAY("select of a descriptor that never was",
+      select(1001, &r, NULL, NULL, &(struct timeval){0, 20000}));
   SETS();
   SAY_INTERRUPTED("select", (SETS(), select(n, &r, NULL, &x, NULL)), {});
   SAY_SETS();
@@ -298,7 +310,8 @@ static void selects(void) {
     leave();
   }
   SAY("select with a time is ended by a handler", select(n, &r, NULL, NULL, &t));
-  SAY("  the time was changed", may_be_left((double)t.tv_sec + (double)t.tv_usec / 1e6, 1000, since));
+  SAY("  the time was changed",
+      may_be_left((double)t.tv_sec + (double)t.tv_usec / 1e6, 1000, since));
   SAY_SETS();
   peer_ends();
   SETS();

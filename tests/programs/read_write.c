@@ -1,4 +1,5 @@
-// read(2), write(2), readv(2) and their kin on pipes, FIFOs, event and timer descriptors, inotify, devices, files.
+// read(2), write(2), readv(2) and their kin on pipes, FIFOs, event and timer descriptors, inotify,
+// devices, files.
 #include "cases.h"
 
 #include <limits.h>
@@ -102,7 +103,8 @@ static void sigpipe_ends(void) {
   }
   int status;
   MUST(waitpid(peer_pid, &status, 0));
-  SAY("SIGPIPE ends a process that does not handle it", WIFSIGNALED(status) ? WTERMSIG(status) : -2);
+  SAY("SIGPIPE ends a process that does not handle it",
+      WIFSIGNALED(status) ? WTERMSIG(status) : -2);
   close(p[1]);
 }
 
@@ -114,8 +116,7 @@ static void interrupted_writes(void) {
   close(p[1]);
   MUST(pipe(p));
   set_nonblocking(p[1], 1);
-  while (write(p[1], buf, 65536) > 0) {
-  }
+  while (write(p[1], buf, 65536) > 0) {}
   set_nonblocking(p[1], 0);
   SAY_INTERRUPTED("a write to a full pipe", write(p[1], buf, 5000), read(p[0], buf, 65536));
   close(p[0]);
@@ -278,12 +279,14 @@ static void watches(void) {
   }
   ssize_t n = read(fd, buf, sizeof buf);
   peer_ends();
-  printf("inotify tells of %s, %zd bytes\n", n > 0 ? ((struct inotify_event*)buf)->name : "nothing", n);
+  printf("inotify tells of %s, %zd bytes\n", n > 0 ? ((struct inotify_event*)buf)->name : "nothing",
+         n);
   close(open("watched/b", O_CREAT | O_WRONLY, 0600));
   SAY("inotify into too little", read(fd, buf, 4));
   SAY("inotify", read(fd, buf, sizeof buf));
   SAY("inotify cannot be written", write(fd, buf, 8));
-  SAY_INTERRUPTED("a read of inotify", read(fd, buf, sizeof buf), close(open("watched/c", O_CREAT | O_WRONLY, 0600)));
+  SAY_INTERRUPTED("a read of inotify", read(fd, buf, sizeof buf),
+                  close(open("watched/c", O_CREAT | O_WRONLY, 0600)));
   set_nonblocking(fd, 1);
   SAY("without waiting", read(fd, buf, sizeof buf));
   close(fd);
@@ -318,8 +321,7 @@ static void fifos(void) {
   SAY("what is left", read(r, buf, sizeof buf) > 0);
   set_nonblocking(r, 1);
   set_nonblocking(w, 1);
-  while (read(r, buf, sizeof buf) > 0) {
-  }
+  while (read(r, buf, sizeof buf) > 0) {}
   SAY("without waiting", read(r, buf, 1));
   SAY("a large write without waiting", write(w, buf, 100000));
   SAY("a write to a full FIFO without waiting", write(w, buf, 1));
@@ -420,7 +422,8 @@ static void files(void) {
   free(all);
 }
 
-// A file of which only the beginning is cached: what is not comes from the disk, and stands where it belongs.
+// A file of which only the beginning is cached: what is not comes from the disk, and stands where
+// it belongs.
 static void half_cached(void) {
   enum { n = 1 << 20, head = 8192 };
   unsigned char *all = malloc(n), *got = malloc(n);
@@ -437,10 +440,18 @@ static void half_cached(void) {
     long r = 0, from = way == 1 ? 100 : 0;
     MUST(lseek(fd, 0, SEEK_SET));
     switch (way) {
-      case 0: r = pread(fd, got, n, 0); break;
-      case 1: r = pread(fd, got, n, 100); break;
-      case 2: r = read(fd, got, n); break;
-      case 3: r = preadv(fd, v, 3, 0); break;
+      case 0:
+        r = pread(fd, got, n, 0);
+        break;
+      case 1:
+        r = pread(fd, got, n, 100);
+        break;
+      case 2:
+        r = read(fd, got, n);
+        break;
+      case 3:
+        r = preadv(fd, v, 3, 0);
+        break;
     }
     SAY("half cached", r);
     SAY("  the right bytes", memcmp(got, all + from, n - (size_t)from));

@@ -7,24 +7,38 @@
 
 static const char* eai(int e) {
   switch (e) {
-    case 0: return "0";
-    case EAI_ADDRFAMILY: return "EAI_ADDRFAMILY";
-    case EAI_AGAIN: return "no address";  // .invalid: depends on whether there is a name server
-    case EAI_BADFLAGS: return "EAI_BADFLAGS";
-    case EAI_FAIL: return "EAI_FAIL";
-    case EAI_FAMILY: return "EAI_FAMILY";
-    case EAI_MEMORY: return "EAI_MEMORY";
-    case EAI_NODATA: return "EAI_NODATA";
-    case EAI_NONAME: return "no address";
-    case EAI_SERVICE: return "EAI_SERVICE";
-    case EAI_SOCKTYPE: return "EAI_SOCKTYPE";
-    case EAI_SYSTEM: return "EAI_SYSTEM";
-    case EAI_OVERFLOW: return "EAI_OVERFLOW";
+    case 0:
+      return "0";
+    case EAI_ADDRFAMILY:
+      return "EAI_ADDRFAMILY";
+    case EAI_AGAIN:
+      return "no address";  // .invalid: depends on whether there is a name server
+    case EAI_BADFLAGS:
+      return "EAI_BADFLAGS";
+    case EAI_FAIL:
+      return "EAI_FAIL";
+    case EAI_FAMILY:
+      return "EAI_FAMILY";
+    case EAI_MEMORY:
+      return "EAI_MEMORY";
+    case EAI_NODATA:
+      return "EAI_NODATA";
+    case EAI_NONAME:
+      return "no address";
+    case EAI_SERVICE:
+      return "EAI_SERVICE";
+    case EAI_SOCKTYPE:
+      return "EAI_SOCKTYPE";
+    case EAI_SYSTEM:
+      return "EAI_SYSTEM";
+    case EAI_OVERFLOW:
+      return "EAI_OVERFLOW";
   }
   return "?";
 }
 
-static void look_up(const char* sentence, const char* node, const char* service, int family, int type, int protocol, int flags) {
+static void look_up(const char* sentence, const char* node, const char* service, int family,
+                    int type, int protocol, int flags) {
   struct addrinfo hints, *found = (struct addrinfo*)7;
   memset(&hints, 0, sizeof hints);
   hints.ai_family = family;
@@ -36,9 +50,11 @@ static void look_up(const char* sentence, const char* node, const char* service,
   if (e) return;
   for (struct addrinfo* a = found; a; a = a->ai_next) {
     char host[100], port[50];
-    int n = getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
-    printf("  family %d type %d protocol %d flags %x: %s %s %s canonical %s\n", a->ai_family, a->ai_socktype, a->ai_protocol,
-           (unsigned)a->ai_flags, eai(n), host, port, a->ai_canonname ? a->ai_canonname : "none");
+    int n = getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, port, sizeof port,
+                        NI_NUMERICHOST | NI_NUMERICSERV);
+    printf("  family %d type %d protocol %d flags %x: %s %s %s canonical %s\n", a->ai_family,
+           a->ai_socktype, a->ai_protocol, (unsigned)a->ai_flags, eai(n), host, port,
+           a->ai_canonname ? a->ai_canonname : "none");
   }
   freeaddrinfo(found);
 }
@@ -79,13 +95,15 @@ int main(void) {
   look_up("an empty host", "", "80", AF_INET, SOCK_STREAM, 0, 0);
   look_up("a named service", "localhost", "domain", AF_INET, SOCK_DGRAM, 0, 0);
   look_up("an unknown service", "localhost", "no-such-service", AF_INET, SOCK_STREAM, 0, 0);
-  look_up("AI_NUMERICSERV with a name", "localhost", "domain", AF_INET, SOCK_STREAM, 0, AI_NUMERICSERV);
+  look_up("AI_NUMERICSERV with a name", "localhost", "domain", AF_INET, SOCK_STREAM, 0,
+          AI_NUMERICSERV);
   look_up("a service of another type", "localhost", "tftp", AF_INET, SOCK_STREAM, 0, 0);
   look_up("a service for a raw socket", "localhost", "80", AF_INET, SOCK_RAW, 0, 0);
   look_up("a port out of range", "localhost", "99999", AF_INET, SOCK_STREAM, 0, 0);
   look_up("a bad family", "localhost", "80", 99, SOCK_STREAM, 0, 0);
   look_up("a bad type", "localhost", "80", AF_INET, 99, 0, 0);
-  look_up("type and protocol that do not match", "localhost", "80", AF_INET, SOCK_STREAM, IPPROTO_UDP, 0);
+  look_up("type and protocol that do not match", "localhost", "80", AF_INET, SOCK_STREAM,
+          IPPROTO_UDP, 0);
   look_up("bad flags", "localhost", "80", AF_INET, SOCK_STREAM, 0, 0x4000000);
   struct addrinfo* found = NULL;
   printf("no hints: %s\n", eai(getaddrinfo("127.0.0.1", "80", NULL, &found)));
@@ -101,11 +119,11 @@ int main(void) {
   struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(53)};
   in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   char host[100], port[50];
-#define NAME(sentence, a, len, hl, pl, flags)                                                       \
-  do {                                                                                              \
-    host[0] = port[0] = 0;                                                                          \
-    int e_ = getnameinfo((struct sockaddr*)(a), len, host, hl, port, pl, flags);                    \
-    printf("%s: %s '%s' '%s'\n", sentence, eai(e_), e_ ? "" : host, e_ ? "" : port);                \
+#define NAME(sentence, a, len, hl, pl, flags)                                        \
+  do {                                                                               \
+    host[0] = port[0] = 0;                                                           \
+    int e_ = getnameinfo((struct sockaddr*)(a), len, host, hl, port, pl, flags);     \
+    printf("%s: %s '%s' '%s'\n", sentence, eai(e_), e_ ? "" : host, e_ ? "" : port); \
   } while (0)
   NAME("getnameinfo, numeric", &in, sizeof in, 100, 50, NI_NUMERICHOST | NI_NUMERICSERV);
   NAME("getnameinfo", &in, sizeof in, 100, 50, 0);
@@ -128,7 +146,9 @@ int main(void) {
   h_errno = 77;
   struct hostent* h = gethostbyname("no-such-host.invalid");
   printf("gethostbyname of an unknown host: %s, h_errno %s\n", h ? "found" : "null",
-         h_errno == HOST_NOT_FOUND || h_errno == TRY_AGAIN || h_errno == NO_DATA ? "says so" : "says something else");
+         h_errno == HOST_NOT_FOUND || h_errno == TRY_AGAIN || h_errno == NO_DATA
+             ? "says so"
+             : "says something else");
   say_host("gethostbyname2", gethostbyname2("localhost", AF_INET));
   say_host("gethostbyname2 of an IPv6 address", gethostbyname2("::1", AF_INET6));
   say_host("gethostbyname2 of another family's address", gethostbyname2("127.0.0.1", 99));
@@ -140,20 +160,26 @@ int main(void) {
   struct hostent e;
   char buf[2000];
   int error;
-#define REENTRANT(sentence, call)                                                                          \
-  do {                                                                                                     \
-    h = (struct hostent*)7;                                                                                \
-    error = 77;                                                                                            \
-    int r_ = (call);                                                                                       \
-    printf("%s: %s, %s, h_errno %d\n", sentence, r_ ? strerrorname_np(r_) : "0", h ? h->h_name : "null", error); \
+#define REENTRANT(sentence, call)                                                \
+  do {                                                                           \
+    h = (struct hostent*)7;                                                      \
+    error = 77;                                                                  \
+    int r_ = (call);                                                             \
+    printf("%s: %s, %s, h_errno %d\n", sentence, r_ ? strerrorname_np(r_) : "0", \
+           h ? h->h_name : "null", error);                                       \
   } while (0)
   REENTRANT("gethostbyname_r", gethostbyname_r("localhost", &e, buf, sizeof buf, &h, &error));
-  REENTRANT("gethostbyname_r, a small buffer", gethostbyname_r("localhost", &e, buf, 8, &h, &error));
+  REENTRANT("gethostbyname_r, a small buffer",
+            gethostbyname_r("localhost", &e, buf, 8, &h, &error));
   REENTRANT("gethostbyname_r, a tiny buffer", gethostbyname_r("127.0.0.1", &e, buf, 1, &h, &error));
-  REENTRANT("gethostbyname2_r", gethostbyname2_r("localhost", AF_INET, &e, buf, sizeof buf, &h, &error));
-  REENTRANT("gethostbyname2_r, a small buffer", gethostbyname2_r("localhost", AF_INET, &e, buf, 8, &h, &error));
-  REENTRANT("gethostbyaddr_r", gethostbyaddr_r(&loop, sizeof loop, AF_INET, &e, buf, sizeof buf, &h, &error));
-  REENTRANT("gethostbyaddr_r, a small buffer", gethostbyaddr_r(&loop, sizeof loop, AF_INET, &e, buf, 8, &h, &error));
+  REENTRANT("gethostbyname2_r",
+            gethostbyname2_r("localhost", AF_INET, &e, buf, sizeof buf, &h, &error));
+  REENTRANT("gethostbyname2_r, a small buffer",
+            gethostbyname2_r("localhost", AF_INET, &e, buf, 8, &h, &error));
+  REENTRANT("gethostbyaddr_r",
+            gethostbyaddr_r(&loop, sizeof loop, AF_INET, &e, buf, sizeof buf, &h, &error));
+  REENTRANT("gethostbyaddr_r, a small buffer",
+            gethostbyaddr_r(&loop, sizeof loop, AF_INET, &e, buf, 8, &h, &error));
   // A handler does not end a look-up.
   on_signal(SIGALRM, 0);
   struct itimerval often = {{0, 300}, {0, 300}}, never = {{0, 0}, {0, 0}};

@@ -1,5 +1,5 @@
-// sigaction(2), signal(2), sigset(3), siginterrupt(3): what they tell about what was installed; pause(2),
-// sigsuspend(2), alarm(2); which calls SA_RESTART restarts.
+// sigaction(2), signal(2), sigset(3), siginterrupt(3): what they tell about what was installed;
+// pause(2), sigsuspend(2), alarm(2); which calls SA_RESTART restarts.
 #include "cases.h"
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
@@ -14,9 +14,18 @@
 static const struct timespec hour = {3600, 0};
 static const struct timespec instant = {0, 1000000};
 
-static void one(int s) { (void)s; handled++; }
-static void two(int s) { (void)s; handled += 10; }
-static void three(int s, siginfo_t* i, void* c) { (void)s, (void)i, (void)c; handled += 100; }
+static void one(int s) {
+  (void)s;
+  handled++;
+}
+static void two(int s) {
+  (void)s;
+  handled += 10;
+}
+static void three(int s, siginfo_t* i, void* c) {
+  (void)s, (void)i, (void)c;
+  handled += 100;
+}
 
 static const char* name_of(void* f) {
   return f == (void*)SIG_DFL    ? "SIG_DFL"
@@ -37,7 +46,8 @@ static void say_action(const char* sentence, const struct sigaction* a) {
 }
 
 static void actions(void) {
-  static const int flags[] = {0, SA_RESTART, SA_NODEFER, SA_NOCLDSTOP, SA_NOCLDWAIT, SA_ONSTACK, (int)SA_RESETHAND};
+  static const int flags[] = {0,          SA_RESTART,       SA_NODEFER, SA_NOCLDSTOP, SA_NOCLDWAIT,
+                              SA_ONSTACK, (int)SA_RESETHAND};
   void* handlers[] = {(void*)SIG_DFL, (void*)SIG_IGN, (void*)one, (void*)two, (void*)three};
   struct sigaction a, old;
   MUST(sigaction(SIGUSR1, NULL, &old));
@@ -236,8 +246,7 @@ static void restarts(void) {
   FD_SET(p[0], &set);
   SAY_INTERRUPTED("read", read(p[0], buf, 1), write(p[1], "a", 1));
   SAY_INTERRUPTED("recv", recv(s[0], buf, 1, 0), write(s[1], "a", 1));
-  while (send(s[0], buf, sizeof buf, MSG_DONTWAIT) > 0) {
-  }
+  while (send(s[0], buf, sizeof buf, MSG_DONTWAIT) > 0) {}
   SAY_INTERRUPTED("send", send(s[0], "a", 1, 0), read(s[1], buf, sizeof buf));
   // Never restarted.
   SAY_INTERRUPTED("poll", poll(&f, 1, -1), (void)0);
@@ -250,8 +259,7 @@ static void restarts(void) {
   SAY_INTERRUPTED("nanosleep", nanosleep(&hour, NULL), (void)0);
   t = (struct timeval){3600, 0};
   MUST(setsockopt(s[1], SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t));
-  while (recv(s[1], buf, sizeof buf, MSG_DONTWAIT) > 0) {
-  }
+  while (recv(s[1], buf, sizeof buf, MSG_DONTWAIT) > 0) {}
   SAY_INTERRUPTED("recv with a time-out", recv(s[1], buf, 1, 0), (void)0);
   // A handler that ran before the call is none of its business.
   on_signal(SIGUSR1, 0);

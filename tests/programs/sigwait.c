@@ -4,8 +4,8 @@
 static const struct timespec none = {0, 0}, soon = {0, 2000000}, hour = {3600, 0};
 
 static void say_info(const char* sentence, const siginfo_t* i, pid_t sender) {
-  printf("%s: signal %d code %d sender %d value %d\n", sentence, i->si_signo, i->si_code, i->si_pid == sender,
-         i->si_code == SI_QUEUE ? i->si_value.sival_int : 0);
+  printf("%s: signal %d code %d sender %d value %d\n", sentence, i->si_signo, i->si_code,
+         i->si_pid == sender, i->si_code == SI_QUEUE ? i->si_value.sival_int : 0);
 }
 
 int main(void) {
@@ -39,7 +39,8 @@ int main(void) {
   say_info("  came by raise", &info, getpid());
   kill(getpid(), SIGUSR1);
   SAY("a pending signal, not told about", sigwaitinfo(&set, NULL));
-  for (int i = 3; i > 0; i--) sigqueue(getpid(), SIGRTMIN + (i == 2), (union sigval){.sival_int = i});
+  for (int i = 3; i > 0; i--)
+    sigqueue(getpid(), SIGRTMIN + (i == 2), (union sigval){.sival_int = i});
   for (int i = 0; i < 3; i++) {
     SAY("real-time signals come in their order", sigtimedwait(&set, &info, &hour) - SIGRTMIN);
     printf("  value %d\n", info.si_value.sival_int);
@@ -53,7 +54,8 @@ int main(void) {
     leave();
   }
   SAY("sigwaitinfo waits", sigwaitinfo(&set, &info) - SIGRTMIN);
-  printf("  code %d value %d sender %d\n", info.si_code, info.si_value.sival_int, info.si_pid == peer_pid);
+  printf("  code %d value %d sender %d\n", info.si_code, info.si_value.sival_int,
+         info.si_pid == peer_pid);
   SAY("the peer's end", sigwaitinfo(&set, &info));
   printf("  code %d status %d sender %d\n", info.si_code, info.si_status, info.si_pid == peer_pid);
   peer_ends();
@@ -79,8 +81,7 @@ int main(void) {
   }
   SAY("sigwaitinfo and a handler", sigwaitinfo(&set, &info));
   kill(peer_pid, SIGKILL);
-  while (waitpid(peer_pid, NULL, 0) < 0) {
-  }
+  while (waitpid(peer_pid, NULL, 0) < 0) {}
   SAY("  handlers", take_handled());
   sigtimedwait(&set, &info, &none);
   if (peer()) {
@@ -122,7 +123,8 @@ int main(void) {
   pid_t both[2];
   fflush(stdout);
   for (int i = 0; i < 2; i++) {
-    if ((both[i] = MUST(fork())) == 0) _exit(sigwait(&set, &signal_number) == 0 ? signal_number : 99);
+    if ((both[i] = MUST(fork())) == 0)
+      _exit(sigwait(&set, &signal_number) == 0 ? signal_number : 99);
   }
   for (int i = 0; i < 2; i++) {
     int status;

@@ -18,10 +18,12 @@ static void wake_me(void) {
 }
 // Whether what is left of an hour looks like it.
 static long plausible(const struct timespec* left) {
-  return may_be_left((double)left->tv_sec + (double)left->tv_nsec / 1e9, 3600, asleep_since) && left->tv_nsec >= 0 &&
-         left->tv_nsec < 1000000000;
+  return may_be_left((double)left->tv_sec + (double)left->tv_nsec / 1e9, 3600, asleep_since) &&
+         left->tv_nsec >= 0 && left->tv_nsec < 1000000000;
 }
-static long lasts(double least, double since) { return seconds_on(CLOCK_MONOTONIC) - since >= least; }
+static long lasts(double least, double since) {
+  return seconds_on(CLOCK_MONOTONIC) - since >= least;
+}
 
 static void nanosleeps(void) {
   struct timespec left, t;
@@ -131,7 +133,8 @@ static void clocks(void) {
   printf("-- the process's CPU clock\n");
   struct timespec none = {0, 0};
   SAY("no time", clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &none, NULL));
-  SAY("a point that has passed", clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, TIMER_ABSTIME, &none, NULL));
+  SAY("a point that has passed",
+      clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, TIMER_ABSTIME, &none, NULL));
   take_handled();
   wake_me();
   SAY("a handler", clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &hour, NULL));

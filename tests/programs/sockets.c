@@ -1,4 +1,5 @@
-// send(2), recv(2) and their families: flags, time-outs, datagrams, control messages, several messages at once.
+// send(2), recv(2) and their families: flags, time-outs, datagrams, control messages, several
+// messages at once.
 #include "cases.h"
 #include "tcp_pair.h"
 
@@ -137,7 +138,8 @@ static void stream(const char* kind, int s[2]) {
   SAY("a non-blocking recv of all", recv(s[1], buf, 10, MSG_WAITALL));
   set_nonblocking(s[1], 0);
 
-  SAY("send without waiting when it is full", UNTIL_REFUSED(send(s[0], buf, 1 << 16, MSG_DONTWAIT)));
+  SAY("send without waiting when it is full",
+      UNTIL_REFUSED(send(s[0], buf, 1 << 16, MSG_DONTWAIT)));
   set_nonblocking(s[0], 1);
   SAY("a non-blocking send when it is full", UNTIL_REFUSED(send(s[0], buf, 1 << 16, 0)));
   SAY("a non-blocking write when it is full", UNTIL_REFUSED(write(s[0], buf, 1 << 16)));
@@ -146,10 +148,10 @@ static void stream(const char* kind, int s[2]) {
   SAY("send with a time-out", UNTIL_REFUSED(send(s[0], buf, 1 << 16, 0)));
   SAY("write with a time-out", UNTIL_REFUSED(write(s[0], buf, 1 << 16)));
   time_out(s[0], SO_SNDTIMEO, 0);
-  SAY_INTERRUPTED("send", partly(send(s[0], buf, 1 << 16, 0)), while (recv(s[1], buf, sizeof buf, MSG_DONTWAIT) > 0) {});
+  SAY_INTERRUPTED("send", partly(send(s[0], buf, 1 << 16, 0)),
+                  while (recv(s[1], buf, sizeof buf, MSG_DONTWAIT) > 0){});
   if (peer()) {
-    while (recv(s[1], buf, sizeof buf, MSG_DONTWAIT) > 0) {
-    }
+    while (recv(s[1], buf, sizeof buf, MSG_DONTWAIT) > 0) {}
     leave();
   }
   peer_ends();
@@ -158,8 +160,7 @@ static void stream(const char* kind, int s[2]) {
     leave();
   }
   peer_ends();
-  while (recv(s[1], buf, sizeof buf, 0) > 0) {
-  }
+  while (recv(s[1], buf, sizeof buf, 0) > 0) {}
   SAY("recv at the end", recv(s[1], buf, 10, 0));
   SAY("recv of all at the end", recv(s[1], buf, 10, MSG_WAITALL));
   on_signal(SIGPIPE, 0);
@@ -186,7 +187,8 @@ static void partial_then_gone(const char* kind, int s[2], int by_write) {
   }
   close(s[1]);
   printf("-- %s\n", kind);
-  SAY("a large send to a peer that goes", (by_write ? write(s[0], large, sizeof large) : send(s[0], large, sizeof large, 0)) > 1000);
+  SAY("a large send to a peer that goes",
+      (by_write ? write(s[0], large, sizeof large) : send(s[0], large, sizeof large, 0)) > 1000);
   SAY("  SIGPIPE came", take_handled());
   peer_ends();
   SAY("the next fails", send(s[0], buf, 10, 0) == -1 && (errno == EPIPE || errno == ECONNRESET));
@@ -246,7 +248,8 @@ static void errqueue(void) {
   SAY("  as POLLERR", p.revents == POLLERR);
   char control[256];
   struct iovec v = {buf, 100};
-  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  struct msghdr m = {
+      .msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
   SAY("the error's datagram", recvmsg(s, &m, MSG_ERRQUEUE));
   SAY("  its flags", m.msg_flags == MSG_ERRQUEUE);
   struct cmsghdr* c = CMSG_FIRSTHDR(&m);
@@ -373,7 +376,8 @@ static void datagrams(const char* kind, int s[2]) {
   }
   SAY("recvmmsg is ended by a handler after one", recvmmsg(s[1], many, 3, 0, NULL));
   peer_ends();
-  // Natively what ended it is kept as the socket's error, and is no error that a program should see.
+  // Natively what ended it is kept as the socket's error, and is no error that a program should
+  // see.
   int kept;
   socklen_t len = sizeof kept;
   getsockopt(s[1], SOL_SOCKET, SO_ERROR, &kept, &len);
@@ -415,11 +419,14 @@ static void addresses(void) {
   SAY("  its family", from.sin_family);
   MUST(sendto(t, "abc", 3, 0, (struct sockaddr*)&a, sizeof a));
   len = 4;
-  SAY("recvfrom with room for less", recvfrom(s, buf, 10, MSG_WAITALL, (struct sockaddr*)&from, &len));
+  SAY("recvfrom with room for less",
+      recvfrom(s, buf, 10, MSG_WAITALL, (struct sockaddr*)&from, &len));
   SAY("  the length of the address", len);
   MUST(sendto(t, "abc", 3, 0, (struct sockaddr*)&a, sizeof a));
-  SAY("recvfrom with an address but no length", recvfrom(s, buf, 10, 0, (struct sockaddr*)&from, NULL));
-  SAY("sendto with an address that is too long", sendto(t, "abc", 3, 0, (struct sockaddr*)&a, 1000));
+  SAY("recvfrom with an address but no length",
+      recvfrom(s, buf, 10, 0, (struct sockaddr*)&from, NULL));
+  SAY("sendto with an address that is too long",
+      sendto(t, "abc", 3, 0, (struct sockaddr*)&a, 1000));
   SAY("sendto with an address that is too short", sendto(t, "abc", 3, 0, (struct sockaddr*)&a, 2));
   SAY("sendto a bad address", sendto(t, "abc", 3, 0, NOWHERE, sizeof a));
   SAY("a datagram that is too large", sendto(t, buf, 70000, 0, (struct sockaddr*)&a, sizeof a));
@@ -460,9 +467,11 @@ static void addresses(void) {
   }
   SAY("sendto waits for room in the queue", sendto(t, "abc", 3, 0, (struct sockaddr*)&u, sizeof u));
   peer_ends();
-  SAY_INTERRUPTED("sendto a full queue", sendto(t, "abc", 3, 0, (struct sockaddr*)&u, sizeof u), recv(s, buf, 10, 0));
+  SAY_INTERRUPTED("sendto a full queue", sendto(t, "abc", 3, 0, (struct sockaddr*)&u, sizeof u),
+                  recv(s, buf, 10, 0));
   time_out(t, SO_SNDTIMEO, 30);
-  SAY("sendto a full queue with a time-out", sendto(t, "abc", 3, 0, (struct sockaddr*)&u, sizeof u));
+  SAY("sendto a full queue with a time-out",
+      sendto(t, "abc", 3, 0, (struct sockaddr*)&u, sizeof u));
   time_out(t, SO_SNDTIMEO, 0);
   MUST(connect(t, (struct sockaddr*)&u, sizeof u));
   SAY_INTERRUPTED("send to a full queue", send(t, "abc", 3, 0), recv(s, buf, 10, 0));
@@ -522,7 +531,8 @@ static size_t with_descriptor(struct msghdr* m, char* control, size_t n, int fd)
 static int descriptor_of(struct msghdr* m) {
   struct cmsghdr* c = CMSG_FIRSTHDR(m);
   int fd = -1;
-  if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(c), sizeof fd);
+  if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+    memcpy(&fd, CMSG_DATA(c), sizeof fd);
   return fd;
 }
 
@@ -561,8 +571,7 @@ static void control(void) {
   SAY("  the flags", r.msg_flags);
   if (got >= 0) close(got);
   peer_ends();
-  while (recv(s[1], buf, 100, MSG_DONTWAIT) > 0) {
-  }
+  while (recv(s[1], buf, 100, MSG_DONTWAIT) > 0) {}
   into.iov_len = 100;
   with_descriptor(&m, room, sizeof room, p[1]);
   MUST(sendmsg(s[0], &m, 0));
@@ -658,7 +667,8 @@ static void large_with_descriptor(void) {
     ssize_t r;
     do {
       struct iovec v = {all, 5000};
-      struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+      struct msghdr m = {
+          .msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
       r = recvmsg(s[1], &m, 0);
       int fd = r > 0 ? descriptor_of(&m) : -1;
       if (fd >= 0) came++, first = got == 0, close(fd);

@@ -43,15 +43,15 @@ static void* write_pieces(void* text) {
   out = NULL;
   return NULL;
 }
-#define READING(sentence, text, code)            \
-  do {                                           \
-    new_pipe();                                  \
-    pthread_t writer = start(write_pieces, text); \
-    printf(sentence ":\n");                      \
-    code;                                        \
+#define READING(sentence, text, code)                        \
+  do {                                                       \
+    new_pipe();                                              \
+    pthread_t writer = start(write_pieces, text);            \
+    printf(sentence ":\n");                                  \
+    code;                                                    \
     printf("  end %d error %d\n", !!feof(in), !!ferror(in)); \
-    end(writer);                                 \
-    close_both();                                \
+    end(writer);                                             \
+    close_both();                                            \
   } while (0)
 
 static void reads(void) {
@@ -62,24 +62,36 @@ static void reads(void) {
   long n;
   int c, i, k;
   READING("fgets", "he|llo\nwor|ld", while (fgets(b, sizeof b, in)) printf("  <%s>\n", b));
-  READING("fgets with little room", "he|llo\nwor|ld", while (fgets(b, 4, in)) printf("  <%s>\n", b));
+  READING("fgets with little room", "he|llo\nwor|ld",
+          while (fgets(b, 4, in)) printf("  <%s>\n", b));
   READING("getc", "a|bc|d", while ((c = getc(in)) != EOF) printf("  %c\n", c));
-  READING("fgetc after the end", "x|", fgetc(in); c = fgetc(in); printf("  %d\n", c); c = fgetc(in); printf("  %d\n", c));
-  READING("ungetc", "a|b", c = getc(in); ungetc('z', in); printf("  %c", c); printf(" %c", getc(in)); printf(" %c\n", getc(in)));
-  READING("getline", "one\nt|wo\n|three", while ((n = getline(&line, &room, in)) >= 0) printf("  %ld <%s>\n", n, line));
-  READING("getdelim", "one;t|wo;|three", while ((n = getdelim(&line, &room, ';', in)) >= 0) printf("  %ld <%s>\n", n, line));
-  READING("fread", "abcde|fgh|ij", while ((n = (long)fread(b, 1, 4, in)) > 0) printf("  %.*s\n", (int)n, b));
+  READING("fgetc after the end", "x|", fgetc(in); c = fgetc(in); printf("  %d\n", c); c = fgetc(in);
+          printf("  %d\n", c));
+  READING("ungetc", "a|b", c = getc(in); ungetc('z', in); printf("  %c", c);
+          printf(" %c", getc(in)); printf(" %c\n", getc(in)));
+  READING("getline", "one\nt|wo\n|three",
+          while ((n = getline(&line, &room, in)) >= 0) printf("  %ld <%s>\n", n, line));
+  READING("getdelim", "one;t|wo;|three",
+          while ((n = getdelim(&line, &room, ';', in)) >= 0) printf("  %ld <%s>\n", n, line));
+  READING("fread", "abcde|fgh|ij",
+          while ((n = (long)fread(b, 1, 4, in)) > 0) printf("  %.*s\n", (int)n, b));
   READING("fread of elements", "abcde|fgh|ij", n = (long)fread(b, 4, 4, in); printf("  %ld\n", n));
-  READING("fscanf", "12 | 3|4 x", n = fscanf(in, "%d %d", &i, &k); printf("  %ld %d %d\n", n, i, k); n = fscanf(in, "%d", &i); printf("  %ld\n", n));
+  READING("fscanf", "12 | 3|4 x", n = fscanf(in, "%d %d", &i, &k); printf("  %ld %d %d\n", n, i, k);
+          n = fscanf(in, "%d", &i); printf("  %ld\n", n));
   READING("getc_unlocked", "a|bc|d", while ((c = getc_unlocked(in)) != EOF) printf("  %c\n", c));
-  READING("fgets_unlocked", "he|llo\nwor|ld", while (fgets_unlocked(b, sizeof b, in)) printf("  <%s>\n", b));
+  READING("fgets_unlocked", "he|llo\nwor|ld",
+          while (fgets_unlocked(b, sizeof b, in)) printf("  <%s>\n", b));
   READING("fread_unlocked", "abc|def", n = (long)fread_unlocked(b, 1, 6, in); printf("  %ld\n", n));
-  READING("getc without a buffer", "a|bc|d", setvbuf(in, NULL, _IONBF, 0); while ((c = getc(in)) != EOF) printf("  %c\n", c));
+  READING("getc without a buffer", "a|bc|d", setvbuf(in, NULL, _IONBF, 0);
+          while ((c = getc(in)) != EOF) printf("  %c\n", c));
   READING("fgetws", "he|llo\nwor|ld", while (fgetws(w, 200, in)) printf("  <%ls>\n", w));
-  READING("fgetwc", "\xc3|\xa4|b", while ((c = (int)fgetwc(in)) != (int)WEOF) printf("  %x\n", (unsigned)c));
-  READING("fwscanf", "12 | 3|4 x", n = fwscanf(in, L"%d %d", &i, &k); printf("  %ld %d %d\n", n, i, k));
-  READING("a small buffer and a long line", "0123456789|0123456789|0123456789\n|x", static char small[7]; setvbuf(in, small, _IOFBF, 7);
-          while (fgets(b, sizeof b, in)) printf("  <%s>\n", b));
+  READING("fgetwc", "\xc3|\xa4|b",
+          while ((c = (int)fgetwc(in)) != (int)WEOF) printf("  %x\n", (unsigned)c));
+  READING("fwscanf", "12 | 3|4 x", n = fwscanf(in, L"%d %d", &i, &k);
+          printf("  %ld %d %d\n", n, i, k));
+  READING("a small buffer and a long line", "0123456789|0123456789|0123456789\n|x",
+          static char small[7];
+          setvbuf(in, small, _IOFBF, 7); while (fgets(b, sizeof b, in)) printf("  <%s>\n", b));
   free(line);
 }
 
@@ -211,23 +223,24 @@ static void* drains(void* plainly) {
   static char got[much + 10];
   size_t n = 0, r;
   await_all_waiting();
-  while ((r = plainly ? (size_t)read(fileno(in), got + n, 1000) : fread(got + n, 1, 1000, in)) > 0) n += r;
+  while ((r = plainly ? (size_t)read(fileno(in), got + n, 1000) : fread(got + n, 1, 1000, in)) > 0)
+    n += r;
   wrong = 0;
   for (size_t i = 0; i < n && i < much; i++) wrong += got[i] != bytes[i];
   drained = n;
   return NULL;
 }
 #define WRITING(sentence, code) DRAINED(NULL, sentence, code)
-#define DRAINED(plainly, sentence, code)         \
-  do {                                           \
-    new_pipe();                                  \
-    pthread_t reader = start(drains, plainly);      \
-    SAY(sentence, code);                         \
-    if (out) fclose(out);                        \
-    out = NULL;                                  \
-    end(reader);                                 \
+#define DRAINED(plainly, sentence, code)                     \
+  do {                                                       \
+    new_pipe();                                              \
+    pthread_t reader = start(drains, plainly);               \
+    SAY(sentence, code);                                     \
+    if (out) fclose(out);                                    \
+    out = NULL;                                              \
+    end(reader);                                             \
     printf("  read %zu bytes, %ld wrong\n", drained, wrong); \
-    close_both();                                \
+    close_both();                                            \
   } while (0)
 
 static long by_putc(void) {
@@ -260,7 +273,8 @@ static long all_flushed(void) {
 static void writes(void) {
   for (int i = 0; i < much; i++) bytes[i] = (char)('a' + i % 23);
   WRITING("fwrite", (long)fwrite(bytes, 1, much, out));
-  WRITING("fwrite without a buffer", (setvbuf(out, NULL, _IONBF, 0), (long)fwrite(bytes, 3, much / 3, out)));
+  WRITING("fwrite without a buffer",
+          (setvbuf(out, NULL, _IONBF, 0), (long)fwrite(bytes, 3, much / 3, out)));
   WRITING("putc", by_putc());
   WRITING("fprintf", by_lines());
   WRITING("dprintf", dprintf(fileno(out), "%.*s", much, bytes));

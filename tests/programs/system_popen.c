@@ -24,12 +24,14 @@ static void say_disposition(const char* sentence, int signal, void (*ours)(int))
 // What /proc/PID/status of the parent says of a signal, told by a shell command.
 static void look_inside(const char* what) {
   char command[300];
-  snprintf(command, sizeof command,
-           // posix_spawn blocks all signals until the shell is there.
-           "until grep -q '^State:.S' /proc/$PPID/status; do :; done; "
-           "grep -E '^(SigBlk|SigIgn)' /proc/$PPID/status | sed 's/.*\\(.....\\)$/  %s: the caller \\1/'; "
-           "grep -E '^(SigBlk|SigIgn)' /proc/$$/status | sed 's/.*\\(.....\\)$/  %s: the shell \\1/'",
-           what, what);
+  snprintf(
+      command, sizeof command,
+      // posix_spawn blocks all signals until the shell is there.
+      "until grep -q '^State:.S' /proc/$PPID/status; do :; done; "
+      "grep -E '^(SigBlk|SigIgn)' /proc/$PPID/status | sed 's/.*\\(.....\\)$/  %s: the caller "
+      "\\1/'; "
+      "grep -E '^(SigBlk|SigIgn)' /proc/$$/status | sed 's/.*\\(.....\\)$/  %s: the shell \\1/'",
+      what, what);
   say_status(what, system(command));
 }
 
@@ -111,7 +113,9 @@ static void say_line(const char* sentence, FILE* f) {
   else printf("%s: nothing\n", sentence);
 }
 
-static void say_close_on_exec(const char* sentence, FILE* f) { SAY(sentence, fcntl(fileno(f), F_GETFD)); }
+static void say_close_on_exec(const char* sentence, FILE* f) {
+  SAY(sentence, fcntl(fileno(f), F_GETFD));
+}
 
 static void popens(void) {
   FILE* f = popen("echo from the shell", "r");
@@ -219,8 +223,7 @@ static void popens(void) {
   say_status("bytes written", pclose(f));
   signal(SIGPIPE, SIG_IGN);
   f = popen("exit 2", "w");
-  for (int i = 0; i < 600 && fwrite(b, 1, sizeof b, f) == sizeof b; i++) {
-  }
+  for (int i = 0; i < 600 && fwrite(b, 1, sizeof b, f) == sizeof b; i++) {}
   SAY("nobody reads", ferror(f) != 0);
   errno = 0;
   say_status("  pclose", pclose(f));

@@ -1,4 +1,5 @@
-// Terminals: canonical and raw reads, what VMIN and VTIME wait for, flow control, hang-up, jobs in the background.
+// Terminals: canonical and raw reads, what VMIN and VTIME wait for, flow control, hang-up, jobs in
+// the background.
 #include "cases.h"
 
 #include <poll.h>
@@ -59,8 +60,7 @@ static void lines(void) {
   set_nonblocking(s, 0);
   SAY_INTERRUPTED("a write to a stopped terminal", write(s, "abc", 3), tcflow(s, TCOON));
   close(s);
-  while (read(m, buf, 100) > 0) {
-  }
+  while (read(m, buf, 100) > 0) {}
   SAY("no slave", read(m, buf, 100));
   close(m);
   MUST(openpty(&m, &s, NULL, NULL, NULL));
@@ -98,13 +98,13 @@ static void waits_for(int fd, int least, int tenths) {
 }
 
 // Writes to the terminal byte by byte, each when the parent waits.
-#define TYPED(m, text)                        \
-  if (peer()) {                               \
-    for (const char* c = text; *c; c++) {     \
-      await_blocked();                        \
-      write(m, c, 1);                         \
-    }                                         \
-    leave();                                  \
+#define TYPED(m, text)                    \
+  if (peer()) {                           \
+    for (const char* c = text; *c; c++) { \
+      await_blocked();                    \
+      write(m, c, 1);                     \
+    }                                     \
+    leave();                              \
   }
 
 static void least_and_time(void) {
@@ -216,7 +216,8 @@ static void jobs(void) {
       setpgid(child, child);
       int status;
       MUST(waitpid(child, &status, WUNTRACED));
-      SAY(writing ? "a writer in the background is stopped by" : "a reader in the background is stopped by",
+      SAY(writing ? "a writer in the background is stopped by"
+                  : "a reader in the background is stopped by",
           WIFSTOPPED(status) ? WSTOPSIG(status) : -2);
       kill(child, SIGKILL);
       MUST(waitpid(child, &status, 0));

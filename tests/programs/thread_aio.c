@@ -1,4 +1,5 @@
-// Asynchronous input and output beside threads: aio_suspend(3) and lio_listio(3), which wait for what another thread does.
+// Asynchronous input and output beside threads: aio_suspend(3) and lio_listio(3), which wait for
+// what another thread does.
 #include "threads.h"
 
 #include <aio.h>

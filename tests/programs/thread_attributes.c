@@ -1,5 +1,5 @@
-// What a thread is made with and can be asked: stacks, names, processors, scheduling, numbers; and the errors of making,
-// joining and detaching one. Robust mutexes whose owner ends.
+// What a thread is made with and can be asked: stacks, names, processors, scheduling, numbers; and
+// the errors of making, joining and detaching one. Robust mutexes whose owner ends.
 #include "threads.h"
 
 #include <grp.h>
@@ -140,7 +140,8 @@ static void scheduling(void) {
   printf("policy %d, priority %d\n", policy, p.sched_priority);
   ERR("setschedparam to SCHED_BATCH", pthread_setschedparam(w.id, SCHED_BATCH, &p));
   pthread_getschedparam(w.id, &policy, &p);
-  printf("policy %d, priority %d; by number %d\n", policy, p.sched_priority, sched_getscheduler(w.tid));
+  printf("policy %d, priority %d; by number %d\n", policy, p.sched_priority,
+         sched_getscheduler(w.tid));
   p.sched_priority = 5;
   ERR("SCHED_OTHER with a priority", pthread_setschedparam(w.id, SCHED_OTHER, &p));
   ERR("an unknown policy", pthread_setschedparam(w.id, 77, &p));
@@ -149,7 +150,13 @@ static void scheduling(void) {
   ERR("SCHED_FIFO beyond its priorities", pthread_setschedparam(w.id, SCHED_FIFO, &p));
   p.sched_priority = 0;
   SAY("sched_setscheduler by number", sched_setscheduler(w.tid, SCHED_IDLE, &p));
-  struct { uint32_t size, policy; uint64_t flags; int32_t nice; uint32_t priority; uint64_t deadline[3]; } all = {.size = 48};
+  struct {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t deadline[3];
+  } all = {.size = 48};
   all.policy = SCHED_BATCH;
   SAY("sched_setattr by number", syscall(SYS_sched_setattr, w.tid, &all, 0));
   all.policy = 77;
@@ -201,8 +208,7 @@ static void without_memory(void) {
     little = (struct rlimit){10 << 20, before.rlim_max};
     MUST(setrlimit(RLIMIT_AS, &little));
     for (size_t size = 1 << 20; size >= 4096; size /= 2) {
-      while (mmap(NULL, size, PROT_NONE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0) != MAP_FAILED) {
-      }
+      while (mmap(NULL, size, PROT_NONE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0) != MAP_FAILED) {}
     }
     int e = pthread_create(&id, NULL, returns, NULL);
     MUST(setrlimit(RLIMIT_AS, &before));
@@ -404,7 +410,8 @@ static void inheriting_policy(void) {
   ERR("main is SCHED_OTHER", pthread_setschedparam(pthread_self(), SCHED_OTHER, &none));
 }
 
-// The whole process gets another identity, or here the same once more, whichever thread asks for it.
+// The whole process gets another identity, or here the same once more, whichever thread asks for
+// it.
 static void* asks_for_identity(void* p) {
   gid_t groups[64];
   int n = getgroups(64, groups);

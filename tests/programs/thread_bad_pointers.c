@@ -1,6 +1,6 @@
-// A pointer to nowhere is EFAULT in a thread as natively, in every system call that is made by number, and in the
-// functions that leave it to the kernel. (Functions of the C library that read or write by themselves end the process;
-// none of these is here.)
+// A pointer to nowhere is EFAULT in a thread as natively, in every system call that is made by
+// number, and in the functions that leave it to the kernel. (Functions of the C library that read
+// or write by themselves end the process; none of these is here.)
 #include "threads.h"
 
 #include <linux/futex.h>
@@ -18,7 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#define NUMBER(call, ...) SAY(#call, syscall(SYS_##call __VA_OPT__(,) __VA_ARGS__))
+#define NUMBER(call, ...) SAY(#call, syscall(SYS_##call __VA_OPT__(, ) __VA_ARGS__))
 
 static char data[4096];
 static char* edge;  // the last bytes before what is not mapped
@@ -174,7 +174,8 @@ static void descriptors(void) {
   MUST(send(d[1], "hello", 5, 0));
   SAY("recvmmsg", recvmmsg(d[0], NOWHERE, 1, 0, NULL));
   SAY("recvmmsg, the time", recvmmsg(d[0], (void*)data, 1, 0, NOWHERE));
-  SAY("recvfrom all, how long the address is", recvfrom(s[0], data, 5, MSG_WAITALL, (void*)data, NOWHERE));
+  SAY("recvfrom all, how long the address is",
+      recvfrom(s[0], data, 5, MSG_WAITALL, (void*)data, NOWHERE));
   (void)n;
   SAY("connect", connect(s[0], NOWHERE, 16));
   SAY("poll", poll(NOWHERE, 1, 1));

@@ -5,18 +5,24 @@
 
 static const char* name_of(int r) {
   switch (r) {
-    case thrd_success: return "success";
-    case thrd_busy: return "busy";
-    case thrd_error: return "error";
-    case thrd_nomem: return "nomem";
-    case thrd_timedout: return "timedout";
-    default: return "?";
+    case thrd_success:
+      return "success";
+    case thrd_busy:
+      return "busy";
+    case thrd_error:
+      return "error";
+    case thrd_nomem:
+      return "nomem";
+    case thrd_timedout:
+      return "timedout";
+    default:
+      return "?";
   }
 }
-#define C11(sentence, call)                            \
-  do {                                                 \
-    int r_ = (call);                                   \
-    printf("%s: %s\n", sentence, name_of(r_));         \
+#define C11(sentence, call)                    \
+  do {                                         \
+    int r_ = (call);                           \
+    printf("%s: %s\n", sentence, name_of(r_)); \
   } while (0)
 
 static mtx_t mutex;
@@ -31,9 +37,7 @@ static int returns(void* p) {
   self_seen = thrd_current();
   return (int)(intptr_t)p;
 }
-static int exits(void* p) {
-  thrd_exit((int)(intptr_t)p);
-}
+static int exits(void* p) { thrd_exit((int)(intptr_t)p); }
 static int tries(void* unused) {
   (void)unused;
   return mtx_trylock(&mutex);

@@ -1,5 +1,5 @@
-// PTHREAD_CANCEL_ASYNCHRONOUS: a thread is cancelled wherever it is, also where it computes, and nowhere before it says
-// so.
+// PTHREAD_CANCEL_ASYNCHRONOUS: a thread is cancelled wherever it is, also where it computes, and
+// nowhere before it says so.
 #include "threads.h"
 
 #include <semaphore.h>
@@ -116,8 +116,8 @@ static void* asks_itself(void* unused) {
   return unused;
 }
 
-// Asked to while it computes. (Which result it ends with if the request waited for it to let that happen, the C library
-// leaves open.)
+// Asked to while it computes. (Which result it ends with if the request waited for it to let that
+// happen, the C library leaves open.)
 static void later(const char* who, void* (*run)(void*)) {
   struct worker w;
   go_on = steps = 0;

@@ -1,5 +1,6 @@
-// The CPU clocks of threads: clock_gettime(2), pthread_getcpuclockid(3), getrusage(2), and what waits for such a clock,
-// clock_nanosleep(2) and timer_create(2). Who waits uses none of it, whatever the others do.
+// The CPU clocks of threads: clock_gettime(2), pthread_getcpuclockid(3), getrusage(2), and what
+// waits for such a clock, clock_nanosleep(2) and timer_create(2). Who waits uses none of it,
+// whatever the others do.
 #include "threads.h"
 
 #include <sys/resource.h>
@@ -68,7 +69,8 @@ static void* times(void* p) {
   begin = own_time();
   struct rusage usage;
   SAY("getrusage", getrusage(RUSAGE_THREAD, &usage));
-  long told = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000 + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000;
+  long told = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000 +
+              (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000;
   SAY("  tells the same time", told <= own_time() && told * 10 > begin * 5);
   SAY("a bad address", syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, NOWHERE));
   SAY("getrusage to a bad address", syscall(SYS_getrusage, RUSAGE_THREAD, NOWHERE));
@@ -116,7 +118,10 @@ static void telling(void) {
     long real = time_of(CLOCK_MONOTONIC), childs = own_time();
     use(5 * ms);
     long after = own_time();
-    _exit(childs < parents && after >= childs + 5 * ms && after - childs <= time_of(CLOCK_MONOTONIC) - real + ms ? 0 : 1);
+    _exit(childs < parents && after >= childs + 5 * ms &&
+                  after - childs <= time_of(CLOCK_MONOTONIC) - real + ms
+              ? 0
+              : 1);
   }
   peer_ends();
 }
@@ -128,7 +133,9 @@ static void* sleeps_on(void* p) {
   struct timespec hour = {3600, 0}, left = {7, 7};
   double since = seconds_on(CLOCK_MONOTONIC);
   int e = clock_nanosleep(clock, 0, &hour, &left);
-  return (void*)(intptr_t)(e == EINTR && may_be_left((double)left.tv_sec + (double)left.tv_nsec / 1e9, 3600.001, since));
+  return (void*)(intptr_t)(e == EINTR &&
+                           may_be_left((double)left.tv_sec + (double)left.tv_nsec / 1e9, 3600.001,
+                                       since));
 }
 static void sleeping(void) {
   printf("-- clock_nanosleep\n");
@@ -198,7 +205,8 @@ static void* has_timers(void* unused) {
   end_of(&w);
   SAY("another's use does not count", take_handled());
   SAY("what is left", timer_gettime(t, &s));
-  SAY("  is no more than it was", s.it_value.tv_sec == 0 && s.it_value.tv_nsec > 0 && s.it_value.tv_nsec <= 40 * ms);
+  SAY("  is no more than it was",
+      s.it_value.tv_sec == 0 && s.it_value.tv_nsec > 0 && s.it_value.tv_nsec <= 40 * ms);
   while (!handled) getppid();
   SAY("SIGEV_SIGNAL in time", own_time() >= due);
   SAY("  once", take_handled());
@@ -216,7 +224,8 @@ static void* has_timers(void* unused) {
   set_timer(t, 0, 5 * ms, 5 * ms);
   while (handled < 5) getppid();
   timer_gettime(t, &s);
-  SAY("again and again", s.it_interval.tv_nsec == 5 * ms && s.it_value.tv_nsec > 0 && s.it_value.tv_nsec <= 5 * ms);
+  SAY("again and again",
+      s.it_interval.tv_nsec == 5 * ms && s.it_value.tv_nsec > 0 && s.it_value.tv_nsec <= 5 * ms);
   struct itimerspec off = {{0, 0}, {0, 0}};
   SAY("until it is stopped", timer_settime(t, 0, &off, &s));
   SAY("  which tells what was left", s.it_interval.tv_nsec == 5 * ms && s.it_value.tv_nsec > 0);

@@ -1,6 +1,6 @@
-// A child made by clone(2) without CLONE_VM that goes on by a jump out of the function it began in, or by the system
-// call's number: it is a process of its own, as a child of fork is, and so is what it does with the parent's threads,
-// locks and descriptors. (So do browsers start their sandboxes.)
+// A child made by clone(2) without CLONE_VM that goes on by a jump out of the function it began in,
+// or by the system call's number: it is a process of its own, as a child of fork is, and so is what
+// it does with the parent's threads, locks and descriptors. (So do browsers start their sandboxes.)
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -20,7 +20,8 @@ __attribute__((noinline)) static pid_t clone_and_jump(int flags, char* stack_end
 }
 
 enum { by_jump, by_jump_sharing_descriptors, by_number, by_clone3, by_function, ways };
-static const char* const names[] = {"by a jump", "by a jump, with the parent's descriptors", "by number", "by clone3", "in a function"};
+static const char* const names[] = {"by a jump", "by a jump, with the parent's descriptors",
+                                    "by number", "by clone3", "in a function"};
 
 static pthread_mutex_t recursive;
 static int there[2], back[2];
@@ -41,7 +42,8 @@ static int child(void) {
   SAY("  locked twice", pthread_mutex_lock(&recursive) || pthread_mutex_lock(&recursive));
   SAY("  unlocked twice", pthread_mutex_unlock(&recursive) || pthread_mutex_unlock(&recursive));
   SAY("  a word from the parent", read(there[0], &c, 1));
-  SAY("  its own threads", (pipe(own), start(&w, reads, &own[0]), await_waiting(&w), write(own[1], "a", 1)));
+  SAY("  its own threads",
+      (pipe(own), start(&w, reads, &own[0]), await_waiting(&w), write(own[1], "a", 1)));
   SAY("  read", end_of(&w) == &own[0]);
   SAY("  slept", usleep(1000));
   pid_t grandchild = fork();
@@ -74,11 +76,21 @@ static void* makes_child(void* p) {
     uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
   } arguments = {.exit_signal = SIGCHLD};
   switch (way) {
-    case by_jump: pid = clone_and_jump(0, stack + size); break;
-    case by_jump_sharing_descriptors: pid = clone_and_jump(CLONE_FILES, stack + size); break;
-    case by_number: pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); break;
-    case by_clone3: pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments); break;
-    case by_function: pid = clone(child_function, stack + size, SIGCHLD, NULL); break;
+    case by_jump:
+      pid = clone_and_jump(0, stack + size);
+      break;
+    case by_jump_sharing_descriptors:
+      pid = clone_and_jump(CLONE_FILES, stack + size);
+      break;
+    case by_number:
+      pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+      break;
+    case by_clone3:
+      pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+      break;
+    case by_function:
+      pid = clone(child_function, stack + size, SIGCHLD, NULL);
+      break;
   }
   if (pid == 0) child();
   pthread_mutex_unlock(&recursive);

@@ -1,5 +1,6 @@
-// Code on the stacks of threads, as GCC's nested functions put it there. With EXECUTABLE the program asks for it when it is
-// linked; without, a library does so that it loads while a thread runs (which newer C libraries refuse).
+// Code on the stacks of threads, as GCC's nested functions put it there. With EXECUTABLE the
+// program asks for it when it is linked; without, a library does so that it loads while a thread
+// runs (which newer C libraries refuse).
 #include "threads.h"
 
 #include <dlfcn.h>
@@ -55,8 +56,8 @@ int main(int argc, char** argv) {
       char path[4096];
       snprintf(path, sizeof path, "%s/libthread_code_library.so", dirname(strdup(argv[0])));
       void* library = dlopen(path, RTLD_NOW);
-      printf("a library that wants stacks to be executable%s: %s\n", handled ? ", SIGSEGV is handled" : "",
-             library ? "loaded" : "refused");
+      printf("a library that wants stacks to be executable%s: %s\n",
+             handled ? ", SIGSEGV is handled" : "", library ? "loaded" : "refused");
       loaded = library ? 1 : -1;
       end_of(&early);
       if (library) {

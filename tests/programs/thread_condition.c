@@ -51,7 +51,8 @@ static void give(struct meeting* m, int n, int broadcast) {
   pthread_mutex_lock(&m->mutex);
   m->tokens += n;
   if (broadcast) ERR("  broadcast", pthread_cond_broadcast(&m->condition));
-  else for (int i = 0; i < n; i++) ERR("  signal", pthread_cond_signal(&m->condition));
+  else
+    for (int i = 0; i < n; i++) ERR("  signal", pthread_cond_signal(&m->condition));
   pthread_mutex_unlock(&m->mutex);
 }
 
@@ -138,7 +139,8 @@ static void processes(struct meeting* m) {
     fflush(stdout);
     _exit(0);
   }
-  for (int i = 0; i < 2; i++) SAY("a thread got a token of another process", (intptr_t)end_of(&w[i]));
+  for (int i = 0; i < 2; i++)
+    SAY("a thread got a token of another process", (intptr_t)end_of(&w[i]));
   MUST(waitpid(child, &status, 0));
   pthread_cancel(other.id);
   end_of(&other);
@@ -151,7 +153,8 @@ int main(void) {
   limits(&mine);
   ERR("destroy", pthread_cond_destroy(&mine.condition));
   puts("-- shared by processes");
-  struct meeting* shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  struct meeting* shared =
+      mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   set_up(shared, 1, PTHREAD_MUTEX_ERRORCHECK);
   threads(shared);
   limits(shared);

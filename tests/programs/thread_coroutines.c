@@ -1,5 +1,5 @@
-// Threads that compute on small stacks of their own making (coroutines), which hold what runs there and no signal's frame:
-// they take turns with others, and nothing is written beside what they use.
+// Threads that compute on small stacks of their own making (coroutines), which hold what runs there
+// and no signal's frame: they take turns with others, and nothing is written beside what they use.
 #include "threads.h"
 
 #include <sys/mman.h>
@@ -7,8 +7,8 @@
 
 #define PAGE 4096
 #define STACKS 3
-// Of a page each, between pages that may not be touched. What lies above its start is all there is: makecontext() begins
-// at the end of what it is given.
+// Of a page each, between pages that may not be touched. What lies above its start is all there is:
+// makecontext() begins at the end of what it is given.
 static char* stack_of[STACKS];
 static size_t size_of[STACKS];
 static volatile long turns[STACKS];
@@ -36,13 +36,13 @@ static void drop_stacks(void) {
   for (int i = 0; i < STACKS; i++) munmap(stack_of[i] + size_of[i] - 2 * PAGE, 3 * PAGE);
 }
 
-// Each goes on when all others have come as far: none waits in a call, so that each has to be taken away.
+// Each goes on when all others have come as far: none waits in a call, so that each has to be taken
+// away.
 static void computes(int i) {
   for (long step = 1; step <= 10; step++) {
     turns[i] = step;
     for (int k = 0; k < STACKS; k++) {
-      while (turns[k] < step) {
-      }
+      while (turns[k] < step) {}
     }
   }
 }
@@ -66,11 +66,10 @@ static void* runs_context(void* p) {
 // The stack pointer is set by hand; nothing but the function knows.
 static void* sets_pointer(void* p) {
   int i = (int)(intptr_t)p;
-  __asm__ volatile(
-      "mov %%rsp, %%rbx\n\tmov %0, %%rsp\n\tcall *%1\n\tmov %%rbx, %%rsp"
-      :
-      : "r"(stack_of[i] + size_of[i] - 16), "r"(computes), "D"(i)
-      : "rbx", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "memory", "cc");
+  __asm__ volatile("mov %%rsp, %%rbx\n\tmov %0, %%rsp\n\tcall *%1\n\tmov %%rbx, %%rsp"
+                   :
+                   : "r"(stack_of[i] + size_of[i] - 16), "r"(computes), "D"(i)
+                   : "rbx", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "memory", "cc");
   whole[i] = untouched(i);
   return NULL;
 }

@@ -1,5 +1,5 @@
-// The table of descriptors is the program's: waits need no place in it, whatever the program closes, replaces or leaves no
-// room for.
+// The table of descriptors is the program's: waits need no place in it, whatever the program
+// closes, replaces or leaves no room for.
 #include "threads.h"
 
 #include <linux/filter.h>
@@ -20,10 +20,14 @@ enum { own_end = 40, most = 2100 };
 static long unseen(long number, long a, long b, long c) {
 #if defined __x86_64__
   long r;
-  __asm__ volatile("syscall" : "=a"(r) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+  __asm__ volatile("syscall"
+                   : "=a"(r)
+                   : "a"(number), "D"(a), "S"(b), "d"(c)
+                   : "rcx", "r11", "memory");
   return r;
 #elif defined __aarch64__
-  register long x8 __asm__("x8") = number, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c;
+  register long x8 __asm__("x8") = number, x0 __asm__("x0") = a, x1 __asm__("x1") = b,
+                   x2 __asm__("x2") = c;
   __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
   return x0;
 #else
@@ -44,7 +48,8 @@ static void prepare(void) {
   datagrams[0] = MUST(socket(AF_UNIX, SOCK_DGRAM, 0));
   datagrams[1] = MUST(socket(AF_UNIX, SOCK_DGRAM, 0));
   receiver.sun_family = AF_UNIX;
-  MUST(bind(datagrams[1], (struct sockaddr*)&receiver, sizeof(sa_family_t)));  // a name that is nobody else's
+  // a name that is nobody else's
+  MUST(bind(datagrams[1], (struct sockaddr*)&receiver, sizeof(sa_family_t)));
   MUST(getsockname(datagrams[1], (struct sockaddr*)&receiver, &receiver_size));
   MUST(pipe(child_goes));
   child = MUST(fork());
@@ -92,7 +97,8 @@ static void* sleeps_until(void* unused) {
   struct timespec until = in_ms(CLOCK_REALTIME, 30), now;
   ERR("  clock_nanosleep", clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &until, NULL));
   clock_gettime(CLOCK_REALTIME, &now);
-  if (now.tv_sec < until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec < until.tv_nsec)) printf("  too early\n");
+  if (now.tv_sec < until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec < until.tv_nsec))
+    printf("  too early\n");
   return NULL;
 }
 static void ends_by_itself(void) {}
@@ -108,7 +114,9 @@ static void ends_child(void) { MUST(write(child_goes[1], "x", 1)); }
 
 static void* sends_datagram(void* unused) {
   (void)unused;
-  while (sendto(datagrams[0], "x", 1, MSG_DONTWAIT, (struct sockaddr*)&receiver, receiver_size) == 1) continue;
+  while (sendto(datagrams[0], "x", 1, MSG_DONTWAIT, (struct sockaddr*)&receiver, receiver_size) ==
+         1)
+    continue;
   SAY("  sendto", sendto(datagrams[0], "y", 1, 0, (struct sockaddr*)&receiver, receiver_size));
   return NULL;
 }
@@ -186,16 +194,24 @@ static void closes_all_and_forbids(void) {
 
 // Refuses up to four system calls that the program does not make.
 static void refuse(int a, int b, int c, int d) {
-#define REFUSED(n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, n, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
+#define REFUSED(n) \
+  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, n, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
   struct sock_filter f[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-                            REFUSED(a), REFUSED(b), REFUSED(c), REFUSED(d),
+                            REFUSED(a),
+                            REFUSED(b),
+                            REFUSED(c),
+                            REFUSED(d),
                             BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
   struct sock_fprog program = {sizeof f / sizeof *f, f};
   MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
   MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
 }
-static void refuses_sources(void) { refuse(SYS_socketpair, SYS_signalfd4, SYS_timerfd_create, SYS_pidfd_open); }
-static void refuses_events(void) { refuse(SYS_epoll_create1, SYS_eventfd2, SYS_epoll_ctl, SYS_epoll_pwait2); }
+static void refuses_sources(void) {
+  refuse(SYS_socketpair, SYS_signalfd4, SYS_timerfd_create, SYS_pidfd_open);
+}
+static void refuses_events(void) {
+  refuse(SYS_epoll_create1, SYS_eventfd2, SYS_epoll_ctl, SYS_epoll_pwait2);
+}
 
 static struct deed {
   const char* name;
@@ -415,10 +431,10 @@ int main(void) {
   if (all.rlim_max < 2048) printf("the limit is too low for this\n"), exit(77);
   for (int l = 0; l < 2; l++) {
     printf("limits %d, %s\n", (int)limits[l].soft, limits[l].hard ? "the same" : "more");
-#define PROCESS(title, call)                                                 \
-  do {                                                                       \
-    printf("%s\n", title);                                                   \
-    if (in_process()) limit_to(limits[l].soft, limits[l].hard), call;        \
+#define PROCESS(title, call)                                          \
+  do {                                                                \
+    printf("%s\n", title);                                            \
+    if (in_process()) limit_to(limits[l].soft, limits[l].hard), call; \
   } while (0)
     for (int w = 0; w < wait_count; w++) {
       char title[200];
@@ -431,7 +447,8 @@ int main(void) {
         snprintf(title, sizeof title, "%s after %s:", waits[w].name, deeds[d].name);
         PROCESS(title, deed_before(&waits[w], &deeds[d]));
         if (deeds[d].replaces || deeds[d].run == replaces_by_epoll_unseen) continue;
-        snprintf(title, sizeof title, "%s after %s, before the first thread:", waits[w].name, deeds[d].name);
+        snprintf(title, sizeof title, "%s after %s, before the first thread:", waits[w].name,
+                 deeds[d].name);
         PROCESS(title, deed_first(&waits[w], &deeds[d]));
       }
     }

@@ -1,6 +1,7 @@
-// dlopen(3) and dlclose(3) of libraries with thread-local variables while threads exist: each thread, the old ones and
-// the new ones, has its own, as the library's image has them; also in threads on the storage of one that has ended, and
-// when a library comes again. dlerror(3) is each thread's own.
+// dlopen(3) and dlclose(3) of libraries with thread-local variables while threads exist: each
+// thread, the old ones and the new ones, has its own, as the library's image has them; also in
+// threads on the storage of one that has ended, and when a library comes again. dlerror(3) is each
+// thread's own.
 #include "threads.h"
 
 #include <dlfcn.h>
@@ -57,8 +58,7 @@ struct old {
 static void* old_thread(void* p) {
   struct old* o = p;
   for (;;) {
-    while (sem_wait(&o->go)) {
-    }
+    while (sem_wait(&o->go)) {}
     if (!o->times) return NULL;
     o->last = (long)(intptr_t)calls((void*)(intptr_t)o->times);
     sem_post(&o->done);
@@ -67,8 +67,7 @@ static void* old_thread(void* p) {
 static long ask(struct old* o, int times) {
   o->times = times;
   sem_post(&o->go);
-  while (sem_wait(&o->done)) {
-  }
+  while (sem_wait(&o->done)) {}
   return o->last;
 }
 static void* uses_key(void* p) {

@@ -1,6 +1,7 @@
-// How threads end, and how a process ends by what its threads do: destructors of keys and their rounds, pthread_exit(3)
-// in cleanup handlers and destructors, the main thread's pthread_exit, exit(3), quick_exit(3), _exit(2) and abort(3)
-// from any thread with what is to run then, exec from a thread. What is left when all have ended.
+// How threads end, and how a process ends by what its threads do: destructors of keys and their
+// rounds, pthread_exit(3) in cleanup handlers and destructors, the main thread's pthread_exit,
+// exit(3), quick_exit(3), _exit(2) and abort(3) from any thread with what is to run then, exec from
+// a thread. What is left when all have ended.
 #include "threads.h"
 
 #include <dlfcn.h>
@@ -55,7 +56,8 @@ static void* has_all_and_exits(void* p) {
 }
 static void* sees_none(void* p) {
   (void)p;
-  return (void*)(intptr_t)(!pthread_getspecific(a) + !pthread_getspecific(b) + !pthread_getspecific(last));
+  return (void*)(intptr_t)(!pthread_getspecific(a) + !pthread_getspecific(b) +
+                           !pthread_getspecific(last));
 }
 static void* deletes_key(void* p) {
   pthread_setspecific(a, p);
@@ -154,8 +156,7 @@ static void destructors(void) {
   for (some = 0; some < 2; some++) {
     struct worker w;
     start(&w, cancelled_in_destructor, &some);
-    while (sem_wait(&waits_too)) {
-    }
+    while (sem_wait(&waits_too)) {}
     ERR("cancel of one in a destructor", pthread_cancel(w.id));
     sem_post(&waits);
     SAY("  result", (intptr_t)end_of(&w));
@@ -297,9 +298,14 @@ static void jump_out_of_main(void) {
   static char stack[1 << 18] __attribute__((aligned(16)));
 #if defined __x86_64__
   __asm__ volatile("mov %0, %%rsp\n\txor %%ebx, %%ebx\n\tmov $21, %%eax\n\tjmp *%1"
-                   : : "r"(stack + sizeof stack), "r"(main_returns_to) : "rax", "rbx");
+                   :
+                   : "r"(stack + sizeof stack), "r"(main_returns_to)
+                   : "rax", "rbx");
 #elif defined __aarch64__
-  __asm__ volatile("mov sp, %0\n\tmov w0, #21\n\tbr %1" : : "r"(stack + sizeof stack), "r"(main_returns_to) : "x0");
+  __asm__ volatile("mov sp, %0\n\tmov w0, #21\n\tbr %1"
+                   :
+                   : "r"(stack + sizeof stack), "r"(main_returns_to)
+                   : "x0");
 #endif
   (void)stack;
   exit(21);

@@ -1,5 +1,5 @@
-// A thread that lets go of a lock only to take it again does not keep it for ever, not even if others only ever get their
-// turns while it holds it: here, amid its writes.
+// A thread that lets go of a lock only to take it again does not keep it for ever, not even if
+// others only ever get their turns while it holds it: here, amid its writes.
 #include "threads.h"
 
 #include <semaphore.h>
@@ -20,8 +20,7 @@ static void* writes_with_mutex(void* unused) {
 
 static void* writes_with_semaphore(void* unused) {
   while (!done) {
-    while (sem_wait(&semaphore)) {
-    }
+    while (sem_wait(&semaphore)) {}
     written += (int)write(null, "x", 1);
     sem_post(&semaphore);
   }

@@ -12,19 +12,23 @@ static int turn;
 
 static const char* rounding(void) {
   switch (fegetround()) {
-    case FE_TONEAREST: return "to nearest";
-    case FE_UPWARD: return "upward";
-    case FE_DOWNWARD: return "downward";
-    case FE_TOWARDZERO: return "toward zero";
+    case FE_TONEAREST:
+      return "to nearest";
+    case FE_UPWARD:
+      return "upward";
+    case FE_DOWNWARD:
+      return "downward";
+    case FE_TOWARDZERO:
+      return "toward zero";
   }
   return "?";
 }
 static void tell(const char* who) {
   int raised = fetestexcept(FE_ALL_EXCEPT);
-  printf("%s: rounds %s, a third is %a and %La; raised:%s%s%s%s%s\n", who, rounding(), one / three, one_l / three_l,
-         raised & FE_INEXACT ? " inexact" : "", raised & FE_UNDERFLOW ? " underflow" : "",
-         raised & FE_OVERFLOW ? " overflow" : "", raised & FE_DIVBYZERO ? " divbyzero" : "",
-         raised & FE_INVALID ? " invalid" : "");
+  printf("%s: rounds %s, a third is %a and %La; raised:%s%s%s%s%s\n", who, rounding(), one / three,
+         one_l / three_l, raised & FE_INEXACT ? " inexact" : "",
+         raised & FE_UNDERFLOW ? " underflow" : "", raised & FE_OVERFLOW ? " overflow" : "",
+         raised & FE_DIVBYZERO ? " divbyzero" : "", raised & FE_INVALID ? " invalid" : "");
   fflush(stdout);
   fesetexceptflag(&(fexcept_t){0}, FE_ALL_EXCEPT);
   feraiseexcept(raised);
@@ -59,7 +63,8 @@ static void* changes_all(void* unused) {
 // Until a tick: one that has raised nothing sees nothing of what the other raises all the time.
 static volatile int over, raised;
 static void* raises(void* unused) {
-  for (int n = 0; !over; raised = ++n & 0xffff) third = (float)(tiny / three), third_l = one_l / three_l;
+  for (int n = 0; !over; raised = ++n & 0xffff)
+    third = (float)(tiny / three), third_l = one_l / three_l;
   return unused;
 }
 static void* looks(void* unused) {

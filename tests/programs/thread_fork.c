@@ -1,6 +1,6 @@
-// fork(2) where threads are: what the child has of them (its one thread, its locks, keys and numbers), the order of
-// pthread_atfork(3), children of children, vfork(2), posix_spawn(3) and exec(3) from threads, several at once; and what
-// /proc says.
+// fork(2) where threads are: what the child has of them (its one thread, its locks, keys and
+// numbers), the order of pthread_atfork(3), children of children, vfork(2), posix_spawn(3) and
+// exec(3) from threads, several at once; and what /proc says.
 #include "threads.h"
 
 #include <dirent.h>
@@ -16,8 +16,7 @@ extern char** environ;
 
 static int status_of(pid_t child) {
   int s;
-  while (waitpid(child, &s, 0) < 0) {
-  }
+  while (waitpid(child, &s, 0) < 0) {}
   return WIFEXITED(s) ? WEXITSTATUS(s) : 1000 + WTERMSIG(s);
 }
 static void* returns(void* p) { return p; }
@@ -102,7 +101,8 @@ static void children(void) {
   SAY("a thread's child sets its user and group", (intptr_t)result_of(forks_for_ids, NULL) == 5);
   child = MUST(fork());
   if (child == 0) {
-    // The others are not here: their mutexes stay as they are, and they cannot be joined, but new ones come and go.
+    // The others are not here: their mutexes stay as they are, and they cannot be joined, but new
+    // ones come and go.
     for (int i = 0; i < 100; i++) result_of(returns, NULL);
     _exit(tasks());
   }
@@ -128,8 +128,7 @@ static volatile int state;
 static void* holds(void* p) {
   pthread_mutex_lock(&mutex);
   state = 1;
-  while (sem_wait(&stop)) {
-  }
+  while (sem_wait(&stop)) {}
   pthread_mutex_unlock(&mutex);
   return p;
 }
@@ -164,8 +163,7 @@ static void* waits_for_all(void* p) {
     while (state != 2) pthread_cond_wait(&condition, &mutex);
     pthread_mutex_unlock(&mutex);
   } else {
-    while (sem_wait(&semaphore)) {
-    }
+    while (sem_wait(&semaphore)) {}
   }
   return p;
 }
@@ -218,9 +216,15 @@ static void note(char c) {
   if (n < sizeof order - 1) order[n] = c;
 }
 static pthread_t forker;
-static void prepare_1(void) { note('1'), note(pthread_equal(forker, pthread_self()) ? '+' : '-'), pthread_mutex_lock(&mutex); }
-static void parent_1(void) { note('a'), note(pthread_equal(forker, pthread_self()) ? '+' : '-'), pthread_mutex_unlock(&mutex); }
-static void child_1(void) { note('x'), note(pthread_equal(forker, pthread_self()) ? '+' : '-'), pthread_mutex_unlock(&mutex); }
+static void prepare_1(void) {
+  note('1'), note(pthread_equal(forker, pthread_self()) ? '+' : '-'), pthread_mutex_lock(&mutex);
+}
+static void parent_1(void) {
+  note('a'), note(pthread_equal(forker, pthread_self()) ? '+' : '-'), pthread_mutex_unlock(&mutex);
+}
+static void child_1(void) {
+  note('x'), note(pthread_equal(forker, pthread_self()) ? '+' : '-'), pthread_mutex_unlock(&mutex);
+}
 static void prepare_2(void) { note('2'); }
 static void parent_2(void) { note('b'); }
 static void child_2(void) { note('y'), note(getpid() == gettid() ? '+' : '-'); }
@@ -345,7 +349,8 @@ static void programs(void) {
   SAY("posix_spawn in a thread", (intptr_t)result_of(spawns, "exit 7"));
   SAY("  of what is not there", (intptr_t)result_of(spawns_nothing, NULL));
   long sum = 0;
-  for (long i = 0; i < 12; i++) start(&w[i], i % 3 ? pipes : vforks, i % 3 ? (void*)i : (void*)"exit 2");
+  for (long i = 0; i < 12; i++)
+    start(&w[i], i % 3 ? pipes : vforks, i % 3 ? (void*)i : (void*)"exit 2");
   for (int i = 0; i < 12; i++) sum += (intptr_t)end_of(&w[i]);
   SAY("twelve at once", sum);
   sum = 0;
@@ -354,7 +359,8 @@ static void programs(void) {
   SAY("twelve threads wait for a child each", sum);
 }
 
-// An event loop as libuv's: its child handler, registered before there were threads, closes what it polls.
+// An event loop as libuv's: its child handler, registered before there were threads, closes what it
+// polls.
 static int instance = -1, wakes[2];
 static sem_t awake;
 static void close_instance(void) {

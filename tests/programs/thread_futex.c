@@ -25,7 +25,8 @@ struct wait {
 };
 static void* waits(void* p) {
   struct wait* me = p;
-  long r = me->bits ? futex(me->word, FUTEX_WAIT_BITSET, 0, NULL, NULL, me->bits) : futex(me->word, FUTEX_WAIT, 0, NULL, NULL, 0);
+  long r = me->bits ? futex(me->word, FUTEX_WAIT_BITSET, 0, NULL, NULL, me->bits)
+                    : futex(me->word, FUTEX_WAIT, 0, NULL, NULL, 0);
   me->result = r < 0 ? errno : 0;
   __atomic_fetch_add(&woken, 1, __ATOMIC_SEQ_CST);
   return NULL;
@@ -50,12 +51,14 @@ static void await_woken(int n) {
 }
 
 static void errors(void) {
-  struct timespec bad = {0, 1000000000}, negative = {-1, 0}, zero = {0, 0}, few = {0, 2000000}, soon;
+  struct timespec bad = {0, 1000000000}, negative = {-1, 0}, zero = {0, 0}, few = {0, 2000000},
+                  soon;
   word = 5;
   SAY("WAIT for another value", futex(&word, FUTEX_WAIT, 4, NULL, NULL, 0));
   SAY("WAIT, no time", futex(&word, FUTEX_WAIT, 5, &zero, NULL, 0));
   SAY("WAIT, some time", futex(&word, FUTEX_WAIT, 5, &few, NULL, 0));
-  SAY("WAIT, some time, realtime", futex(&word, FUTEX_WAIT | FUTEX_CLOCK_REALTIME, 5, &few, NULL, 0));
+  SAY("WAIT, some time, realtime",
+      futex(&word, FUTEX_WAIT | FUTEX_CLOCK_REALTIME, 5, &few, NULL, 0));
   SAY("WAIT, too many nanoseconds", futex(&word, FUTEX_WAIT, 5, &bad, NULL, 0));
   SAY("WAIT, before zero", futex(&word, FUTEX_WAIT, 5, &negative, NULL, 0));
   SAY("WAIT, a time nowhere", futex(&word, FUTEX_WAIT, 5, NOWHERE, NULL, 0));
@@ -66,11 +69,13 @@ static void errors(void) {
   SAY("WAIT_BITSET, no bits", futex(&word, FUTEX_WAIT_BITSET, 5, NULL, NULL, 0));
   SAY("WAKE_BITSET, no bits", futex(&word, FUTEX_WAKE_BITSET, 5, NULL, NULL, 0));
   SAY("WAIT_BITSET, the past", futex(&word, FUTEX_WAIT_BITSET, 5, &zero, NULL, 1));
-  SAY("WAIT_BITSET, the past, realtime", futex(&word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 5, &zero, NULL, 1));
+  SAY("WAIT_BITSET, the past, realtime",
+      futex(&word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 5, &zero, NULL, 1));
   soon = in_ms(CLOCK_MONOTONIC, 3);
   SAY("WAIT_BITSET, soon", futex(&word, FUTEX_WAIT_BITSET, 5, &soon, NULL, 1));
   soon = in_ms(CLOCK_REALTIME, 3);
-  SAY("WAIT_BITSET, soon, realtime", futex(&word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 5, &soon, NULL, 1));
+  SAY("WAIT_BITSET, soon, realtime",
+      futex(&word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 5, &soon, NULL, 1));
   SAY("WAKE, realtime", futex(&word, FUTEX_WAKE | FUTEX_CLOCK_REALTIME, 1, NULL, NULL, 0));
   SAY("REQUEUE of nobody", futex(&word, FUTEX_REQUEUE, 1, (void*)1, &other, 0));
   SAY("REQUEUE of fewer than none", futex(&word, FUTEX_REQUEUE, -1, (void*)1, &other, 0));
@@ -104,7 +109,8 @@ static void wakes(void) {
   SAY("WAKE where they went", futex(&other, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0));
   ends(w, 5);
   waiters(w, 3, &word, 0);
-  SAY("CMP_REQUEUE: none woken, all moved", futex(&word, FUTEX_CMP_REQUEUE, 0, (void*)INT32_MAX, &other, 0));
+  SAY("CMP_REQUEUE: none woken, all moved",
+      futex(&word, FUTEX_CMP_REQUEUE, 0, (void*)INT32_MAX, &other, 0));
   SAY("WAKE where they were", futex(&word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0));
   SAY("WAKE where they went", futex(&other, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0));
   ends(w, 3);

@@ -1,6 +1,6 @@
-// Handlers in which a thread waits for other threads: garbage collectors stop all threads so, and let them go on. What
-// sigsuspend(2), sem_wait(3), pthread_mutex_lock(3), read(2), and a loop that looks at memory do there; masks and EINTR
-// of the calls that were interrupted.
+// Handlers in which a thread waits for other threads: garbage collectors stop all threads so, and
+// let them go on. What sigsuspend(2), sem_wait(3), pthread_mutex_lock(3), read(2), and a loop that
+// looks at memory do there; masks and EINTR of the calls that were interrupted.
 #include "cases.h"
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
@@ -24,8 +24,7 @@ static void install(int signal, void (*handler)(int), int flags) {
   MUST(sigaction(signal, &a, NULL));
 }
 static void wait_sem(sem_t* s) {
-  while (sem_wait(s)) {
-  }
+  while (sem_wait(s)) {}
 }
 static int blocks_signal(int signal) {
   sigset_t s;
@@ -62,16 +61,25 @@ static void* mutate(void* p) {
     struct pollfd f = {.fd = ends[0], .events = POLLIN};
     struct timespec moment = {0, 1000};
     switch (which) {
-      case 0: read(ends[0], &c, 1); break;
-      case 1: poll(&f, 1, 1); break;
-      case 2: nanosleep(&moment, NULL); break;
-      case 3: free(malloc(1000)); break;
+      case 0:
+        read(ends[0], &c, 1);
+        break;
+      case 1:
+        poll(&f, 1, 1);
+        break;
+      case 2:
+        nanosleep(&moment, NULL);
+        break;
+      case 3:
+        free(malloc(1000));
+        break;
       case 4:
         pthread_mutex_lock(&mutex);
         if (!quit) pthread_cond_wait(&condition, &mutex);
         pthread_mutex_unlock(&mutex);
         break;
-      default: break;  // computes
+      default:
+        break;  // computes
     }
   }
   return NULL;
@@ -139,8 +147,7 @@ static void waits_for_byte(int s) {
 }
 static void waits_for_memory(int s) {
   sem_post(&entered);
-  while (!flag) {
-  }
+  while (!flag) {}
   result = 4;
 }
 static void waits_politely(int s) {
@@ -175,14 +182,14 @@ static void* sleeps_long(void* p) {
 }
 static void* computes(void* p) {
   sem_post(&entered);
-  while (!quit) {
-  }
+  while (!quit) {}
   return NULL;
 }
 
 static void waits(void) {
   printf("-- waits in a handler\n");
-  static void (*const handlers[])(int) = {waits_for_sem, waits_for_mutex, waits_for_byte, waits_for_memory, waits_politely, waits_asleep};
+  static void (*const handlers[])(int) = {waits_for_sem,    waits_for_mutex, waits_for_byte,
+                                          waits_for_memory, waits_politely,  waits_asleep};
   static void* (*const bodies[])(void*) = {sleeps_long, computes};
   sem_init(&go, 0, 0), sem_init(&entered, 0, 0);
   MUST(pipe(ends));
@@ -246,7 +253,8 @@ static void* suspends(void* p) {
   sigemptyset(&mask);
   long r = sigsuspend(&mask);
   int error = errno;
-  return (void*)(long)(r == -1 && error == EINTR && blocks_signal(SIGUSR1) && blocks_signal(SIGHUP) && !blocks_signal(SIGUSR2));
+  return (void*)(long)(r == -1 && error == EINTR && blocks_signal(SIGUSR1) &&
+                       blocks_signal(SIGHUP) && !blocks_signal(SIGUSR2));
 }
 
 static sigjmp_buf back;

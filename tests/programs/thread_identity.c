@@ -1,5 +1,6 @@
-// A thread that takes on another user's identity by itself (setfsuid, setresuid by number ...), as file servers do for their
-// clients: what other threads do meanwhile is done under their own. Only root can do that; others are told so.
+// A thread that takes on another user's identity by itself (setfsuid, setresuid by number ...), as
+// file servers do for their clients: what other threads do meanwhile is done under their own. Only
+// root can do that; others are told so.
 #include "threads.h"
 
 #include <grp.h>
@@ -130,7 +131,8 @@ static void* has_groups(void* unused) {
   await_turn(2);
   gid_t now[8];
   int n = getgroups(8, now);
-  printf("  %d groups, the first %d; effective user %d\n", n, n > 0 ? (int)now[0] : -1, (int)geteuid());
+  printf("  %d groups, the first %d; effective user %d\n", n, n > 0 ? (int)now[0] : -1,
+         (int)geteuid());
   return unused;
 }
 static void groups(void) {

@@ -1,4 +1,5 @@
-// Closing a socket with SO_LINGER waits for what is not sent yet, whichever call closes it, while other threads go on.
+// Closing a socket with SO_LINGER waits for what is not sent yet, whichever call closes it, while
+// other threads go on.
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -27,8 +28,7 @@ static int stuffed(int seconds, int* peer) {
   MUST(connect(s[0], (struct sockaddr*)&at, sizeof at));
   s[1] = MUST(accept(l, NULL, NULL));
   close(l);
-  while (send(s[0], data, sizeof data, MSG_DONTWAIT) > 0) {
-  }
+  while (send(s[0], data, sizeof data, MSG_DONTWAIT) > 0) {}
   MUST(setsockopt(s[0], SOL_SOCKET, SO_LINGER, &lingers, sizeof lingers));
   *peer = s[1];
   return s[0];
@@ -50,12 +50,24 @@ static void closes(int way) {
   double begin = now();
   printf("%s\n", names[way]);
   switch (way) {
-    case by_close: SAY("  says", close(s)); break;
-    case by_dup2: SAY("  says", dup2(1, s) == s); break;
-    case by_dup3: SAY("  says", dup3(1, s, O_CLOEXEC) == s); break;
-    case by_close_range: SAY("  says", close_range((unsigned)s, (unsigned)s, 0)); break;
-    case by_fclose: SAY("  says", fclose(f)); break;
-    case by_freopen: SAY("  says", freopen("/dev/null", "r", f) == f); break;
+    case by_close:
+      SAY("  says", close(s));
+      break;
+    case by_dup2:
+      SAY("  says", dup2(1, s) == s);
+      break;
+    case by_dup3:
+      SAY("  says", dup3(1, s, O_CLOEXEC) == s);
+      break;
+    case by_close_range:
+      SAY("  says", close_range((unsigned)s, (unsigned)s, 0));
+      break;
+    case by_fclose:
+      SAY("  says", fclose(f));
+      break;
+    case by_freopen:
+      SAY("  says", freopen("/dev/null", "r", f) == f);
+      break;
   }
   SAY("  after a second", now() - begin > 0.9);
   SAY("  in which others ran", ran - before > 10);
@@ -69,8 +81,7 @@ static void* reads_all(void* p) {
   char data[10000];
   int room = 1 << 20;
   setsockopt(peer, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
-  while (read(peer, data, sizeof data) > 0) {
-  }
+  while (read(peer, data, sizeof data) > 0) {}
   close(peer);
   return p;
 }

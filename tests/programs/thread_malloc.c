@@ -1,6 +1,6 @@
-// malloc(3) and its kin where threads are: blocks that one thread allocates and another frees, that outlive their
-// thread, that grow, are aligned, and come from a handler of a key; and forks in the middle of it. Run with several
-// allocators.
+// malloc(3) and its kin where threads are: blocks that one thread allocates and another frees, that
+// outlive their thread, that grow, are aligned, and come from a handler of a key; and forks in the
+// middle of it. Run with several allocators.
 #include "threads.h"
 
 #include <malloc.h>
@@ -42,8 +42,7 @@ static void* makes(void* p) {
   unsigned seed = (unsigned)(intptr_t)p;
   for (int i = 0; i < blocks; i++) {
     struct block* b = make(some_size(&seed), (unsigned char)i);
-    while (sem_wait(&room)) {
-    }
+    while (sem_wait(&room)) {}
     pthread_mutex_lock(&lock);
     slot[in++ % slots] = b;
     pthread_mutex_unlock(&lock);
@@ -55,8 +54,7 @@ static void* makes(void* p) {
 static void* frees(void* p) {
   long wrong = 0;
   for (int i = 0; i < blocks * makers / freers; i++) {
-    while (sem_wait(&full)) {
-    }
+    while (sem_wait(&full)) {}
     pthread_mutex_lock(&lock);
     struct block* b = slot[out++ % slots];
     pthread_mutex_unlock(&lock);
@@ -119,8 +117,7 @@ static void* forks(void* p) {
       _exit(bad != 0);
     }
     int status;
-    while (waitpid(child, &status, 0) < 0) {
-    }
+    while (waitpid(child, &status, 0) < 0) {}
     wrong += status != 0;
     wrong += check_and_free(b);
   }

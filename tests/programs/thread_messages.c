@@ -1,5 +1,6 @@
-// Processes, timers and messages where threads are: fork(2) and its kin from a thread, SIGEV_THREAD, SIGEV_THREAD_ID,
-// message queues of POSIX and of System V, semaphores of System V. While one thread waits, others run.
+// Processes, timers and messages where threads are: fork(2) and its kin from a thread,
+// SIGEV_THREAD, SIGEV_THREAD_ID, message queues of POSIX and of System V, semaphores of System V.
+// While one thread waits, others run.
 #include "threads.h"
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
@@ -25,8 +26,7 @@ static long in_thread(void* (*f)(void*)) {
 }
 static int status_of(pid_t c) {
   int s;
-  while (waitpid(c, &s, 0) < 0) {
-  }
+  while (waitpid(c, &s, 0) < 0) {}
   return WIFEXITED(s) ? WEXITSTATUS(s) : WIFSIGNALED(s) ? 1000 + WTERMSIG(s) : -2;
 }
 static sigset_t set_of(int a) {
@@ -59,7 +59,8 @@ static void* adds(void* p) { return (char*)p + 1; }
 static int child_works(void) {
   pthread_t t;
   void* r = NULL;
-  int good = pthread_create(&t, NULL, adds, (void*)4) == 0 && pthread_join(t, &r) == 0 && r == (void*)5;
+  int good =
+      pthread_create(&t, NULL, adds, (void*)4) == 0 && pthread_join(t, &r) == 0 && r == (void*)5;
   struct timespec instant = {0, 1000000};
   good += nanosleep(&instant, NULL) == 0;
   on_signal(SIGUSR1, 0);
@@ -213,13 +214,15 @@ static void* wants_timer(void* p) {
   e._sigev_un._tid = gettid();
   timer_t t;
   if (timer_create(CLOCK_MONOTONIC, &e, &t)) return (void*)(long)-errno;
-  struct itimerspec s = {{0, 20000000}, {0, 20000000}};  // again: the first may come before the sleep
+  // again: the first may come before the sleep
+  struct itimerspec s = {{0, 20000000}, {0, 20000000}};
   timer_settime(t, 0, &s, NULL);
   errno = 0;
   long r = nanosleep(&hour, NULL);
   int error = errno;
   timer_delete(t);
-  return (void*)(long)((r == -1 && error == EINTR) * 10 + !!pthread_equal(handler_thread, pthread_self()));
+  return (void*)(long)((r == -1 && error == EINTR) * 10 +
+                       !!pthread_equal(handler_thread, pthread_self()));
 }
 static void timers(void) {
   printf("-- timers\n");
@@ -256,7 +259,9 @@ static void* mq_receives(void* p) {
   ssize_t n = mq_receive(queue, b, sizeof b, &priority);
   return (void*)(n < 0 ? -(long)errno : n * 100 + (long)priority);
 }
-static void* mq_sends(void* p) { return (void*)(mq_send(queue, "full", 4, 1) < 0 ? -(long)errno : 0L); }
+static void* mq_sends(void* p) {
+  return (void*)(mq_send(queue, "full", 4, 1) < 0 ? -(long)errno : 0L);
+}
 static void* mq_times_out(void* p) {
   struct timespec t;
   char b[16];
@@ -284,21 +289,21 @@ static void* sem_times_out(void* p) {
   struct timespec t = {0, 20000000};
   return (void*)(semtimedop(sems, &o, 1, &t) < 0 ? -(long)errno : 0L);
 }
-#define SAY_WAITS(sentence, f, release)                                  \
-  do {                                                                   \
-    pthread_t t_;                                                        \
-    void* r_;                                                            \
-    pthread_create(&t_, NULL, f, NULL);                                  \
-    await_all_waiting();                                                 \
-    release;                                                             \
-    pthread_join(t_, &r_);                                               \
-    SAY(sentence, (long)r_);                                             \
-    on_signal(SIGUSR1, 0);                                               \
-    pthread_create(&t_, NULL, f, NULL);                                  \
-    await_all_waiting();                                                 \
-    pthread_kill(t_, SIGUSR1);                                           \
-    pthread_join(t_, &r_);                                               \
-    SAY("  ended by a handler", (long)r_);                               \
+#define SAY_WAITS(sentence, f, release)    \
+  do {                                     \
+    pthread_t t_;                          \
+    void* r_;                              \
+    pthread_create(&t_, NULL, f, NULL);    \
+    await_all_waiting();                   \
+    release;                               \
+    pthread_join(t_, &r_);                 \
+    SAY(sentence, (long)r_);               \
+    on_signal(SIGUSR1, 0);                 \
+    pthread_create(&t_, NULL, f, NULL);    \
+    await_all_waiting();                   \
+    pthread_kill(t_, SIGUSR1);             \
+    pthread_join(t_, &r_);                 \
+    SAY("  ended by a handler", (long)r_); \
   } while (0)
 
 static void messages(void) {

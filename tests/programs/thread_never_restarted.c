@@ -1,6 +1,7 @@
-// What signal(7) says of calls that wait: those that are never restarted end by any handler, those that are restarted do
-// not end by one with SA_RESTART, and none ends, or comes back with less, because another thread computes, and threads take
-// turns by means that the program knows nothing of.
+// What signal(7) says of calls that wait: those that are never restarted end by any handler, those
+// that are restarted do not end by one with SA_RESTART, and none ends, or comes back with less,
+// because another thread computes, and threads take turns by means that the program knows nothing
+// of.
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -25,13 +26,15 @@
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 
-static int pipe_of[2], empty_pair[2], full_pair[2], listener, instance, semaphores, messages, watch, event;
+static int pipe_of[2], empty_pair[2], full_pair[2], listener, instance, semaphores, messages, watch,
+    event;
 static aio_context_t context;
 static struct aiocb request;
 static mqd_t queue;
 
 static long wait_by(int call, long ms) {
-  struct timespec t = {ms / 1000, ms % 1000 * 1000000}, left, until = in_ms(CLOCK_REALTIME, ms), mono = in_ms(CLOCK_MONOTONIC, ms);
+  struct timespec t = {ms / 1000, ms % 1000 * 1000000}, left, until = in_ms(CLOCK_REALTIME, ms),
+                  mono = in_ms(CLOCK_MONOTONIC, ms);
   struct timeval tv = {ms / 1000, ms % 1000 * 1000};
   struct pollfd p = {pipe_of[0], POLLIN, 0};
   struct epoll_event e;
@@ -54,45 +57,97 @@ static long wait_by(int call, long ms) {
   setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
   errno = 0;
   switch (call) {
-    case 0: return poll(&p, 1, (int)ms);
-    case 1: return ppoll(&p, 1, &t, NULL);
-    case 2: return select(pipe_of[0] + 1, &set, NULL, NULL, &tv);
-    case 3: return pselect(pipe_of[0] + 1, &set, NULL, NULL, &t, NULL);
-    case 4: return epoll_wait(instance, &e, 1, (int)ms);
-    case 5: return epoll_pwait(instance, &e, 1, (int)ms, NULL);
-    case 6: return syscall(SYS_epoll_pwait2, instance, &e, 1, &t, NULL, 8);
-    case 7: return nanosleep(&t, &left);
-    case 8: return usleep((useconds_t)ms * 1000);
-    case 9: errno = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &mono, NULL); return errno ? -1 : 0;
-    case 10: errno = clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &until, NULL); return errno ? -1 : 0;
-    case 11: errno = clock_nanosleep(CLOCK_BOOTTIME, 0, &t, NULL); return errno ? -1 : 0;
-    case 12: return sigtimedwait(&usr2, NULL, &t);
-    case 13: return syscall(SYS_rt_sigtimedwait, &usr2, NULL, &t, 8);
-    case 14: return semtimedop(semaphores, &down, 1, &t);
-    case 15: return recv(empty_pair[0], data, 1, 0);
-    case 16: return read(empty_pair[0], data, 1);
-    case 17: return send(full_pair[0], data, 1, 0);
-    case 18: return accept(listener, NULL, NULL);
-    case 19: return syscall(SYS_io_getevents, context, 1, 1, &done, &t);
-    case 20: return syscall(SYS_io_pgetevents, context, 1, 1, &done, &t, NULL);
-    case 21: return syscall(SYS_ppoll, &p, 1, &t, NULL, 8);
-    case 22: return syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &t);
-    case 23: return sem_timedwait(&sem, &until);
-    case 24: return aio_suspend(list, 1, &t);
-    case 25: return mq_timedreceive(queue, data, sizeof data, NULL, &until);
+    case 0:
+      return poll(&p, 1, (int)ms);
+    case 1:
+      return ppoll(&p, 1, &t, NULL);
+    case 2:
+      return select(pipe_of[0] + 1, &set, NULL, NULL, &tv);
+    case 3:
+      return pselect(pipe_of[0] + 1, &set, NULL, NULL, &t, NULL);
+    case 4:
+      return epoll_wait(instance, &e, 1, (int)ms);
+    case 5:
+      return epoll_pwait(instance, &e, 1, (int)ms, NULL);
+    case 6:
+      return syscall(SYS_epoll_pwait2, instance, &e, 1, &t, NULL, 8);
+    case 7:
+      return nanosleep(&t, &left);
+    case 8:
+      return usleep((useconds_t)ms * 1000);
+    case 9:
+      errno = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &mono, NULL);
+      return errno ? -1 : 0;
+    case 10:
+      errno = clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &until, NULL);
+      return errno ? -1 : 0;
+    case 11:
+      errno = clock_nanosleep(CLOCK_BOOTTIME, 0, &t, NULL);
+      return errno ? -1 : 0;
+    case 12:
+      return sigtimedwait(&usr2, NULL, &t);
+    case 13:
+      return syscall(SYS_rt_sigtimedwait, &usr2, NULL, &t, 8);
+    case 14:
+      return semtimedop(semaphores, &down, 1, &t);
+    case 15:
+      return recv(empty_pair[0], data, 1, 0);
+    case 16:
+      return read(empty_pair[0], data, 1);
+    case 17:
+      return send(full_pair[0], data, 1, 0);
+    case 18:
+      return accept(listener, NULL, NULL);
+    case 19:
+      return syscall(SYS_io_getevents, context, 1, 1, &done, &t);
+    case 20:
+      return syscall(SYS_io_pgetevents, context, 1, 1, &done, &t, NULL);
+    case 21:
+      return syscall(SYS_ppoll, &p, 1, &t, NULL, 8);
+    case 22:
+      return syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &t);
+    case 23:
+      return sem_timedwait(&sem, &until);
+    case 24:
+      return aio_suspend(list, 1, &t);
+    case 25:
+      return mq_timedreceive(queue, data, sizeof data, NULL, &until);
 #ifdef SYS_select
-    case 26: return syscall(SYS_select, pipe_of[0] + 1, &set, NULL, NULL, &tv);
+    case 26:
+      return syscall(SYS_select, pipe_of[0] + 1, &set, NULL, NULL, &tv);
 #endif
-    default: return -2;
+    default:
+      return -2;
   }
 }
 enum { by_queue = 25, timed = 27 };
-static const char* const timed_names[timed] = {
-    "poll", "ppoll", "select", "pselect", "epoll_wait", "epoll_pwait", "epoll_pwait2", "nanosleep", "usleep",
-    "clock_nanosleep", "clock_nanosleep to a time", "clock_nanosleep on another clock", "sigtimedwait", "rt_sigtimedwait",
-    "semtimedop", "recv with a time-out", "read with a time-out", "send with a time-out", "accept with a time-out",
-    "io_getevents", "io_pgetevents", "ppoll by number", "futex", "sem_timedwait", "aio_suspend", "mq_timedreceive",
-    "select by number"};
+static const char* const timed_names[timed] = {"poll",
+                                               "ppoll",
+                                               "select",
+                                               "pselect",
+                                               "epoll_wait",
+                                               "epoll_pwait",
+                                               "epoll_pwait2",
+                                               "nanosleep",
+                                               "usleep",
+                                               "clock_nanosleep",
+                                               "clock_nanosleep to a time",
+                                               "clock_nanosleep on another clock",
+                                               "sigtimedwait",
+                                               "rt_sigtimedwait",
+                                               "semtimedop",
+                                               "recv with a time-out",
+                                               "read with a time-out",
+                                               "send with a time-out",
+                                               "accept with a time-out",
+                                               "io_getevents",
+                                               "io_pgetevents",
+                                               "ppoll by number",
+                                               "futex",
+                                               "sem_timedwait",
+                                               "aio_suspend",
+                                               "mq_timedreceive",
+                                               "select by number"};
 
 // Without an end of their own.
 static long wait_for_ever_by(int call) {
@@ -110,34 +165,54 @@ static long wait_for_ever_by(int call) {
   sigemptyset(&usr2);
   sigaddset(&usr2, SIGUSR2);
   switch (call) {
-    case 0: return pause();
-    case 1: return sigsuspend(&none);
-    case 2: return sigwaitinfo(&usr2, &info);
-    case 3: return msgrcv(messages, &m, sizeof m.text, 1, 0);
-    case 4: return semop(semaphores, &down, 1);
-    case 5: return poll(NULL, 0, -1);
-    case 6: return epoll_wait(instance, (struct epoll_event*)data, 1, -1);
-    case 7: return select(0, NULL, NULL, NULL, NULL);
-    case 8: return syscall(SYS_io_getevents, context, 1, 1, data, NULL);
+    case 0:
+      return pause();
+    case 1:
+      return sigsuspend(&none);
+    case 2:
+      return sigwaitinfo(&usr2, &info);
+    case 3:
+      return msgrcv(messages, &m, sizeof m.text, 1, 0);
+    case 4:
+      return semop(semaphores, &down, 1);
+    case 5:
+      return poll(NULL, 0, -1);
+    case 6:
+      return epoll_wait(instance, (struct epoll_event*)data, 1, -1);
+    case 7:
+      return select(0, NULL, NULL, NULL, NULL);
+    case 8:
+      return syscall(SYS_io_getevents, context, 1, 1, data, NULL);
     // These are restarted.
-    case 9: return read(pipe_of[0], data, 1);
-    case 10: return read(watch, data, sizeof data);
-    case 11: return read(event, data, 8);
-    case 12: return waitpid(-1, &status, 0);
-    case 13: return syscall(SYS_waitid, P_ALL, 0, &info, WEXITED, &usage);
-    case 14: return mq_receive(queue, data, 100, NULL);
-    default: return -2;
+    case 9:
+      return read(pipe_of[0], data, 1);
+    case 10:
+      return read(watch, data, sizeof data);
+    case 11:
+      return read(event, data, 8);
+    case 12:
+      return waitpid(-1, &status, 0);
+    case 13:
+      return syscall(SYS_waitid, P_ALL, 0, &info, WEXITED, &usage);
+    case 14:
+      return mq_receive(queue, data, 100, NULL);
+    default:
+      return -2;
   }
 }
 enum { endless = 15, restarted = 9 };
-static const char* const endless_names[endless] = {
-    "pause", "sigsuspend", "sigwaitinfo", "msgrcv", "semop", "poll", "epoll_wait", "select", "io_getevents",
-    "read", "read of inotify", "read of an eventfd", "waitpid", "waitid with usage", "mq_receive"};
+static const char* const endless_names[endless] = {"pause",           "sigsuspend",
+                                                   "sigwaitinfo",     "msgrcv",
+                                                   "semop",           "poll",
+                                                   "epoll_wait",      "select",
+                                                   "io_getevents",    "read",
+                                                   "read of inotify", "read of an eventfd",
+                                                   "waitpid",         "waitid with usage",
+                                                   "mq_receive"};
 
 static _Atomic int over;
 static void* computes(void* p) {
-  for (volatile long n = 0; !over; n++) {
-  }
+  for (volatile long n = 0; !over; n++) {}
   return p;
 }
 
@@ -190,8 +265,7 @@ int main(void) {
   MUST(pipe(pipe_of));
   MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, empty_pair));
   MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, full_pair));
-  while (send(full_pair[0], data, sizeof data, MSG_DONTWAIT) > 0) {
-  }
+  while (send(full_pair[0], data, sizeof data, MSG_DONTWAIT) > 0) {}
   listener = tcp_listener(&at);
   instance = (int)MUST(epoll_create1(0));
   semaphores = (int)MUST(semget(IPC_PRIVATE, 1, 0600));
@@ -224,7 +298,8 @@ int main(void) {
     say(timed_names[i], c.result, c.result == -1 ? c.error : 0);
     SAY("  it took its time", now() - begin > 0.059);
   }
-  int file[2] = {memfd_create("from", 0), memfd_create("to", 0)}, zero = open("/dev/zero", O_RDONLY), random = open("/dev/urandom", O_RDONLY);
+  int file[2] = {memfd_create("from", 0), memfd_create("to", 0)},
+      zero = open("/dev/zero", O_RDONLY), random = open("/dev/urandom", O_RDONLY);
   MUST(ftruncate(file[0], 64 << 20));
   start(&w, sends_file, file);
   SAY("a file is sent whole", end_of(&w) != NULL);
@@ -253,7 +328,8 @@ int main(void) {
       await_waiting(&w);
       pthread_kill(w.id, SIGUSR1);
       end_of(&w);
-      say(i < timed ? timed_names[i] : endless_names[i - timed], c.result, c.result == -1 ? c.error : 0);
+      say(i < timed ? timed_names[i] : endless_names[i - timed], c.result,
+          c.result == -1 ? c.error : 0);
       SAY("  the handler ran", take_handled());
       if (child > 0) kill(child, SIGKILL), waitpid(child, NULL, 0);
     }

@@ -1,5 +1,5 @@
-// pthread_once(3) with routines that wait, are cancelled or leave; pthread_barrier_wait(3), pthread_spin_lock(3),
-// sched_yield(2).
+// pthread_once(3) with routines that wait, are cancelled or leave; pthread_barrier_wait(3),
+// pthread_spin_lock(3), sched_yield(2).
 #include "threads.h"
 
 #include <sys/mman.h>
@@ -132,7 +132,8 @@ static void barriers(void) {
   pthread_barrierattr_t a;
   pthread_barrierattr_init(&a);
   pthread_barrierattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
-  pthread_barrier_t* s = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  pthread_barrier_t* s =
+      mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   pthread_barrier_init(s, &a, 4);
   pid_t child = MUST(fork());
   if (child == 0) _exit(pthread_barrier_wait(s) > 0);
@@ -151,8 +152,8 @@ static volatile long sum;
 static void* spins(void* unused) {
   for (int i = 0; i < 1000; i++) {
     if (i % 2) pthread_spin_lock(&spin);
-    else while (pthread_spin_trylock(&spin) == EBUSY) {
-    }
+    else
+      while (pthread_spin_trylock(&spin) == EBUSY) {}
     long v = sum;
     if (i % 8 == 0) sched_yield();
     sum = v + 1;
@@ -211,8 +212,7 @@ static void yielding(void) {
   go = 0;
   start(&w, holds_for_a_while, NULL);
   while (!go) sched_yield();
-  while (pthread_mutex_trylock(&mutex) == EBUSY) {
-  }
+  while (pthread_mutex_trylock(&mutex) == EBUSY) {}
   SAY("and so does who tries a mutex again and again", pthread_mutex_unlock(&mutex));
   end_of(&w);
 }

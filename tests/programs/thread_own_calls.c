@@ -1,5 +1,5 @@
-// A program with a stub of its own for system calls by any number, by which it waits, and a handler for every signal, as
-// emulators have: the thread that is to wake it runs.
+// A program with a stub of its own for system calls by any number, by which it waits, and a handler
+// for every signal, as emulators have: the thread that is to wake it runs.
 #include "threads.h"
 
 #include <linux/futex.h>
@@ -7,14 +7,19 @@
 
 #if defined __x86_64__
 long stub(long n, long a, long b, long c, long d);
-__asm__(".text\nstub:\n mov %rdi,%rax\n mov %rsi,%rdi\n mov %rdx,%rsi\n mov %rcx,%rdx\n mov %r8,%r10\n syscall\n ret\n");
+__asm__(
+    ".text\nstub:\n mov %rdi,%rax\n mov %rsi,%rdi\n mov %rdx,%rsi\n mov %rcx,%rdx\n mov %r8,%r10\n "
+    "syscall\n ret\n");
 #elif defined __aarch64__
 long stub(long n, long a, long b, long c, long d);
-__asm__(".text\nstub:\n mov x8,x0\n mov x0,x1\n mov x1,x2\n mov x2,x3\n mov x3,x4\n svc #0\n ret\n");
+__asm__(
+    ".text\nstub:\n mov x8,x0\n mov x0,x1\n mov x1,x2\n mov x2,x3\n mov x3,x4\n svc #0\n ret\n");
 #endif
 
 static int word;
-static void on(int signal, siginfo_t* info, void* context) { (void)signal, (void)info, (void)context; }
+static void on(int signal, siginfo_t* info, void* context) {
+  (void)signal, (void)info, (void)context;
+}
 static void* wakes(void* p) {
   usleep(10000);
   __atomic_store_n(&word, 1, __ATOMIC_SEQ_CST);
@@ -22,7 +27,8 @@ static void* wakes(void* p) {
   return p;
 }
 static void* waits(void* p) {
-  while (__atomic_load_n(&word, __ATOMIC_SEQ_CST) != 2) stub(SYS_futex, (long)&word, FUTEX_WAIT, 1, 0);
+  while (__atomic_load_n(&word, __ATOMIC_SEQ_CST) != 2)
+    stub(SYS_futex, (long)&word, FUTEX_WAIT, 1, 0);
   return p;
 }
 
@@ -42,8 +48,7 @@ int main(void) {
   for (int i = 1; i < 3; i++) pthread_create(&t[i], NULL, waits, NULL);
   usleep(10000);
   __atomic_store_n(&word, 2, __ATOMIC_SEQ_CST);
-  while (stub(SYS_futex, (long)&word, FUTEX_WAKE, 2, 0) > 0) {
-  }
+  while (stub(SYS_futex, (long)&word, FUTEX_WAKE, 2, 0) > 0) {}
   for (int i = 0; i < 3; i++) pthread_join(t[i], NULL);
   printf("all have ended\n");
   return 0;

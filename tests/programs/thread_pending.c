@@ -1,6 +1,6 @@
-// Signals that are pending for one thread: seen by it, and by it alone, through signalfd(2), as read(2), poll(2), select(2)
-// and epoll_wait(2) tell; and handled although the queue of the user's signals is full. Among them SIGPIPE, which a thread that
-// blocks it sends itself.
+// Signals that are pending for one thread: seen by it, and by it alone, through signalfd(2), as
+// read(2), poll(2), select(2) and epoll_wait(2) tell; and handled although the queue of the user's
+// signals is full. Among them SIGPIPE, which a thread that blocks it sends itself.
 #include "threads.h"
 
 #include <poll.h>
@@ -8,8 +8,8 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/select.h>
-#include <sys/syscall.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 static int fd, other_fd, ep;
@@ -22,7 +22,9 @@ static void send_to(pthread_t id, int signal, int value) {
 // --- waiting for it ---
 
 static long told(const struct signalfd_siginfo* info) {
-  return info->ssi_code == SI_QUEUE && info->ssi_pid == (uint32_t)getpid() ? (long)info->ssi_signo * 100 + info->ssi_int : -2;
+  return info->ssi_code == SI_QUEUE && info->ssi_pid == (uint32_t)getpid()
+             ? (long)info->ssi_signo * 100 + info->ssi_int
+             : -2;
 }
 static long read_one(void) {
   struct signalfd_siginfo info;
@@ -56,7 +58,8 @@ static void waiting(void) {
   static const struct {
     const char* name;
     void* (*run)(void*);
-  } ways[] = {{"read", reads}, {"poll", polls}, {"select", selects}, {"epoll_wait", waits_in_epoll}};
+  } ways[] = {
+      {"read", reads}, {"poll", polls}, {"select", selects}, {"epoll_wait", waits_in_epoll}};
   for (int i = 0; i < 4; i++) {
     struct worker w, idle;
     printf("-- %s\n", ways[i].name);
@@ -89,7 +92,8 @@ static void* looks(void* unused) {
   SAY("epoll_wait", epoll_wait(ep, &e, 1, 0));
   SAY("a descriptor for other signals", read(other_fd, info, sizeof info));
   SAY("too little room", read(fd, info, sizeof *info - 1));
-  struct iovec v[3] = {{info, 100}, {(char*)info + 100, 29}, {(char*)info + 129, 2 * sizeof *info - 129}};
+  struct iovec v[3] = {
+      {info, 100}, {(char*)info + 100, 29}, {(char*)info + 129, 2 * sizeof *info - 129}};
   SAY("two of three, in pieces", readv(fd, v, 3));
   SAY("  the first", told(&info[0]));
   SAY("  and the second", told(&info[1]) - (SIGRTMIN + 1) * 100);
@@ -240,8 +244,7 @@ static void* lets_all_through(void* p) {
   sigemptyset(&none);
   pthread_sigmask(SIG_SETMASK, &none, NULL);
   sem_post(p);
-  while (!look_no_more) {
-  }
+  while (!look_no_more) {}
   return NULL;
 }
 static int pending_here(int signal) {
@@ -259,7 +262,8 @@ static void before_threads(void) {
   memset(&a, 0, sizeof a);
   a.sa_handler = note_thread;
   sigemptyset(&all);
-  for (int s = 0; s < 3; s++) sigaddset(&all, SIGRTMIN + 5 + s), sigaction(SIGRTMIN + 5 + s, &a, NULL);
+  for (int s = 0; s < 3; s++)
+    sigaddset(&all, SIGRTMIN + 5 + s), sigaction(SIGRTMIN + 5 + s, &a, NULL);
   sigaddset(&all, SIGUSR1), sigaction(SIGUSR1, &a, NULL);
   sigaddset(&all, SIGUSR2), sigaction(SIGUSR2, &a, NULL);
   pthread_sigmask(SIG_BLOCK, &all, NULL);
@@ -274,17 +278,20 @@ static void before_threads(void) {
   sem_init(&begun, 0, 0);
   struct worker w;
   start(&w, lets_all_through, &begun);
-  while (sem_wait(&begun)) {
-  }
+  while (sem_wait(&begun)) {}
   while (handled < 3) sched_yield();
   SAY("the thread has those for the process", handled);
   SAY("  there", !!pthread_equal(handled_in, w.id));
-  SAY("main's are pending", pending_here(SIGUSR1) + pending_here(SIGRTMIN + 5) + pending_here(SIGRTMIN + 6));
+  SAY("main's are pending",
+      pending_here(SIGUSR1) + pending_here(SIGRTMIN + 5) + pending_here(SIGRTMIN + 6));
   SAY("  the others no more", pending_here(SIGRTMIN + 7) + pending_here(SIGUSR2));
-  SAY("main has the first", sigtimedwait(&all, &info, &at_once) == SIGUSR1 && info.si_pid == getpid() && info.si_code == SI_USER);
+  SAY("main has the first", sigtimedwait(&all, &info, &at_once) == SIGUSR1 &&
+                                info.si_pid == getpid() && info.si_code == SI_USER);
   SAY("  the second", sigtimedwait(&all, &info, &at_once) == SIGRTMIN + 5);
-  SAY("  a value", sigtimedwait(&all, &info, &at_once) == SIGRTMIN + 6 ? info.si_value.sival_int : 0);
-  SAY("  the next", sigtimedwait(&all, &info, &at_once) == SIGRTMIN + 6 ? info.si_value.sival_int : 0);
+  SAY("  a value",
+      sigtimedwait(&all, &info, &at_once) == SIGRTMIN + 6 ? info.si_value.sival_int : 0);
+  SAY("  the next",
+      sigtimedwait(&all, &info, &at_once) == SIGRTMIN + 6 ? info.si_value.sival_int : 0);
   SAY("  and no more", sigtimedwait(&all, &info, &at_once));
   take_handled();
   pid_t me = getpid(), child = MUST(fork());

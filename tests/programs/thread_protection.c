@@ -1,4 +1,5 @@
-// pkeys(7): the rights to memory with a protection key are each thread's own, wherever it is interrupted.
+// pkeys(7): the rights to memory with a protection key are each thread's own, wherever it is
+// interrupted.
 #include "threads.h"
 
 #include <sys/mman.h>

@@ -1,7 +1,7 @@
-// Receiving from a connection that was just emptied, in a thread that waits: whatever comes next, and in whatever
-// company, ends the wait and is received in full.
-#include "threads.h"
+// Receiving from a connection that was just emptied, in a thread that waits: whatever comes next,
+// and in whatever company, ends the wait and is received in full.
 #include "tcp_pair.h"
+#include "threads.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -38,8 +38,13 @@ static long by_select(int fd, char* to) {
 static const struct {
   const char* name;
   long (*receive)(int fd, char* to);
-} ways[] = {{"recv", by_recv},          {"read", by_read}, {"readv", by_readv},  {"recvmsg", by_recvmsg},
-            {"a peek and recv", by_peeking}, {"poll", by_poll}, {"select", by_select}};
+} ways[] = {{"recv", by_recv},
+            {"read", by_read},
+            {"readv", by_readv},
+            {"recvmsg", by_recvmsg},
+            {"a peek and recv", by_peeking},
+            {"poll", by_poll},
+            {"select", by_select}};
 
 static struct {
   int fd, calls, emptied;
@@ -118,8 +123,7 @@ static void sends_and_less_waiting(int s[2]) {
 static void* answers(void* p) {
   int fd = (int)(intptr_t)p;
   char byte[2];
-  while (recv(fd, byte, sizeof byte, 0) == 1 && send(fd, byte, 1, 0) == 1) {
-  }
+  while (recv(fd, byte, sizeof byte, 0) == 1 && send(fd, byte, 1, 0) == 1) {}
   return NULL;
 }
 static void converse(void) {
@@ -208,7 +212,8 @@ static void duplicate(void) {
   close(s[0]), close(s[1]), close(other);
 }
 
-// A connection that outlives the number by which it was waited for, beside another that has this number now.
+// A connection that outlives the number by which it was waited for, beside another that has this
+// number now.
 static void* receives(void* p) {
   reader.got[0] = recv((int)(intptr_t)p, reader.bytes[0], room, 0);
   return NULL;
@@ -270,7 +275,8 @@ static void poll_several(void) {
   close(a[0]), close(a[1]), close(b[0]), close(b[1]);
 }
 
-// How calls on a connection wait is its own, but for the time-outs that its listener has when the peer connects.
+// How calls on a connection wait is its own, but for the time-outs that its listener has when the
+// peer connects.
 static int accepted_from(int l, struct sockaddr_in* to, int flags) {
   int c = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
   MUST(connect(c, (struct sockaddr*)to, sizeof *to));

@@ -1,5 +1,5 @@
-// Robust mutexes: whoever locks one whose owner has ended is told so, however that ended, whichever of a process's threads
-// held it; of one process and of several.
+// Robust mutexes: whoever locks one whose owner has ended is told so, however that ended, whichever
+// of a process's threads held it; of one process and of several.
 #include "threads.h"
 
 #include <sys/mman.h>
@@ -124,8 +124,7 @@ static void threads_end(int type, int pshared) {
 
 static int status_of(pid_t child) {
   int status;
-  while (waitpid(child, &status, 0) < 0) {
-  }
+  while (waitpid(child, &status, 0) < 0) {}
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
@@ -136,7 +135,8 @@ static void processes_end(const char* how, int sig, int threads) {
   struct worker w[many], next;
   s->ready = 0;
   set_up(&s->mutex, PTHREAD_MUTEX_NORMAL, PTHREAD_PROCESS_SHARED);
-  for (int i = 0; i < many; i++) set_up(&s->others[i], PTHREAD_MUTEX_NORMAL, PTHREAD_PROCESS_SHARED);
+  for (int i = 0; i < many; i++)
+    set_up(&s->others[i], PTHREAD_MUTEX_NORMAL, PTHREAD_PROCESS_SHARED);
   fflush(stdout);
   pid_t child = MUST(fork());
   if (child == 0) {

@@ -1,4 +1,5 @@
-// pthread_rwlock_rdlock(3), _wrlock, their try, timed and clock forms, _unlock, and the kinds of pthread_rwlockattr_setkind_np(3).
+// pthread_rwlock_rdlock(3), _wrlock, their try, timed and clock forms, _unlock, and the kinds of
+// pthread_rwlockattr_setkind_np(3).
 #include "threads.h"
 
 #include <sys/mman.h>
@@ -55,10 +56,12 @@ static void alone(void) {
   soon = in_ms(CLOCK_REALTIME, 10);
   ERR("timedwrlock of a read lock, soon", pthread_rwlock_timedwrlock(&lock, &soon));
   soon = in_ms(CLOCK_MONOTONIC, 10);
-  ERR("clockwrlock of a read lock, soon", pthread_rwlock_clockwrlock(&lock, CLOCK_MONOTONIC, &soon));
+  ERR("clockwrlock of a read lock, soon",
+      pthread_rwlock_clockwrlock(&lock, CLOCK_MONOTONIC, &soon));
   ERR("timedrdlock of a read lock, in the past", pthread_rwlock_timedrdlock(&lock, &past));
   ERR("timedrdlock with too many nanoseconds", pthread_rwlock_timedrdlock(&lock, &bad));
-  ERR("clockrdlock by an odd clock", pthread_rwlock_clockrdlock(&lock, CLOCK_THREAD_CPUTIME_ID, &soon));
+  ERR("clockrdlock by an odd clock",
+      pthread_rwlock_clockrdlock(&lock, CLOCK_THREAD_CPUTIME_ID, &soon));
   ERR("clockwrlock by an odd clock", pthread_rwlock_clockwrlock(&lock, CLOCK_BOOTTIME, &soon));
   for (int i = 0; i < 4; i++) ERR("unlock", pthread_rwlock_unlock(&lock));
   ERR("trywrlock of a free one", pthread_rwlock_trywrlock(&lock));
@@ -67,15 +70,18 @@ static void alone(void) {
   ERR("tryrdlock by the writer", pthread_rwlock_tryrdlock(&lock));
   ERR("trywrlock by the writer", pthread_rwlock_trywrlock(&lock));
   ERR("timedrdlock by the writer, in the past", pthread_rwlock_timedrdlock(&lock, &past));
-  ERR("timedwrlock by the writer, with too many nanoseconds", pthread_rwlock_timedwrlock(&lock, &bad));
+  ERR("timedwrlock by the writer, with too many nanoseconds",
+      pthread_rwlock_timedwrlock(&lock, &bad));
   ERR("unlock", pthread_rwlock_unlock(&lock));
-  ERR("timedwrlock with too many nanoseconds of a free one", pthread_rwlock_timedwrlock(&lock, &bad));
+  ERR("timedwrlock with too many nanoseconds of a free one",
+      pthread_rwlock_timedwrlock(&lock, &bad));
   ERR("timedwrlock of a free one, in the past", pthread_rwlock_timedwrlock(&lock, &past));
   ERR("unlock", pthread_rwlock_unlock(&lock));
   ERR("destroy", pthread_rwlock_destroy(&lock));
 }
 
-// Who comes first when a writer, then a reader wait behind a reader, and when several wait behind a writer.
+// Who comes first when a writer, then a reader wait behind a reader, and when several wait behind a
+// writer.
 static void orders(int kind) {
   struct worker w[6];
   init(kind);
@@ -114,7 +120,8 @@ static void orders(int kind) {
 
 static void* waits_till(void* p) {
   struct timespec t = in_ms(CLOCK_REALTIME, 20);
-  return (void*)(intptr_t)(*(char*)p == 'w' ? pthread_rwlock_timedwrlock(&lock, &t) : pthread_rwlock_timedrdlock(&lock, &t));
+  return (void*)(intptr_t)(*(char*)p == 'w' ? pthread_rwlock_timedwrlock(&lock, &t)
+                                            : pthread_rwlock_timedrdlock(&lock, &t));
 }
 
 static void times(void) {

@@ -1,6 +1,7 @@
-// Sandboxes (seccomp filters) that do not know the calls by which Tendril waits: they refuse them by any errno, by SIGSYS,
-// or by ending the process. What the program itself calls goes on, beside threads that wait, and nobody is told: neither
-// the program by an errno, nor its SIGSYS handler by a call that it did not make.
+// Sandboxes (seccomp filters) that do not know the calls by which Tendril waits: they refuse them
+// by any errno, by SIGSYS, or by ending the process. What the program itself calls goes on, beside
+// threads that wait, and nobody is told: neither the program by an errno, nor its SIGSYS handler by
+// a call that it did not make.
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -29,15 +30,21 @@ static void on_trap(int signal, siginfo_t* info, void* context) {
 }
 
 static const int reads[] = {SYS_preadv2, SYS_pwritev2, 0};
-static const int sends[] = {SYS_preadv2, SYS_pwritev2, SYS_recvfrom, SYS_recvmsg, SYS_sendto, SYS_sendmsg, 0};
-static const int waits[] = {SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd2, 0};
-static const int others[] = {SYS_membarrier, SYS_process_vm_readv, SYS_process_vm_writev, SYS_epoll_pwait2, SYS_accept4, 0};
+static const int sends[] = {
+    SYS_preadv2, SYS_pwritev2, SYS_recvfrom, SYS_recvmsg, SYS_sendto, SYS_sendmsg, 0};
+static const int waits[] = {SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait,
+                            SYS_epoll_pwait2,  SYS_eventfd2,  0};
+static const int others[] = {SYS_membarrier,   SYS_process_vm_readv, SYS_process_vm_writev,
+                             SYS_epoll_pwait2, SYS_accept4,          0};
 
 static void refuse(const int* calls, int how) {
   struct sock_filter f[32];
   unsigned short n = 0;
-  unsigned action = how == ends ? SECCOMP_RET_KILL_PROCESS : how == traps ? SECCOMP_RET_TRAP : SECCOMP_RET_ERRNO | (unsigned)how;
-  f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+  unsigned action = how == ends    ? SECCOMP_RET_KILL_PROCESS
+                    : how == traps ? SECCOMP_RET_TRAP
+                                   : SECCOMP_RET_ERRNO | (unsigned)how;
+  f[n++] =
+      (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
   for (; *calls; calls++) {
     f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)*calls, 0, 1);
     f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action);
@@ -104,7 +111,8 @@ static void work(const int* calls, int how, int before) {
   long good = 0;
   char data[100];
   for (int round = 0; round < 50; round++) {
-    for (int i = 0; i < 3; i++) good += write(to[i], "hello", 5) == 5 && read(from[i], data, 100) == 5;
+    for (int i = 0; i < 3; i++)
+      good += write(to[i], "hello", 5) == 5 && read(from[i], data, 100) == 5;
   }
   SAY("came back", good);
   struct iovec v[2] = {{"he", 2}, {"llo", 3}}, r[2] = {{data, 1}, {data + 10, 10}};
@@ -153,7 +161,10 @@ static void work(const int* calls, int how, int before) {
 }
 
 static void in_child(const char* name, const int* calls, int how, int before) {
-  printf("%s, %s, %s\n", name, how == ends ? "ends" : how == traps ? "traps" : strerrorname_np(how),
+  printf("%s, %s, %s\n", name,
+         how == ends    ? "ends"
+         : how == traps ? "traps"
+                        : strerrorname_np(how),
          before ? "before" : "beside threads that wait");
   fflush(stdout);
   pid_t child = MUST(fork());
@@ -170,11 +181,15 @@ int main(void) {
   const struct {
     const char* name;
     const int* calls;
-  } sets[] = {{"reads and writes", reads}, {"those and messages", sends}, {"waits", waits}, {"others", others}};
+  } sets[] = {{"reads and writes", reads},
+              {"those and messages", sends},
+              {"waits", waits},
+              {"others", others}};
   const int ways[] = {EPERM, ENOSYS, EACCES, EINVAL, traps, ends};
   for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
     for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
-      for (int before = 0; before < (ways[w] > EPERM ? 1 : 2); before++) in_child(sets[s].name, sets[s].calls, ways[w], before);
+      for (int before = 0; before < (ways[w] > EPERM ? 1 : 2); before++)
+        in_child(sets[s].name, sets[s].calls, ways[w], before);
     }
   }
   return 0;

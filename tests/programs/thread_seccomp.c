@@ -1,5 +1,6 @@
-// A seccomp filter that refuses (EPERM) the system calls which a plain program does not make, but Tendril might: reading,
-// writing and sleeping go on, with and without other threads. So does a receive, whatever it waits by.
+// A seccomp filter that refuses (EPERM) the system calls which a plain program does not make, but
+// Tendril might: reading, writing and sleeping go on, with and without other threads. So does a
+// receive, whatever it waits by.
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -17,7 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define REFUSED(n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, n, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
+#define REFUSED(n) \
+  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, n, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
 
 static void install(struct sock_filter* f, size_t n) {
   struct sock_fprog program = {(unsigned short)n, f};
@@ -25,18 +27,23 @@ static void install(struct sock_filter* f, size_t n) {
   if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(77);
 }
 static void filter(void) {
-  struct sock_filter f[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      REFUSED(SYS_epoll_create1), REFUSED(SYS_epoll_ctl), REFUSED(SYS_epoll_pwait), REFUSED(SYS_epoll_pwait2),
-      REFUSED(SYS_eventfd2), REFUSED(SYS_preadv2), REFUSED(SYS_pwritev2), REFUSED(SYS_madvise),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  struct sock_filter f[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                            REFUSED(SYS_epoll_create1),
+                            REFUSED(SYS_epoll_ctl),
+                            REFUSED(SYS_epoll_pwait),
+                            REFUSED(SYS_epoll_pwait2),
+                            REFUSED(SYS_eventfd2),
+                            REFUSED(SYS_preadv2),
+                            REFUSED(SYS_pwritev2),
+                            REFUSED(SYS_madvise),
+                            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
   install(f, sizeof f / sizeof *f);
 }
 static void filter_rings(void) {
-  struct sock_filter f[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      REFUSED(SYS_io_uring_setup), REFUSED(SYS_io_uring_enter), REFUSED(SYS_io_uring_register),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  struct sock_filter f[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                            REFUSED(SYS_io_uring_setup), REFUSED(SYS_io_uring_enter),
+                            REFUSED(SYS_io_uring_register),
+                            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
   install(f, sizeof f / sizeof *f);
 }
 
@@ -59,7 +66,8 @@ static void use(const char* name, void* (*thread)(void*)) {
     if (pipe(p) != 0) _exit(1);
     filter();
     ssize_t written = write(p[1], "hello", 5), got = read(p[0], data, sizeof data);
-    int length = snprintf(line, sizeof line, "written %zd, read %zd, slept %d\n", written, got, usleep(1000));
+    int length = snprintf(line, sizeof line, "written %zd, read %zd, slept %d\n", written, got,
+                          usleep(1000));
     if (write(1, line, (size_t)length) < 0) _exit(2);
     _exit(0);
   }
@@ -100,19 +108,18 @@ static void receive(const char* name, int begun) {
   printf("ended with %d\n", status);
 }
 
-// No handler can be had for any signal: threads take turns all the same, each waiting for the other without a call.
+// No handler can be had for any signal: threads take turns all the same, each waiting for the other
+// without a call.
 static void filter_handlers(void) {
-  struct sock_filter f[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      REFUSED(SYS_rt_sigaction),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  struct sock_filter f[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                            REFUSED(SYS_rt_sigaction),
+                            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
   install(f, sizeof f / sizeof *f);
 }
 static volatile int turn;
 static void* takes_turns(void* p) {
   for (int i = 0; i < 10; i++) {
-    while (turn % 2 == 0) {
-    }
+    while (turn % 2 == 0) {}
     turn++;
   }
   return p;
@@ -126,8 +133,7 @@ static void without_handlers(void) {
     filter_handlers();
     if (pthread_create(&t, NULL, takes_turns, NULL)) _exit(2);
     for (int i = 0; i < 10; i++) {
-      while (turn % 2) {
-      }
+      while (turn % 2) {}
       turn++;
     }
     pthread_join(t, NULL);

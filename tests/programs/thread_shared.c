@@ -1,5 +1,6 @@
-// Locks in memory that processes share, whose threads use them: mutexes (robust ones whose owner's process ends),
-// conditions, rwlocks, semaphores, barriers, file locks; what tells a process of its threads: /proc, sched_*.
+// Locks in memory that processes share, whose threads use them: mutexes (robust ones whose owner's
+// process ends), conditions, rwlocks, semaphores, barriers, file locks; what tells a process of its
+// threads: /proc, sched_*.
 #include "threads.h"
 
 #include <dirent.h>
@@ -23,8 +24,7 @@ static struct shared* s;
 
 static int status_of(pid_t child) {
   int status;
-  while (waitpid(child, &status, 0) < 0) {
-  }
+  while (waitpid(child, &status, 0) < 0) {}
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
@@ -47,7 +47,8 @@ static void* counts(void* p) {
       pthread_rwlock_unlock(&s->rwlock);
     }
   }
-  if (pthread_barrier_wait(&s->barrier) == PTHREAD_BARRIER_SERIAL_THREAD) __atomic_add_fetch(&s->serial, 1, __ATOMIC_SEQ_CST);
+  if (pthread_barrier_wait(&s->barrier) == PTHREAD_BARRIER_SERIAL_THREAD)
+    __atomic_add_fetch(&s->serial, 1, __ATOMIC_SEQ_CST);
   return p;
 }
 // One after another, by the condition that all wait on.
@@ -67,8 +68,7 @@ static void* posts_and_waits(void* p) {
     if ((intptr_t)p % 2) {
       sem_post(&s->semaphore);
     } else {
-      while (sem_wait(&s->semaphore)) {
-      }
+      while (sem_wait(&s->semaphore)) {}
     }
   }
   return p;
@@ -108,8 +108,7 @@ static void robust(void) {
       if (by_itself) _exit(3);
       for (;;) pause();
     }
-    while (sem_wait(&s->held)) {
-    }
+    while (sem_wait(&s->held)) {}
     for (int i = 0; i < 3; i++) start(&w[i], locks_robust, NULL), await_waiting(&w[i]);
     if (!by_itself) kill(child, SIGKILL);
     SAY(by_itself ? "its process ends" : "its process is killed", status_of(child));
@@ -187,7 +186,8 @@ static void processors(void) {
   SAY("/proc/self/task lists at least the first", n >= 1);
   SAY("numbers differ", w[0].tid != w[1].tid && w[1].tid != w[2].tid && w[0].tid != getpid());
   SAY("kill of a thread's number as a process", kill(getpid(), 0));
-  SAY("tgkill finds each", syscall(SYS_tgkill, getpid(), w[0].tid, 0) + syscall(SYS_tgkill, getpid(), w[1].tid, 0));
+  SAY("tgkill finds each",
+      syscall(SYS_tgkill, getpid(), w[0].tid, 0) + syscall(SYS_tgkill, getpid(), w[1].tid, 0));
   SAY("tgkill of nobody", syscall(SYS_tgkill, getpid(), 1, 0));
   stop = 1;
   for (int i = 0; i < 3; i++) end_of(&w[i]);

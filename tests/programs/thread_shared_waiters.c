@@ -1,5 +1,5 @@
-// Very many threads of two processes wait for locks that these share: each is one that waits, so that as many go on as are
-// let go on; and for futexes of theirs.
+// Very many threads of two processes wait for locks that these share: each is one that waits, so
+// that as many go on as are let go on; and for futexes of theirs.
 #include "threads.h"
 
 #include <linux/futex.h>
@@ -27,8 +27,7 @@ static void await(int* what, int n) {
 
 static void* takes_semaphore(void* p) {
   count(&s->begun);
-  while (sem_wait(&s->semaphore)) {
-  }
+  while (sem_wait(&s->semaphore)) {}
   count(&s->passed);
   return p;
 }
@@ -89,8 +88,7 @@ static void in_two_processes(int n, void* (*run)(void*), void (*meanwhile)(int))
   if (meanwhile) meanwhile(2 * n);
   for (int c = 0; c < 2; c++) {
     int status;
-    while (waitpid(child[c], &status, 0) < 0) {
-    }
+    while (waitpid(child[c], &status, 0) < 0) {}
     if (status) printf("a process ended with %x\n", status);
   }
 }

@@ -1,5 +1,6 @@
-// Every signal number is the program's, the last real-time ones too, while threads compute and take turns: blocked and waited
-// for in every way, handled, queued with values, sent by another process, and with its default action.
+// Every signal number is the program's, the last real-time ones too, while threads compute and take
+// turns: blocked and waited for in every way, handled, queued with values, sent by another process,
+// and with its default action.
 #include "threads.h"
 
 #include <poll.h>
@@ -7,8 +8,7 @@
 
 static volatile int stop;
 static void* computes(void* p) {
-  while (!stop) {
-  }
+  while (!stop) {}
   return p;
 }
 static void* naps(void* p) {
@@ -25,10 +25,10 @@ static sigset_t only(int signal) {
 // As another process does it.
 static void from_outside(int signal, int value) {
   pid_t me = getpid(), child = MUST(fork());
-  if (child == 0) _exit(value < 0 ? kill(me, signal) : sigqueue(me, signal, (union sigval){.sival_int = value}));
+  if (child == 0)
+    _exit(value < 0 ? kill(me, signal) : sigqueue(me, signal, (union sigval){.sival_int = value}));
   int status;
-  while (waitpid(child, &status, 0) < 0) {
-  }
+  while (waitpid(child, &status, 0) < 0) {}
   if (status) printf("it could not be sent\n");
 }
 
@@ -42,7 +42,8 @@ static void note(int signal, siginfo_t* info, void* context) {
   handled++;
 }
 
-static const char* const ways[] = {"sigwait", "sigtimedwait", "signalfd", "a handler", "a handler, twice"};
+static const char* const ways[] = {"sigwait", "sigtimedwait", "signalfd", "a handler",
+                                   "a handler, twice"};
 static int works(int signal, int way) {
   sigset_t s = only(signal), pending;
   siginfo_t info;
@@ -64,15 +65,18 @@ static int works(int signal, int way) {
     if (way == 4) from_outside(signal, 2000 + signal);
   }
   switch (way) {
-    case 0: ok = sigwait(&s, &got) == 0 && got == signal; break;
+    case 0:
+      ok = sigwait(&s, &got) == 0 && got == signal;
+      break;
     case 1:
-      ok = sigtimedwait(&s, &info, &long_enough) == signal && info.si_value.sival_int == 1000 + signal && info.si_code == SI_QUEUE;
+      ok = sigtimedwait(&s, &info, &long_enough) == signal &&
+           info.si_value.sival_int == 1000 + signal && info.si_code == SI_QUEUE;
       break;
     case 2: {
       int fd = MUST(signalfd(-1, &s, SFD_CLOEXEC));
       struct pollfd f = {fd, POLLIN, 0};
-      ok = poll(&f, 1, 20000) == 1 && read(fd, &told, sizeof told) == sizeof told && (int)told.ssi_signo == signal &&
-           told.ssi_int == 1000 + signal;
+      ok = poll(&f, 1, 20000) == 1 && read(fd, &told, sizeof told) == sizeof told &&
+           (int)told.ssi_signo == signal && told.ssi_int == 1000 + signal;
       close(fd);
       break;
     }
@@ -80,7 +84,8 @@ static int works(int signal, int way) {
       pthread_sigmask(SIG_UNBLOCK, &s, NULL);
       while (handled < way - 2) sched_yield();
       pthread_sigmask(SIG_BLOCK, &s, NULL);
-      ok = handled == way - 2 && last_value == (way - 2) * 1000 + signal && last_code == SI_QUEUE && last_sender != getpid();
+      ok = handled == way - 2 && last_value == (way - 2) * 1000 + signal && last_code == SI_QUEUE &&
+           last_sender != getpid();
       a.sa_handler = SIG_DFL;
       MUST(sigaction(signal, &a, NULL));
   }
@@ -99,9 +104,9 @@ static void dies_by(int signal) {
     for (;;) usleep(1000);
   }
   int status;
-  while (waitpid(child, &status, 0) < 0) {
-  }
-  printf("  by default it ends the process: %d\n", WIFSIGNALED(status) && WTERMSIG(status) == signal);
+  while (waitpid(child, &status, 0) < 0) {}
+  printf("  by default it ends the process: %d\n",
+         WIFSIGNALED(status) && WTERMSIG(status) == signal);
 }
 
 int main(void) {

@@ -1,4 +1,5 @@
-// Handlers on alternate stacks, see sigaltstack(2), that wait: each thread has its own stack, which is in use meanwhile.
+// Handlers on alternate stacks, see sigaltstack(2), that wait: each thread has its own stack, which
+// is in use meanwhile.
 #include "threads.h"
 
 #include <semaphore.h>
@@ -23,8 +24,7 @@ static int is_on(const struct place* p, const void* here) {
   return (const char*)here >= p->stack && (const char*)here < p->stack + sizeof p->stack;
 }
 static void wait_for(sem_t* s) {
-  while (sem_wait(s)) {
-  }
+  while (sem_wait(s)) {}
 }
 
 // Fills its part of the stack, waits, and looks whether that is as it was.
@@ -86,8 +86,8 @@ static void begin(int n) {
   }
 }
 static void tell(const struct place* p) {
-  printf("handlers %d, on the stack %d, whole %d, told so %d, no other can be set %d\n", p->handlers, p->on_it, p->whole,
-         p->told_on_it, p->refused);
+  printf("handlers %d, on the stack %d, whole %d, told so %d, no other can be set %d\n",
+         p->handlers, p->on_it, p->whole, p->told_on_it, p->refused);
 }
 
 static void several(void) {
@@ -176,8 +176,7 @@ static volatile long steps[2];
 static void take_turns(int which) {
   for (long step = 1; step <= 5; step++) {
     steps[which] = step;
-    while (steps[!which] < step) {
-    }
+    while (steps[!which] < step) {}
   }
 }
 struct seen {
@@ -196,9 +195,11 @@ static void busy_on_it(int signal, siginfo_t* info, void* context) {
   struct small* s = own;
   const ucontext_t* c = context;
   char here = (char)signal;
-  s->seen.on_it = &here >= s->stack && &here < s->stack + s->size && (char*)info >= s->stack && (char*)info < s->stack + s->size &&
-                  (char*)context >= s->stack && (char*)context < s->stack + s->size;
-  s->seen.context_tells = c->uc_stack.ss_sp == s->stack && c->uc_stack.ss_size == s->size && (unsigned)c->uc_stack.ss_flags == s->flags;
+  s->seen.on_it = &here >= s->stack && &here < s->stack + s->size && (char*)info >= s->stack &&
+                  (char*)info < s->stack + s->size && (char*)context >= s->stack &&
+                  (char*)context < s->stack + s->size;
+  s->seen.context_tells = c->uc_stack.ss_sp == s->stack && c->uc_stack.ss_size == s->size &&
+                          (unsigned)c->uc_stack.ss_flags == s->flags;
   sigaltstack(NULL, &s->inside);
   take_turns((int)(s - small));
   stack_t other = {.ss_sp = s->stack, .ss_size = s->size};
@@ -216,7 +217,11 @@ static void* busy(void* p) {
   return NULL;
 }
 static void tell_stack(const char* when, const stack_t* t, const struct small* s) {
-  printf("  %s: %s, flags %x\n", when, t->ss_sp == s->stack ? "its own" : t->ss_sp ? "another" : "none", (unsigned)t->ss_flags);
+  printf("  %s: %s, flags %x\n", when,
+         t->ss_sp == s->stack ? "its own"
+         : t->ss_sp           ? "another"
+                              : "none",
+         (unsigned)t->ss_flags);
 }
 static void busy_ones(void) {
   struct sigaction a;
@@ -233,7 +238,8 @@ static void busy_ones(void) {
       s->size = getauxval(AT_MINSIGSTKSZ) + 2048;
       if (s->size < 4096) s->size = 4096;
       s->flags = autodisarm ? SS_AUTODISARM : 0;
-      char* p = mmap(NULL, s->size + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      char* p =
+          mmap(NULL, s->size + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       MUST(mprotect(p, 4096, PROT_NONE));
       s->stack = p + 4096;
       steps[i] = 0;
@@ -242,8 +248,8 @@ static void busy_ones(void) {
     for (int i = 0; i < 2; i++) end_of(&small[i].w);
     for (int i = 0; i < 2; i++) {
       const struct small* s = &small[i];
-      printf("on it %d, its context tells %d, another in the handler: %s\n", s->seen.on_it, s->seen.context_tells,
-             s->seen.refused ? strerrorname_np(s->seen.refused) : "0");
+      printf("on it %d, its context tells %d, another in the handler: %s\n", s->seen.on_it,
+             s->seen.context_tells, s->seen.refused ? strerrorname_np(s->seen.refused) : "0");
       tell_stack("in the handler", &s->inside, s);
       tell_stack("after it", &s->after, s);
     }
@@ -254,7 +260,8 @@ static void busy_ones(void) {
 static void* asks(void* p) {
   char room[16384];
   stack_t none, t = {.ss_sp = room, .ss_size = sizeof room}, was;
-  SAY("a new thread has none", sigaltstack(NULL, &none) == 0 && none.ss_sp == NULL && none.ss_size == 0 && none.ss_flags == SS_DISABLE);
+  SAY("a new thread has none", sigaltstack(NULL, &none) == 0 && none.ss_sp == NULL &&
+                                   none.ss_size == 0 && none.ss_flags == SS_DISABLE);
   t.ss_size = 100;
   SAY("too small", sigaltstack(&t, NULL));
   t.ss_size = sizeof room, t.ss_flags = 12345;
@@ -262,7 +269,8 @@ static void* asks(void* p) {
   t.ss_flags = SS_ONSTACK;
   SAY("set with SS_ONSTACK", sigaltstack(&t, &was));
   SAY("  what was there", was.ss_flags);
-  SAY("  is told", sigaltstack(NULL, &was) == 0 && was.ss_sp == room && was.ss_size == sizeof room && was.ss_flags == 0);
+  SAY("  is told", sigaltstack(NULL, &was) == 0 && was.ss_sp == room &&
+                       was.ss_size == sizeof room && was.ss_flags == 0);
   SAY("a bad pointer", sigaltstack(NOWHERE, NULL));
   SAY("a bad pointer for the answer", sigaltstack(NULL, NOWHERE));
   t.ss_flags = SS_DISABLE;
@@ -281,8 +289,8 @@ static void asking(void) {
   SAY("main has its own", main_stack.ss_size);
 }
 
-// Where the handlers of threads run that compute and have been taken away, as collectors of garbage count on: right below
-// what they have interrupted.
+// Where the handlers of threads run that compute and have been taken away, as collectors of garbage
+// count on: right below what they have interrupted.
 static volatile int no_more, answered, beside;
 static __thread char *stack_begins, *stack_ends;
 static __thread const char* volatile busy_frame;
@@ -320,8 +328,7 @@ static void where_they_run(void) {
     for (int i = 0; i < 3; i++) start(&w[i], computes, NULL), wait_for(&started);
     for (int i = 1; i <= 60; i++) {
       pthread_kill(w[i % 3].id, SIGUSR2);
-      while (answered < i) {
-      }
+      while (answered < i) {}
     }
     no_more = 1;
     for (int i = 0; i < 3; i++) end_of(&w[i]);

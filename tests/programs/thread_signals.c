@@ -1,5 +1,6 @@
-// Signals of threads: masks, pthread_kill(3), pthread_sigqueue(3), raise(3), sigpending(2), sigwait(3) by several
-// threads, sigsuspend(2), ppoll(2), alternate stacks; which thread handles what is sent to the process.
+// Signals of threads: masks, pthread_kill(3), pthread_sigqueue(3), raise(3), sigpending(2),
+// sigwait(3) by several threads, sigsuspend(2), ppoll(2), alternate stacks; which thread handles
+// what is sent to the process.
 #include "threads.h"
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
@@ -66,8 +67,7 @@ struct servant {
 static void* work(void* p) {
   struct servant* w = p;
   for (;;) {
-    while (sem_wait(&w->go)) {
-    }
+    while (sem_wait(&w->go)) {}
     if (!w->what) return NULL;
     w->result = w->what(NULL);
     sem_post(&w->done);
@@ -83,8 +83,7 @@ static void tell(struct servant* w, void* (*what)(void*)) {
   sem_post(&w->go);
 }
 static long finish(struct servant* w) {
-  while (sem_wait(&w->done)) {
-  }
+  while (sem_wait(&w->done)) {}
   return (long)w->result;
 }
 static long do_in(struct servant* w, void* (*what)(void*)) {
@@ -196,18 +195,18 @@ static void* waits_cond(void* p) {
 }
 
 // The call in a thread, then a signal to it, whose handler runs there.
-#define SAY_KILLED(sentence, function, flags, rescue)                               \
-  do {                                                                              \
-    install_note(SIGUSR1, flags, 0);                                                \
-    take_handled();                                                                 \
-    tell(&w, function);                                                            \
-    await_all_waiting();                                                                     \
-    SAY(sentence ", killed", pthread_kill(w.id, SIGUSR1));                          \
-    await_all_waiting();                                                                     \
-    rescue;                                                                         \
-    SAY("  ended with", finish(&w));                                                \
-    SAY("  handlers", take_handled());                                              \
-    SAY("  on that thread", !!pthread_equal(handler_thread, w.id));                 \
+#define SAY_KILLED(sentence, function, flags, rescue)               \
+  do {                                                              \
+    install_note(SIGUSR1, flags, 0);                                \
+    take_handled();                                                 \
+    tell(&w, function);                                             \
+    await_all_waiting();                                            \
+    SAY(sentence ", killed", pthread_kill(w.id, SIGUSR1));          \
+    await_all_waiting();                                            \
+    rescue;                                                         \
+    SAY("  ended with", finish(&w));                                \
+    SAY("  handlers", take_handled());                              \
+    SAY("  on that thread", !!pthread_equal(handler_thread, w.id)); \
   } while (0)
 
 static void kills(void) {
@@ -228,7 +227,8 @@ static void kills(void) {
   SAY("raise of a bad signal", raise(65));
   SAY("raise of 0", raise(0));
   SAY_KILLED("nanosleep", sleep_hour, SA_RESTART, (void)0);
-  printf("  code %d sender %d\n", handler_info.si_code == SI_TKILL, handler_info.si_pid == getpid());
+  printf("  code %d sender %d\n", handler_info.si_code == SI_TKILL,
+         handler_info.si_pid == getpid());
   SAY_KILLED("read", read_pipe, 0, (void)0);
   SAY_KILLED("read and SA_RESTART", read_pipe, SA_RESTART, write(fds[1], "x", 1));
   SAY_KILLED("poll and SA_RESTART", poll_pipe, SA_RESTART, (void)0);
@@ -238,7 +238,8 @@ static void kills(void) {
   pthread_mutex_lock(&a_mutex);
   SAY_KILLED("pthread_mutex_lock", locks_mutex, 0, pthread_mutex_unlock(&a_mutex));
   SAY_KILLED("pthread_cond_wait", waits_cond, 0,
-             (pthread_mutex_lock(&a_mutex), a_flag = 1, pthread_cond_signal(&a_cond), pthread_mutex_unlock(&a_mutex)));
+             (pthread_mutex_lock(&a_mutex), a_flag = 1, pthread_cond_signal(&a_cond),
+              pthread_mutex_unlock(&a_mutex)));
 
   // Main's own calls are not interrupted by another thread's handler.
   tell(&w, sleep_hour);
@@ -386,8 +387,7 @@ static void* count_until_handled(void* p) {
 }
 static volatile int spin;
 static void* spins(void* p) {
-  while (spin) {
-  }
+  while (spin) {}
   return p;
 }
 static void* kill_process(void* p) {
@@ -422,7 +422,8 @@ static void for_process(void) {
   peer_ends();
   spin = 1;
   tell(&w, spins);
-  // That main sleeps cannot be seen from outside where another thread is busy: so once more until it has been woken.
+  // That main sleeps cannot be seen from outside where another thread is busy: so once more until
+  // it has been woken.
   int woken[2];
   MUST(pipe(woken));
   if (peer()) {
@@ -432,8 +433,7 @@ static void for_process(void) {
     leave();
   }
   SAY("while a thread is busy", nanosleep(&hour, NULL));
-  while (write(woken[1], "x", 1) != 1) {
-  }
+  while (write(woken[1], "x", 1) != 1) {}
   SAY("  handled by main", !!pthread_equal(handler_thread, self));
   peer_ends();
   close(woken[0]), close(woken[1]);
@@ -524,7 +524,10 @@ static void with_masks(void) {
   static const struct {
     const char* name;
     void* (*f)(void*);
-  } calls[] = {{"sigsuspend", suspends}, {"ppoll", ppolls}, {"pselect", pselects}, {"epoll_pwait", epoll_pwaits}};
+  } calls[] = {{"sigsuspend", suspends},
+               {"ppoll", ppolls},
+               {"pselect", pselects},
+               {"epoll_pwait", epoll_pwaits}};
   struct servant w, v;
   sigset_t s = set_of(SIGUSR1, 0), before;
   install_note(SIGUSR1, SA_RESTART, 0);
@@ -557,8 +560,8 @@ static void on_alternate(int signal) {
   char here;
   stack_t s;
   sigaltstack(NULL, &s);
-  on_stack_of = (&here >= (char*)s.ss_sp && &here < (char*)s.ss_sp + s.ss_size) * 10 + !!(s.ss_flags & SS_ONSTACK) +
-                ((char*)s.ss_sp == stack_low ? 100 : 0);
+  on_stack_of = (&here >= (char*)s.ss_sp && &here < (char*)s.ss_sp + s.ss_size) * 10 +
+                !!(s.ss_flags & SS_ONSTACK) + ((char*)s.ss_sp == stack_low ? 100 : 0);
   handled++;
 }
 static char stack_w[65536], stack_m[65536];
@@ -685,8 +688,7 @@ static void sleeps_until_told(int signal) {
 static void spins_until_told(int signal) {
   (void)signal;
   sem_post(&stopped);
-  while (!go_on) {
-  }
+  while (!go_on) {}
 }
 static void* is_stopped_in_sigsuspend(void* unused) {
   (void)unused;
@@ -701,15 +703,13 @@ static void* is_stopped_in_sigsuspend(void* unused) {
 static sem_t wanted, may_end;
 static void* takes(void* unused) {
   (void)unused;
-  while (sem_wait(&wanted)) {
-  }
+  while (sem_wait(&wanted)) {}
   return (void*)1;
 }
 static void waits_for_end(int signal) {
   (void)signal;
   sem_post(&stopped);
-  while (sem_wait(&may_end)) {
-  }
+  while (sem_wait(&may_end)) {}
 }
 
 static void waiting_handlers(void) {
@@ -729,8 +729,7 @@ static void waiting_handlers(void) {
     tell(&w, i == 0 ? is_stopped_in_sigsuspend : sleep_hour);
     await_all_waiting();
     pthread_kill(w.id, SIGUSR1);
-    while (sem_wait(&stopped)) {
-    }
+    while (sem_wait(&stopped)) {}
     SAY("main goes on while a handler waits", nanosleep(&soon, NULL));
     go_on = 1;
     pthread_kill(w.id, SIGUSR2);
@@ -746,8 +745,7 @@ static void waiting_handlers(void) {
   tell(&w, takes);
   await_all_waiting();
   pthread_kill(w.id, SIGUSR1);
-  while (sem_wait(&stopped)) {
-  }
+  while (sem_wait(&stopped)) {}
   tell(&other, takes);
   await_all_waiting();
   sem_post(&wanted);
@@ -828,8 +826,7 @@ static void stops_by_semaphore(int signal) {
   int saved = errno;
   my_stops++;
   sem_post(&all_stopped);
-  while (sem_wait(&let_go)) {
-  }
+  while (sem_wait(&let_go)) {}
   sem_post(&all_stopped);
   errno = saved;
 }
@@ -847,8 +844,7 @@ static void* in_read(void* p) {
 }
 static void* in_semaphore(void* p) { return (void*)(sem_wait(&gate) == 0 ? my_stops : -1); }
 static void* in_computing(void* p) {
-  while (!gate_open) {
-  }
+  while (!gate_open) {}
   return (void*)my_stops;
 }
 static void* in_sigsuspend(void* p) {
@@ -856,7 +852,8 @@ static void* in_sigsuspend(void* p) {
   pthread_sigmask(SIG_BLOCK, &blocked, NULL);
   while (!gate_open) {
     if (sigsuspend(&open) != -1 || errno != EINTR) return (void*)-1;
-    if (!blocks_signal(SIGUSR1) || !blocks_signal(SIGHUP) || blocks_signal(SIGTERM)) return (void*)-2;
+    if (!blocks_signal(SIGUSR1) || !blocks_signal(SIGHUP) || blocks_signal(SIGTERM))
+      return (void*)-2;
   }
   pthread_sigmask(SIG_UNBLOCK, &blocked, NULL);
   return (void*)my_stops;
@@ -868,8 +865,7 @@ static void* in_sleep(void* p) {
 
 static void await_all_stopped(void) {
   for (int i = 0; i < stopped_threads; i++) {
-    while (sem_wait(&all_stopped)) {
-    }
+    while (sem_wait(&all_stopped)) {}
   }
 }
 static void stopping(const char* how, void (*stop)(int)) {

@@ -1,5 +1,6 @@
-// Where the stacks of threads lie and what they take: sizes and guards as asked, odd ones and huge ones; code on them; limits of
-// address space; locked memory; and what is left of it when threads have ended, though something ticks.
+// Where the stacks of threads lie and what they take: sizes and guards as asked, odd ones and huge
+// ones; code on them; limits of address space; locked memory; and what is left of it when threads
+// have ended, though something ticks.
 #include "threads.h"
 
 #include <dlfcn.h>
@@ -32,7 +33,9 @@ static void* tells_guard(void* unused) {
   pthread_attr_getguardsize(&a, &guard);
   printf("  size %zu, guard %zu, on a page: %d, on it: %d, its lowest byte faults: %d", size, guard,
          (uintptr_t)low % 4096 == 0, &here >= low && &here < low + size, faults(low, 1));
-  if (guard) printf(", the guard: %d %d %d", faults(low - 1, 1), faults(low - guard / 2, 1), faults(low - guard, 0));
+  if (guard)
+    printf(", the guard: %d %d %d", faults(low - 1, 1), faults(low - guard / 2, 1),
+           faults(low - guard, 0));
   printf("\n");
   fflush(stdout);
   pthread_attr_destroy(&a);
@@ -90,7 +93,8 @@ static void limited(void) {
     MUST(setrlimit(RLIMIT_AS, &limit));
     int n = 0;
     while (n < 1000 && pthread_create(&t, &a, waits, NULL) == 0) n++;
-    printf("threads with 8 MB in 2 GB: %s\n", n > 225 && n < 256 ? "as many as fit" : "another number");
+    printf("threads with 8 MB in 2 GB: %s\n",
+           n > 225 && n < 256 ? "as many as fit" : "another number");
     fflush(stdout);
     leave();
   }
@@ -154,10 +158,13 @@ static void locked(void) {
     pthread_attr_setstacksize(&a, 1 << 20);
     SAY("mlockall", mlockall(MCL_CURRENT | MCL_FUTURE));
     long before = status_kb("VmLck:");
-    for (int i = 0; i < 4; i++) ERR("a thread in locked memory", pthread_create(&t[i], &a, waits, NULL));
+    for (int i = 0; i < 4; i++)
+      ERR("a thread in locked memory", pthread_create(&t[i], &a, waits, NULL));
     long more = status_kb("VmLck:") - before;
     // Beside the stacks: the C library's arenas, and its own threads of who has some.
-    printf("locked for four stacks of 1 MB: %s\n", before <= 0 ? "nothing" : more < 12 << 10 ? "a few MB" : "much more");
+    printf("locked for four stacks of 1 MB: %s\n", before <= 0       ? "nothing"
+                                                   : more < 12 << 10 ? "a few MB"
+                                                                     : "much more");
     fflush(stdout);
     leave();
   }

@@ -1,5 +1,6 @@
-// Threads that read from a pipe, a terminal and a socket by stdio(3) at once, each while the others wait; a stream that
-// is read and written in turns; a stream's lock between threads; lines of many threads stay whole.
+// Threads that read from a pipe, a terminal and a socket by stdio(3) at once, each while the others
+// wait; a stream that is read and written in turns; a stream's lock between threads; lines of many
+// threads stay whole.
 #include "threads.h"
 
 #include <pty.h>
@@ -131,7 +132,8 @@ static void locking(void) {
   fclose(shared);
 }
 
-// Where a stream stands after writes that flush by themselves, the stream having known its place before.
+// Where a stream stands after writes that flush by themselves, the stream having known its place
+// before.
 static void* places(void* p) {
   FILE* f = fopen("places", "w+");
   char buffer[64], data[300], got[400];

@@ -1,14 +1,26 @@
-// Everything at once, in one process: accounts behind locks of all kinds, a queue behind conditions, readers and writers,
-// threads that are cancelled wherever they are, signals sent to whoever runs, waits that time out, and children forked
-// in the middle of it. What is printed is what must hold however the threads take turns.
+// Everything at once, in one process: accounts behind locks of all kinds, a queue behind
+// conditions, readers and writers, threads that are cancelled wherever they are, signals sent to
+// whoever runs, waits that time out, and children forked in the middle of it. What is printed is
+// what must hold however the threads take turns.
 #include "threads.h"
 
 #include <poll.h>
 #include <semaphore.h>
 
-enum { accounts = 8, movers = 6, moves = 400, producers = 3, items = 600, consumers = 4, mortals = 40, rounds = 150 };
+enum {
+  accounts = 8,
+  movers = 6,
+  moves = 400,
+  producers = 3,
+  items = 600,
+  consumers = 4,
+  mortals = 40,
+  rounds = 150
+};
 
-static unsigned next_random(unsigned* seed) { return *seed = *seed * 1664525u + 1013904223u, *seed >> 8; }
+static unsigned next_random(unsigned* seed) {
+  return *seed = *seed * 1664525u + 1013904223u, *seed >> 8;
+}
 
 // --- accounts: a mutex for each, locked in order, or tried, or with a time-out ---
 
@@ -94,8 +106,7 @@ static sem_t gates;
 static int inside, crowded;
 static void* reads_pairs(void* p) {
   for (int i = 0; i < rounds * 4; i++) {
-    while (sem_wait(&gates)) {
-    }
+    while (sem_wait(&gates)) {}
     if (__atomic_add_fetch(&inside, 1, __ATOMIC_SEQ_CST) > 3) crowded = 1;
     if (i % 32 == 0) sched_yield();
     __atomic_sub_fetch(&inside, 1, __ATOMIC_SEQ_CST);
@@ -111,7 +122,8 @@ static void* reads_pairs(void* p) {
 static void* writes_pairs(void* p) {
   for (int i = 0; i < rounds; i++) {
     struct timespec until = in_ms(CLOCK_REALTIME, 3600000);
-    if (i % 2 ? pthread_rwlock_wrlock(&pair_lock) : pthread_rwlock_timedwrlock(&pair_lock, &until)) return (void*)1;
+    if (i % 2 ? pthread_rwlock_wrlock(&pair_lock) : pthread_rwlock_timedwrlock(&pair_lock, &until))
+      return (void*)1;
     pair[0]++;
     if (i % 4 == 0) sched_yield();
     pair[1]++;
@@ -145,16 +157,14 @@ static void* is_mortal(void* p) {
   if (kind == 0) {
     for (;;) sleep(1000);
   } else if (kind == 1) {
-    while (read(idle_pipe[0], &c, 1)) {
-    }
+    while (read(idle_pipe[0], &c, 1)) {}
   } else if (kind == 2) {
     pthread_mutex_lock(&mortal_lock);
     locked = 1;
     for (;;) pthread_cond_wait(&never, &mortal_lock);
   } else if (kind == 3) {
     struct pollfd f = {.fd = idle_pipe[0], .events = POLLIN};
-    while (poll(&f, 1, 100000)) {
-    }
+    while (poll(&f, 1, 100000)) {}
   } else {
     for (;;) pthread_testcancel(), sched_yield();
   }
@@ -167,8 +177,7 @@ static void* kills_mortals(void* p) {
     void* r;
     for (int k = 0; k < 5; k++) start(&w[k], is_mortal, (void*)(intptr_t)(i + k));
     for (int k = 0; k < 5; k++) {
-      while (sem_wait(&born)) {
-      }
+      while (sem_wait(&born)) {}
     }
     if (i % 2) usleep(100);
     for (int k = 0; k < 5; k++) pthread_cancel(w[k].id);
@@ -239,8 +248,7 @@ static void* forks(void* p) {
       _exit(sum_of_accounts() == 8003 ? 5 : 6);
     }
     int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
     right += WIFEXITED(status) && WEXITSTATUS(status) == 5;
     usleep(500);
   }
@@ -262,7 +270,8 @@ static void* times_out(void* p) {
     if (i % 2) right += pthread_cond_timedwait(&nobody, &own, &until) == ETIMEDOUT;
     else right += sem_timedwait(&none, &until) == -1 && errno == ETIMEDOUT;
     clock_gettime(CLOCK_REALTIME, &now);
-    right += now.tv_sec > until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec >= until.tv_nsec);
+    right +=
+        now.tv_sec > until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec >= until.tv_nsec);
   }
   return (void*)right;
 }
@@ -277,7 +286,8 @@ int main(void) {
   pthread_mutexattr_t kind;
   pthread_mutexattr_init(&kind);
   for (int i = 0; i < accounts; i++) {
-    static const int kinds[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ADAPTIVE_NP};
+    static const int kinds[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE,
+                                PTHREAD_MUTEX_ADAPTIVE_NP};
     pthread_mutexattr_settype(&kind, kinds[i % 3]);
     pthread_mutex_init(&account_locks[i], &kind);
     balances[i] = 1000;
@@ -301,8 +311,7 @@ int main(void) {
   start(&k, kills_mortals, NULL);
   for (int i = 0; i < 3; i++) start(&g[i], receives, &g[i]);
   for (int i = 0; i < 3; i++) {
-    while (sem_wait(&receiving)) {
-    }
+    while (sem_wait(&receiving)) {}
   }
   start(&s, sends_signals, g);
   start(&f, forks, NULL);

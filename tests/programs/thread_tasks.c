@@ -1,5 +1,5 @@
-// How many kernel threads the process has once its threads have ended: one, after a while at most. What asks for that
-// (unshare(2) with CLONE_NEWUSER) is not refused for its sake.
+// How many kernel threads the process has once its threads have ended: one, after a while at most.
+// What asks for that (unshare(2) with CLONE_NEWUSER) is not refused for its sake.
 #include "threads.h"
 
 #include <netdb.h>
@@ -26,8 +26,7 @@ static void* naps(void* p) {
 static volatile int others;
 static void* computes(void* p) {
   others++;
-  while (others < 2) {
-  }
+  while (others < 2) {}
   return p;
 }
 // Something that waits in the C library.
@@ -81,7 +80,8 @@ int main(void) {
   if (child == 0) {
     run("in a child", naps, NULL, 2);
     long r = unshare(CLONE_NEWUSER);
-    for (int tries = 0; r < 0 && errno == EINVAL && tries < 1000; tries++) usleep(1000), r = unshare(CLONE_NEWUSER);
+    for (int tries = 0; r < 0 && errno == EINVAL && tries < 1000; tries++)
+      usleep(1000), r = unshare(CLONE_NEWUSER);
     SAY("unshare", r);
     fflush(stdout);
     _exit(0);

@@ -1,6 +1,6 @@
-// What tells a process of time and events, where threads are: timer_create(2) in all its kinds, mq_notify(3),
-// setitimer(2) for real and processor time, signalfd(2), eventfd(2) and timerfd(2) between threads,
-// SIGCHLD, several threads that wait for the same signal.
+// What tells a process of time and events, where threads are: timer_create(2) in all its kinds,
+// mq_notify(3), setitimer(2) for real and processor time, signalfd(2), eventfd(2) and timerfd(2)
+// between threads, SIGCHLD, several threads that wait for the same signal.
 #include "threads.h"
 
 #include <mqueue.h>
@@ -44,7 +44,8 @@ static void install(int signal, int flags) {
 
 // --- timers ---
 
-// How often the function of a timer with that value has run. A late call of one that was deleted concerns no other.
+// How often the function of a timer with that value has run. A late call of one that was deleted
+// concerns no other.
 static volatile int calls[8];
 static volatile int own_thread;
 static void tell(union sigval v) {
@@ -67,7 +68,8 @@ static void* wants_signal(void* p) {
   set_timer(t, 2000, 2000);  // again: the first may come before the sleep
   errno = 0;
   long r = nanosleep(&hour, NULL);
-  int right = r == -1 && errno == EINTR && pthread_equal(handled_by, pthread_self()) && value == 11 && code == SI_TIMER;
+  int right = r == -1 && errno == EINTR && pthread_equal(handled_by, pthread_self()) &&
+              value == 11 && code == SI_TIMER;
   timer_delete(t);
   return (void*)(intptr_t)right;
 }
@@ -75,11 +77,13 @@ static void* waits_for_signal(void* p) {
   sigset_t s = set_of(SIGUSR2);
   siginfo_t info;
   pthread_sigmask(SIG_BLOCK, &s, NULL);
-  timer_t t = make_timer(CLOCK_MONOTONIC, SIGEV_THREAD_ID, SIGUSR2, (int)(intptr_t)p, NULL, gettid());
+  timer_t t =
+      make_timer(CLOCK_MONOTONIC, SIGEV_THREAD_ID, SIGUSR2, (int)(intptr_t)p, NULL, gettid());
   set_timer(t, 1000, 0);
   int r = sigwaitinfo(&s, &info);
   timer_delete(t);
-  return (void*)(intptr_t)(r == SIGUSR2 && info.si_value.sival_int == (int)(intptr_t)p && info.si_code == SI_TIMER);
+  return (void*)(intptr_t)(r == SIGUSR2 && info.si_value.sival_int == (int)(intptr_t)p &&
+                           info.si_code == SI_TIMER);
 }
 static void timers(void) {
   printf("-- timer_create\n");
@@ -107,7 +111,8 @@ static void timers(void) {
   SAY("  with attributes", calls[2]);
   timer_delete(t);
   timer_t three[3];
-  for (int i = 0; i < 3; i++) three[i] = make_timer(CLOCK_MONOTONIC, SIGEV_THREAD, 0, 3 + i, tell, 0);
+  for (int i = 0; i < 3; i++)
+    three[i] = make_timer(CLOCK_MONOTONIC, SIGEV_THREAD, 0, 3 + i, tell, 0);
   for (int i = 0; i < 3; i++) set_timer(three[i], 1000 + 500 * i, 0);
   for (int i = 0; i < 3; i++) await_calls(3 + i, 1);
   SAY("  three timers", calls[3] + calls[4] + calls[5]);
@@ -159,7 +164,8 @@ static void* burns_until_handled(void* times) {
 }
 static void intervals(void) {
   printf("-- setitimer\n");
-  struct itimerval soon = {{0, 2000}, {0, 2000}}, again = {{0, 1000}, {0, 1000}}, off = {{0, 0}, {0, 0}}, was;
+  struct itimerval soon = {{0, 2000}, {0, 2000}}, again = {{0, 1000}, {0, 1000}},
+                   off = {{0, 0}, {0, 0}}, was;
   struct worker w[2];
   install(SIGALRM, 0);
   take_handled();
@@ -213,9 +219,7 @@ static void queue_tells(union sigval v) {
   bytes += (int)mq_receive(queue, text, sizeof text, NULL);
   sem_post(&told);
 }
-static void* sends(void* p) {
-  return (void*)(intptr_t)mq_send(queue, p, strlen(p), 0);
-}
+static void* sends(void* p) { return (void*)(intptr_t)mq_send(queue, p, strlen(p), 0); }
 static void notifications(void) {
   printf("-- mq_notify\n");
   char name[32], text[16];
@@ -237,8 +241,7 @@ static void notifications(void) {
     SAY("SIGEV_THREAD", mq_notify(queue, &e));
     SAY("  twice", mq_notify(queue, &e));
     result_of(sends, "abcd");
-    while (sem_wait(&told)) {
-    }
+    while (sem_wait(&told)) {}
     SAY("  has read", bytes);
     SAY("  in a thread of its own", own_thread);
     SAY("  value", last_value);
@@ -349,8 +352,7 @@ static void* forks_and_waits(void* p) {
   pid_t child = fork();
   if (child == 0) _exit((int)(intptr_t)p);
   int s;
-  while (waitpid(child, &s, 0) < 0) {
-  }
+  while (waitpid(child, &s, 0) < 0) {}
   return (void*)(intptr_t)WEXITSTATUS(s);
 }
 static volatile int waiters;
@@ -395,8 +397,7 @@ static void signals(void) {
   for (int i = 0; i < 3; i++) sum += (intptr_t)end_of(&w[i]);
   SAY("three in sigwait", sum);
   struct timespec none = {0, 0};
-  while (sigtimedwait(&s, NULL, &none) > 0) {
-  }
+  while (sigtimedwait(&s, NULL, &none) > 0) {}
   pthread_sigmask(SIG_UNBLOCK, &s, NULL);
 }
 
@@ -410,7 +411,8 @@ static void await_periods(int signal, long periods, long us) {
   // While it is pending nothing tells how often it has run out since.
   struct timespec now, until = in_ms(CLOCK_MONOTONIC, periods * us / 1000);
   do clock_gettime(CLOCK_MONOTONIC, &now);
-  while (now.tv_sec < until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec < until.tv_nsec) || !is_pending(signal));
+  while (now.tv_sec < until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec < until.tv_nsec) ||
+         !is_pending(signal));
 }
 static void pending_of(const char* who, int notify, pid_t tid) {
   sigset_t s = set_of(SIGUSR2), before;
@@ -425,18 +427,18 @@ static void pending_of(const char* who, int notify, pid_t tid) {
   SAY("  blocked for twenty periods it comes once", r == SIGUSR2 && info.si_value.sival_int == 21);
   SAY("    with the others as overruns", info.si_overrun >= 18);
   SAY("    which the timer tells", timer_getoverrun(t) == info.si_overrun);
-  // It may have run out once more since, which the kernel drops only as it looks for a signal: so not by sigpending().
+  // It may have run out once more since, which the kernel drops only as it looks for a signal: so
+  // not by sigpending().
   set_timer(t, 1000, 0);
   r = sigtimedwait(&s, &info, &long_enough);
-  SAY("  set anew it begins anew", r == SIGUSR2 && info.si_overrun == 0 && timer_getoverrun(t) == 0);
+  SAY("  set anew it begins anew",
+      r == SIGUSR2 && info.si_overrun == 0 && timer_getoverrun(t) == 0);
   set_timer(t, 1000, 0);
-  while (!is_pending(SIGUSR2)) {
-  }
+  while (!is_pending(SIGUSR2)) {}
   set_timer(t, 0, 0);
   SAY("  disarmed while it is pending", sigtimedwait(&s, &info, &at_once));
   set_timer(t, 1000, 0);
-  while (!is_pending(SIGUSR2)) {
-  }
+  while (!is_pending(SIGUSR2)) {}
   SAY("  deleted while it is pending", timer_delete(t));
   SAY("    then", sigtimedwait(&s, &info, &at_once));
   pthread_sigmask(SIG_SETMASK, &before, NULL);

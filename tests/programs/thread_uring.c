@@ -1,4 +1,5 @@
-// Waiting for an io_uring, by liburing and by the system call: while one thread waits, the others run.
+// Waiting for an io_uring, by liburing and by the system call: while one thread waits, the others
+// run.
 #include "threads.h"
 
 #include <liburing.h>
@@ -97,7 +98,8 @@ static int enter(void) {
 }
 static int enter_soon(void) {
   struct io_uring_getevents_arg a = {.ts = (uintptr_t)&soon};
-  long r = syscall(SYS_io_uring_enter, ring.ring_fd, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &a, sizeof a);
+  long r = syscall(SYS_io_uring_enter, ring.ring_fd, 0, 1,
+                   IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &a, sizeof a);
   return r < 0 ? -errno : (int)r;
 }
 
@@ -116,7 +118,8 @@ int main(void) {
   while_others_run("io_uring_wait_cqe_timeout", wait_late, 1);
   while_others_run("io_uring_submit_and_wait_timeout", submit_and_wait_late, 1);
   while_others_run("io_uring_wait_cqe_timeout, until its time-out", wait_soon, 0);
-  while_others_run("io_uring_submit_and_wait_timeout, with less than wanted", submit_and_wait_soon, 0);
+  while_others_run("io_uring_submit_and_wait_timeout, with less than wanted", submit_and_wait_soon,
+                   0);
   while_others_run("io_uring_wait_cqes, until its time-out", wait_for_both_soon, 0);
   while_others_run("io_uring_enter", enter, 1);
   while_others_run("io_uring_enter with a time-out, until that", enter_soon, 0);
@@ -129,9 +132,11 @@ int main(void) {
   SAY("io_uring_wait_cqe_nr of what is there", io_uring_wait_cqe_nr(&ring, &got, 2));
   take_all();
   SAY("io_uring_submit_and_wait for none", io_uring_submit_and_wait(&ring, 0));
-  SAY("io_uring_enter on a pipe", syscall(SYS_io_uring_enter, ends[0], 0, 1, IORING_ENTER_GETEVENTS, NULL, 8));
+  SAY("io_uring_enter on a pipe",
+      syscall(SYS_io_uring_enter, ends[0], 0, 1, IORING_ENTER_GETEVENTS, NULL, 8));
   SAY("io_uring_enter with a bad argument",
-      syscall(SYS_io_uring_enter, ring.ring_fd, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, NOWHERE, 24));
+      syscall(SYS_io_uring_enter, ring.ring_fd, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+              NOWHERE, 24));
   on_signal(SIGUSR1, SA_RESTART);
   if (peer()) {
     await_blocked();

@@ -10,10 +10,10 @@ static inline void say_error(const char* sentence, int error) {
   printf("%s: %s\n", sentence, error == 0 ? "0" : error < 0 ? "SERIAL" : strerrorname_np(error));
   fflush(stdout);
 }
-#define ERR(sentence, call)          \
-  do {                               \
-    int error_ = (call);             \
-    say_error(sentence, error_);     \
+#define ERR(sentence, call)      \
+  do {                           \
+    int error_ = (call);         \
+    say_error(sentence, error_); \
   } while (0)
 
 // A thread which others can see begin and block.
@@ -31,14 +31,17 @@ static inline void* worker_begins(void* p) {
   __atomic_store_n(&w->tid, gettid(), __ATOMIC_RELEASE);
   return run(argument);
 }
-static inline void start_with(struct worker* w, const pthread_attr_t* attributes, void* (*run)(void*), void* argument) {
+static inline void start_with(struct worker* w, const pthread_attr_t* attributes,
+                              void* (*run)(void*), void* argument) {
   w->tid = 0;
   w->run = run;
   w->argument = argument;
   int e = pthread_create(&w->id, attributes, worker_begins, w);
   if (e) printf("pthread_create: %s\n", strerrorname_np(e)), exit(97);
 }
-static inline void start(struct worker* w, void* (*run)(void*), void* argument) { start_with(w, NULL, run, argument); }
+static inline void start(struct worker* w, void* (*run)(void*), void* argument) {
+  start_with(w, NULL, run, argument);
+}
 static inline void* end_of(struct worker* w) {
   void* result = NULL;
   int e = pthread_join(w->id, &result);
@@ -71,7 +74,8 @@ static inline struct timespec in_ms(clockid_t clock, long ms) {
 }
 
 // `f` for SIGEV_THREAD, `tid` for SIGEV_THREAD_ID; else null and 0.
-static inline timer_t make_timer(clockid_t clock, int notify, int signal, int v, void (*f)(union sigval), pid_t tid) {
+static inline timer_t make_timer(clockid_t clock, int notify, int signal, int v,
+                                 void (*f)(union sigval), pid_t tid) {
   struct sigevent e;
   timer_t t;
   memset(&e, 0, sizeof e);

@@ -20,14 +20,12 @@ static int file_of(size_t n) {
 
 static void fill_up(int fd) {
   set_nonblocking(fd, 1);
-  while (write(fd, buf, sizeof buf) > 0) {
-  }
+  while (write(fd, buf, sizeof buf) > 0) {}
   set_nonblocking(fd, 0);
 }
 static void empty(int fd) {
   set_nonblocking(fd, 1);
-  while (read(fd, buf, sizeof buf) > 0) {
-  }
+  while (read(fd, buf, sizeof buf) > 0) {}
   set_nonblocking(fd, 0);
 }
 
@@ -55,7 +53,13 @@ static void sendfiles(void) {
   SAY("sendfile from a socket", sendfile(s[0], s[1], NULL, 100));
   SAY("sendfile from a bad descriptor", sendfile(s[0], -1, NULL, 100));
   SAY("sendfile to a bad descriptor", sendfile(-1, f, NULL, 100));
-  SAY("sendfile to a file", ({ int g = open("copy", O_WRONLY | O_CREAT, 0600); at = 0; long r = sendfile(g, f, &at, 1000); close(g); r; }));
+  SAY("sendfile to a file", ({
+        int g = open("copy", O_WRONLY | O_CREAT, 0600);
+        at = 0;
+        long r = sendfile(g, f, &at, 1000);
+        close(g);
+        r;
+      }));
   int w = MUST(open("copy", O_WRONLY));
   SAY("sendfile from what is open for writing", sendfile(s[0], w, NULL, 10));
   close(w);
@@ -98,7 +102,8 @@ static void sendfiles(void) {
   SAY("sendfile to a full pipe waits", (at = 0, sendfile(p[1], f, &at, 1000)));
   peer_ends();
   fill_up(p[1]);
-  SAY_INTERRUPTED("sendfile to a full pipe", (at = 0, sendfile(p[1], f, &at, 1000)), read(p[0], buf, 65536));
+  SAY_INTERRUPTED("sendfile to a full pipe", (at = 0, sendfile(p[1], f, &at, 1000)),
+                  read(p[0], buf, 65536));
   close(p[0]);
   take_handled();
   SAY("sendfile to a pipe without a reader", (at = 0, sendfile(p[1], f, &at, 1000)));
@@ -171,7 +176,8 @@ static void splices(void) {
   peer_ends();
   empty(p[0]);
   SAY_INTERRUPTED("splice", splice(p[0], NULL, q[1], NULL, 10, 0), write(p[1], "abc", 3));
-  SAY_INTERRUPTED("splice to a socket", splice(p[0], NULL, s[0], NULL, 10, 0), write(p[1], "abc", 3));
+  SAY_INTERRUPTED("splice to a socket", splice(p[0], NULL, s[0], NULL, 10, 0),
+                  write(p[1], "abc", 3));
   SAY_INTERRUPTED("tee", tee(p[0], q[1], 10, 0), write(p[1], "abc", 3));
   empty(p[0]);
   fill_up(q[1]);

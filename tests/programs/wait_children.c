@@ -44,14 +44,15 @@ static void await_step(void) {
 static void say_status(int s) {
   printf("  exited %d %d signaled %d %d core %d stopped %d %d continued %d\n", !!WIFEXITED(s),
          WIFEXITED(s) ? WEXITSTATUS(s) : 0, !!WIFSIGNALED(s), WIFSIGNALED(s) ? WTERMSIG(s) : 0,
-         WIFSIGNALED(s) ? !!WCOREDUMP(s) : 0, !!WIFSTOPPED(s), WIFSTOPPED(s) ? WSTOPSIG(s) : 0, !!WIFCONTINUED(s));
+         WIFSIGNALED(s) ? !!WCOREDUMP(s) : 0, !!WIFSTOPPED(s), WIFSTOPPED(s) ? WSTOPSIG(s) : 0,
+         !!WIFCONTINUED(s));
 }
-#define SAY_IS(sentence, expected, call)                                        \
-  do {                                                                          \
-    errno = 0;                                                                  \
-    long r_ = (call);                                                           \
-    if (r_ == (expected)) printf("%s: the child\n", sentence);                  \
-    else say(sentence, r_ > 0 ? -3 : r_, errno);                                \
+#define SAY_IS(sentence, expected, call)                       \
+  do {                                                         \
+    errno = 0;                                                 \
+    long r_ = (call);                                          \
+    if (r_ == (expected)) printf("%s: the child\n", sentence); \
+    else say(sentence, r_ > 0 ? -3 : r_, errno);               \
   } while (0)
 
 static void waits(void) {
@@ -86,12 +87,14 @@ static void waits(void) {
     c = child(4, wait_first);
     SAY_IS("wait3", c, wait3(&s, 0, &u));
     say_status(s);
-    SAY("  with its use of resources", u.ru_maxrss > 0 && u.ru_utime.tv_sec >= 0 && u.ru_utime.tv_usec < 1000000);
+    SAY("  with its use of resources",
+        u.ru_maxrss > 0 && u.ru_utime.tv_sec >= 0 && u.ru_utime.tv_usec < 1000000);
     memset(&u, 0xff, sizeof u);
     c = child(5, wait_first);
     SAY_IS("wait4", c, wait4(c, &s, 0, &u));
     say_status(s);
-    SAY("  with its use of resources", u.ru_maxrss > 0 && u.ru_utime.tv_sec >= 0 && u.ru_utime.tv_usec < 1000000);
+    SAY("  with its use of resources",
+        u.ru_maxrss > 0 && u.ru_utime.tv_sec >= 0 && u.ru_utime.tv_usec < 1000000);
     c = child(6, wait_first);
     SAY_IS("__WALL", c, waitpid(c, &s, __WALL));
     c = child(6, wait_first);
@@ -158,8 +161,8 @@ static void waits(void) {
 }
 
 static void say_info(const siginfo_t* i, pid_t c) {
-  printf("  signal %d code %d status %d the child %d uid %d\n", i->si_signo, i->si_code, i->si_status, i->si_pid == c,
-         i->si_uid == getuid());
+  printf("  signal %d code %d status %d the child %d uid %d\n", i->si_signo, i->si_code,
+         i->si_status, i->si_pid == c, i->si_uid == getuid());
 }
 static int pidfd_of(pid_t c) { return (int)MUST(syscall(SYS_pidfd_open, c, 0)); }
 

@@ -1,4 +1,5 @@
-// hiredis, an unmodified blocking C library, in a hundred fibers of one kernel thread, against a real server.
+// hiredis, an unmodified blocking C library, in a hundred fibers of one kernel thread, against a
+// real server.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 #include <hiredis/hiredis.h>
@@ -129,7 +130,8 @@ TEST_CASE("pipelines of a hundred fibers do not get mixed up") {
     for (int k = 0; k < commands; k++) {
       void* answer = nullptr;
       REQUIRE(redisGetReply(c.get(), &answer) == REDIS_OK);
-      right += text(reply(static_cast<redisReply*>(answer))) == std::to_string(i) + ":" + std::to_string(k);
+      right += text(reply(static_cast<redisReply*>(answer))) ==
+               std::to_string(i) + ":" + std::to_string(k);
       REQUIRE(redisGetReply(c.get(), &answer) == REDIS_OK);
       reply count(static_cast<redisReply*>(answer));
       right += count->integer > last;

@@ -1,4 +1,5 @@
-// Stands still for a debugger: threads that sleep, and main, or a thread, in a function of a known name.
+// Stands still for a debugger: threads that sleep, and main, or a thread, in a function of a known
+// name.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,7 +52,8 @@ int main(int argc, char** argv) {
   while (entered < 3) usleep(1000);
   const char* how = argc > 1 ? argv[1] : "";
   if (strcmp(how, "computes") == 0) pthread_create(&t, NULL, computes_in_thread, NULL);
-  for (int i = 0; strcmp(how, "ends") == 0 && i < 2; i++) pthread_create(&t, NULL, computes_for_a_while, NULL);
+  for (int i = 0; strcmp(how, "ends") == 0 && i < 2; i++)
+    pthread_create(&t, NULL, computes_for_a_while, NULL);
   if (strcmp(how, "ends") == 0) return pthread_join(t, NULL);
   if (strcmp(how, "fault") == 0) pthread_create(&t, NULL, faults_in_thread, NULL);
   if (strcmp(how, "reads") == 0) reads_in_main();

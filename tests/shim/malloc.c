@@ -1,5 +1,5 @@
-// A malloc that makes the calls that the shim interposes, as jemalloc does, and a constructor that makes them before
-// anybody else's. Preloaded behind the shim.
+// A malloc that makes the calls that the shim interposes, as jemalloc does, and a constructor that
+// makes them before anybody else's. Preloaded behind the shim.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +43,8 @@ static void make_calls(void) {
 
 static void* take(size_t n, size_t alignment) {
   make_calls();
-  size_t at = __atomic_fetch_add(&used, ((n + 15) & ~(size_t)15) + alignment + 16, __ATOMIC_RELAXED);
+  size_t at =
+      __atomic_fetch_add(&used, ((n + 15) & ~(size_t)15) + alignment + 16, __ATOMIC_RELAXED);
   if (at + n + alignment + 16 > sizeof arena) return NULL;
   uintptr_t p = ((uintptr_t)arena + at + 16 + alignment - 1) & ~(uintptr_t)(alignment - 1);
   ((size_t*)p)[-1] = n;

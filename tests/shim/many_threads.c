@@ -1,5 +1,5 @@
-// A plain program with very many threads, for the shim: what they cost while they sleep, and what a long row of them,
-// one after another, leaves behind. Fails if that is more than Tendril promises.
+// A plain program with very many threads, for the shim: what they cost while they sleep, and what a
+// long row of them, one after another, leaves behind. Fails if that is more than Tendril promises.
 //
 //   many_threads SLEEPING ROW MOST_BYTES
 #define _GNU_SOURCE
@@ -54,7 +54,8 @@ static void make(pthread_t* t, void* (*start)(void*), long n) {
 
 static void take(pthread_t t, long n) {
   void* result;
-  if (pthread_join(t, &result) != 0 || result != (void*)n) fprintf(stderr, "thread %ld gave something else\n", n), exit(1);
+  if (pthread_join(t, &result) != 0 || result != (void*)n)
+    fprintf(stderr, "thread %ld gave something else\n", n), exit(1);
 }
 
 int main(int argc, char** argv) {
@@ -69,9 +70,12 @@ int main(int argc, char** argv) {
   long rss = status("VmRSS:"), tables = status("VmPTE:");
   for (long i = 0; i < sleeping; i++) make(&all[i], sleeps, i);
   for (long i = 0; i < sleeping; i++) sem_wait(&asleep);
-  long each = (status("VmRSS:") - rss) * 1024 / sleeping, each_tables = (status("VmPTE:") - tables) * 1024 / sleeping;
-  printf("%ld threads sleep: %ld bytes of memory and %ld of page tables each, %ld mappings, %ld kernel threads\n",
-         sleeping, each, each_tables, mappings(), status("Threads:"));
+  long each = (status("VmRSS:") - rss) * 1024 / sleeping,
+       each_tables = (status("VmPTE:") - tables) * 1024 / sleeping;
+  printf(
+      "%ld threads sleep: %ld bytes of memory and %ld of page tables each, %ld mappings, %ld "
+      "kernel threads\n",
+      sleeping, each, each_tables, mappings(), status("Threads:"));
   if (each > most) failed = 1, printf("that is more than %ld bytes\n", most);
   if (mappings() > 1000) failed = 1, printf("so many mappings would run into vm.max_map_count\n");
   pthread_mutex_lock(&lock);

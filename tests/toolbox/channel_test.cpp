@@ -57,7 +57,8 @@ TEST_CASE("senders and receivers are served in the order in which they came") {
   yield();
   for (int i = 0; i < 3; i++) CHECK(*c.receive() == i);
   std::vector<int> got(3);
-  for (int i = 0; i < 3; i++) tasks.push_back(spawn([&, i] { got[std::size_t(i)] = *c.receive(); }));
+  for (int i = 0; i < 3; i++)
+    tasks.push_back(spawn([&, i] { got[std::size_t(i)] = *c.receive(); }));
   yield();
   for (int i = 0; i < 3; i++) c.send(10 + i);
   joinall(tasks);
@@ -125,7 +126,8 @@ TEST_CASE("select does what can be done at once, the first case first, and says 
   channel<int> a(1), b(1);
   b.send(2);
   int got = 0;
-  CHECK(select(on_receive(a, [](auto) { FAIL("a is empty"); }), on_receive(b, [&](auto v) { got = *v; })) == 1);
+  CHECK(select(on_receive(a, [](auto) { FAIL("a is empty"); }),
+               on_receive(b, [&](auto v) { got = *v; })) == 1);
   CHECK(got == 2);
   bool sent = false;
   CHECK(select(on_receive(a, [](auto) {}), on_send(a, 7, [&] { sent = true; })) == 1);
@@ -137,8 +139,8 @@ TEST_CASE("select waits for the first that can be done, and leaves nothing behin
   channel<int> a, b, c;
   auto t = spawn([&] {
     int got = 0;
-    auto which = select(on_receive(a, [&](auto v) { got = *v; }), on_receive(b, [&](auto v) { got = *v; }),
-                        on_send(c, 3, [] {}));
+    auto which = select(on_receive(a, [&](auto v) { got = *v; }),
+                        on_receive(b, [&](auto v) { got = *v; }), on_send(c, 3, [] {}));
     return std::pair(which, got);
   });
   yield();
@@ -154,7 +156,8 @@ TEST_CASE("select with otherwise does not wait; with after, not for ever") {
   bool none = false, late = false;
   CHECK(select(on_receive(a, [](auto) {}), otherwise([&] { none = true; })) == 1);
   CHECK(none);
-  CHECK(select(on_receive(a, [](auto) {}), after(1h, [] {}), after(1ms, [&] { late = true; })) == 2);
+  CHECK(select(on_receive(a, [](auto) {}), after(1h, [] {}), after(1ms, [&] { late = true; })) ==
+        2);
   CHECK(late);
 }
 

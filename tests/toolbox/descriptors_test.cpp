@@ -1,5 +1,5 @@
-// Descriptors that are closed by calls which nobody sees, since there is no shim: the program's, while fibers wait for
-// them, and the runtime's.
+// Descriptors that are closed by calls which nobody sees, since there is no shim: the program's,
+// while fibers wait for them, and the runtime's.
 #include <doctest/doctest.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,9 @@ struct outcome {
   int error;
   bool operator==(const outcome&) const = default;
 };
-std::ostream& operator<<(std::ostream& o, const outcome& x) { return o << x.r << " errno " << x.error; }
+std::ostream& operator<<(std::ostream& o, const outcome& x) {
+  return o << x.r << " errno " << x.error;
+}
 
 outcome made(const std::function<long()>& call) {
   errno = 0;
@@ -49,8 +51,14 @@ struct pair_of_sockets {
 };
 
 const std::function<long(int)> reads[] = {
-    [](int fd) -> long { char c; return tendril::posix::read(fd, &c, 1); },
-    [](int fd) -> long { char c; return tendril::posix::recv(fd, &c, 1, 0); },
+    [](int fd) -> long {
+      char c;
+      return tendril::posix::read(fd, &c, 1);
+    },
+    [](int fd) -> long {
+      char c;
+      return tendril::posix::recv(fd, &c, 1, 0);
+    },
     [](int fd) -> long {
       char c;
       iovec v{&c, 1};
@@ -61,7 +69,8 @@ const std::function<long(int)> reads[] = {
     },
 };
 
-// What two tasks were given that waited for a number before it was closed and given away, and one that waited after.
+// What two tasks were given that waited for a number before it was closed and given away, and one
+// that waited after.
 struct three {
   outcome first, second, after;
 };
@@ -95,7 +104,9 @@ bool first_thread_sleeps() {
 
 }  // namespace
 
-TEST_CASE("whoever waits for a number that is closed and given to another file gets EBADF, and the new wait its data") {
+TEST_CASE(
+    "whoever waits for a number that is closed and given to another file gets EBADF, and the new "
+    "wait its data") {
   for (auto& call : reads) {
     for (bool kept_open : {false, true}) {
       three all = over_a_replacement(call, kept_open);
@@ -198,7 +209,8 @@ TEST_CASE("another kernel thread wakes a hub whose descriptors it has closed in 
   ::close(s.b);
 }
 
-TEST_CASE("what the program has put on a number of the runtime's is neither written to nor closed") {
+TEST_CASE(
+    "what the program has put on a number of the runtime's is neither written to nor closed") {
   pair_of_sockets s;
   int pipe_ends[2];
   REQUIRE(::pipe(pipe_ends) == 0);

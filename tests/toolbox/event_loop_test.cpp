@@ -64,7 +64,8 @@ TEST_CASE("stop ends the run, and the next run goes on") {
   CHECK(loop.run_until_complete(t) == 2);
 
   loop.stop();
-  CHECK_THROWS_WITH(loop.run_until_complete([] { sleep(1h); }), "the event loop was stopped before the task had ended");
+  CHECK_THROWS_WITH(loop.run_until_complete([] { sleep(1h); }),
+                    "the event loop was stopped before the task had ended");
 }
 
 TEST_CASE("get_running_loop is the one that runs, and there is none outside") {
@@ -76,10 +77,12 @@ TEST_CASE("get_running_loop is the one that runs, and there is none outside") {
 
 TEST_CASE("a loop runs once at a time, and no other beside it") {
   event_loop loop, other;
-  CHECK_THROWS_WITH(loop.run_until_complete([&] { loop.run_forever(); }), "the event loop is running already");
+  CHECK_THROWS_WITH(loop.run_until_complete([&] { loop.run_forever(); }),
+                    "the event loop is running already");
   CHECK_THROWS_WITH(loop.run_until_complete([&] { other.run_forever(); }),
                     "another event loop is running on this kernel thread");
-  CHECK_THROWS_WITH(loop.run_until_complete([&] { loop.close(); }), "a running event loop cannot be closed");
+  CHECK_THROWS_WITH(loop.run_until_complete([&] { loop.close(); }),
+                    "a running event loop cannot be closed");
   CHECK(loop.run_until_complete([] { return 1; }) == 1);
 }
 
@@ -102,7 +105,8 @@ TEST_CASE("a future is completed by set_result, and waited for by any task") {
   CHECK_THROWS_AS(loop.run_until_complete(cancelled), cancelled_error);
 }
 
-TEST_CASE("done callbacks are called by the loop, in the order of adding, also when the future is done") {
+TEST_CASE(
+    "done callbacks are called by the loop, in the order of adding, also when the future is done") {
   event_loop loop;
   std::string log;
   auto f = loop.create_future<int>();

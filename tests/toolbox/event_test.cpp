@@ -1,4 +1,5 @@
-// Events, async_results, latches: who wakes, in which order, and what a time-out or a kill leaves behind.
+// Events, async_results, latches: who wakes, in which order, and what a time-out or a kill leaves
+// behind.
 #include <doctest/doctest.h>
 #include <tendril/async_result.hpp>
 #include <tendril/event.hpp>

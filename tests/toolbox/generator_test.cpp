@@ -1,5 +1,5 @@
-// Generators with the semantics of Python's (test_generators.py, PEP 342, PEP 380), and yields from nested
-// calls.
+// Generators with the semantics of Python's (test_generators.py, PEP 342, PEP 380), and yields from
+// nested calls.
 #include <doctest/doctest.h>
 #include <tendril/generator.hpp>
 #include <tendril/task.hpp>
@@ -136,7 +136,9 @@ TEST_CASE("an exception of the body reaches whoever asked, and ends it") {
   CHECK(g.next() == std::nullopt);
 }
 
-TEST_CASE("an exception that is thrown into a generator may be caught there, and the next value comes back") {
+TEST_CASE(
+    "an exception that is thrown into a generator may be caught there, and the next value comes "
+    "back") {
   ints g([] {
     for (int i = 0;; i++) {
       try {
@@ -154,7 +156,8 @@ TEST_CASE("an exception that is thrown into a generator may be caught there, and
   CHECK(g.next() == std::nullopt);
 }
 
-TEST_CASE("an exception thrown into a generator that has not begun, or has ended, comes straight back") {
+TEST_CASE(
+    "an exception thrown into a generator that has not begun, or has ended, comes straight back") {
   bool ran = false;
   ints g([&] { ran = true; });
   CHECK_THROWS_WITH(g.throw_(std::runtime_error("early")), "early");
@@ -195,7 +198,8 @@ TEST_CASE("a closed body may return instead of passing generator_exit on") {
   CHECK(g.done());
 }
 
-TEST_CASE("a generator that is closed before it began never runs, and lets go of what its body holds") {
+TEST_CASE(
+    "a generator that is closed before it began never runs, and lets go of what its body holds") {
   bool ran = false;
   auto held = std::make_shared<int>(1);
   ints g([&ran, held] { ran = true; });

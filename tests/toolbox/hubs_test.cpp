@@ -1,4 +1,5 @@
-// Several hubs, one per kernel thread, that exchange work through the tools: nothing is lost, nobody sleeps for ever.
+// Several hubs, one per kernel thread, that exchange work through the tools: nothing is lost,
+// nobody sleeps for ever.
 #include <doctest/doctest.h>
 #include <tendril/async_result.hpp>
 #include <tendril/barrier.hpp>
@@ -252,7 +253,8 @@ TEST_CASE("selects of several hubs over the same channels meet without loss") {
       if (--senders == 0) done.close();
     } else {
       for (bool more = true; more;) {
-        select(on_receive(b, [&](auto v) { received += *v; }), on_receive(a, [&](auto v) { received += *v; }),
+        select(on_receive(b, [&](auto v) { received += *v; }),
+               on_receive(a, [&](auto v) { received += *v; }),
                on_receive(done, [&](auto) { more = false; }));
       }
     }

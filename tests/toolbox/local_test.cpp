@@ -48,7 +48,8 @@ TEST_CASE("a value may begin as what a call returns in its fiber") {
   CHECK(name->size() == 4);
 }
 
-TEST_CASE("a value ends with its fiber, however that ends, and before anybody who waits for it runs") {
+TEST_CASE(
+    "a value ends with its fiber, however that ends, and before anybody who waits for it runs") {
   local<counted> v;
   for (int how = 0; how < 3; how++) {
     auto t = spawn([&] {

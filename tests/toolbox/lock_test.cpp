@@ -1,4 +1,5 @@
-// Semaphores, mutexes, conditions, barriers, once: fairness, hand-over, and that no wake-up is lost.
+// Semaphores, mutexes, conditions, barriers, once: fairness, hand-over, and that no wake-up is
+// lost.
 #include <doctest/doctest.h>
 #include <tendril/barrier.hpp>
 #include <tendril/condition.hpp>
@@ -210,7 +211,8 @@ TEST_CASE("a recursive_mutex may be locked again by its owner, and has to be unl
   CHECK_THROWS_AS(m.unlock(), error);
 }
 
-TEST_CASE("a shared_mutex lets readers in together, and writers alone, in the order in which they came") {
+TEST_CASE(
+    "a shared_mutex lets readers in together, and writers alone, in the order in which they came") {
   tendril::shared_mutex m;
   std::string log;
   std::vector<task<void>> tasks;
@@ -311,7 +313,9 @@ TEST_CASE("a wait with a predicate, with a time-out, with both") {
   t.join();
 }
 
-TEST_CASE("a fiber that is killed while it waits holds the lock as it unwinds, and hands its notification on") {
+TEST_CASE(
+    "a fiber that is killed while it waits holds the lock as it unwinds, and hands its "
+    "notification on") {
   tendril::mutex m;
   condition c;
   bool owned = false;
@@ -400,7 +404,8 @@ TEST_CASE("the completion of a barrier may not wait, and its exception breaks th
   CHECK_THROWS_AS(t.get(), broken_barrier);
 }
 
-TEST_CASE("once calls once, though many ask while the call waits; a call that throws does not count") {
+TEST_CASE(
+    "once calls once, though many ask while the call waits; a call that throws does not count") {
   once o;
   int calls = 0;
   std::vector<task<void>> tasks;

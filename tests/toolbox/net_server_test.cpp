@@ -22,7 +22,9 @@ void echo(stream& s) {
     s.flush();
   }
 }
-stream client(const net::base_server& s) { return net::open_stream(net::create_connection(s.where())); }
+stream client(const net::base_server& s) {
+  return net::open_stream(net::create_connection(s.where()));
+}
 std::string ask(stream& s, const std::string& line) {
   s.write(line + "\n");
   s.flush();
@@ -39,14 +41,17 @@ TEST_CASE("each connection is handled in a task of its own") {
   server.start();
   std::vector<stream> clients;
   for (int i = 0; i < 20; i++) clients.push_back(client(server));
-  for (int i = 19; i >= 0; i--) CHECK(ask(clients[std::size_t(i)], std::to_string(i)) == std::to_string(i));
+  for (int i = 19; i >= 0; i--)
+    CHECK(ask(clients[std::size_t(i)], std::to_string(i)) == std::to_string(i));
   CHECK(server.connections() == 20);
   server.stop(0s);
   CHECK(server.connections() == 0);
 }
 
-TEST_CASE("after each connection that was taken a shortage of descriptors begins with the least delay") {
-  // Runs out of descriptors five times before each of its takes. A delay that only ever doubled would take hours.
+TEST_CASE(
+    "after each connection that was taken a shortage of descriptors begins with the least delay") {
+  // Runs out of descriptors five times before each of its takes. A delay that only ever doubled
+  // would take hours.
   struct server : net::base_server {
     server() : base_server(net::listen_on(anywhere), {.min_delay = 1ms, .max_delay = 24h}) {}
     ~server() { abandon(); }
@@ -236,7 +241,8 @@ TEST_CASE("with as many handlers as allowed, the next connection waits until one
   CHECK(waits.get() == "c");
 }
 
-TEST_CASE("a server that has no descriptors left rests, and takes the connection when there is one") {
+TEST_CASE(
+    "a server that has no descriptors left rests, and takes the connection when there is one") {
   net::stream_server server(anywhere, echo, {.min_delay = 1ms, .max_delay = 4ms});
   server.start();
   yield();
@@ -276,8 +282,8 @@ TEST_CASE("a crowd is taken in passes, so that others run") {
 }
 
 TEST_CASE("a server may listen on a local socket") {
-  net::stream_server server(address::local(std::string("\0tendril-server-", 16) + std::to_string(::getpid())),
-                            echo);
+  net::stream_server server(
+      address::local(std::string("\0tendril-server-", 16) + std::to_string(::getpid())), echo);
   server.start();
   stream c = client(server);
   CHECK(ask(c, "local") == "local");

@@ -187,7 +187,9 @@ TEST_CASE("a time-out counts from when it is set") {
   CHECK(error_of([&] { t.here.recv(1); }) == ETIMEDOUT);
 }
 
-TEST_CASE("a socket can wait although its number was that of a descriptor closed behind the runtime's back") {
+TEST_CASE(
+    "a socket can wait although its number was that of a descriptor closed behind the runtime's "
+    "back") {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   auto reader = spawn([&] {
@@ -236,15 +238,16 @@ TEST_CASE("an unknown name is a resolve_error") {
 TEST_CASE("after an address that refuses comes the next, at once") {
   refusing r;
   net::socket listener = net::listen_on(address::loopback(0));
-  net::socket s = net::create_connection({r.where(), listener.local_address()}, {.attempt_delay = 1h});
+  net::socket s =
+      net::create_connection({r.where(), listener.local_address()}, {.attempt_delay = 1h});
   CHECK(s.remote_address() == listener.local_address());
 }
 
 TEST_CASE("an address that does not answer holds nobody up") {
   hanging h;
   net::socket listener = net::listen_on(address::loopback(0));
-  net::socket s =
-      net::create_connection({h.where(), h.where(), listener.local_address()}, {.attempt_delay = 1ms});
+  net::socket s = net::create_connection({h.where(), h.where(), listener.local_address()},
+                                         {.attempt_delay = 1ms});
   CHECK(s.remote_address() == listener.local_address());
 }
 
@@ -285,7 +288,8 @@ TEST_CASE("the families take turns, in the order of the first") {
 
 TEST_CASE("a connection can be bound first") {
   net::socket listener = net::listen_on(address::loopback(0));
-  net::socket s = net::create_connection(listener.local_address(), {.local = address::ip("127.0.0.2", 0)});
+  net::socket s =
+      net::create_connection(listener.local_address(), {.local = address::ip("127.0.0.2", 0)});
   CHECK(s.local_address().host() == "127.0.0.2");
 }
 

@@ -130,13 +130,15 @@ TEST_CASE("a numeric address is verified as such") {
 }
 
 TEST_CASE(
-    "a certificate for another name, or by an unknown authority, is refused, unless anybody is trusted") {
+    "a certificate for another name, or by an unknown authority, is refused, unless anybody is "
+    "trusted") {
   fixture f;
   CHECK(failure([&] { f.connect("other.example"); }).find("ostname mismatch") != std::string::npos);
   CHECK(failure([&] { f.connect("127.0.0.2"); }).find("mismatch") != std::string::npos);
   tls_context system = tls_context::client();
-  CHECK(failure([&] { net::open_tls(f.plain(), system, "localhost"); }).find("certificate verify failed") !=
-        std::string::npos);
+  CHECK(failure([&] {
+          net::open_tls(f.plain(), system, "localhost");
+        }).find("certificate verify failed") != std::string::npos);
   system.trust_anybody();
   stream s = net::open_tls(f.plain(), system, "other.example");
   CHECK(ask(s, "x") == "x");
@@ -166,7 +168,8 @@ TEST_CASE("clients can be asked for certificates") {
   CHECK(ask(s, "x") == "x");
 }
 
-TEST_CASE("much goes both ways at once, by a fiber that reads and one that writes, while others run") {
+TEST_CASE(
+    "much goes both ways at once, by a fiber that reads and one that writes, while others run") {
   fixture f([](stream& s) {
     for (std::string piece; !(piece = s.read_some()).empty();) {
       s.write(piece);

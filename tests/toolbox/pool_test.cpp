@@ -62,8 +62,7 @@ TEST_CASE("kill ends all tasks of a group, and the group is empty then") {
   g.spawn([] {
     try {
       sleep(1h);
-    } catch (const fiber_exit&) {
-    }
+    } catch (const fiber_exit&) {}
     sleep(1h);
   });
   yield();
@@ -88,7 +87,8 @@ TEST_CASE("a group that goes away leaves its tasks alone") {
   CHECK(t.get() == 3);
 }
 
-TEST_CASE("map returns all results in the order of the range, and throws the first error in that order") {
+TEST_CASE(
+    "map returns all results in the order of the range, and throws the first error in that order") {
   group g;
   CHECK(g.map(slow_square, up_to(10)) == std::vector{0, 1, 4, 9, 16, 25, 36, 49, 64, 81});
   int sum = 0;
@@ -127,7 +127,8 @@ TEST_CASE("an error comes out of imap in its place, and one may go on") {
   CHECK_FALSE(results.next());
 }
 
-TEST_CASE("imap runs ahead of its reader only as far as its limit, and stops when its results go away") {
+TEST_CASE(
+    "imap runs ahead of its reader only as far as its limit, and stops when its results go away") {
   group g;
   int begun = 0;
   {
@@ -144,7 +145,8 @@ TEST_CASE("imap runs ahead of its reader only as far as its limit, and stops whe
 
 TEST_CASE("apply returns the result, apply_async a task of it") {
   group g;
-  auto p = g.apply([](std::unique_ptr<int> q, int x) { return *q + x; }, std::make_unique<int>(1), 2);
+  auto p =
+      g.apply([](std::unique_ptr<int> q, int x) { return *q + x; }, std::make_unique<int>(1), 2);
   CHECK(p == 3);
   CHECK(g.apply_async([](int x) { return x; }, 4).get() == 4);
 }
@@ -201,7 +203,8 @@ TEST_CASE("apply_async never waits, apply in a task of the pool itself does not 
   CHECK(p.apply([&] { return p.apply([] { return 6; }); }) == 6);
 }
 
-TEST_CASE("a task that is killed before it begins gives its place back; so does a spawn that is killed") {
+TEST_CASE(
+    "a task that is killed before it begins gives its place back; so does a spawn that is killed") {
   pool p(1);
   p.spawn([] {}).kill();
   CHECK(p.free_count() == 1);

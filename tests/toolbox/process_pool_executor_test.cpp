@@ -1,4 +1,5 @@
-// Process pools with the semantics of concurrent.futures (test_concurrent_futures), and how values travel.
+// Process pools with the semantics of concurrent.futures (test_concurrent_futures), and how values
+// travel.
 #include <doctest/doctest.h>
 #include <tendril/as_completed.hpp>
 #include <tendril/process_pool_executor.hpp>
@@ -32,7 +33,8 @@ struct odd_error : std::exception {
   const char* what() const noexcept override { return "odd"; }
 };
 
-// A pipe that a worker can wait for. It has none of the program's descriptors, but /proc names them.
+// A pipe that a worker can wait for. It has none of the program's descriptors, but /proc names
+// them.
 struct gate {
   int p[2];
   gate() { REQUIRE(::pipe2(p, O_CLOEXEC) == 0); }
@@ -40,7 +42,9 @@ struct gate {
     ::close(p[0]);
     ::close(p[1]);
   }
-  std::string path() const { return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(p[0]); }
+  std::string path() const {
+    return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(p[0]);
+  }
   void open() { posix::write(p[1], "x", 1); }
 };
 char wait_at(const std::string& path) {
@@ -76,7 +80,8 @@ TEST_CASE("plain values, strings and containers come back as they were") {
   CHECK(travelled(42) == 42);
   CHECK(travelled(point{1, 2}) == point{1, 2});
   CHECK(travelled(std::string("a\0b", 3)) == std::string("a\0b", 3));
-  CHECK(travelled(std::vector<std::string>{"a", "", "c"}) == std::vector<std::string>{"a", "", "c"});
+  CHECK(travelled(std::vector<std::string>{"a", "", "c"}) ==
+        std::vector<std::string>{"a", "", "c"});
   CHECK(travelled(std::map<std::string, std::vector<int>>{{"x", {1, 2}}, {"y", {}}}).at("x") ==
         std::vector{1, 2});
   CHECK(travelled(std::set<int>{3, 1}) == std::set<int>{1, 3});
@@ -139,8 +144,10 @@ TEST_CASE("large arguments and results travel") {
 
 TEST_CASE("what a call throws comes back as what it is, or names its type") {
   process_pool_executor pool(1);
-  CHECK_THROWS_WITH_AS(pool.submit([] { throw std::runtime_error("r"); }).get(), "r", std::runtime_error);
-  CHECK_THROWS_WITH_AS(pool.submit([] { throw std::out_of_range("o"); }).get(), "o", std::out_of_range);
+  CHECK_THROWS_WITH_AS(pool.submit([] { throw std::runtime_error("r"); }).get(), "r",
+                       std::runtime_error);
+  CHECK_THROWS_WITH_AS(pool.submit([] { throw std::out_of_range("o"); }).get(), "o",
+                       std::out_of_range);
   CHECK_THROWS_WITH_AS(pool.submit([] { throw tendril::error("e"); }).get(), "e", tendril::error);
   CHECK_THROWS_AS(pool.submit([] { throw std::bad_alloc(); }).get(), std::bad_alloc);
   try {
@@ -157,7 +164,8 @@ TEST_CASE("what a call throws comes back as what it is, or names its type") {
     CHECK(e.type() == "(anonymous namespace)::odd_error");
     CHECK(std::string(e.what()) == "(anonymous namespace)::odd_error: odd");
   }
-  CHECK_THROWS_WITH_AS(pool.submit([] { throw 5; }).get(), "int: not a std::exception", remote_error);
+  CHECK_THROWS_WITH_AS(pool.submit([] { throw 5; }).get(), "int: not a std::exception",
+                       remote_error);
   CHECK(pool.submit(square, 2).get() == 4);
 }
 

@@ -59,7 +59,8 @@ TEST_CASE("getters are served in the order in which they came") {
   CHECK(got == std::vector<std::pair<int, int>>{{0, 10}, {1, 11}, {2, 12}});
 }
 
-TEST_CASE("put waits while a queue is full, and putters are served in the order in which they came") {
+TEST_CASE(
+    "put waits while a queue is full, and putters are served in the order in which they came") {
   queue<int> q(1);
   CHECK(q.bound() == 1);
   q.put(0);

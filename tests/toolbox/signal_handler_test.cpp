@@ -141,7 +141,8 @@ TEST_CASE("a signal that cannot be caught is refused, and so is the seventeenth 
 }
 
 #if !defined(__SANITIZE_THREAD__)
-TEST_CASE("a signal in the child of a fork is not the parent's; the child may have handlers of its own") {
+TEST_CASE(
+    "a signal in the child of a fork is not the parent's; the child may have handlers of its own") {
   int calls = 0;
   signal_handler h(SIGUSR1, [&] { calls++; });
   std::cout << std::flush;

@@ -1,5 +1,6 @@
-// The C and C++ libraries' own locks in tasks, in a program that links libtendril and has no shim: a lock's owner is a
-// task, and whoever waits for it lets the others run. (Beside a sanitizer the locks are the C library's.)
+// The C and C++ libraries' own locks in tasks, in a program that links libtendril and has no shim:
+// a lock's owner is a task, and whoever waits for it lets the others run. (Beside a sanitizer the
+// locks are the C library's.)
 #include <doctest/doctest.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -42,7 +43,8 @@ int most_inside(int n, Enter enter, Leave leave) {
 }
 template <class Mutex>
 int most_inside(Mutex& m) {
-  return most_inside(4, [&] { m.lock(); }, [&] { m.unlock(); });
+  return most_inside(
+      4, [&] { m.lock(); }, [&] { m.unlock(); });
 }
 
 template <int Type>
@@ -61,10 +63,11 @@ struct pthread_lock {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a mutex lets one task in at a time, and the others run while it is held", Mutex, std::mutex,
-                   std::timed_mutex, std::recursive_mutex, std::recursive_timed_mutex, std::shared_mutex,
-                   std::shared_timed_mutex, pthread_lock<PTHREAD_MUTEX_NORMAL>, pthread_lock<PTHREAD_MUTEX_RECURSIVE>,
-                   pthread_lock<PTHREAD_MUTEX_ERRORCHECK>, pthread_lock<PTHREAD_MUTEX_ADAPTIVE_NP>) {
+TEST_CASE_TEMPLATE("a mutex lets one task in at a time, and the others run while it is held", Mutex,
+                   std::mutex, std::timed_mutex, std::recursive_mutex, std::recursive_timed_mutex,
+                   std::shared_mutex, std::shared_timed_mutex, pthread_lock<PTHREAD_MUTEX_NORMAL>,
+                   pthread_lock<PTHREAD_MUTEX_RECURSIVE>, pthread_lock<PTHREAD_MUTEX_ERRORCHECK>,
+                   pthread_lock<PTHREAD_MUTEX_ADAPTIVE_NP>) {
   Mutex m;
   CHECK(most_inside(m) == 1);
 }
@@ -73,18 +76,24 @@ TEST_CASE("C11's mutexes and spin locks do, too") {
   mtx_t m;
   for (int type : {int(mtx_plain), int(mtx_timed), mtx_plain | mtx_recursive}) {
     mtx_init(&m, type);
-    CHECK(most_inside(4, [&] { mtx_lock(&m); }, [&] { mtx_unlock(&m); }) == 1);
+    CHECK(most_inside(
+              4, [&] { mtx_lock(&m); }, [&] { mtx_unlock(&m); }) == 1);
     mtx_destroy(&m);
   }
   pthread_spinlock_t s;
   pthread_spin_init(&s, PTHREAD_PROCESS_PRIVATE);
-  CHECK(most_inside(4, [&] { pthread_spin_lock(&s); }, [&] { pthread_spin_unlock(&s); }) == 1);
+  CHECK(most_inside(
+            4, [&] { pthread_spin_lock(&s); }, [&] { pthread_spin_unlock(&s); }) == 1);
   std::atomic_flag f;
-  auto spins = [&] { while (f.test_and_set()) std::this_thread::yield(); };
+  auto spins = [&] {
+    while (f.test_and_set()) std::this_thread::yield();
+  };
   CHECK(most_inside(4, spins, [&] { f.clear(); }) == 1);
 }
 
-TEST_CASE("a recursive mutex is its owner's as often as the owner takes it, and no other task's meanwhile") {
+TEST_CASE(
+    "a recursive mutex is its owner's as often as the owner takes it, and no other task's "
+    "meanwhile") {
   std::recursive_mutex m;
   m.lock();
   m.lock();
@@ -137,7 +146,8 @@ TEST_CASE("the waits for a mutex end at their time") {
 
 TEST_CASE("readers share a lock, and a writer is alone") {
   std::shared_mutex m;
-  CHECK(most_inside(4, [&] { m.lock_shared(); }, [&] { m.unlock_shared(); }) == 4);
+  CHECK(most_inside(
+            4, [&] { m.lock_shared(); }, [&] { m.unlock_shared(); }) == 4);
   m.lock();
   auto writer = spawn([&] { m.lock(), m.unlock(); });
   auto reader = spawn([&] { m.lock_shared(), m.unlock_shared(); });
@@ -147,8 +157,8 @@ TEST_CASE("readers share a lock, and a writer is alone") {
   writer.join(), reader.join();
 }
 
-TEST_CASE_TEMPLATE("a condition variable wakes as many tasks as it is told to", Condition, std::condition_variable,
-                   std::condition_variable_any) {
+TEST_CASE_TEMPLATE("a condition variable wakes as many tasks as it is told to", Condition,
+                   std::condition_variable, std::condition_variable_any) {
   std::mutex m;
   Condition c;
   int waiting = 0, tokens = 0, taken = 0;
@@ -187,7 +197,8 @@ TEST_CASE("a recursive mutex goes along with a condition") {
   waits.join();
 }
 
-TEST_CASE("a routine runs once, and who comes meanwhile waits for its end; one that throws runs again") {
+TEST_CASE(
+    "a routine runs once, and who comes meanwhile waits for its end; one that throws runs again") {
   std::once_flag once;
   int runs = 0, after = 0;
   std::vector<task<void>> tasks;
@@ -200,8 +211,7 @@ TEST_CASE("a routine runs once, and who comes meanwhile waits for its end; one t
         });
         after++;
         CHECK(runs == 2);
-      } catch (int) {
-      }
+      } catch (int) {}
     }));
   }
   joinall(tasks);
@@ -260,7 +270,8 @@ TEST_CASE("kernel threads and tasks exclude each other and signal each other") {
     }
   };
   std::thread a(counts), b([&] { spawn(counts).join(); }), d(plays, 0);
-  auto t = spawn(counts), u = spawn(counts), v = spawn([&] { plays(1); }), w = spawn([&] { plays(2); });
+  auto t = spawn(counts), u = spawn(counts), v = spawn([&] { plays(1); }),
+       w = spawn([&] { plays(2); });
   plays(3);
   t.join(), u.join(), v.join(), w.join();
   a.join(), b.join(), d.join();

@@ -1,5 +1,5 @@
-// An echo server and its clients in one process: ten thousand connections at once, of which many are cut in
-// every way there is. Nothing may be lost on the others, and nothing may be left over.
+// An echo server and its clients in one process: ten thousand connections at once, of which many
+// are cut in every way there is. Nothing may be lost on the others, and nothing may be left over.
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <doctest/doctest.h>
@@ -117,8 +117,8 @@ class crowd {
 
     std::vector<tendril::task<void>> clients;
     for (std::uint32_t i = 0; i < connections_.size(); i++) {
-      clients.push_back(
-          tendril::spawn([this, i, fd = owned_fd(connections_[i].fd)]() mutable { client(i, fd); }));
+      clients.push_back(tendril::spawn(
+          [this, i, fd = owned_fd(connections_[i].fd)]() mutable { client(i, fd); }));
     }
     interfere(clients);
     CHECK(tendril::joinall(clients, bound));
@@ -217,7 +217,8 @@ class crowd {
     if (!send_all(fd, all.data(), c.size) || shutdown(fd, SHUT_WR) < 0) return false;
     char in[chunk];
     while (ssize_t n = posix::recv(fd, in, sizeof in, 0)) {
-      if (n < 0 || c.back + std::size_t(n) > c.size || std::memcmp(in, &all[c.back], std::size_t(n)) != 0)
+      if (n < 0 || c.back + std::size_t(n) > c.size ||
+          std::memcmp(in, &all[c.back], std::size_t(n)) != 0)
         return false;
       c.back += std::size_t(n);
     }
@@ -370,7 +371,8 @@ std::size_t connections_allowed() {
 
 }  // namespace
 
-TEST_CASE("thousands of connections at once, cut in every way: nothing is lost, and nothing left over") {
+TEST_CASE(
+    "thousands of connections at once, cut in every way: nothing is lost, and nothing left over") {
   std::size_t count = connections_allowed();
   std::printf("seed %u\n", seed);
   tendril::core::hub& hub = *tendril::core::hub::of(tendril::current_fiber().handle());
@@ -403,7 +405,8 @@ TEST_CASE("crowds on several kernel threads, which pass descriptor numbers on to
   std::size_t descriptors = open_descriptors();
   for (unsigned number = 100; number < 102; number++) {
     std::vector<std::thread> threads;
-    for (unsigned t = 0; t < 4; t++) threads.emplace_back([=] { crowd(number * 10 + t, count).run(); });
+    for (unsigned t = 0; t < 4; t++)
+      threads.emplace_back([=] { crowd(number * 10 + t, count).run(); });
     for (std::thread& t : threads) t.join();
     CHECK(open_descriptors() == descriptors);
   }

@@ -109,7 +109,8 @@ TEST_CASE("errors can go where the output goes") {
 TEST_CASE("output can go to a descriptor of the parent's, or nowhere") {
   int p[2];
   REQUIRE(::pipe2(p, O_CLOEXEC) == 0);
-  CHECK(subprocess(sh("echo here; echo there >&2"), {.out = p[1], .err = redirect::null}).wait() == 0);
+  CHECK(subprocess(sh("echo here; echo there >&2"), {.out = p[1], .err = redirect::null}).wait() ==
+        0);
   ::close(p[1]);
   stream s = stream::adopt(p[0]);
   CHECK(s.read_all() == "here\n");
@@ -133,10 +134,10 @@ TEST_CASE("a child can be talked to in turn") {
 
 TEST_CASE("directory, environment and program can be chosen") {
   CHECK(subprocess::check_output(args{"pwd"}, {.options = {.directory = "/"}}) == "/\n");
-  CHECK(subprocess::check_output(args{"/usr/bin/env"}, {.options = {.environment = {{{"A", "1"}}}}}) ==
-        "A=1\n");
-  CHECK(subprocess::check_output(args{"named", "-c", "echo $0"}, {.options = {.executable = "/bin/sh"}}) ==
-        "named\n");
+  CHECK(subprocess::check_output(args{"/usr/bin/env"},
+                                 {.options = {.environment = {{{"A", "1"}}}}}) == "A=1\n");
+  CHECK(subprocess::check_output(args{"named", "-c", "echo $0"},
+                                 {.options = {.executable = "/bin/sh"}}) == "named\n");
 }
 
 TEST_CASE("a child may have a session or a process group of its own") {
@@ -214,7 +215,8 @@ TEST_CASE("a child that is let go is reaped later") {
 TEST_CASE("many children run at once") {
   std::vector<task<std::string>> tasks;
   for (int i = 0; i < 20; i++) {
-    tasks.push_back(spawn([i] { return subprocess::check_output(sh("echo " + std::to_string(i))); }));
+    tasks.push_back(
+        spawn([i] { return subprocess::check_output(sh("echo " + std::to_string(i))); }));
   }
   for (int i = 0; i < 20; i++) CHECK(tasks[std::size_t(i)].get() == std::to_string(i) + "\n");
 }

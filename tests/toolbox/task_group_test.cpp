@@ -71,8 +71,7 @@ TEST_CASE("of two errors the first comes out") {
                         g.spawn([what] {
                           try {
                             yield();
-                          } catch (const fiber_exit&) {
-                          }
+                          } catch (const fiber_exit&) {}
                           throw std::runtime_error(what);
                         });
                       }
@@ -117,9 +116,11 @@ TEST_CASE("a task that is killed leaves the others alone; cancel ends them all w
 
 TEST_CASE("when the scope's fiber is killed or times out, the tasks are killed first") {
   task<void> inner;
-  CHECK_FALSE(move_on_after(1ms, [&] { with_task_group([&](task_group& g) { inner = g.spawn([] { sleep(1h); }); }); }));
+  CHECK_FALSE(move_on_after(
+      1ms, [&] { with_task_group([&](task_group& g) { inner = g.spawn([] { sleep(1h); }); }); }));
   CHECK(inner.ready());
-  auto outer = spawn([&] { with_task_group([&](task_group& g) { inner = g.spawn([] { sleep(1h); }); }); });
+  auto outer =
+      spawn([&] { with_task_group([&](task_group& g) { inner = g.spawn([] { sleep(1h); }); }); });
   yield();
   outer.kill();
   CHECK(inner.ready());

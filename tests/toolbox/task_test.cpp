@@ -106,7 +106,8 @@ TEST_CASE("ended tasks keep their results while others run, as long as they have
   for (int round = 0; round < 3; round++) {
     for (int i = 0; i < 200; i++) all.push_back(tendril::spawn([i] { return i; }));
     tendril::joinall(all);
-    for (std::size_t i = 0; i < all.size(); i += 2) all[i] = tendril::spawn([i] { return int(i % 200); });
+    for (std::size_t i = 0; i < all.size(); i += 2)
+      all[i] = tendril::spawn([i] { return int(i % 200); });
     tendril::joinall(all);
   }
   for (std::size_t i = 0; i < all.size(); i++) CHECK(all[i].get() == int(i % 200));
@@ -154,7 +155,9 @@ TEST_CASE("get throws what the task threw; join does not") {
   CHECK_THROWS_WITH(t.get(), "broken");
 }
 
-TEST_CASE("an exception of a task is kept with its handle, also if nobody asks until long after its end") {
+TEST_CASE(
+    "an exception of a task is kept with its handle, also if nobody asks until long after its "
+    "end") {
   auto t = spawn([] { throw std::runtime_error("kept"); });
   while (!t.ready()) yield();
   for (int i = 0; i < 10; i++) spawn([] {}).join();  // what it left behind is used again by others
@@ -215,7 +218,8 @@ TEST_CASE("thousands wait for one task and give up in any order, without looking
   std::vector<task<void>> waiting;
   for (int i = 0; i < 20'000; i++) waiting.push_back(spawn([&] { t.join(); }));
   yield();
-  for (std::size_t i = 0; i < waiting.size(); i += 3) waiting[waiting.size() - 1 - i].request_kill();
+  for (std::size_t i = 0; i < waiting.size(); i += 3)
+    waiting[waiting.size() - 1 - i].request_kill();
   yield();
   CHECK(std::ranges::count_if(waiting, [](auto& w) { return w.ready(); }) == 6667);
   t.kill();
@@ -239,7 +243,8 @@ TEST_CASE("joinall waits for all, also with a time-out") {
   CHECK(joinall(tasks, 1h));
 }
 
-TEST_CASE("a handle of no task, a task itself, and one of another kernel thread cannot be waited for") {
+TEST_CASE(
+    "a handle of no task, a task itself, and one of another kernel thread cannot be waited for") {
   task<void> none;
   CHECK_FALSE(none.valid());
   CHECK_FALSE(none.ready());
@@ -432,7 +437,9 @@ TEST_CASE("sleep never returns early") {
   }
 }
 
-TEST_CASE("sleep of zero or less lets the others run once, and a deadline that has passed does not wait") {
+TEST_CASE(
+    "sleep of zero or less lets the others run once, and a deadline that has passed does not "
+    "wait") {
   int n = 0;
   auto t = spawn([&] { n++; });
   sleep(0s);
@@ -481,8 +488,8 @@ TEST_CASE("a wait that can never end throws loop_exit, which says who waits for 
   auto line = [&](const std::string& s) { return report.find(s + "\n") != std::string::npos; };
   auto id = [](auto& t) { return std::to_string(t.id()); };
   INFO(report);
-  CHECK(
-      line("fiber " + std::to_string(current_fiber().id()) + " 'main' waits for task " + id(a) + " 'alice'"));
+  CHECK(line("fiber " + std::to_string(current_fiber().id()) + " 'main' waits for task " + id(a) +
+             " 'alice'"));
   CHECK(line("fiber " + id(a) + " 'alice' waits for task " + id(b) + " 'bob'"));
   CHECK(line("fiber " + id(b) + " 'bob' waits for task " + id(a) + " 'alice'"));
   // The program goes on.
@@ -559,7 +566,9 @@ TEST_CASE("a kernel thread's end unwinds its unfinished tasks, begun or not") {
   for (auto& t : kept) CHECK(t.ready());
 }
 
-TEST_CASE("a task that waits while it is unwound at the thread's end may yield, but not hold the end up") {
+TEST_CASE(
+    "a task that waits while it is unwound at the thread's end may yield, but not hold the end "
+    "up") {
   std::string log;
   std::thread([&] {
     spawn([&] {
@@ -605,7 +614,9 @@ TEST_CASE("tasks and fibers that wait inside an explicit switch are unwound at t
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("a descriptor's number that was closed without us, and opened again, is waited for like any other") {
+TEST_CASE(
+    "a descriptor's number that was closed without us, and opened again, is waited for like any "
+    "other") {
   for (int round = 0; round < 3; round++) {
     int p[2];
     REQUIRE(pipe(p) == 0);

@@ -21,10 +21,11 @@ using namespace tendril;
 using namespace std::chrono_literals;
 
 #if defined(__SANITIZE_THREAD__)
-// The reference count of an exception that travels between kernel threads is kept in libstdc++.so, where the sanitizer
-// does not see its atomics.
+// The reference count of an exception that travels between kernel threads is kept in libstdc++.so,
+// where the sanitizer does not see its atomics.
 extern "C" const char* __tsan_default_suppressions() {
-  return "race:std::__exception_ptr::exception_ptr::_M_release\nrace:std::runtime_error::~runtime_error\n";
+  return "race:std::__exception_ptr::exception_ptr::_M_release\nrace:std::runtime_error::~runtime_"
+         "error\n";
 }
 #endif
 
@@ -142,7 +143,9 @@ TEST_CASE("a kill ends the wait for a future") {
   CHECK_THROWS_AS(t.get(), fiber_exit);
 }
 
-TEST_CASE("done callbacks run in the order of adding, with the future, and at once when it is done already") {
+TEST_CASE(
+    "done callbacks run in the order of adding, with the future, and at once when it is done "
+    "already") {
   promise<int> p;
   future<int> f = p.get_future();
   std::vector<int> order;
@@ -155,19 +158,24 @@ TEST_CASE("done callbacks run in the order of adding, with the future, and at on
   CHECK(order == std::vector{1, 2, 3});
 }
 
-TEST_CASE("done callbacks run for cancelled and failed futures, and one that throws does not stop the next") {
+TEST_CASE(
+    "done callbacks run for cancelled and failed futures, and one that throws does not stop the "
+    "next") {
   int called = 0;
   promise<int> cancelled, failed;
   cancelled.get_future().add_done_callback(
       [](const future<int>&) { throw std::runtime_error("a test's callback"); });
   cancelled.get_future().add_done_callback([&](const future<int>& f) { called += f.cancelled(); });
-  failed.get_future().add_done_callback([&](const future<int>& f) { called += f.exception() != nullptr; });
+  failed.get_future().add_done_callback(
+      [&](const future<int>& f) { called += f.exception() != nullptr; });
   cancelled.get_future().cancel();
   failed.set_exception(std::make_exception_ptr(std::runtime_error("x")));
   CHECK(called == 2);
 }
 
-TEST_CASE("no future is an error") { CHECK_THROWS_WITH_AS(future<int>().get(), "no future", error); }
+TEST_CASE("no future is an error") {
+  CHECK_THROWS_WITH_AS(future<int>().get(), "no future", error);
+}
 
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("thread_pool_executor");
@@ -177,7 +185,8 @@ TEST_CASE("a call runs on another kernel thread, with its arguments") {
   auto here = std::this_thread::get_id();
   CHECK(pool.submit(square, 5).get() == 25);
   CHECK(pool.submit([&] { return std::this_thread::get_id() != here; }).get());
-  CHECK(pool.submit([](std::unique_ptr<int> p) { return *p; }, std::make_unique<int>(3)).get() == 3);
+  CHECK(pool.submit([](std::unique_ptr<int> p) { return *p; }, std::make_unique<int>(3)).get() ==
+        3);
   int n = 0;
   pool.submit([](int& r) { r = 7; }, std::ref(n)).get();
   CHECK(n == 7);
@@ -185,7 +194,8 @@ TEST_CASE("a call runs on another kernel thread, with its arguments") {
 
 TEST_CASE("what a call throws comes out of its future") {
   thread_pool_executor pool(1);
-  CHECK_THROWS_WITH(pool.submit([] { throw std::runtime_error("in the pool"); }).get(), "in the pool");
+  CHECK_THROWS_WITH(pool.submit([] { throw std::runtime_error("in the pool"); }).get(),
+                    "in the pool");
   CHECK(pool.submit(square, 2).get() == 4);
 }
 
@@ -258,7 +268,8 @@ TEST_CASE("map gives results in the order of its range") {
   for (int i = 0; i < 100; i++) CHECK(out[std::size_t(i)] == i * i);
 }
 
-TEST_CASE("map gives the results before an exception, throws it in its place, and cancels the rest") {
+TEST_CASE(
+    "map gives the results before an exception, throws it in its place, and cancels the rest") {
   gate g;
   thread_pool_executor pool(1);
   std::atomic<int> calls{0};
@@ -362,7 +373,8 @@ TEST_CASE("many fibers of several kernel threads share a pool") {
   thread_pool_executor pool(4);
   auto user = [&] {
     std::vector<task<int>> tasks;
-    for (int i = 0; i < 50; i++) tasks.push_back(spawn([&, i] { return run_in_executor(pool, square, i); }));
+    for (int i = 0; i < 50; i++)
+      tasks.push_back(spawn([&, i] { return run_in_executor(pool, square, i); }));
     long sum = 0;
     for (auto& t : tasks) sum += t.get();
     return sum;
@@ -445,7 +457,8 @@ TEST_CASE("no futures are completed at once") {
   CHECK(wait_futures(std::vector<future<int>>{}).done.empty());
 }
 
-TEST_CASE("wait_futures returns at the first that is done, at the first exception, or when all are") {
+TEST_CASE(
+    "wait_futures returns at the first that is done, at the first exception, or when all are") {
   std::vector<promise<int>> p(3);
   std::vector<future<int>> f;
   for (auto& x : p) f.push_back(x.get_future());

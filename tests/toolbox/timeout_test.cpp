@@ -44,7 +44,11 @@ TEST_CASE("every wait ends: events, locks, joins, yields") {
   CHECK_THROWS_AS(with_timeout(1ms, [&] { e.wait(); }), timeout_error);
   CHECK_THROWS_AS(with_timeout(1ms, [&] { m.lock(); }), timeout_error);
   CHECK_THROWS_AS(with_timeout(1ms, [&] { t.join(); }), timeout_error);
-  CHECK_THROWS_AS(with_timeout(1ms, [&] { for (;;) yield(); }), timeout_error);
+  CHECK_THROWS_AS(with_timeout(1ms,
+                               [&] {
+                                 for (;;) yield();
+                               }),
+                  timeout_error);
   CHECK_THROWS_AS(with_timeout(0s, [&] { sleep(1h); }), timeout_error);
   t.kill();
   CHECK_FALSE(m.locked());
@@ -55,9 +59,7 @@ TEST_CASE("a wait that ends by itself, and a timeout that is left or cancelled, 
     timeout limit(1h);
     sleep(1ms);
   }
-  {
-    timeout limit(1ms);
-  }
+  { timeout limit(1ms); }
   sleep(2ms);
   timeout limit(1ms);
   limit.cancel();
@@ -83,11 +85,14 @@ TEST_CASE("the inner of two throws if it is earlier, and the outer stays") {
   CHECK(outer.pending());
 }
 
-TEST_CASE("the outer throws if it is earlier, or if both have passed, and nobody inside takes it for theirs") {
+TEST_CASE(
+    "the outer throws if it is earlier, or if both have passed, and nobody inside takes it for "
+    "theirs") {
   for (auto inner : {clock::duration(1h), clock::duration(0)}) {
     timeout outer(0s);
     try {
-      with_timeout(inner, [] { sleep(1h); }, 0);
+      with_timeout(
+          inner, [] { sleep(1h); }, 0);
       FAIL("not reached");
     } catch (const timeout_error& e) {
       CHECK(outer.threw(e));
@@ -100,10 +105,14 @@ TEST_CASE("the outer throws if it is earlier, or if both have passed, and nobody
 
 TEST_CASE("with_timeout returns the result, or another value, or throws") {
   CHECK(with_timeout(1h, [] { return 1; }) == 1);
-  CHECK(with_timeout(1h, [] { return std::string("in time"); }, "late") == "in time");
-  CHECK(with_timeout(1ms, [] { return sleep(1h), std::string("in time"); }, "late") == "late");
+  CHECK(with_timeout(
+            1h, [] { return std::string("in time"); }, "late") == "in time");
+  CHECK(with_timeout(
+            1ms, [] { return sleep(1h), std::string("in time"); }, "late") == "late");
   CHECK_THROWS_AS(with_timeout(1ms, [] { sleep(1h); }), timeout_error);
-  CHECK_THROWS_WITH(with_timeout(1h, []() -> int { throw std::runtime_error("own"); }, 3), "own");
+  CHECK_THROWS_WITH(with_timeout(
+                        1h, []() -> int { throw std::runtime_error("own"); }, 3),
+                    "own");
 }
 
 TEST_CASE("move_on_after goes on silently, and says whether its function ended by itself") {

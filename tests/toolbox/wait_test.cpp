@@ -1,4 +1,5 @@
-// Waiting for several things at once, and what tasks offer to whoever waits: links, killall, gather, wait_for.
+// Waiting for several things at once, and what tasks offer to whoever waits: links, killall,
+// gather, wait_for.
 #include <doctest/doctest.h>
 #include <tendril/async_result.hpp>
 #include <tendril/event.hpp>
@@ -104,7 +105,8 @@ TEST_CASE("a wait that nothing can end throws loop_exit") {
 }
 
 TEST_CASE("joinall with options: count, the first error, a time-out") {
-  std::vector tasks{after_turns(4, 0), spawn([]() -> int { throw std::runtime_error("bad"); }), after_turns(1, 2)};
+  std::vector tasks{after_turns(4, 0), spawn([]() -> int { throw std::runtime_error("bad"); }),
+                    after_turns(1, 2)};
   CHECK(joinall(tasks, join_options{.count = 1}).size() == 1);
   CHECK_THROWS_WITH(joinall(tasks, join_options{.raise_error = true}), "bad");
   CHECK(joinall(tasks, join_options{}).size() == 3);
@@ -117,7 +119,8 @@ TEST_SUITE_END();
 TEST_SUITE_BEGIN("gather and wait_for");
 
 TEST_CASE("gather returns the results in the order given") {
-  auto [a, b, c] = gather(after_turns(3, 1), spawn([] { return std::string("two"); }), spawn([] {}));
+  auto [a, b, c] =
+      gather(after_turns(3, 1), spawn([] { return std::string("two"); }), spawn([] {}));
   CHECK(a == 1);
   CHECK(b == "two");
   CHECK(c == std::monostate{});
@@ -136,7 +139,8 @@ TEST_CASE("gather throws the first error, and the others run on; if it is killed
   CHECK(slow.ready());
 }
 
-TEST_CASE("wait_for kills the task at its time-out, or if it is killed itself; shield prevents that") {
+TEST_CASE(
+    "wait_for kills the task at its time-out, or if it is killed itself; shield prevents that") {
   CHECK(wait_for(after_turns(1, 3), 1h) == 3);
   auto slow = spawn([] { sleep(1h); });
   CHECK_THROWS_AS(wait_for(slow, 1ms), timeout_error);
@@ -256,8 +260,7 @@ TEST_CASE("killall kills all before it waits for any, also those that have not b
     for (int i = 0; i < 2; i++) {
       try {
         sleep(1h);
-      } catch (const fiber_exit&) {
-      }
+      } catch (const fiber_exit&) {}
     }
   })};
   yield();
@@ -266,7 +269,9 @@ TEST_CASE("killall kills all before it waits for any, also those that have not b
   CHECK(stubborn[0].ready());
 }
 
-TEST_CASE("spawn_later begins after its delay, in the order of the delays, and not if it is killed before") {
+TEST_CASE(
+    "spawn_later begins after its delay, in the order of the delays, and not if it is killed "
+    "before") {
   std::vector<int> order;
   auto add = [&](int i) { order.push_back(i); };
   auto late = spawn_later(3ms, add, 3);

@@ -1,5 +1,5 @@
-// Helper threads: as many as are needed at once, interrupted when nobody waits any more, gone when idle. Without the
-// shim, so that it runs under ThreadSanitizer too.
+// Helper threads: as many as are needed at once, interrupted when nobody waits any more, gone when
+// idle. Without the shim, so that it runs under ThreadSanitizer too.
 #include <doctest/doctest.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -40,7 +40,8 @@ TEST_CASE("fibers run in the order in which they were made ready") {
   CHECK(ready.empty());
 }
 
-TEST_CASE("the order survives a queue that wraps around, grows, and is asked to move one to the front") {
+TEST_CASE(
+    "the order survives a queue that wraps around, grows, and is asked to move one to the front") {
   fibers f = some(200);
   ready_queue ready;
   std::vector<fiber*> model;
@@ -100,7 +101,9 @@ TEST_CASE("those whom another kernel thread wakes run in the order of the wake-u
   for (std::size_t i = 0; i < f.size(); i++) CHECK(woken[i] == f[i].get());
 }
 
-TEST_CASE("a fiber that is woken twice before it is looked for is in the queue once, and can be woken again after") {
+TEST_CASE(
+    "a fiber that is woken twice before it is looked for is in the queue once, and can be woken "
+    "again after") {
   fibers f = some(2);
   inbox mail;
   mail.push(f[0].get());
@@ -153,7 +156,8 @@ TEST_CASE("of what several kernel threads put in nothing is lost, and each threa
   REQUIRE(woken.size() == f.size());
   std::vector<std::size_t> next(threads, 0);
   for (fiber* one : woken) {
-    auto at = std::find_if(f.begin(), f.end(), [&](auto& candidate) { return candidate.get() == one; });
+    auto at =
+        std::find_if(f.begin(), f.end(), [&](auto& candidate) { return candidate.get() == one; });
     std::size_t number = std::size_t(at - f.begin()), t = number / each;
     REQUIRE(number % each == next[t]);
     next[t]++;

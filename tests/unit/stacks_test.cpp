@@ -30,8 +30,7 @@ bool resident(const std::byte* p) {
 
 void touch(const stack& s) { std::memset(s.bottom(), 1, s.size); }
 void trim_once(stack_pool& pool) {
-  while (pool.trim() == stack_pool::trimmed::partly) {
-  }
+  while (pool.trim() == stack_pool::trimmed::partly) {}
 }
 
 long field_kb(const char* file, const std::string& name) {
@@ -45,7 +44,8 @@ long resident_kb() { return field_kb("/proc/self/status", "VmRSS:"); }
 
 }  // namespace
 
-TEST_CASE("a stack has the size and the guard that were asked for, in whole pages, and nothing between") {
+TEST_CASE(
+    "a stack has the size and the guard that were asked for, in whole pages, and nothing between") {
   stack_pool pool;
   for (std::size_t size : {16 * kb, 16 * kb + 1, 100 * kb, 8 * mb, 8 * mb + 16 * kb}) {
     for (std::size_t guard : {0 * kb, 4 * kb, 5 * kb, 1 * mb}) {
@@ -77,7 +77,9 @@ TEST_CASE("a fiber's guard is wider than a large frame") {
   CHECK(s.guarded);
 }
 
-TEST_CASE("a large stack has a region to itself, and small ones share regions that are little larger than what is used") {
+TEST_CASE(
+    "a large stack has a region to itself, and small ones share regions that are little larger "
+    "than what is used") {
   stack_pool pool;
   auto mapped_kb = [] { return field_kb("/proc/self/status", "VmSize:"); };
   long before = mapped_kb();
@@ -93,7 +95,9 @@ TEST_CASE("a large stack has a region to itself, and small ones share regions th
   for (stack& s : small) pool.give_back(s);
 }
 
-TEST_CASE("what was not needed between two rounds loses its memory, and what was taken meanwhile keeps it") {
+TEST_CASE(
+    "what was not needed between two rounds loses its memory, and what was taken meanwhile keeps "
+    "it") {
   stack_pool pool;
   stack a = pool.take(0), b = pool.take(0), c = pool.take(0);
   for (stack& s : {std::ref(a), std::ref(b), std::ref(c)}) touch(s);
@@ -130,7 +134,8 @@ TEST_CASE("memory goes back a second time, and a third") {
   }
 }
 
-TEST_CASE("a region in which nothing is in use is unmapped, and one with a single stack in use stays") {
+TEST_CASE(
+    "a region in which nothing is in use is unmapped, and one with a single stack in use stays") {
   stack_pool pool;
   stack large = pool.take_for_thread(8 * mb, page), used = pool.take_for_thread(8 * mb, page);
   std::vector<stack> small;

@@ -149,7 +149,8 @@ TEST_CASE("deadlines of all lengths, cancelled and met at random, for years") {
     CAPTURE(seed);
     std::minstd_rand random(seed);
     auto up_to = [&](nanoseconds n) { return nanoseconds(random()) * 0x7fffffff % n; };
-    constexpr nanoseconds lengths[] = {100 * us, 5 * ms, 50 * ms, 1100 * ms, 100 * s, day, 40 * day, 400 * day};
+    constexpr nanoseconds lengths[] = {100 * us, 5 * ms, 50 * ms,  1100 * ms,
+                                       100 * s,  day,    40 * day, 400 * day};
     clockwork c;
     auto f = some(300);
     for (int step = 0; step < 3000; step++) {
@@ -157,7 +158,8 @@ TEST_CASE("deadlines of all lengths, cancelled and met at random, for years") {
       if (one.timer) c.cancel(one);
       else c.start(one, up_to(lengths[random() % (1 + seed % 8)]), random() % 8 == 0);
       // Mostly a while passes; or the hub sleeps until it has to look, or longer.
-      if (unsigned what = unsigned(random() % 8); what == 0 && !c.waits.empty()) c.now = std::max(c.now, c.all->next());
+      if (unsigned what = unsigned(random() % 8); what == 0 && !c.waits.empty())
+        c.now = std::max(c.now, c.all->next());
       else if (what == 1) c.now += up_to(lengths[random() % 4]);
       else if (what < 6) c.now += up_to(100 * us);
       else continue;
@@ -207,7 +209,9 @@ TEST_CASE("after clear() nobody waits, and all begins anew") {
   CHECK(c.run() == std::vector{f[0].get()});
 }
 
-TEST_CASE("nobody is looked for while nobody is due: a far deadline takes a few looks, not one a millisecond") {
+TEST_CASE(
+    "nobody is looked for while nobody is due: a far deadline takes a few looks, not one a "
+    "millisecond") {
   for (nanoseconds ahead : {2 * ms, 300 * ms, 10 * s, 3600 * s, 3 * day, 400 * day}) {
     clockwork c;
     auto f = some(1);

@@ -37,8 +37,8 @@ class owned_fd {
   int fd_;
 };
 
-// Throws what errno says of `call`: what kill() left, if that ended it; a time-out of the descriptor's as
-// timed_out.
+// Throws what errno says of `call`: what kill() left, if that ended it; a time-out of the
+// descriptor's as timed_out.
 [[noreturn]] inline void throw_errno(const char* call) {
   int e = errno;
   if (e == ECANCELED) throw_if_interrupted();

@@ -1,4 +1,5 @@
-// How typed values and exceptions travel between fibers: the throwing half of lib/fiber/lifetime.cpp. Not for programs.
+// How typed values and exceptions travel between fibers: the throwing half of
+// lib/fiber/lifetime.cpp. Not for programs.
 #pragma once
 
 #include <cxxabi.h>
@@ -27,7 +28,9 @@ struct slot {
 template <>
 struct slot<void> {};
 
-inline core::eh_state* eh_globals() noexcept { return reinterpret_cast<core::eh_state*>(abi::__cxa_get_globals()); }
+inline core::eh_state* eh_globals() noexcept {
+  return reinterpret_cast<core::eh_state*>(abi::__cxa_get_globals());
+}
 
 // The address that stands for a family. (Not const: a linker may fold equal constants.)
 template <class T>
@@ -48,12 +51,14 @@ inline bool is_exit(const std::exception_ptr& e) noexcept {
   }
 }
 
-// Calls settle(), if it is due, when what a message brought has been moved out of it, or could not be.
+// Calls settle(), if it is due, when what a message brought has been moved out of it, or could not
+// be.
 struct settle_after {
   explicit settle_after(const core::message& m) noexcept : due(m.unsettled) {}
   settle_after(const settle_after&) = delete;
   ~settle_after() {
-    if (due) [[unlikely]] core::settle();
+    if (due) [[unlikely]]
+      core::settle();
   }
   const bool due;
 };
@@ -73,10 +78,13 @@ struct settle_after {
 
 // Switches to f, or to its first living ancestor. Returns the message that comes back.
 // Always inline: see core::arrival.
-[[gnu::always_inline]] inline core::message* exchange(core::fiber* f, core::message& m, const void* family) {
-  if (!f) [[unlikely]] throw fiber_error("no fiber");
+[[gnu::always_inline]] inline core::message* exchange(core::fiber* f, core::message& m,
+                                                      const void* family) {
+  if (!f) [[unlikely]]
+    throw fiber_error("no fiber");
   core::arrival a = core::fiber_exchange(f, &m, family);
-  if (!core::is_switch(a.from)) [[unlikely]] throw_refusal(a);
+  if (!core::is_switch(a.from)) [[unlikely]]
+    throw_refusal(a);
   return core::fiber_arrived(a.context, a.from, &m);
 }
 
@@ -96,7 +104,8 @@ struct settle_after {
 // Reads a message that has arrived; what it brings is moved out before its sender may go away.
 template <class T>
 [[gnu::always_inline]] inline T receive(core::message* m) {
-  if (m->family != family<T>()) [[unlikely]] throw_received(m);
+  if (m->family != family<T>()) [[unlikely]]
+    throw_received(m);
   settle_after moved(*m);
   if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(m->value)->value));
 }
@@ -117,17 +126,21 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline T exchange(core::fiber* f, slot<T>& s) {
   core::fiber* current = core::current;
-  if (!f || !current) [[unlikely]] return exchange_slowly<T>(f, s);
+  if (!f || !current) [[unlikely]]
+    return exchange_slowly<T>(f, s);
   core::fiber_head& self = core::head(current);
-  if (!core::switches_plainly(self, core::head(f), family<T>())) [[unlikely]] return exchange_slowly<T>(f, s);
+  if (!core::switches_plainly(self, core::head(f), family<T>())) [[unlikely]]
+    return exchange_slowly<T>(f, s);
   core::arrival a = core::switch_plainly(self, core::head(f), &s, family<T>());
   void *context = a.context, *from = a.from;
-  if (!core::is_plain(from)) [[unlikely]] return arrived_slowly<T>(context, from);
+  if (!core::is_plain(from)) [[unlikely]]
+    return arrived_slowly<T>(context, from);
   [[maybe_unused]] void* value = core::arrived_plainly(self, context, from);
   if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(value)->value));
 }
 
-// The running fiber ends: so do its fiber-local values (local.hpp), and those that their destructors make.
+// The running fiber ends: so do its fiber-local values (local.hpp), and those that their
+// destructors make.
 inline void drop_locals(core::fiber* self) noexcept {
   core::fiber_extra& x = core::fiber_extras(self);
   while (x.locals) x.drop_locals(std::exchange(x.locals, nullptr));
@@ -179,7 +192,9 @@ struct explicit_payload {
     if (void* late = core::fiber_take_pending(self)) delete static_cast<std::exception_ptr*>(late);
     return &p.last;
   }
-  static void destroy(void* payload) noexcept { static_cast<explicit_payload*>(payload)->~explicit_payload(); }
+  static void destroy(void* payload) noexcept {
+    static_cast<explicit_payload*>(payload)->~explicit_payload();
+  }
   static constexpr core::body ops{body, destroy, eh_globals};
 };
 
@@ -187,8 +202,9 @@ template <class T, class F>
 core::fiber* make_explicit(F&& run, std::size_t stack_size, const char* name) {
   using callable = std::decay_t<F>;
   using payload = explicit_payload<T, callable>;
-  static_assert(std::is_void_v<T> ? std::is_invocable_v<callable&>
-                                  : std::is_invocable_v<callable&, T> || std::is_invocable_v<callable&>,
+  static_assert(std::is_void_v<T>
+                    ? std::is_invocable_v<callable&>
+                    : std::is_invocable_v<callable&, T> || std::is_invocable_v<callable&>,
                 "the callable takes a T, or nothing");
   core::fiber_options o;
   o.stack_size = stack_size;
@@ -200,8 +216,8 @@ core::fiber* make_explicit(F&& run, std::size_t stack_size, const char* name) {
   return f;
 }
 
-// fiber(f) deduces the family from f's argument, or from its result if it takes none. std::function's own
-// deduction guide knows every kind of callable.
+// fiber(f) deduces the family from f's argument, or from its result if it takes none.
+// std::function's own deduction guide knows every kind of callable.
 template <class S>
 struct signature_of;
 template <class R, class A>

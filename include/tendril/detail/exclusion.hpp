@@ -1,14 +1,15 @@
-// Keeps the kernel threads that use an object out of each other's way for the few instructions that change its
-// state. Not for programs; mutex.hpp has what a fiber may wait for.
+// Keeps the kernel threads that use an object out of each other's way for the few instructions that
+// change its state. Not for programs; mutex.hpp has what a fiber may wait for.
 //
-// The first kernel thread that comes has the object for itself: its lock() is two plain stores and two loads. When a
-// second one comes, the object becomes a futex lock for good. The hand-over is an asymmetric Dekker protocol: the
-// owner says "busy", then looks whether it still owns; the newcomer takes the ownership away, puts a memory barrier on
-// every kernel thread (membarrier), then waits while the owner is busy. Either the owner sees that it owns no more, or
-// the newcomer sees that it is busy.
+// The first kernel thread that comes has the object for itself: its lock() is two plain stores and
+// two loads. When a second one comes, the object becomes a futex lock for good. The hand-over is an
+// asymmetric Dekker protocol: the owner says "busy", then looks whether it still owns; the newcomer
+// takes the ownership away, puts a memory barrier on every kernel thread (membarrier), then waits
+// while the owner is busy. Either the owner sees that it owns no more, or the newcomer sees that it
+// is busy.
 //
-// No fiber may be switched while it is held, nothing may throw out of it but under a `held`, and nobody may take one
-// twice.
+// No fiber may be switched while it is held, nothing may throw out of it but under a `held`, and
+// nobody may take one twice.
 #pragma once
 
 #include <atomic>
@@ -20,7 +21,9 @@ namespace tendril::detail {
 
 // By what the kernel threads are told apart.
 struct by_thread_pointer {
-  static std::uintptr_t me() noexcept { return reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer()); }
+  static std::uintptr_t me() noexcept {
+    return reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
+  }
 };
 
 template <class By>
@@ -35,15 +38,18 @@ class exclusion_by {
     std::uintptr_t me = By::me();
     if (owner_.load(std::memory_order_relaxed) == me) [[likely]] {
       busy_.store(true, std::memory_order_relaxed);
-      std::atomic_signal_fence(std::memory_order_seq_cst);  // the processor's part is barrier_all()'s
-      if (owner_.load(std::memory_order_relaxed) == me) [[likely]] return false;
+      // the processor's part is barrier_all()'s
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      if (owner_.load(std::memory_order_relaxed) == me) [[likely]]
+        return false;
       busy_.store(false, std::memory_order_release);
     }
     return lock_slowly(me);
   }
   // `shared` is what lock() returned.
   void unlock(bool shared) noexcept {
-    if (!shared) [[likely]] busy_.store(false, std::memory_order_release);
+    if (!shared) [[likely]]
+      busy_.store(false, std::memory_order_release);
     else if (word_.exchange(0, std::memory_order_release) == 2) core::futex_wake_one(&word_);
   }
   bool shared() const noexcept { return owner_.load(std::memory_order_relaxed) == everybody; }
@@ -58,7 +64,8 @@ class exclusion_by {
         if (owner_.compare_exchange_strong(owner, first, std::memory_order_acq_rel)) return lock();
       } else if (owner == me) {
         return lock();
-      } else if (owner != nobody && owner_.compare_exchange_strong(owner, nobody, std::memory_order_acq_rel)) {
+      } else if (owner != nobody &&
+                 owner_.compare_exchange_strong(owner, nobody, std::memory_order_acq_rel)) {
         core::barrier_all();
         while (busy_.load(std::memory_order_acquire)) core::processor_yield();
         owner_.store(everybody, std::memory_order_release);

@@ -1,32 +1,37 @@
-// The jump from one context to another, inline: not for programs. (aarch64 uses Boost.Context's jump_fcontext.)
+// The jump from one context to another, inline: not for programs. (aarch64 uses Boost.Context's
+// jump_fcontext.)
 //
 // x86_64: what a jump keeps, its frame, lies below the stack pointer of the fiber that leaves:
 //
 //    0 MXCSR   4 x87 control word   8 r12   16 r13   24 r14   32 r15   40 rbx   48 rbp   56 where to go on
 //
-// This function, the one in lib/base/arch/jump_x86_64.S, and the first frame of a new context (arch::make_context) agree on
-// that layout; programs have this function compiled in, so it is part of the library's binary interface. Boost.Context has
-// no part in it: its frames differ from version to version (1.83 has room for a stack guard in them, a build for shadow
-// stacks one more word), and the program may have another version than the library was built with.
+// This function, the one in lib/base/arch/jump_x86_64.S, and the first frame of a new context
+// (arch::make_context) agree on that layout; programs have this function compiled in, so it is part
+// of the library's binary interface. Boost.Context has no part in it: its frames differ from
+// version to version (1.83 has room for a stack guard in them, a build for shadow stacks one more
+// word), and the program may have another version than the library was built with.
 //
-// Two things differ from jump_fcontext. The control words of the floating-point units are set only where they are other
-// ones: that halves the time of a jump. And MXCSR's status flags stay as they are, as the ABI lets any call leave them: a
-// fiber that has calculated has other ones than one that has not, and to change them takes 25 ns.
+// Two things differ from jump_fcontext. The control words of the floating-point units are set only
+// where they are other ones: that halves the time of a jump. And MXCSR's status flags stay as they
+// are, as the ABI lets any call leave them: a fiber that has calculated has other ones than one
+// that has not, and to change them takes 25 ns.
 #pragma once
 
 #include "export.hpp"
 
 namespace tendril::core {
 
-// What a switch brings back when it returns, from whoever switched here. Each function that gives one has a second
-// half, to be called with it at once and on the same fiber.
+// What a switch brings back when it returns, from whoever switched here. Each function that gives
+// one has a second half, to be called with it at once and on the same fiber.
 //
-// The halves are apart because a processor predicts where a function returns to by who called last. After a switch
-// that was another fiber, so each return costs more than the whole switch. The first half ends in a tail call of the
-// switch, which comes back straight to the caller; the second one returns as usual.
+// The halves are apart because a processor predicts where a function returns to by who called last.
+// After a switch that was another fiber, so each return costs more than the whole switch. The first
+// half ends in a tail call of the switch, which comes back straight to the caller; the second one
+// returns as usual.
 struct arrival {
   void* context;  // where `from` stands now; without a switch, the reason
-  void* from;     // the fiber that switched here, perhaps with look_back_bit; that bit alone: there was no switch
+  // the fiber that switched here, perhaps with look_back_bit; that bit alone: there was no switch
+  void* from;
 };
 
 #ifdef __x86_64__
@@ -71,12 +76,13 @@ struct arrival {
       "1:\tlea 128(%%rsp), %%rsp"
       : "=a"(a.context), "=d"(a.from), "+D"(to), "+S"(cargo)
       :
-      : "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",
-        "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "st", "st(1)", "st(2)",
-        "st(3)", "st(4)", "st(5)", "st(6)", "st(7)",
+      : "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2", "xmm3",
+        "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+        "xmm15", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)",
 #ifdef __AVX512F__
-        "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27",
-        "xmm28", "xmm29", "xmm30", "xmm31", "k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7",
+        "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25",
+        "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31", "k0", "k1", "k2", "k3", "k4", "k5",
+        "k6", "k7",
 #endif
         "memory", "cc");
   return a;

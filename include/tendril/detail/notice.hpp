@@ -1,5 +1,6 @@
-// Whether Tendril may say on standard error that a program, or some of its threads, run without it. Such a line is for a
-// person who wonders. Scripts and logs compare what a program writes byte for byte, so they never get one.
+// Whether Tendril may say on standard error that a program, or some of its threads, run without it.
+// Such a line is for a person who wonders. Scripts and logs compare what a program writes byte for
+// byte, so they never get one.
 #pragma once
 
 #include <errno.h>

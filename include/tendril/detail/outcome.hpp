@@ -1,4 +1,5 @@
-// How a task's result is kept and waited for: the throwing half of lib/scheduler/park.cpp. Not for programs.
+// How a task's result is kept and waited for: the throwing half of lib/scheduler/park.cpp. Not for
+// programs.
 #pragma once
 
 #include <atomic>
@@ -20,8 +21,8 @@
 
 namespace tendril::detail {
 
-// What all tasks keep, whatever their result. Belongs to the task's kernel thread; any may ask for ended(), and then
-// read what the task left.
+// What all tasks keep, whatever their result. Belongs to the task's kernel thread; any may ask for
+// ended(), and then read what the task left.
 class outcome_base {
  public:
   // The task has run to its end: its result is there, its callable is gone.
@@ -53,7 +54,8 @@ class outcome_base {
   static void call_link(const callback& f, core::fiber* task) noexcept {
     auto report = [task](const char* what) {
       std::fprintf(stderr, "tendril: a link callback of task %llu '%s' threw %s; ignored\n",
-                   static_cast<unsigned long long>(core::fiber_id(task)), core::fiber_name(task), what);
+                   static_cast<unsigned long long>(core::fiber_id(task)), core::fiber_name(task),
+                   what);
     };
     no_waiting guard("a link callback");
     try {
@@ -69,10 +71,11 @@ class outcome_base {
   void end(core::fiber* self) noexcept {
     ended_.store(true, std::memory_order_release);
     grant_all(joiners_);
-    if (links_) [[unlikely]] call_links(self);
+    if (links_) [[unlikely]]
+      call_links(self);
   }
   std::exception_ptr error_;
-  bool exited_ = false;  // error_ is a fiber_exit: ended on request
+  bool exited_ = false;   // error_ is a fiber_exit: ended on request
   bool callable_ = true;  // what the task runs is still there
 
  private:
@@ -130,18 +133,23 @@ class task_payload : public outcome<R> {
     p.callable_ = false;
     drop_locals(self);
     if (core::head(self).unusual) [[unlikely]] {
-      if (void* late = core::fiber_take_pending(self)) delete static_cast<std::exception_ptr*>(late);
+      if (void* late = core::fiber_take_pending(self))
+        delete static_cast<std::exception_ptr*>(late);
     }
     p.end(self);
     return nullptr;
   }
-  static void destroy(void* payload) noexcept { static_cast<task_payload*>(payload)->~task_payload(); }
+  static void destroy(void* payload) noexcept {
+    static_cast<task_payload*>(payload)->~task_payload();
+  }
   static constexpr core::body ops{body, destroy, eh_globals};
 
  private:
   void call(core::fiber* self) noexcept {
     try {
-      if (core::head(self).unusual) [[unlikely]] throw_if_interrupted(self);  // killed before it began
+      // killed before it began
+      if (core::head(self).unusual) [[unlikely]]
+        throw_if_interrupted(self);
       if constexpr (std::is_void_v<R>) {
         run_();
         this->value_.emplace();
@@ -153,7 +161,8 @@ class task_payload : public outcome<R> {
       this->exited_ = true;
     } catch (...) {
       this->error_ = std::current_exception();
-      // A cooperative call failed with ECANCELED because of a kill, and the code threw an error of its own.
+      // A cooperative call failed with ECANCELED because of a kill, and the code threw an error of
+      // its own.
       if (auto* p = static_cast<std::exception_ptr*>(core::fiber_take_pending(self))) {
         this->error_ = std::move(*p);
         delete p;
@@ -168,7 +177,9 @@ class task_payload : public outcome<R> {
 };
 
 // At the end of a kernel thread its unfinished tasks get a fiber_exit.
-inline void reap_task(core::fiber* f) noexcept { interrupt(f, std::make_exception_ptr(fiber_exit{})); }
+inline void reap_task(core::fiber* f) noexcept {
+  interrupt(f, std::make_exception_ptr(fiber_exit{}));
+}
 
 template <class R, class F>
 core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
@@ -187,8 +198,9 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
 }
 
 // A join that has not simply seen the end.
-[[gnu::noinline]] inline bool joined(core::fiber* f, outcome_base& o, waiter& w, clock::time_point deadline,
-                                     const core::wait_info& what, core::wake why) {
+[[gnu::noinline]] inline bool joined(core::fiber* f, outcome_base& o, waiter& w,
+                                     clock::time_point deadline, const core::wait_info& what,
+                                     core::wake why) {
   struct leave {
     outcome_base& o;
     waiter& w;
@@ -201,8 +213,8 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
     if (ended || why == core::wake::timeout) return ended;
   }
 }
-// `self`, which is running, waits until f, which has not ended, has, or the deadline; returns whether it has.
-// Always inline: see core::arrival.
+// `self`, which is running, waits until f, which has not ended, has, or the deadline; returns
+// whether it has. Always inline: see core::arrival.
 [[gnu::always_inline]] inline bool join(core::fiber* self, core::fiber* f, outcome_base& o,
                                         clock::time_point deadline) {
   waiter w(self);
@@ -211,7 +223,8 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   what.kind = core::wait_kind::task;
   what.target = f;
   core::wake why = park_once(self, deadline, what);
-  if (why != core::wake::interrupted && w.is_granted()) [[likely]] return true;
+  if (why != core::wake::interrupted && w.is_granted()) [[likely]]
+    return true;
   return joined(f, o, w, deadline, what, why);
 }
 

@@ -25,7 +25,9 @@ inline constexpr bool is_duration<std::chrono::duration<R, P>> = true;
 inline constexpr clock::time_point never = clock::time_point::max();
 
 // steady_clock is CLOCK_MONOTONIC in nanoseconds, as lib/ counts; max() is never.
-inline std::int64_t deadline_of(clock::time_point t) noexcept { return t.time_since_epoch().count(); }
+inline std::int64_t deadline_of(clock::time_point t) noexcept {
+  return t.time_since_epoch().count();
+}
 // Now plus d, rounded up to a nanosecond; what is too long to express is never.
 template <class Rep, class Period>
 clock::time_point later(std::chrono::duration<Rep, Period> d) {
@@ -36,7 +38,8 @@ clock::time_point later(std::chrono::duration<Rep, Period> d) {
   return now + std::chrono::ceil<clock::duration>(d);
 }
 
-// A time-out that is in force for a fiber (timeout.hpp). They nest, so each is listed in the one that came later.
+// A time-out that is in force for a fiber (timeout.hpp). They nest, so each is listed in the one
+// that came later.
 struct time_limit {
   std::int64_t at = INT64_MAX;
   std::uint64_t id = 0;
@@ -56,8 +59,8 @@ inline void set_limit(core::fiber* f) noexcept {
   core::tell_unusual(core::head(f));
 }
 
-// Throws what kill() or a time-out left for the running fiber. A kill goes first, then the outermost time-out, since
-// its exception leaves the inner ones too.
+// Throws what kill() or a time-out left for the running fiber. A kill goes first, then the
+// outermost time-out, since its exception leaves the inner ones too.
 inline void throw_if_interrupted(core::fiber* self = core::fiber_current()) {
   core::fiber_extra& x = core::fiber_extras(self);
   if (x.forbidden) throw error(std::string(x.forbidden) + " cannot wait");
@@ -93,30 +96,36 @@ inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
   if (w == core::wake::interrupted) throw_if_interrupted();
   if (w == core::wake::deadlock) {
     if (unwinding()) {
-      core::fail(("a destructor waits, while fiber '" + std::string(core::fiber_name(core::fiber_current())) +
-                  "' is unwound by an exception, for something that can never happen\n" + wait_report(what))
+      core::fail(("a destructor waits, while fiber '" +
+                  std::string(core::fiber_name(core::fiber_current())) +
+                  "' is unwound by an exception, for something that can never happen\n" +
+                  wait_report(what))
                      .c_str());
     }
-    throw loop_exit("this wait would never end: no fiber can run, and nothing else is waited for\n" +
-                    wait_report(what));
+    throw loop_exit(
+        "this wait would never end: no fiber can run, and nothing else is waited for\n" +
+        wait_report(what));
   }
   return w;
 }
 
-// Waits once; `self` is the running fiber. Whatever parks or yields without a deadline is always inline: see
-// core::arrival.
+// Waits once; `self` is the running fiber. Whatever parks or yields without a deadline is always
+// inline: see core::arrival.
 [[gnu::always_inline]] inline core::wake park_once(core::fiber* self, clock::time_point deadline,
-                                                   const core::wait_info& what, bool precise = false) noexcept {
+                                                   const core::wait_info& what,
+                                                   bool precise = false) noexcept {
   bool limited = deadline != never;
   core::arrival a = limited ? core::park_until(deadline_of(deadline), what, precise, self)
                             : core::park_until_unparked(what, self);
   return core::parked(core::head(self), a.context, a.from, limited);
 }
-// What becomes of a wait that has ended so: in a destructor that runs because of an exception a kill or a time-out has
-// to wait for the next wait after it, for to throw here would end the process.
+// What becomes of a wait that has ended so: in a destructor that runs because of an exception a
+// kill or a time-out has to wait for the next wait after it, for to throw here would end the
+// process.
 inline core::wake to_the_end(core::wake w, clock::time_point deadline, const core::wait_info& what,
                              bool precise = false) {
-  if (w != core::wake::interrupted) [[likely]] return w;
+  if (w != core::wake::interrupted) [[likely]]
+    return w;
   if (!unwinding() || core::fiber_extras(core::fiber_current()).forbidden) return w;
   core::wait_info uninterruptible = what;
   uninterruptible.uninterruptible = true;
@@ -124,7 +133,8 @@ inline core::wake to_the_end(core::wake w, clock::time_point deadline, const cor
 }
 // Waits.
 [[gnu::always_inline]] inline core::wake park_raw(core::fiber* self, clock::time_point deadline,
-                                                  const core::wait_info& what, bool precise = false) {
+                                                  const core::wait_info& what,
+                                                  bool precise = false) {
   return to_the_end(park_once(self, deadline, what, precise), deadline, what, precise);
 }
 [[gnu::always_inline]] inline core::wake park(core::fiber* self, clock::time_point deadline,
@@ -137,7 +147,9 @@ inline core::wake to_the_end(core::wake w, clock::time_point deadline, const cor
   core::fiber* self = core::fiber_current();
   core::arrival a = core::give_way(self);
   core::wake w = core::gave_way(core::head(self), a.context, a.from);
-  if (w == core::wake::interrupted && (!unwinding() || core::fiber_extras(core::fiber_current()).forbidden)) checked(w);
+  if (w == core::wake::interrupted &&
+      (!unwinding() || core::fiber_extras(core::fiber_current()).forbidden))
+    checked(w);
 }
 
 inline void interrupt(core::fiber* f, std::exception_ptr e) {
@@ -147,11 +159,11 @@ inline void interrupt(core::fiber* f, std::exception_ptr e) {
 inline void sleep_until(clock::time_point t, bool precise = false) {
   if (t == clock::time_point::min()) return yield();
   static constexpr core::wait_info what{.kind = core::wait_kind::sleep};
-  while (park(core::fiber_current(), t, what, precise) != core::wake::timeout) {
-  }
+  while (park(core::fiber_current(), t, what, precise) != core::wake::timeout) {}
 }
 
-// While one lives, nothing interrupts a wait of the running fiber; a kill or a time-out comes at its next wait after.
+// While one lives, nothing interrupts a wait of the running fiber; a kill or a time-out comes at
+// its next wait after.
 class uninterrupted {
  public:
   uninterrupted() noexcept { x_.shields++; }

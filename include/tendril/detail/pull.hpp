@@ -1,4 +1,5 @@
-// Range-for over something whose next() returns a std::optional, empty at the end. Not for programs.
+// Range-for over something whose next() returns a std::optional, empty at the end. Not for
+// programs.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,9 @@ class pull_iterator {
     return *this;
   }
   void operator++(int) { ++*this; }
-  friend bool operator==(const pull_iterator& i, std::default_sentinel_t) noexcept { return !i.item_; }
+  friend bool operator==(const pull_iterator& i, std::default_sentinel_t) noexcept {
+    return !i.item_;
+  }
 
  private:
   Source* source_;

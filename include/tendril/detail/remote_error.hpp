@@ -1,5 +1,6 @@
-// How exceptions travel from a worker process: the standard ones, std::system_error and tendril::error as
-// what they are, others as a remote_error that names their type. Not for programs.
+// How exceptions travel from a worker process: the standard ones, std::system_error and
+// tendril::error as what they are, others as a remote_error that names their type. Not for
+// programs.
 #pragma once
 
 #include <cxxabi.h>
@@ -34,8 +35,8 @@ namespace detail {
 inline std::string readable(const std::type_info* t) {
   if (!t) return "unknown type";
   int status = 0;
-  std::unique_ptr<char, void (*)(void*)> s(abi::__cxa_demangle(t->name(), nullptr, nullptr, &status),
-                                           std::free);
+  std::unique_ptr<char, void (*)(void*)> s(
+      abi::__cxa_demangle(t->name(), nullptr, nullptr, &status), std::free);
   return s ? s.get() : t->name();
 }
 
@@ -55,9 +56,10 @@ struct travelling_errors {
     return p;
   }
 };
-using travelling = travelling_errors<error, std::runtime_error, std::logic_error, std::invalid_argument,
-                                     std::domain_error, std::length_error, std::out_of_range,
-                                     std::range_error, std::overflow_error, std::underflow_error>;
+using travelling =
+    travelling_errors<error, std::runtime_error, std::logic_error, std::invalid_argument,
+                      std::domain_error, std::length_error, std::out_of_range, std::range_error,
+                      std::overflow_error, std::underflow_error>;
 
 enum class error_kind : char { made_from_what, of_system, no_memory, other };
 
@@ -70,10 +72,8 @@ inline void write_error(byte_sink& to, const std::exception_ptr& e) {
         (generic || s.code().category() == std::system_category())) {
       // what() repeats the code's message at its end, and the constructor adds it again.
       std::string what = s.what(), tail = s.code().message();
-      if (what.ends_with(": " + tail))
-        what.resize(what.size() - tail.size() - 2);
-      else if (what == tail)
-        what.clear();
+      if (what.ends_with(": " + tail)) what.resize(what.size() - tail.size() - 2);
+      else if (what == tail) what.clear();
       to << error_kind::of_system << generic << s.code().value() << what;
     } else {
       to << error_kind::other << readable(&typeid(s)) << std::string(s.what());
@@ -82,10 +82,8 @@ inline void write_error(byte_sink& to, const std::exception_ptr& e) {
     to << error_kind::no_memory;
   } catch (const std::exception& s) {
     int i = travelling::index(s);
-    if (i >= 0)
-      to << error_kind::made_from_what << i << std::string(s.what());
-    else
-      to << error_kind::other << readable(&typeid(s)) << std::string(s.what());
+    if (i >= 0) to << error_kind::made_from_what << i << std::string(s.what());
+    else to << error_kind::other << readable(&typeid(s)) << std::string(s.what());
   } catch (...) {
     to << error_kind::other << readable(abi::__cxa_current_exception_type())
        << std::string("not a std::exception");
@@ -103,7 +101,8 @@ inline std::exception_ptr read_error(byte_source& from) {
       int code = from.read<int>();
       auto what = from.read<std::string>();
       std::error_code c(code, generic ? std::generic_category() : std::system_category());
-      return std::make_exception_ptr(what.empty() ? std::system_error(c) : std::system_error(c, what));
+      return std::make_exception_ptr(what.empty() ? std::system_error(c)
+                                                  : std::system_error(c, what));
     }
     case error_kind::no_memory:
       return std::make_exception_ptr(std::bad_alloc());

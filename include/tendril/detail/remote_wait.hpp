@@ -1,6 +1,6 @@
-// A condition that fibers of any kernel thread wait for, under a mutex: std::condition_variable on park and
-// unpark. The mutex is never held while a fiber waits, so two fibers of one kernel thread never meet in it.
-// Not for programs.
+// A condition that fibers of any kernel thread wait for, under a mutex: std::condition_variable on
+// park and unpark. The mutex is never held while a fiber waits, so two fibers of one kernel thread
+// never meet in it. Not for programs.
 #pragma once
 
 #include <chrono>
@@ -16,8 +16,8 @@ class remote_wait {
   remote_wait() noexcept = default;
   remote_wait(const remote_wait&) = delete;
 
-  // How to wait: what a report says of it, and whether before those who came first (a worker whose cache is
-  // warm).
+  // How to wait: what a report says of it, and whether before those who came first (a worker whose
+  // cache is warm).
   struct manner {
     core::wait_kind kind = core::wait_kind::event;
     bool remote = true;            // another kernel thread may end the wait: never a loop_exit
@@ -25,11 +25,11 @@ class remote_wait {
     bool in_front = false;
   };
 
-  // Waits until ready(), which is asked with the lock held, or until the deadline; returns whether it is.
-  // Throws as every wait does (kill, time-outs), with the lock held.
+  // Waits until ready(), which is asked with the lock held, or until the deadline; returns whether
+  // it is. Throws as every wait does (kill, time-outs), with the lock held.
   template <class Ready>
-  bool wait(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline, Ready ready,
-            const manner& how) {
+  bool wait(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline,
+            Ready ready, const manner& how) {
     core::wait_info what;
     what.kind = how.kind;
     what.remote = how.remote;
@@ -51,7 +51,8 @@ class remote_wait {
     return true;
   }
   template <class Ready>
-  bool wait(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline, Ready ready) {
+  bool wait(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline,
+            Ready ready) {
     return wait(lock, deadline, std::move(ready), manner{});
   }
 

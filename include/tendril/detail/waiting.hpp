@@ -1,9 +1,10 @@
 // Fibers that wait for an object: first come, first served. Not for programs.
 //
-// An object has an exclusion, and a wait_list of waiters, each in the frame of the fiber that waits. Whoever changes
-// the object so that a waiter may go on takes it off the list and grants it what it wants, all under the exclusion.
-// The waiter returns only when that is free again; so neither the waiter's frame and fiber nor the object itself go
-// away under the one who grants, on whatever kernel thread that is.
+// An object has an exclusion, and a wait_list of waiters, each in the frame of the fiber that
+// waits. Whoever changes the object so that a waiter may go on takes it off the list and grants it
+// what it wants, all under the exclusion. The waiter returns only when that is free again; so
+// neither the waiter's frame and fiber nor the object itself go away under the one who grants, on
+// whatever kernel thread that is.
 #pragma once
 
 #include <atomic>
@@ -19,7 +20,8 @@ struct waiter {
   core::fiber* who;
   waiter* next;  // while it is listed
   waiter* prev;
-  // Called under the object's exclusion in place of waking `who`: must be short, and not touch the object.
+  // Called under the object's exclusion in place of waking `who`: must be short, and not touch the
+  // object.
   void (*notify)(waiter&) noexcept = nullptr;
   std::atomic<bool> granted{false};
 
@@ -61,7 +63,8 @@ class wait_list {
   waiter* last_ = nullptr;
 };
 
-// To a waiter that has just been taken off its list, under the exclusion. The first is for one that has no `notify`.
+// To a waiter that has just been taken off its list, under the exclusion. The first is for one that
+// has no `notify`.
 inline void grant_fiber(waiter& w) noexcept {
   core::fiber* who = w.who;
   w.granted.store(true, std::memory_order_release);
@@ -91,7 +94,8 @@ inline void await_granter(exclusion& x) noexcept {
 
 // The rare ends of a wait; true: it goes on.
 template <class HandOn>
-bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_info& what, HandOn&& hand_on) {
+bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_info& what,
+           HandOn&& hand_on) {
   if (why == core::wake::unparked) return true;
   if (why == core::wake::interrupted && unwinding() && !core::fiber_extras(w.who).forbidden) {
     what.uninterruptible = true;
@@ -114,8 +118,9 @@ bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_
 
 // A wait that has not simply been granted.
 template <class HandOn>
-[[gnu::noinline]] bool suspended(exclusion& x, wait_list& list, waiter& w, clock::time_point deadline,
-                                 core::wait_info what, core::wake why, HandOn&& hand_on) {
+[[gnu::noinline]] bool suspended(exclusion& x, wait_list& list, waiter& w,
+                                 clock::time_point deadline, core::wait_info what, core::wake why,
+                                 HandOn&& hand_on) {
   while (leave(x, list, w, why, what, hand_on)) {
     why = park_once(w.who, deadline, what);
     if (why != core::wake::interrupted && w.is_granted()) {
@@ -125,12 +130,13 @@ template <class HandOn>
   }
   return w.is_granted();
 }
-// Waits until w, which is on the list, is granted, or the deadline has passed; the exclusion is not held. Returns
-// whether it was granted. Throws what a kill or a time-out left; if it had been granted by then, hand_on() gives that to
-// somebody else first.
+// Waits until w, which is on the list, is granted, or the deadline has passed; the exclusion is not
+// held. Returns whether it was granted. Throws what a kill or a time-out left; if it had been
+// granted by then, hand_on() gives that to somebody else first.
 template <class HandOn>
-[[gnu::always_inline]] inline bool suspend(exclusion& x, wait_list& list, waiter& w, clock::time_point deadline,
-                                           const core::wait_info& what, HandOn&& hand_on) {
+[[gnu::always_inline]] inline bool suspend(exclusion& x, wait_list& list, waiter& w,
+                                           clock::time_point deadline, const core::wait_info& what,
+                                           HandOn&& hand_on) {
   core::wake why = park_once(w.who, deadline, what);
   if (why == core::wake::interrupted || !w.is_granted()) [[unlikely]] {
     return suspended(x, list, w, deadline, what, why, hand_on);
@@ -146,8 +152,9 @@ constexpr core::wait_info waits_for(core::wait_kind kind) noexcept {
   return what;
 }
 
-// For an object that is ready at times, as ready() says under its exclusion, and grants a list of its own when it becomes
-// so: watching for that, ceasing to, and waiting until then or the deadline, which returns whether it was ready.
+// For an object that is ready at times, as ready() says under its exclusion, and grants a list of
+// its own when it becomes so: watching for that, ceasing to, and waiting until then or the
+// deadline, which returns whether it was ready.
 template <class Ready>
 bool watch(exclusion& x, wait_list& list, waiter& w, Ready ready) {
   if (!w.notify) w.who = core::fiber_current();
@@ -162,15 +169,17 @@ inline void unwatch(exclusion& x, wait_list& list, waiter& w) noexcept {
 }
 template <class Ready>
 [[gnu::always_inline]] inline bool wait_until_ready(exclusion& x, wait_list& list, Ready ready,
-                                                    clock::time_point deadline, core::wait_kind kind) {
+                                                    clock::time_point deadline,
+                                                    core::wait_kind kind) {
   waiter w;
   if (!watch(x, list, w, ready)) return true;
   auto what = waits_for(kind);
   return suspend(x, list, w, deadline, what, [] {});
 }
 
-// Something that can be watched for being ready, without being taken: what wait() in wait.hpp needs of an object.
-// bool watch(waiter&): false if it is ready already; else w is listed, and granted when it becomes so. unwatch(waiter&).
+// Something that can be watched for being ready, without being taken: what wait() in wait.hpp needs
+// of an object. bool watch(waiter&): false if it is ready already; else w is listed, and granted
+// when it becomes so. unwatch(waiter&).
 template <class T>
 concept watchable = requires(T& t, waiter& w) {
   { t.watch_ready(w) } -> std::convertible_to<bool>;

@@ -1,13 +1,13 @@
 // Processes that make calls for their parent, and the server that forks them. Not for programs.
 //
-// The server is forked once, when the pool is made, and from then on forks the workers: so they start from a
-// process that has one kernel thread, whatever the program does meanwhile. All of them have the program's
-// code at the same addresses, so a call travels as the address of a function that reads its arguments from
-// bytes.
+// The server is forked once, when the pool is made, and from then on forks the workers: so they
+// start from a process that has one kernel thread, whatever the program does meanwhile. All of them
+// have the program's code at the same addresses, so a call travels as the address of a function
+// that reads its arguments from bytes.
 //
-// A worker is asked over a socket of its own: a request is a length and that many bytes, and so is the
-// response. At the end of its socket it ends, and so does the server: when the program goes, whichever way,
-// so do they.
+// A worker is asked over a socket of its own: a request is a length and that many bytes, and so is
+// the response. At the end of its socket it ends, and so does the server: when the program goes,
+// whichever way, so do they.
 #pragma once
 
 #include <cxxabi.h>

@@ -26,8 +26,8 @@ class address {
     storage_.ss_family = AF_UNSPEC;
     if (n) std::memcpy(&storage_, a, n);
   }
-  // A numeric IPv4 or IPv6 address ("127.0.0.1", "::1", "fe80::1%eth0"). No name is looked up: see resolve().
-  // std::invalid_argument: it is neither.
+  // A numeric IPv4 or IPv6 address ("127.0.0.1", "::1", "fe80::1%eth0"). No name is looked up: see
+  // resolve(). std::invalid_argument: it is neither.
   static address ip(const std::string& numeric, std::uint16_t port) {
     address a;
     if (in_addr v4; inet_pton(AF_INET, numeric.c_str(), &v4) == 1) {
@@ -57,12 +57,14 @@ class address {
   // std::length_error: more than 107 bytes.
   static address local(std::string_view path) {
     sockaddr_un un{};
-    if (path.size() >= sizeof un.sun_path) throw std::length_error("the path of a local socket is too long");
+    if (path.size() >= sizeof un.sun_path)
+      throw std::length_error("the path of a local socket is too long");
     un.sun_family = AF_UNIX;
     std::memcpy(un.sun_path, path.data(), path.size());
     bool abstract = !path.empty() && path[0] == 0;
     return {reinterpret_cast<sockaddr*>(&un),
-            socklen_t(offsetof(sockaddr_un, sun_path) + path.size() + (abstract || path.empty() ? 0 : 1))};
+            socklen_t(offsetof(sockaddr_un, sun_path) + path.size() +
+                      (abstract || path.empty() ? 0 : 1))};
   }
 
   int family() const noexcept { return storage_.ss_family; }
@@ -87,7 +89,8 @@ class address {
       std::string s = inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text);
       char name[IF_NAMESIZE];
       if (in.sin6_scope_id)
-        s += "%" + (if_indextoname(in.sin6_scope_id, name) ? name : std::to_string(in.sin6_scope_id));
+        s += "%" +
+             (if_indextoname(in.sin6_scope_id, name) ? name : std::to_string(in.sin6_scope_id));
       return s;
     }
     if (family() == AF_UNIX && length_ > offsetof(sockaddr_un, sun_path)) {
@@ -108,7 +111,8 @@ class address {
 
   friend bool operator==(const address& a, const address& b) noexcept {
     if (a.family() != b.family()) return false;
-    if (a.family() == AF_INET || a.family() == AF_INET6) return a.port() == b.port() && a.host() == b.host();
+    if (a.family() == AF_INET || a.family() == AF_INET6)
+      return a.port() == b.port() && a.host() == b.host();
     return a.length_ == b.length_ && std::memcmp(&a.storage_, &b.storage_, a.length_) == 0;
   }
 

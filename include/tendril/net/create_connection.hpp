@@ -1,4 +1,5 @@
-// Connecting to a name: all its addresses, and the first that answers wins (Happy Eyeballs, RFC 8305).
+// Connecting to a name: all its addresses, and the first that answers wins (Happy Eyeballs, RFC
+// 8305).
 //
 //   tendril::net::socket s = tendril::net::create_connection("www.debian.org", 80);
 //
@@ -25,18 +26,21 @@ namespace tendril::net {
 // A name has no address: the code is one of getaddrinfo's EAI_ numbers. (socket.gaierror)
 class resolve_error : public error {
  public:
-  resolve_error(int code, const std::string& name) : error(name + ": " + ::gai_strerror(code)), code_(code) {}
+  resolve_error(int code, const std::string& name)
+      : error(name + ": " + ::gai_strerror(code)), code_(code) {}
   int code() const noexcept { return code_; }
 
  private:
   int code_;
 };
 
-// The addresses of a host (a name, or a numeric address) and a port (a number, or a service's name), in the
-// order of getaddrinfo(3), which looks them up on a helper thread. family: AF_INET, AF_INET6, or both.
-// passive: to bind to. resolve_error; std::system_error. A cancellation point. Any kernel thread.
-inline std::vector<address> resolve(const std::string& host, const std::string& port, int family = AF_UNSPEC,
-                                    int type = SOCK_STREAM, bool passive = false) {
+// The addresses of a host (a name, or a numeric address) and a port (a number, or a service's
+// name), in the order of getaddrinfo(3), which looks them up on a helper thread. family: AF_INET,
+// AF_INET6, or both. passive: to bind to. resolve_error; std::system_error. A cancellation point.
+// Any kernel thread.
+inline std::vector<address> resolve(const std::string& host, const std::string& port,
+                                    int family = AF_UNSPEC, int type = SOCK_STREAM,
+                                    bool passive = false) {
   addrinfo hints{}, *found = nullptr;
   hints.ai_family = family;
   hints.ai_socktype = type;
@@ -61,8 +65,8 @@ struct connect_options {
   std::optional<address> local = std::nullopt;
 };
 
-// No address could be connected to. The code is the last attempt's; attempts() has all, in the order of
-// failing.
+// No address could be connected to. The code is the last attempt's; attempts() has all, in the
+// order of failing.
 class connect_error : public std::system_error {
  public:
   using attempt = std::pair<address, std::error_code>;
@@ -73,7 +77,8 @@ class connect_error : public std::system_error {
  private:
   static std::string describe(const std::vector<attempt>& a) {
     std::string s = "connect";
-    for (auto& [where, code] : a) s += (&where == &a.front().first ? " to " : ", ") + where.to_string();
+    for (auto& [where, code] : a)
+      s += (&where == &a.front().first ? " to " : ", ") + where.to_string();
     return s;
   }
   std::vector<attempt> attempts_;
@@ -113,14 +118,16 @@ class race {
       auto until = last ? end : std::min(end, detail::later(options_.attempt_delay));
       result_->changed.wait(lock, until,
                             [&] {
-                              return result_->winner || (last ? result_->failures.size() == addresses.size()
-                                                              : result_->failures.size() > failed);
+                              return result_->winner ||
+                                     (last ? result_->failures.size() == addresses.size()
+                                           : result_->failures.size() > failed);
                             },
                             {.kind = core::wait_kind::descriptor, .remote = false});
       if (result_->winner) return std::move(result_->winner);
       if (clock::now() >= end) break;
     }
-    if (result_->failures.size() < addresses.size()) errno = ETIMEDOUT, detail::throw_errno("connect");
+    if (result_->failures.size() < addresses.size())
+      errno = ETIMEDOUT, detail::throw_errno("connect");
     throw connect_error(result_->failures);
   }
 
@@ -132,7 +139,8 @@ class race {
     socket winner;
     std::vector<connect_error::attempt> failures;
   };
-  static void attempt(std::shared_ptr<outcome> o, const address& to, const std::optional<address>& from) {
+  static void attempt(std::shared_ptr<outcome> o, const address& to,
+                      const std::optional<address>& from) {
     std::error_code failure;
     try {
       socket s(to.family(), SOCK_STREAM);
@@ -157,10 +165,12 @@ class race {
 
 }  // namespace happy_eyeballs
 
-// A socket that is connected to one of the addresses: they are tried in their order, families taking turns,
-// each next one when the one before has failed, or has had its time; those that come too late are given up.
-// connect_error; std::errc::timed_out. A cancellation point. Any kernel thread.
-inline socket create_connection(const std::vector<address>& addresses, const connect_options& o = {}) {
+// A socket that is connected to one of the addresses: they are tried in their order, families
+// taking turns, each next one when the one before has failed, or has had its time; those that come
+// too late are given up. connect_error; std::errc::timed_out. A cancellation point. Any kernel
+// thread.
+inline socket create_connection(const std::vector<address>& addresses,
+                                const connect_options& o = {}) {
   if (addresses.empty()) throw error("no address to connect to");
   return happy_eyeballs::race(o).run(happy_eyeballs::interleaved(addresses));
 }
@@ -168,7 +178,8 @@ inline socket create_connection(const address& a, const connect_options& o = {})
   return create_connection(std::vector{a}, o);
 }
 // The same for all addresses of a name. resolve_error.
-inline socket create_connection(const std::string& host, std::uint16_t port, const connect_options& o = {}) {
+inline socket create_connection(const std::string& host, std::uint16_t port,
+                                const connect_options& o = {}) {
   return create_connection(resolve(host, std::to_string(port)), o);
 }
 

@@ -23,7 +23,8 @@ class datagram_server : public base_server {
       : datagram_server(bound_to(a), std::move(h), std::move(o)) {}
   // Takes over a socket that is bound.
   datagram_server(socket s, handler h, server_options o = {})
-      : base_server(std::move(s), std::move(o)), handler_(std::make_shared<const handler>(std::move(h))) {}
+      : base_server(std::move(s), std::move(o)),
+        handler_(std::make_shared<const handler>(std::move(h))) {}
   // Stops at once: handlers are killed.
   ~datagram_server() { abandon(); }
 
@@ -42,7 +43,9 @@ class datagram_server : public base_server {
   void take_one() override {
     auto [data, from] = socket_.recv_from(longest);
     data.shrink_to_fit();
-    handle([h = handler_, data = std::move(data), from = from]() mutable { (*h)(std::move(data), from); });
+    handle([h = handler_, data = std::move(data), from = from]() mutable {
+      (*h)(std::move(data), from);
+    });
   }
   std::shared_ptr<const handler> handler_;
 };

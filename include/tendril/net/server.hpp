@@ -1,11 +1,12 @@
 // What servers have in common: they take what comes, and handle each in a task of its own.
 // (gevent.baseserver)
 //
-// A server takes at most max_accept connections (or datagrams) before it lets others run; none while
-// max_connections handlers run; and rests for a while when the system has no descriptors or memory left. What
-// a handler throws is reported, and the server goes on.
+// A server takes at most max_accept connections (or datagrams) before it lets others run; none
+// while max_connections handlers run; and rests for a while when the system has no descriptors or
+// memory left. What a handler throws is reported, and the server goes on.
 //
-// A server and its handlers belong to the kernel thread where it was started; fiber_error elsewhere.
+// A server and its handlers belong to the kernel thread where it was started; fiber_error
+// elsewhere.
 #pragma once
 
 #include <fcntl.h>
@@ -34,13 +35,15 @@ struct server_options {
   std::size_t max_connections = 0;
   // How many are taken before others run.
   unsigned max_accept = 100;
-  // How long to rest when the system has no descriptors or memory left: doubled each time, up to the longest.
+  // How long to rest when the system has no descriptors or memory left: doubled each time, up to
+  // the longest.
   clock::duration min_delay = std::chrono::milliseconds(10), max_delay = std::chrono::seconds(1);
   // The handlers' stacks: fiber_options::stack_size.
   std::size_t stack_size = 0;
   // What a handler threw, or ended the server. Must not throw. Empty: a line on standard error.
   std::function<void(std::exception_ptr)> on_error = {};
-  // Makes the stream of a connection, in its handler's task: where TLS begins. Empty: open_stream().
+  // Makes the stream of a connection, in its handler's task: where TLS begins. Empty:
+  // open_stream().
   std::function<stream(socket)> wrap = {};
 };
 
@@ -51,15 +54,16 @@ class base_server {
   // Begins to take what comes, in a task. Nothing if it has begun. `error`: the server was stopped.
   void start() {
     if (closed()) throw error("the server was stopped");
-    if (!accepting_.valid() || accepting_.ready()) accepting_ = spawn({.name = "server"}, [this] { run(); });
+    if (!accepting_.valid() || accepting_.ready())
+      accepting_ = spawn({.name = "server"}, [this] { run(); });
   }
   // Takes nothing more; handlers go on, and what comes waits in the system, until start().
   void pause() {
     if (accepting_.valid()) accepting_.kill();
   }
-  // Takes nothing more, closes its socket, waits for the handlers until they end or `timeout` has passed, and
-  // kills those that are left. A handler that stops its own server is not waited for. May be called again.
-  // (stop(timeout))
+  // Takes nothing more, closes its socket, waits for the handlers until they end or `timeout` has
+  // passed, and kills those that are left. A handler that stops its own server is not waited for.
+  // May be called again. (stop(timeout))
   template <class Rep, class Period>
   void stop(std::chrono::duration<Rep, Period> timeout) {
     auto until = detail::later(timeout);
@@ -100,7 +104,8 @@ class base_server {
     // It is ours now, and shall wait.
     int flags = posix::fcntl(socket_.descriptor(), F_GETFL);
     if (flags & O_NONBLOCK)
-      posix::fcntl(socket_.descriptor(), F_SETFL, reinterpret_cast<void*>(long(flags & ~O_NONBLOCK)));
+      posix::fcntl(socket_.descriptor(), F_SETFL,
+                   reinterpret_cast<void*>(long(flags & ~O_NONBLOCK)));
   }
   // Not of this class: its handlers use the whole server. See abandon().
   ~base_server() = default;
@@ -112,7 +117,8 @@ class base_server {
   void handle(F f) {
     auto at = handlers_->running.emplace(handlers_->running.end());
     // The first capture is the last to go: by then the connection has been closed.
-    auto run = [in = place(handlers_, at), on_error = options_.on_error, f = std::move(f)]() mutable {
+    auto run = [in = place(handlers_, at), on_error = options_.on_error,
+                f = std::move(f)]() mutable {
       try {
         f();
       } catch (const fiber_exit&) {
@@ -135,7 +141,8 @@ class base_server {
       std::unique_lock lock(handlers_->mutex);
       handlers_->stopped = true;
       handlers_->changed.notify_all();
-      handlers_->changed.wait(lock, clock::time_point::max(), [&] { return only_me() && !started(); },
+      handlers_->changed.wait(lock, clock::time_point::max(),
+                              [&] { return only_me() && !started(); },
                               {.remote = false, .uninterruptible = true});
     } catch (...) {  // another kernel thread, or nothing else can run: they stay as they are
     }
@@ -155,7 +162,8 @@ class base_server {
     bool stopped = false;
   };
 
-  // A handler's place among those that run, which it leaves when its task has ended, or never begins.
+  // A handler's place among those that run, which it leaves when its task has ended, or never
+  // begins.
   class place {
    public:
     place(std::shared_ptr<handlers> h, std::list<task<void>>::iterator at) noexcept
@@ -190,9 +198,11 @@ class base_server {
   static bool lacks_room(int error) {
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
   }
-  // What ends a server; everything else concerns one connection (ECONNABORTED, EPROTO, ENETDOWN, ...).
+  // What ends a server; everything else concerns one connection (ECONNABORTED, EPROTO, ENETDOWN,
+  // ...).
   static bool is_fatal(int error) {
-    return error == EBADF || error == EINVAL || error == ENOTSOCK || error == EOPNOTSUPP || error == EFAULT;
+    return error == EBADF || error == EINVAL || error == ENOTSOCK || error == EOPNOTSUPP ||
+           error == EFAULT;
   }
 
   void run() {
@@ -229,8 +239,8 @@ class base_server {
     if (!options_.max_connections) return;
     std::unique_lock lock(handlers_->mutex);
     handlers_->changed.wait(
-        lock, clock::time_point::max(), [&] { return handlers_->running.size() < options_.max_connections; },
-        local);
+        lock, clock::time_point::max(),
+        [&] { return handlers_->running.size() < options_.max_connections; }, local);
   }
   void end(clock::time_point until) {
     auto h = handlers_;

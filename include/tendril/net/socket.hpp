@@ -5,9 +5,9 @@
 //   s.send_all("hello\n");
 //   std::string reply = s.recv(4096);
 //
-// Errors are std::system_error with the call's errno; a signal handler does not end a call (PEP 475). Every
-// wait is a cancellation point. Any kernel thread may use a socket; closing it ends the waits of others with
-// EBADF. (Python's and gevent's socket.socket)
+// Errors are std::system_error with the call's errno; a signal handler does not end a call (PEP
+// 475). Every wait is a cancellation point. Any kernel thread may use a socket; closing it ends the
+// waits of others with EBADF. (Python's and gevent's socket.socket)
 #pragma once
 
 #include <netinet/in.h>
@@ -51,8 +51,8 @@ class socket {
   // Closes it.
   ~socket() = default;
 
-  // The descriptor; -1 if there is none. Whoever knows it can change how the socket waits: from now on each wait begins by
-  // looking at that, which costs some system calls.
+  // The descriptor; -1 if there is none. Whoever knows it can change how the socket waits: from now
+  // on each wait begins by looking at that, which costs some system calls.
   int descriptor() const noexcept {
     core::reveal_descriptor(fd_.get());
     return fd_.get();
@@ -86,17 +86,20 @@ class socket {
 
   // Receives what is there, at most n bytes, when there is something; 0 at the end of the stream.
   std::size_t recv(void* to, std::size_t n, int flags = 0) {
-    return std::size_t(detail::checked_call("recv", [&] { return posix::recv(fd_.get(), to, n, flags); }));
+    return std::size_t(
+        detail::checked_call("recv", [&] { return posix::recv(fd_.get(), to, n, flags); }));
   }
   std::string recv(std::size_t n) {
     std::string s(n, '\0');
     s.resize(recv(s.data(), n));
     return s;
   }
-  // Sends some of it: a stream waits until all is sent, but for a time-out. Never SIGPIPE: EPIPE is thrown.
+  // Sends some of it: a stream waits until all is sent, but for a time-out. Never SIGPIPE: EPIPE is
+  // thrown.
   std::size_t send(std::string_view data, int flags = 0) {
-    return std::size_t(detail::checked_call(
-        "send", [&] { return posix::send(fd_.get(), data.data(), data.size(), flags | MSG_NOSIGNAL); }));
+    return std::size_t(detail::checked_call("send", [&] {
+      return posix::send(fd_.get(), data.data(), data.size(), flags | MSG_NOSIGNAL);
+    }));
   }
   // Sends all of it.
   void send_all(std::string_view data) {
@@ -109,7 +112,8 @@ class socket {
     socklen_t length = 0;
     auto got = detail::checked_call("recvfrom", [&] {
       length = sizeof from;
-      return posix::recvfrom(fd_.get(), s.data(), n, flags, reinterpret_cast<sockaddr*>(&from), &length);
+      return posix::recvfrom(fd_.get(), s.data(), n, flags, reinterpret_cast<sockaddr*>(&from),
+                             &length);
     });
     s.resize(std::size_t(got));
     return {std::move(s),
@@ -117,7 +121,8 @@ class socket {
   }
   void send_to(std::string_view data, const address& to, int flags = 0) {
     detail::checked_call("sendto", [&] {
-      return posix::sendto(fd_.get(), data.data(), data.size(), flags | MSG_NOSIGNAL, to.data(), to.size());
+      return posix::sendto(fd_.get(), data.data(), data.size(), flags | MSG_NOSIGNAL, to.data(),
+                           to.size());
     });
   }
   // SHUT_RD, SHUT_WR, SHUT_RDWR.
@@ -133,15 +138,18 @@ class socket {
   T option(int level, int name) const {
     T value{};
     socklen_t n = sizeof value;
-    detail::checked_call("getsockopt", [&] { return ::getsockopt(fd_.get(), level, name, &value, &n); });
+    detail::checked_call("getsockopt",
+                         [&] { return ::getsockopt(fd_.get(), level, name, &value, &n); });
     return value;
   }
   template <class T = int>
   void option(int level, int name, const T& value) {
-    detail::checked_call("setsockopt",
-                         [&] { return posix::setsockopt(fd_.get(), level, name, &value, sizeof value); });
+    detail::checked_call("setsockopt", [&] {
+      return posix::setsockopt(fd_.get(), level, name, &value, sizeof value);
+    });
   }
-  // For each wait of recv, accept, send, connect: past it, std::errc::timed_out. 0: none. (settimeout)
+  // For each wait of recv, accept, send, connect: past it, std::errc::timed_out. 0: none.
+  // (settimeout)
   template <class Rep, class Period>
   void timeout(std::chrono::duration<Rep, Period> d) {
     auto us = std::chrono::ceil<std::chrono::microseconds>(d).count();
@@ -156,12 +164,14 @@ class socket {
   void await_connected() {
     pollfd p{fd_.get(), POLLOUT, 0};
     detail::checked_call("connect", [&] { return posix::poll(&p, 1, -1); });
-    if (int e = option(SOL_SOCKET, SO_ERROR)) throw std::system_error(e, std::generic_category(), "connect");
+    if (int e = option(SOL_SOCKET, SO_ERROR))
+      throw std::system_error(e, std::generic_category(), "connect");
   }
   address ask(const char* name, int (*call)(int, sockaddr*, socklen_t*)) const {
     sockaddr_storage a{};
     socklen_t n = sizeof a;
-    detail::checked_call(name, [&] { return call(fd_.get(), reinterpret_cast<sockaddr*>(&a), &n); });
+    detail::checked_call(name,
+                         [&] { return call(fd_.get(), reinterpret_cast<sockaddr*>(&a), &n); });
     return {reinterpret_cast<sockaddr*>(&a), n};
   }
   detail::owned_fd fd_;
@@ -170,12 +180,13 @@ class socket {
 // Two sockets that are connected to each other. (socket.socketpair)
 inline std::pair<socket, socket> socket_pair(int type = SOCK_STREAM) {
   int fds[2];
-  detail::checked_call("socketpair", [&] { return ::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds); });
+  detail::checked_call("socketpair",
+                       [&] { return ::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds); });
   return {socket::made(fds[0]), socket::made(fds[1])};
 }
 
-// A socket that listens there, with SO_REUSEADDR. Port 0: any free one, which local_address() tells.
-// (gevent.socket's listeners, socket.create_server)
+// A socket that listens there, with SO_REUSEADDR. Port 0: any free one, which local_address()
+// tells. (gevent.socket's listeners, socket.create_server)
 inline socket listen_on(const address& a, int backlog = SOMAXCONN) {
   socket s(a.family(), SOCK_STREAM);
   if (a.family() != AF_UNIX) s.option(SOL_SOCKET, SO_REUSEADDR, 1);
@@ -199,6 +210,8 @@ class socket_transport : public transport {
 };
 
 // A buffered stream over a connected socket, which it takes over. (socket.makefile)
-inline stream open_stream(socket s) { return stream(std::make_unique<socket_transport>(std::move(s))); }
+inline stream open_stream(socket s) {
+  return stream(std::make_unique<socket_transport>(std::move(s)));
+}
 
 }  // namespace tendril::net

@@ -20,8 +20,8 @@ namespace tendril::net {
 
 class stream_server : public base_server {
  public:
-  // Listens there; port 0: any free one. From then on connections wait in the system, until start().
-  // `handler` is called for each, in a task of its own, with one of
+  // Listens there; port 0: any free one. From then on connections wait in the system, until
+  // start(). `handler` is called for each, in a task of its own, with one of
   //   (stream&)  (stream&, const address& peer)   flushed and closed when the handler has returned
   //   (socket)   (socket, const address& peer)    options.wrap is not used
   // std::system_error: the address cannot be bound to.
@@ -38,15 +38,14 @@ class stream_server : public base_server {
       handler_ = std::make_shared<const connection_handler>(
           [handler = std::move(handler)](socket s, const address&) { handler(std::move(s)); });
     } else {
-      static_assert(std::invocable<Handler&, stream&, const address&> || std::invocable<Handler&, stream&>,
-                    "a handler takes a stream& or a socket, and perhaps the peer's address");
+      static_assert(
+          std::invocable<Handler&, stream&, const address&> || std::invocable<Handler&, stream&>,
+          "a handler takes a stream& or a socket, and perhaps the peer's address");
       handler_ = std::make_shared<const connection_handler>(
           [handler = std::move(handler), wrap = options_.wrap](socket s, const address& peer) {
             stream over = wrap ? wrap(std::move(s)) : open_stream(std::move(s));
-            if constexpr (std::invocable<Handler&, stream&, const address&>)
-              handler(over, peer);
-            else
-              handler(over);
+            if constexpr (std::invocable<Handler&, stream&, const address&>) handler(over, peer);
+            else handler(over);
             over.close();
           });
     }
@@ -62,9 +61,11 @@ class stream_server : public base_server {
     socklen_t n = sizeof from;
     socket s = socket::made(detail::checked_call("accept", [&] {
       n = sizeof from;
-      return posix::accept4(socket_.descriptor(), reinterpret_cast<sockaddr*>(&from), &n, SOCK_CLOEXEC);
+      return posix::accept4(socket_.descriptor(), reinterpret_cast<sockaddr*>(&from), &n,
+                            SOCK_CLOEXEC);
     }));
-    handle([h = handler_, s = std::move(s), peer = address(reinterpret_cast<sockaddr*>(&from), n)]() mutable {
+    handle([h = handler_, s = std::move(s),
+            peer = address(reinterpret_cast<sockaddr*>(&from), n)]() mutable {
       (*h)(std::move(s), peer);
     });
   }

@@ -1,4 +1,5 @@
-// TLS for streams and servers, through OpenSSL: link with libssl and libcrypto. (Not part of tendril.hpp.)
+// TLS for streams and servers, through OpenSSL: link with libssl and libcrypto. (Not part of
+// tendril.hpp.)
 //
 //   auto context = tendril::net::tls_context::client();
 //   tendril::stream s = tendril::net::create_tls_connection("www.debian.org", 443, context);
@@ -6,9 +7,10 @@
 //   auto mine = tendril::net::tls_context::server("chain.pem", "key.pem");
 //   tendril::net::stream_server server(where, handler, {.wrap = tendril::net::accept_tls(mine)});
 //
-// TLS 1.2 and later. Clients verify the server's certificate and name. A stream that ends without TLS's own
-// end may have been cut off by somebody: that is a tls_error, unless the context says otherwise. As with
-// every stream, one fiber may read while another writes. (ssl.SSLContext, gevent.ssl)
+// TLS 1.2 and later. Clients verify the server's certificate and name. A stream that ends without
+// TLS's own end may have been cut off by somebody: that is a tls_error, unless the context says
+// otherwise. As with every stream, one fiber may read while another writes. (ssl.SSLContext,
+// gevent.ssl)
 #pragma once
 
 #include <openssl/err.h>
@@ -47,21 +49,22 @@ class tls_error : public error {
   }
 };
 
-// Certificates and settings for many connections. Copies are handles of the same. Set it up before it is
-// used; from then on any kernel thread may use it. (ssl.SSLContext)
+// Certificates and settings for many connections. Copies are handles of the same. Set it up before
+// it is used; from then on any kernel thread may use it. (ssl.SSLContext)
 class tls_context {
  public:
   // For connecting: trusts the authorities of a PEM file; if that is empty, the system's.
   static tls_context client(const std::string& authorities = {}) {
     tls_context c(TLS_client_method());
     SSL_CTX_set_verify(c.get(), SSL_VERIFY_PEER, nullptr);
-    if (authorities.empty() ? SSL_CTX_set_default_verify_paths(c.get()) != 1
-                            : SSL_CTX_load_verify_locations(c.get(), authorities.c_str(), nullptr) != 1)
+    if (authorities.empty()
+            ? SSL_CTX_set_default_verify_paths(c.get()) != 1
+            : SSL_CTX_load_verify_locations(c.get(), authorities.c_str(), nullptr) != 1)
       throw tls_error::last("authorities " + authorities);
     return c;
   }
-  // For accepting: with a certificate, followed by those that lead to its authority, and its key, in PEM
-  // files.
+  // For accepting: with a certificate, followed by those that lead to its authority, and its key,
+  // in PEM files.
   static tls_context server(const std::string& certificate_chain, const std::string& key) {
     tls_context c(TLS_server_method());
     if (SSL_CTX_use_certificate_chain_file(c.get(), certificate_chain.c_str()) != 1)
@@ -85,7 +88,8 @@ class tls_context {
     SSL_CTX_set_verify(get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
     return *this;
   }
-  // The application protocols that are spoken ("h2", "http/1.1"), the preferred first. (set_alpn_protocols)
+  // The application protocols that are spoken ("h2", "http/1.1"), the preferred first.
+  // (set_alpn_protocols)
   tls_context& protocols(const std::vector<std::string>& names) {
     std::string& wire = settings_->protocols;
     wire.clear();
@@ -95,7 +99,8 @@ class tls_context {
       wire += static_cast<char>(n.size());
       wire += n;
     }
-    if (SSL_CTX_set_alpn_protos(get(), bytes(wire), unsigned(wire.size())) != 0) throw std::bad_alloc();
+    if (SSL_CTX_set_alpn_protos(get(), bytes(wire), unsigned(wire.size())) != 0)
+      throw std::bad_alloc();
     SSL_CTX_set_alpn_select_cb(get(), choose, settings_.get());
     return *this;
   }
@@ -123,8 +128,8 @@ class tls_context {
   static const unsigned char* bytes(const std::string& s) noexcept {
     return reinterpret_cast<const unsigned char*>(s.data());
   }
-  static int choose(SSL*, const unsigned char** out, unsigned char* length, const unsigned char* offered,
-                    unsigned n, void* mine) {
+  static int choose(SSL*, const unsigned char** out, unsigned char* length,
+                    const unsigned char* offered, unsigned n, void* mine) {
     auto& p = static_cast<settings*>(mine)->protocols;
     unsigned char* chosen = nullptr;
     if (SSL_select_next_proto(&chosen, length, bytes(p), unsigned(p.size()), offered, n) !=
@@ -139,13 +144,13 @@ class tls_context {
   std::shared_ptr<SSL_CTX> context_;
 };
 
-// How a stream reads and writes TLS over a socket. OpenSSL itself sees memory only: no fiber waits inside it,
-// so that one may read while another writes.
+// How a stream reads and writes TLS over a socket. OpenSSL itself sees memory only: no fiber waits
+// inside it, so that one may read while another writes.
 class tls_transport : public transport {
  public:
-  // Shakes hands: as a client of `server_name` (a name, or a numeric address), or as a server if that is
-  // null. tls_error: the certificate is not to be trusted, or is another's; the other side speaks no TLS. A
-  // wait.
+  // Shakes hands: as a client of `server_name` (a name, or a numeric address), or as a server if
+  // that is null. tls_error: the certificate is not to be trusted, or is another's; the other side
+  // speaks no TLS. A wait.
   tls_transport(socket s, tls_context c, const std::string* server_name)
       : socket_(std::move(s)), context_(std::move(c)), ssl_(SSL_new(context_.get()), SSL_free) {
     if (!ssl_) throw tls_error::last("SSL_new");
@@ -170,12 +175,14 @@ class tls_transport : public transport {
   ~tls_transport() override { close(); }
 
   std::size_t read_some(void* to, std::size_t n) override {
-    return std::size_t(run("TLS", [&] { return SSL_read(ssl_.get(), to, int(std::min(n, most))); }));
+    return std::size_t(
+        run("TLS", [&] { return SSL_read(ssl_.get(), to, int(std::min(n, most))); }));
   }
   void write_all(std::string_view data) override {
     while (!data.empty()) {
-      int n =
-          run("TLS", [&] { return SSL_write(ssl_.get(), data.data(), int(std::min(data.size(), most))); });
+      int n = run("TLS", [&] {
+        return SSL_write(ssl_.get(), data.data(), int(std::min(data.size(), most)));
+      });
       data.remove_prefix(std::size_t(n));
     }
   }
@@ -192,7 +199,8 @@ class tls_transport : public transport {
       SSL_shutdown(ssl_.get());
       char* p;
       long n = BIO_get_mem_data(out_, &p);
-      if (n > 0) (void)posix::send(socket_.descriptor(), p, std::size_t(n), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (n > 0)
+        (void)posix::send(socket_.descriptor(), p, std::size_t(n), MSG_DONTWAIT | MSG_NOSIGNAL);
       ERR_clear_error();
     }
     socket_.close();
@@ -213,7 +221,8 @@ class tls_transport : public transport {
 
  private:
   static constexpr std::size_t most = 64 * 1024;
-  static constexpr detail::remote_wait::manner local{.kind = core::wait_kind::descriptor, .remote = false};
+  static constexpr detail::remote_wait::manner local{.kind = core::wait_kind::descriptor,
+                                                     .remote = false};
 
   void expect(const std::string& name) {
     bool numeric = true;
@@ -224,10 +233,8 @@ class tls_transport : public transport {
     }
     if (!numeric) SSL_set_tlsext_host_name(ssl_.get(), name.c_str());
     if (!context_.checks_names()) return;
-    if (numeric)
-      X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str());
-    else
-      SSL_set1_host(ssl_.get(), name.c_str());
+    if (numeric) X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str());
+    else SSL_set1_host(ssl_.get(), name.c_str());
   }
 
   // Makes a call of OpenSSL's until it needs nothing more. Its result; 0: the other side has ended.
@@ -257,7 +264,8 @@ class tls_transport : public transport {
     }
   }
   tls_error describe(const char* what, unsigned long e) const {
-    if (ended_) return tls_error(std::string(what) + ": the connection ended without TLS's own end");
+    if (ended_)
+      return tls_error(std::string(what) + ": the connection ended without TLS's own end");
     std::string s = what;
     const char* reason = e ? ERR_reason_error_string(e) : nullptr;
     s += ": " + std::string(reason ? reason : "unknown error");
@@ -276,7 +284,8 @@ class tls_transport : public transport {
     (void)BIO_reset(out_);
     return true;
   }
-  // Sends the queue. If another fiber is at it already, that sends all; `wait` says whether to wait for it.
+  // Sends the queue. If another fiber is at it already, that sends all; `wait` says whether to wait
+  // for it.
   void flush(bool wait) {
     std::uint64_t mine = queued_;
     if (sending_) {
@@ -299,7 +308,8 @@ class tls_transport : public transport {
       }
     } catch (...) {
       // A record may be half sent: nothing can follow it.
-      broken_ = std::make_exception_ptr(tls_error("the TLS stream is broken: an earlier write failed"));
+      broken_ =
+          std::make_exception_ptr(tls_error("the TLS stream is broken: an earlier write failed"));
       sending_ = false;
       notify();
       throw;
@@ -356,8 +366,8 @@ inline stream open_tls(socket s, const tls_context& c, const std::string& server
   return stream(std::make_unique<tls_transport>(std::move(s), c, &server_name));
 }
 // create_connection() and open_tls().
-inline stream create_tls_connection(const std::string& host, std::uint16_t port, const tls_context& c,
-                                    const connect_options& o = {}) {
+inline stream create_tls_connection(const std::string& host, std::uint16_t port,
+                                    const tls_context& c, const connect_options& o = {}) {
   return open_tls(create_connection(host, port, o), c, host);
 }
 // For server_options::wrap: the handshake is made in the handler's task.

@@ -17,20 +17,25 @@ inline long system_call(long number, long a = 0, long b = 0, long c = 0, long d 
   register long x3 __asm__("x3") = d;
   register long x4 __asm__("x4") = e;
   register long x5 __asm__("x5") = f;
-  __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+  __asm__ volatile("svc 0"
+                   : "+r"(x0)
+                   : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                   : "memory");
   return x0;
 }
 
-// Tells or asks valgrind, if it runs the program: to it these rotations, which come to nothing, are a request (valgrind.h).
-// 0 without it.
-inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0, unsigned long b = 0) noexcept {
+// Tells or asks valgrind, if it runs the program: to it these rotations, which come to nothing, are
+// a request (valgrind.h). 0 without it.
+inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0,
+                                  unsigned long b = 0) noexcept {
   const unsigned long question[6] = {request, a, b};
   register unsigned long x3 __asm__("x3") = 0;
   register const unsigned long* x4 __asm__("x4") = question;
-  __asm__ volatile("ror x12, x12, #3; ror x12, x12, #13; ror x12, x12, #51; ror x12, x12, #61; orr x10, x10, x10"
-                   : "+r"(x3)
-                   : "r"(x4)
-                   : "cc", "memory");
+  __asm__ volatile(
+      "ror x12, x12, #3; ror x12, x12, #13; ror x12, x12, #51; ror x12, x12, #61; orr x10, x10, x10"
+      : "+r"(x3)
+      : "r"(x4)
+      : "cc", "memory");
   return x3;
 }
 inline bool runs_on_valgrind() noexcept { return ask_valgrind(0x1001) != 0; }
@@ -79,8 +84,8 @@ inline bool thread_pointer_by_instruction(unsigned long) noexcept { return true;
 // The jump as a function: Boost.Context's own. It comes back by a return, and leaves FPCR alone.
 #define TENDRIL_JUMP "jump_fcontext"
 
-// A context that Boost.Context's jump knows, whatever its frames look like: at the first jump to it, it calls `entry` with
-// the arrival's two words.
+// A context that Boost.Context's jump knows, whatever its frames look like: at the first jump to
+// it, it calls `entry` with the arrival's two words.
 template <class Arrival>
 void* make_context(void* top, std::size_t size, void (*entry)(Arrival)) noexcept {
   // Boost.Context's transfer_t by another name.
@@ -104,21 +109,25 @@ inline void set_float_flags(std::uint32_t, std::uint32_t wanted) noexcept {
 }
 inline void inherit_float_control(void*) noexcept {}
 
-// How the C library lays a thread out around its thread pointer (TLS variant I): the thread's descriptor before it,
-// the storage above it. The stack and pointer guards are the process's.
+// How the C library lays a thread out around its thread pointer (TLS variant I): the thread's
+// descriptor before it, the storage above it. The stack and pointer guards are the process's.
 inline constexpr bool descriptor_before_tls = true;
 struct thread_header {
   int multiple_threads;
   int in_global_scope;
 };
-inline void fill_thread_header(thread_header& h, const thread_header&) noexcept { h.multiple_threads = 1; }
+inline void fill_thread_header(thread_header& h, const thread_header&) noexcept {
+  h.multiple_threads = 1;
+}
 inline bool known_thread_header(const thread_header&) noexcept { return true; }
 
-// Whether the code loads a system call's number into x8, and a system call instruction follows soon.
+// Whether the code loads a system call's number into x8, and a system call instruction follows
+// soon.
 inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t number) noexcept {
   const std::uint32_t* words = reinterpret_cast<const std::uint32_t*>(code);
   for (std::size_t i = 0; i + 16 < size / 4; i++) {
-    if (words[i] != (0xd2800008 | number << 5) && words[i] != (0x52800008 | number << 5)) continue;  // mov x8 or w8
+    // mov x8 or w8
+    if (words[i] != (0xd2800008 | number << 5) && words[i] != (0x52800008 | number << 5)) continue;
     for (std::size_t k = 1; k < 12; k++) {
       if (words[i + k] == 0xd4000001 /* svc #0 */) return true;
     }
@@ -136,8 +145,8 @@ std::uintptr_t stack_pointer(const Context& c) noexcept {
   return std::uintptr_t(c.uc_mcontext.sp);
 }
 
-// If a signal has interrupted code at a system call instruction (which the kernel is about to make again, or which has not
-// been made yet), it fails with `error` instead.
+// If a signal has interrupted code at a system call instruction (which the kernel is about to make
+// again, or which has not been made yet), it fails with `error` instead.
 template <class Context>
 void end_system_call(Context& c, int error) noexcept {
   if (*(const std::uint32_t*)c.uc_mcontext.pc != 0xd4000001 /* svc #0 */) return;
@@ -145,13 +154,16 @@ void end_system_call(Context& c, int error) noexcept {
   c.uc_mcontext.regs[0] = (unsigned long long)-(long long)error;
 }
 
-// A system call that is made with the stack pointer elsewhere, for one that asks where it is. With all signals blocked.
+// A system call that is made with the stack pointer elsewhere, for one that asks where it is. With
+// all signals blocked.
 inline long system_call_on(void* stack, long number, long a) noexcept {
   register long x8 __asm__("x8") = number;
   register long x0 __asm__("x0") = a;
   register long x1 __asm__("x1") = 0;
   __asm__ volatile("mov x9, sp\n\tmov sp, %3\n\tsvc 0\n\tmov sp, x9"
-                   : "+r"(x0) : "r"(x8), "r"(x1), "r"(stack) : "x9", "memory");
+                   : "+r"(x0)
+                   : "r"(x8), "r"(x1), "r"(stack)
+                   : "x9", "memory");
   return x0;
 }
 

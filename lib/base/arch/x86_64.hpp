@@ -20,15 +20,17 @@ inline long system_call(long number, long a = 0, long b = 0, long c = 0, long d 
   return result;
 }
 
-// Tells or asks valgrind, if it runs the program: to it these rotations, which come to nothing, are a request (valgrind.h).
-// 0 without it.
-inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0, unsigned long b = 0) noexcept {
+// Tells or asks valgrind, if it runs the program: to it these rotations, which come to nothing, are
+// a request (valgrind.h). 0 without it.
+inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0,
+                                  unsigned long b = 0) noexcept {
   const unsigned long question[6] = {request, a, b};
   unsigned long answer = 0;
-  __asm__ volatile("rolq $3, %%rdi; rolq $13, %%rdi; rolq $61, %%rdi; rolq $51, %%rdi; xchgq %%rbx, %%rbx"
-                   : "+d"(answer)
-                   : "a"(question)
-                   : "cc", "memory");
+  __asm__ volatile(
+      "rolq $3, %%rdi; rolq $13, %%rdi; rolq $61, %%rdi; rolq $51, %%rdi; xchgq %%rbx, %%rbx"
+      : "+d"(answer)
+      : "a"(question)
+      : "cc", "memory");
   return answer;
 }
 inline bool runs_on_valgrind() noexcept { return ask_valgrind(0x1001) != 0; }
@@ -40,21 +42,26 @@ inline void tell_valgrind_of_stack(const void* base, const void* end) noexcept {
 // The kernel's clocks, as a function in the program's address space: see vdso(7).
 inline constexpr const char* vdso_clock_gettime = "__vdso_clock_gettime";
 
-// A free-running counter, used only to notice that "a while" has passed; its rate is not known exactly.
+// A free-running counter, used only to notice that "a while" has passed; its rate is not known
+// exactly.
 inline std::uint64_t ticks() noexcept { return __builtin_ia32_rdtsc(); }
 // About a tenth of a millisecond of ticks() on the machines of today (2 to 4 GHz).
 inline std::uint64_t ticks_per_tenth_ms() noexcept { return 300'000; }
 
 inline void relax() noexcept { __builtin_ia32_pause(); }
 
-// To be called shortly before an atomic operation: a locked instruction that comes close behind another one is slower than
-// one with a plain store in between (Sapphire Rapids: locking and unlocking a mutex takes 15.7 ns instead of 12.9).
-[[gnu::always_inline]] inline void space_locked() noexcept { [[maybe_unused]] volatile int store = 0; }
+// To be called shortly before an atomic operation: a locked instruction that comes close behind
+// another one is slower than one with a plain store in between (Sapphire Rapids: locking and
+// unlocking a mutex takes 15.7 ns instead of 12.9).
+[[gnu::always_inline]] inline void space_locked() noexcept {
+  [[maybe_unused]] volatile int store = 0;
+}
 
 inline constexpr bool signal_needs_restorer = true;
-// Where a signal handler installed by a raw rt_sigaction returns to, with its ucontext_t on top of the stack. Who
-// unwinds the stack (a debugger; a thread that is cancelled amid the handler) is told where that has the registers, and
-// looks for this by the address before the one returned to: hence the nop.
+// Where a signal handler installed by a raw rt_sigaction returns to, with its ucontext_t on top of
+// the stack. Who unwinds the stack (a debugger; a thread that is cancelled amid the handler) is
+// told where that has the registers, and looks for this by the address before the one returned to:
+// hence the nop.
 #define TENDRIL_SAVED(reg, at) ".cfi_escape 0x10," #reg ",3,0x77," #at "&0x7f|0x80," #at ">>7\n"
 __asm__(
     ".pushsection .text.tendril_signal_return,\"axG\",@progbits,tendril_signal_return,comdat\n"
@@ -63,7 +70,8 @@ __asm__(
     ".type tendril_signal_return,@function\n"
     ".cfi_startproc\n"
     ".cfi_signal_frame\n"
-    ".cfi_escape 0x0f,4,0x77,160&0x7f|0x80,160>>7,0x06\n"  // the interrupted frame is at the rsp that was saved
+    // the interrupted frame is at the rsp that was saved
+    ".cfi_escape 0x0f,4,0x77,160&0x7f|0x80,160>>7,0x06\n"
     TENDRIL_SAVED(8, 40) TENDRIL_SAVED(9, 48) TENDRIL_SAVED(10, 56) TENDRIL_SAVED(11, 64) TENDRIL_SAVED(12, 72)
     TENDRIL_SAVED(13, 80) TENDRIL_SAVED(14, 88) TENDRIL_SAVED(15, 96) TENDRIL_SAVED(5, 104) TENDRIL_SAVED(4, 112)
     TENDRIL_SAVED(6, 120) TENDRIL_SAVED(3, 128) TENDRIL_SAVED(1, 136) TENDRIL_SAVED(0, 144) TENDRIL_SAVED(2, 152)
@@ -79,8 +87,8 @@ __asm__(
 extern "C" __attribute__((visibility("hidden"))) void tendril_signal_return() noexcept;
 inline constexpr void (*signal_return)() noexcept = tendril_signal_return;
 
-// What a thread may do with the memory that has a protection key, see pkeys(7): two bits for each key, first "no access".
-// Only where the kernel has given out such a key.
+// What a thread may do with the memory that has a protection key, see pkeys(7): two bits for each
+// key, first "no access". Only where the kernel has given out such a key.
 inline constexpr bool has_protection_keys = true;
 inline std::uint32_t protection_rights() noexcept {
   std::uint32_t rights, ignored;
@@ -111,13 +119,14 @@ inline bool thread_pointer_by_instruction(unsigned long hwcap2) noexcept { retur
   __asm__ volatile("stmxcsr (%0)\n\tfnstcw 4(%0)" : : "r"(sp) : "memory");
 }
 
-// The first frame of a context, of which tendril/detail/jump.hpp shows the layout: the jump to it calls `entry` with the
-// arrival's two words, at the top of the stack.
+// The first frame of a context, of which tendril/detail/jump.hpp shows the layout: the jump to it
+// calls `entry` with the arrival's two words, at the top of the stack.
 extern "C" __attribute__((visibility("hidden"))) void tendril_begin() noexcept;
 template <class Arrival>
 void* make_context(void* top, std::size_t, void (*entry)(Arrival)) noexcept {
   static_assert(sizeof(Arrival) == 2 * sizeof(void*));  // passed in two registers
-  void** frame = reinterpret_cast<void**>(reinterpret_cast<std::uintptr_t>(top) & ~std::uintptr_t(15)) - 8;
+  void** frame =
+      reinterpret_cast<void**>(reinterpret_cast<std::uintptr_t>(top) & ~std::uintptr_t(15)) - 8;
   inherit_float_control(frame);
   frame[5] = reinterpret_cast<void*>(entry);  // rbx
   frame[6] = nullptr;                         // rbp: the chain of frame pointers ends here
@@ -153,8 +162,8 @@ inline void set_float_flags(std::uint32_t now, std::uint32_t wanted) noexcept {
     __asm__ volatile("fldenv %0" : : "m"(x87));
   }
 }
-// How the C library lays a thread out around its thread pointer (TLS variant II): the storage below it, the thread's
-// descriptor, which begins with what the ABI knows, at it.
+// How the C library lays a thread out around its thread pointer (TLS variant II): the storage below
+// it, the thread's descriptor, which begins with what the ABI knows, at it.
 inline constexpr bool descriptor_before_tls = false;
 struct thread_header {
   void* self;
@@ -177,17 +186,23 @@ inline void fill_thread_header(thread_header& h, const thread_header& mine) noex
   h.pointer_guard = mine.pointer_guard;
   h.features = mine.features;
 }
-inline bool known_thread_header(const thread_header& h) noexcept { return h.self == &h && h.descriptor == &h; }
+inline bool known_thread_header(const thread_header& h) noexcept {
+  return h.self == &h && h.descriptor == &h;
+}
 
-// Whether the code loads a system call's number into a register, and a system call instruction follows soon.
+// Whether the code loads a system call's number into a register, and a system call instruction
+// follows soon.
 inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t number) noexcept {
   const char* end = code + size;
-  for (const char* p = code; (p = static_cast<const char*>(__builtin_memchr(p, int(number & 0xff), std::size_t(end - p))));
+  for (const char* p = code; (p = static_cast<const char*>(
+                                  __builtin_memchr(p, int(number & 0xff), std::size_t(end - p))));
        p++) {
     std::uint32_t found;
     if (end - p < 64 || p == code) return false;
     __builtin_memcpy(&found, p, 4);
-    if (found != number || (static_cast<unsigned char>(p[-1]) & 0xf8) != 0xb8 /* mov imm32, register */) continue;
+    if (found != number ||
+        (static_cast<unsigned char>(p[-1]) & 0xf8) != 0xb8 /* mov imm32, register */)
+      continue;
     for (int i = 4; i < 48; i++) {
       if (p[i] == 0x0f && p[i + 1] == 0x05 /* syscall */) return true;
     }
@@ -205,8 +220,8 @@ std::uintptr_t stack_pointer(const Context& c) noexcept {
   return std::uintptr_t(c.uc_mcontext.gregs[15 /* REG_RSP */]);
 }
 
-// If a signal has interrupted code at a system call instruction (which the kernel is about to make again, or which has not
-// been made yet), it fails with `error` instead.
+// If a signal has interrupted code at a system call instruction (which the kernel is about to make
+// again, or which has not been made yet), it fails with `error` instead.
 template <class Context>
 void end_system_call(Context& c, int error) noexcept {
   auto* at = (const unsigned char*)c.uc_mcontext.gregs[16 /* REG_RIP */];
@@ -215,7 +230,8 @@ void end_system_call(Context& c, int error) noexcept {
   c.uc_mcontext.gregs[13 /* REG_RAX */] = -error;
 }
 
-// A system call that is made with the stack pointer elsewhere, for one that asks where it is. With all signals blocked.
+// A system call that is made with the stack pointer elsewhere, for one that asks where it is. With
+// all signals blocked.
 inline long system_call_on(void* stack, long number, long a) noexcept {
   long r;
   register long to __asm__("r12") = (long)stack;
@@ -233,11 +249,13 @@ char* interrupted_stack(const Context& c) noexcept {
 }
 inline constexpr std::size_t red_zone = 128;
 
-// Moves the frame of a signal, whose handler runs now, to below `top`, where the handler begins once more. Returns only if
-// there is no room above `bottom` (null: it is not known). What lies there: the address of the code that returns to the kernel,
-// the context, the information, the floating-point units' state.
+// Moves the frame of a signal, whose handler runs now, to below `top`, where the handler begins
+// once more. Returns only if there is no room above `bottom` (null: it is not known). What lies
+// there: the address of the code that returns to the kernel, the context, the information, the
+// floating-point units' state.
 template <class Context, class Info>
-void begin_handler_on(char* top, char* bottom, int signal, Info* info, Context* c, void (*handler)(int, Info*, void*)) noexcept {
+void begin_handler_on(char* top, char* bottom, int signal, Info* info, Context* c,
+                      void (*handler)(int, Info*, void*)) noexcept {
   char* frame = (char*)c - sizeof(void*);
   std::size_t size = std::size_t((char*)info - frame) + 128;
   char* units = (char*)c->uc_mcontext.fpregs;
@@ -257,9 +275,13 @@ void begin_handler_on(char* top, char* bottom, int signal, Info* info, Context* 
   if (units) copy(new_units, units, units_size);
   copy(new_frame, frame, size);
   Context* new_context = reinterpret_cast<Context*>(new_frame + sizeof(void*));
-  if (units) new_context->uc_mcontext.fpregs = reinterpret_cast<decltype(c->uc_mcontext.fpregs)>(new_units);
+  if (units)
+    new_context->uc_mcontext.fpregs = reinterpret_cast<decltype(c->uc_mcontext.fpregs)>(new_units);
   Info* new_info = reinterpret_cast<Info*>(new_frame + std::uintptr_t((char*)info - frame));
-  __asm__ volatile("mov %0, %%rsp\n\tjmp *%1" : : "r"(new_frame), "r"(handler), "D"(long(signal)), "S"(new_info), "d"(new_context)
+  __asm__ volatile("mov %0, %%rsp\n\tjmp *%1"
+                   :
+                   : "r"(new_frame), "r"(handler), "D"(long(signal)), "S"(new_info),
+                     "d"(new_context)
                    : "memory");
   __builtin_unreachable();
 }

@@ -1,5 +1,5 @@
-// Waiting for what nobody tells us of: other processes' locks, and what the C library does by itself. The fiber asks
-// again and again, with pauses that grow to five milliseconds.
+// Waiting for what nobody tells us of: other processes' locks, and what the C library does by
+// itself. The fiber asks again and again, with pauses that grow to five milliseconds.
 #pragma once
 
 #include "posix/common/cooperate.hpp"

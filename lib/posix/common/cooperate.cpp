@@ -5,36 +5,42 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "scheduler/helper_pool.hpp"
-#include "posix/signals/signalfd_loan.hpp"
 #include "posix/descriptors/iovec_cursor.hpp"
 #include "posix/descriptors/wait_set.hpp"
+#include "posix/signals/signalfd_loan.hpp"
+#include "scheduler/helper_pool.hpp"
 
 namespace tendril::posix {
 
 namespace {
 
 bool on_alternate_stack(const core::signal_state& s, const void* here) noexcept {
-  if (my_hub().several_threads) return core::stands_on(s.stack, here) || core::stands_on(s.entered, here);
+  if (my_hub().several_threads)
+    return core::stands_on(s.stack, here) || core::stands_on(s.entered, here);
   stack_t alternate{};
   return sys::call(SYS_sigaltstack, 0, &alternate) < 0 || (alternate.ss_flags & SS_ONSTACK);
 }
 
-// Whether a handler with that mark still runs, asked from a frame at `here`. One that was left by siglongjmp is noticed
-// by the stack having shrunk past it, by its mark having been overwritten since, or by our being on another stack.
-__attribute__((no_sanitize("address"))) bool still_runs(const core::signal_state& s, const core::running_handler& h,
+// Whether a handler with that mark still runs, asked from a frame at `here`. One that was left by
+// siglongjmp is noticed by the stack having shrunk past it, by its mark having been overwritten
+// since, or by our being on another stack.
+__attribute__((no_sanitize("address"))) bool still_runs(const core::signal_state& s,
+                                                        const core::running_handler& h,
                                                         const char* here) noexcept {
   constexpr std::ptrdiff_t one_stack = 8 << 20;
   std::ptrdiff_t deeper = reinterpret_cast<const char*>(h.mark) - here;
-  if (deeper >= 0 && deeper < one_stack) return *static_cast<const volatile std::uint64_t*>(h.mark) == h.serial;
+  if (deeper >= 0 && deeper < one_stack)
+    return *static_cast<const volatile std::uint64_t*>(h.mark) == h.serial;
   if (deeper < 0 && deeper > -one_stack) return false;
   // Only a handler on the alternate signal stack has another stack beneath it.
   return on_alternate_stack(s, here);
 }
 
 // The wait of a process that only borrows our memory (a vfork child): plainly blocking.
-[[gnu::noinline, gnu::cold]] int wait_in_kernel(int fd, std::uint32_t events, deadline until) noexcept {
-  pollfd p{.fd = fd, .events = short(events), .revents = 0};  // EPOLLIN and POLLIN, ... are the same bits
+[[gnu::noinline, gnu::cold]] int wait_in_kernel(int fd, std::uint32_t events,
+                                                deadline until) noexcept {
+  // EPOLLIN and POLLIN, ... are the same bits
+  pollfd p{.fd = fd, .events = short(events), .revents = 0};
   timespec wait{}, *timeout = nullptr;
   if (!until.is_never()) {
     wait = time_left(until);
@@ -46,7 +52,8 @@ __attribute__((no_sanitize("address"))) bool still_runs(const core::signal_state
 
 }  // namespace
 
-__attribute__((noinline, no_sanitize("address"))) bool in_handler(core::signal_state& s, const void* end) noexcept {
+__attribute__((noinline, no_sanitize("address"))) bool in_handler(core::signal_state& s,
+                                                                  const void* end) noexcept {
   const char* here = static_cast<const char*>(end ? end : arch::stack_pointer());
   int depth = s.depth;
   while (depth > 0 && !still_runs(s, s.handlers[depth - 1], here)) depth--;
@@ -96,14 +103,18 @@ bool cooperative_here(fiber* self) noexcept {
     self->masked = false;
     s.masked--;
   }
-  if (cancel_due()) [[unlikely]] act_on_cancel();
+  if (cancel_due()) [[unlikely]]
+    act_on_cancel();
   return true;
 }
 
 namespace {
 
-// Parks, unless a signal handler has ended the wait already. The caller holds a core::handlers_wait.
-[[gnu::always_inline]] inline core::wake park_unless_interrupted(const core::wait_info& what, deadline until, on_signal rule) noexcept {
+// Parks, unless a signal handler has ended the wait already. The caller holds a
+// core::handlers_wait.
+[[gnu::always_inline]] inline core::wake park_unless_interrupted(const core::wait_info& what,
+                                                                 deadline until,
+                                                                 on_signal rule) noexcept {
   if (interrupted(rule, what.for_signal)) return core::wake::signal;
   if (!what.uninterruptible && cancel_due()) return core::wake::interrupted;
   return core::park(until.at, what, true);
@@ -127,15 +138,17 @@ int outcome(core::wake why, const core::wait_info& what, on_signal rule) noexcep
 
 }  // namespace
 
-int wait_parked(const core::wait_info& what, deadline until, on_signal rule, const std::atomic<std::uint32_t>* unparked,
-                core::nanoseconds* ended) noexcept {
+int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
+                const std::atomic<std::uint32_t>* unparked, core::nanoseconds* ended) noexcept {
   hub& h = my_hub();
   fiber* self = core::current;
-  if (until.is_never() && !ended && waits_plainly(h, self, what.uninterruptible) && no_handler_ran(self)) [[likely]] {
+  if (until.is_never() && !ended && waits_plainly(h, self, what.uninterruptible) &&
+      no_handler_ran(self)) [[likely]] {
     core::wake why = core::wake::unparked;
     {
       core::handlers_wait quiet(h);
-      if (!unparked || !unparked->load(std::memory_order_acquire)) why = core::park_plainly(h, self, what, h.inside);
+      if (!unparked || !unparked->load(std::memory_order_acquire))
+        why = core::park_plainly(h, self, what, h.inside);
     }
     if (why == core::wake::unparked) return 0;
     return outcome(why, what, rule);
@@ -153,7 +166,8 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule, con
   return outcome(why, what, rule);
 }
 
-int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule, std::uint32_t* told) noexcept {
+int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule,
+             std::uint32_t* told) noexcept {
   if (!in_hubs_process()) return wait_in_kernel(fd, events, until);
   core::io_waiter w;
   w.who = core::current;
@@ -177,11 +191,14 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule, std::
   errno = saved;
   int r = outcome(why, what, rule);
   // A call that goes on after a handler begins anew, with whatever the number stands for by then.
-  if (r == 0 && why == core::wake::signal && !core::descriptors::sees_all(fd) && !h.io.still_stands(w)) return -EBADF;
+  if (r == 0 && why == core::wake::signal && !core::descriptors::sees_all(fd) &&
+      !h.io.still_stands(w))
+    return -EBADF;
   return r;
 }
 
-int wait_for_source(core::source s, deadline (*look)(void*, bool) noexcept, void* argument) noexcept {
+int wait_for_source(core::source s, deadline (*look)(void*, bool) noexcept,
+                    void* argument) noexcept {
   core::source_waiter w;
   w.who = core::current;
   core::wait_info what;
@@ -203,12 +220,15 @@ int wait_for_source(core::source s, deadline (*look)(void*, bool) noexcept, void
 // Whether receives from fd wait without end when they have to: waits_until() found that before.
 static bool waits_without_end(int fd) noexcept {
   core::descriptor* d = core::descriptors::sees_all(fd) ? core::descriptors::at(fd) : nullptr;
-  return d && d->receives_blocking.load(std::memory_order_relaxed) == core::descriptors::mode_stamp(*d);
+  return d &&
+         d->receives_blocking.load(std::memory_order_relaxed) == core::descriptors::mode_stamp(*d);
 }
 
 long receive_by_ring(int fd, void* buf, std::size_t n) noexcept {
   hub& h = my_hub();
-  if (n == 0 || !in_hubs_process() || kind_of(fd) != file_kind::socket || sys::is_refused(SYS_recvfrom) || receives_by_mark(fd)) return not_by_ring;
+  if (n == 0 || !in_hubs_process() || kind_of(fd) != file_kind::socket ||
+      sys::is_refused(SYS_recvfrom) || receives_by_mark(fd))
+    return not_by_ring;
   std::size_t room = n < vector_walk::most ? n : vector_walk::most;
   for (;;) {
     bool vain = h.io.seems_empty(fd);
@@ -222,7 +242,8 @@ long receive_by_ring(int fd, void* buf, std::size_t n) noexcept {
       }
     }
     deadline until = deadline::never();
-    if (!waits_without_end(fd) && (!waits_until(fd, SO_RCVTIMEO, until) || !waits_without_end(fd))) return not_by_ring;
+    if (!waits_without_end(fd) && (!waits_until(fd, SO_RCVTIMEO, until) || !waits_without_end(fd)))
+      return not_by_ring;
     core::ring_receive receive;
     receive.who = core::current;
     receive.fd = fd;
@@ -265,8 +286,8 @@ int wait_set::wait(deadline until, std::size_t& bad_before, core::nanoseconds* e
     core::handlers_wait quiet(h);
     for (std::size_t i = 0; i < count_; i++) {
       int r = h.io.add(w_[i]);
-      // What cannot be watched and was not ready: a file polled for nothing, or a number that select(2) looks past,
-      // beyond all that the process ever opened.
+      // What cannot be watched and was not ready: a file polled for nothing, or a number that
+      // select(2) looks past, beyond all that the process ever opened.
       failed |= r < 0 && r != -EPERM && r != -EBADF;
       bad += r == -EBADF;
       watched += r == 0;
@@ -294,7 +315,8 @@ int socket_option(int fd, int name) noexcept {
 deadline socket_deadline(int fd, int option) noexcept {
   timeval t{};
   socklen_t n = sizeof t;
-  if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, option, &t, &n) < 0 || (t.tv_sec == 0 && t.tv_usec == 0)) {
+  if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, option, &t, &n) < 0 ||
+      (t.tv_sec == 0 && t.tv_usec == 0)) {
     return deadline::never();
   }
   return deadline::after(core::now(), t.tv_sec * 1'000'000'000L + t.tv_usec * 1000L);
@@ -322,7 +344,8 @@ int wait_if_emptied(int fd) noexcept {
 
 void note_kind(int fd, file_kind k) noexcept {
   if (core::descriptor* d = core::descriptors::at(fd)) {
-    d->kind.store(d->generation.load(std::memory_order_relaxed) << 3 | std::uint32_t(k), std::memory_order_relaxed);
+    d->kind.store(d->generation.load(std::memory_order_relaxed) << 3 | std::uint32_t(k),
+                  std::memory_order_relaxed);
   }
 }
 
@@ -334,7 +357,8 @@ bool is_eventfd(int fd, const struct stat& s) noexcept {
   char path[32] = "/proc/self/fd/", target[32] = {};
   sys::number digits(fd);
   memcpy(path + strlen(path), digits.digits, std::size_t(digits.length));
-  return sys::call(SYS_readlinkat, AT_FDCWD, path, target, sizeof target - 1) > 0 && !strcmp(target, "anon_inode:[eventfd]");
+  return sys::call(SYS_readlinkat, AT_FDCWD, path, target, sizeof target - 1) > 0 &&
+         !strcmp(target, "anon_inode:[eventfd]");
 }
 
 }  // namespace

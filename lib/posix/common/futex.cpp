@@ -31,9 +31,9 @@ void child_of_fork() noexcept {
 
 bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends::by_handler; }
 
-// A wait in the kernel that is a cancellation point, on a kernel thread without fibers. As in the C library, cancellation is
-// asynchronous meanwhile; the unwinding stops here, so that the waiter can be taken off the list, and goes on in
-// act_on_cancel().
+// A wait in the kernel that is a cancellation point, on a kernel thread without fibers. As in the C
+// library, cancellation is asynchronous meanwhile; the unwinding stops here, so that the waiter can
+// be taken off the list, and goes on in act_on_cancel().
 [[gnu::noinline]] int wait_cancellably(waiter& w, const timespec* timeout) noexcept {
   __pthread_unwind_buf_t here;
   if (__sigsetjmp(reinterpret_cast<struct __jmp_buf_tag*>(here.__cancel_jmp_buf), 0) != 0) {
@@ -67,7 +67,8 @@ int wait_in_kernel(waiter& w, deadline until, ends e, on_signal rule) noexcept {
   return 0;
 }
 
-// Where a listed waiter stands, which a requeue may change: calls f() under the lock of that bucket.
+// Where a listed waiter stands, which a requeue may change: calls f() under the lock of that
+// bucket.
 template <class F>
 void at_its_place(waiter& w, F f) noexcept {
   core::undisturbed quiet;
@@ -82,7 +83,8 @@ void at_its_place(waiter& w, F f) noexcept {
 
 void prepare() noexcept {
   static std::atomic<bool> done{false};
-  if (!done.load(std::memory_order_relaxed) && !done.exchange(true)) core::at_fork(nullptr, child_of_fork);
+  if (!done.load(std::memory_order_relaxed) && !done.exchange(true))
+    core::at_fork(nullptr, child_of_fork);
 }
 
 void add(waiter& w, const void* word) noexcept {
@@ -106,9 +108,10 @@ bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t exp
   return true;
 }
 
-// Parks. A handler may wait, too, and others may wake who waits for the word meanwhile: as in the kernel, it has left the
-// queue by then. False: that it has, and a handler ran.
-bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_signal rule, int& r) noexcept {
+// Parks. A handler may wait, too, and others may wake who waits for the word meanwhile: as in the
+// kernel, it has left the queue by then. False: that it has, and a handler ran.
+bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_signal rule,
+                   int& r) noexcept {
   core::handlers_wait quiet(my_hub());
   r = wait_parked(what, until, rule, &w.woken);
   if (!my_hub().handlers_due() || r < 0 || w.woken.load(std::memory_order_acquire)) return true;
@@ -121,18 +124,21 @@ bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_si
 }
 
 // If it `leaves` the queue for handlers: -ERESTART when that is done and the wait is not over.
-[[gnu::always_inline]] inline int wait_here(waiter& w, deadline until, ends e, bool leaves) noexcept {
+[[gnu::always_inline]] inline int wait_here(waiter& w, deadline until, ends e,
+                                            bool leaves) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::lock;
   what.target = w.word;
   what.remote = what.interruptible = true;
-  on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;  // as the kernel's futex(2)
+  // as the kernel's futex(2)
+  on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
   for (;;) {
     int r;
     what.uninterruptible = (e == ends::by_wake && !cancels_at_once()) || e == ends::by_handler;
     if (w.who && !ends_by_handler(e)) forget_signals();
     if (w.who && leaves) {
-      if (!park_in_queue(w, what, until, rule, r)) return ends_by_handler(e) && interrupted(rule) ? -EINTR : -ERESTART;
+      if (!park_in_queue(w, what, until, rule, r))
+        return ends_by_handler(e) && interrupted(rule) ? -EINTR : -ERESTART;
     } else if (w.who) r = wait_parked(what, until, rule, &w.woken);
     else r = wait_in_kernel(w, until, e, rule);
     if (w.woken.load(std::memory_order_acquire)) {
@@ -158,9 +164,10 @@ int wait(waiter& w, deadline until, ends e) noexcept { return wait_here(w, until
 
 namespace {
 
-// The same for a fiber that waits plainly: no handler comes between its being listed and its having parked. If anything
-// but a wake-up ends that, it is as if the wait were to begin: -ERESTART.
-[[gnu::always_inline]] inline int wait_plainly(hub& h, fiber* self, const std::atomic<std::uint32_t>* word,
+// The same for a fiber that waits plainly: no handler comes between its being listed and its having
+// parked. If anything but a wake-up ends that, it is as if the wait were to begin: -ERESTART.
+[[gnu::always_inline]] inline int wait_plainly(hub& h, fiber* self,
+                                               const std::atomic<std::uint32_t>* word,
                                                std::uint32_t expected, std::uint32_t bits,
                                                bool uninterruptible) noexcept {
   prepare();
@@ -181,13 +188,14 @@ namespace {
     b.waiters.push_back(w);
   }
   core::park_plainly(h, self, what, h.inside);
-  if (w.woken.load(std::memory_order_acquire)) [[likely]] return 0;
+  if (w.woken.load(std::memory_order_acquire)) [[likely]]
+    return 0;
   remove(w);
   return w.woken.load(std::memory_order_acquire) ? 0 : -ERESTART;
 }
 
-[[gnu::noinline]] int wait_with_all(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until,
-                                    ends e, std::uint32_t bits) noexcept {
+[[gnu::noinline]] int wait_with_all(const std::atomic<std::uint32_t>* word, std::uint32_t expected,
+                                    deadline until, ends e, std::uint32_t bits) noexcept {
   for (;;) {
     waiter w;
     w.bits = bits;
@@ -201,14 +209,17 @@ namespace {
 
 int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
          std::uint32_t bits) noexcept {
-  if (fiber* self = core::current; self && until.is_never() && hub::of(self)->unfinished) [[likely]] {
+  if (fiber* self = core::current; self && until.is_never() && hub::of(self)->unfinished)
+      [[likely]] {
     hub& h = *hub::of(self);
     bool at_once = core::tls::cancels_at_once(self->storage->pointer);
     bool uninterruptible = e == ends::by_handler || (e == ends::by_wake && !at_once);
     bool heeds_handlers = ends_by_handler(e);
-    if (waits_plainly(h, self, uninterruptible) && (!heeds_handlers || no_handler_ran(self))) [[likely]] {
+    if (waits_plainly(h, self, uninterruptible) && (!heeds_handlers || no_handler_ran(self)))
+        [[likely]] {
       int r = wait_plainly(h, self, word, expected, bits, uninterruptible);
-      if (r != -ERESTART) [[likely]] return r;
+      if (r != -ERESTART) [[likely]]
+        return r;
       if (heeds_handlers && interrupted(on_signal::restart)) return -EINTR;
     }
   }
@@ -233,7 +244,8 @@ void remove(waiter& w) noexcept {
   at_its_place(w, [&] { unlist(w); });
 }
 
-requeued requeue(const void* from, int n, const void* to, int moved, const std::uint32_t* expected) noexcept {
+requeued requeue(const void* from, int n, const void* to, int moved,
+                 const std::uint32_t* expected) noexcept {
   bucket& a = bucket_of(from);
   bucket& b = bucket_of(to);
   requeued done{};
@@ -243,7 +255,8 @@ requeued requeue(const void* from, int n, const void* to, int moved, const std::
   exclusion* second = &a == &b ? nullptr : &a < &b ? &b.lock : &a.lock;
   detail::held guard(first);
   bool shared = second && second->lock();
-  if (expected && static_cast<const std::atomic<std::uint32_t>*>(from)->load(std::memory_order_seq_cst) != *expected) {
+  if (expected && static_cast<const std::atomic<std::uint32_t>*>(from)->load(
+                      std::memory_order_seq_cst) != *expected) {
     done.woken = -1;
     if (second) second->unlock(shared);
     return done;

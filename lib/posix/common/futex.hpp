@@ -1,8 +1,8 @@
-// A futex in user space: waiting until somebody says that a word of memory has changed. Every lock of a thread that
-// is a fiber waits here, and syscall(SYS_futex) does.
+// A futex in user space: waiting until somebody says that a word of memory has changed. Every lock
+// of a thread that is a fiber waits here, and syscall(SYS_futex) does.
 //
-// One table for the process, keyed by address. Fibers of any hub and plain kernel threads wait side by side, first
-// come, first served.
+// One table for the process, keyed by address. Fibers of any hub and plain kernel threads wait side
+// by side, first come, first served.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +17,12 @@ inline constexpr std::uint32_t everybody = ~0u;
 
 // What ends a wait beside a wake-up and the deadline.
 enum class ends {
-  by_wake,      // nothing, unless the thread is to be cancelled at once (-ECANCELED): handlers run meanwhile
-  by_cancel,    // pthread_cancel, and a task's kill: -ECANCELED
-  by_signal,    // these, and a handler: -EINTR, by the rules of SA_RESTART, or in any case if there is a deadline
-  by_handler,   // such a handler only
+  // nothing, unless the thread is to be cancelled at once (-ECANCELED): handlers run meanwhile
+  by_wake,
+  by_cancel,  // pthread_cancel, and a task's kill: -ECANCELED
+  // these, and a handler: -EINTR, by the rules of SA_RESTART, or in any case if there is a deadline
+  by_signal,
+  by_handler,  // such a handler only
 };
 
 // One that waits; lives in its frame.
@@ -28,13 +30,14 @@ struct waiter : core::list_node {
   const void* word = nullptr;
   fiber* who = nullptr;  // null: a kernel thread without fibers
   std::uint32_t bits = everybody;
-  // Counts those that are listed, in the object that they wait for; changes under the lock of the table.
+  // Counts those that are listed, in the object that they wait for; changes under the lock of the
+  // table.
   std::atomic<std::uint32_t>* count = nullptr;
   std::atomic<std::uint32_t> woken{0};
 };
 
-// In two steps, for those who have to let go of something in between: lists `w` for `word`, without looking at it; then
-// waits.
+// In two steps, for those who have to let go of something in between: lists `w` for `word`, without
+// looking at it; then waits.
 void add(waiter& w, const void* word) noexcept;
 void remove(waiter& w) noexcept;
 // 0: woken. Else -ETIMEDOUT, -ECANCELED, -EINTR, and the waiter is not listed any more.
@@ -43,16 +46,20 @@ int wait(waiter& w, deadline until, ends e) noexcept;
 // Both: waits while the word is `expected`; -EAGAIN if it is not.
 int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
          std::uint32_t bits = everybody) noexcept;
-// Wakes at most n (and at least one) that wait for the word with one of the bits; returns how many. Async-signal-safe.
+// Wakes at most n (and at least one) that wait for the word with one of the bits; returns how many.
+// Async-signal-safe.
 int wake(const void* word, int n, std::uint32_t bits = everybody) noexcept;
-// Wakes at most n of those that wait for `from`, and lets at most `moved` others wait for `to` instead. Returns both
-// numbers. With `expected`, only if `from` is a word that holds it; -1 otherwise.
+// Wakes at most n of those that wait for `from`, and lets at most `moved` others wait for `to`
+// instead. Returns both numbers. With `expected`, only if `from` is a word that holds it; -1
+// otherwise.
 struct requeued {
   int woken, moved;
 };
-requeued requeue(const void* from, int n, const void* to, int moved, const std::uint32_t* expected = nullptr) noexcept;
+requeued requeue(const void* from, int n, const void* to, int moved,
+                 const std::uint32_t* expected = nullptr) noexcept;
 
-// The monotonic deadline of an absolute time on a clock that pthreads know (CLOCK_REALTIME, CLOCK_MONOTONIC).
+// The monotonic deadline of an absolute time on a clock that pthreads know (CLOCK_REALTIME,
+// CLOCK_MONOTONIC).
 deadline absolute(clockid_t clock, const timespec& t) noexcept;
 
 // --- the table itself, for locks that decide under its lock whom they wake or whether they wait ---
@@ -60,7 +67,8 @@ deadline absolute(clockid_t clock, const timespec& t) noexcept;
 // Fibers that stand for threads are told from other kernel threads by the thread pointer of theirs.
 struct by_kernel_thread {
   static std::uintptr_t me() noexcept {
-    return reinterpret_cast<std::uintptr_t>(core::current ? my_hub().storage.pointer : arch::thread_pointer());
+    return reinterpret_cast<std::uintptr_t>(core::current ? my_hub().storage.pointer
+                                                          : arch::thread_pointer());
   }
 };
 using exclusion = detail::exclusion_by<by_kernel_thread>;
@@ -80,16 +88,19 @@ void prepare() noexcept;
 // These under the lock of the bucket, without which a listed waiter does not go away.
 inline void list_waiter(bucket& b, waiter& w, const void* word) noexcept {
   fiber* self = core::current;
-  bool may_park = self && self->state == core::fiber_status::running && self->home->unfinished && in_hubs_process();
+  bool may_park = self && self->state == core::fiber_status::running && self->home->unfinished &&
+                  in_hubs_process();
   w.word = word;
   w.who = may_park ? self : nullptr;
   b.waiters.push_back(w);
-  if (w.count) w.count->store(w.count->load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (w.count)
+    w.count->store(w.count->load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 inline void unlist(waiter& w) noexcept {
   if (!w.linked()) return;
   w.unlink();
-  if (w.count) w.count->store(w.count->load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  if (w.count)
+    w.count->store(w.count->load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
 }
 inline void wake_one(waiter& w) noexcept {
   unlist(w);

@@ -15,8 +15,8 @@ struct waiter {
   std::uint32_t expected = 0;
   fiber* who = nullptr;
   out_of_kernel out;
-  bool leaves = false;   // has given up waiting, and stays until its entry is out of the kernel
-  int result = 0;        // valid when `done` is set
+  bool leaves = false;  // has given up waiting, and stays until its entry is out of the kernel
+  int result = 0;       // valid when `done` is set
   std::atomic<std::uint32_t> done{0};
 };
 
@@ -30,7 +30,8 @@ struct vector_entry {
 constexpr long futex_waitv = 449;
 constexpr std::uint32_t word_of_32_bits = 2, private_word = 128;
 
-// What one helper keeps in the kernel: `entries[0]` is its own, the bell that calls it back when the list has changed.
+// What one helper keeps in the kernel: `entries[0]` is its own, the bell that calls it back when
+// the list has changed.
 struct batch {
   static constexpr int room = 127;
 
@@ -69,17 +70,20 @@ void finish(waiter& w, int result) noexcept {
   let_go(who);
 }
 
-// What the kernel finds wrong with the address, or that the word is another (-EAGAIN); reads it even if it is not mapped.
+// What the kernel finds wrong with the address, or that the word is another (-EAGAIN); reads it
+// even if it is not mapped.
 long look(const waiter& w) noexcept {
   return sys::call(SYS_futex, w.word, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, w.word, w.expected);
 }
 
-// Takes out who waits no more, after the call has returned `r` for the first `n` waiters. A non-negative one is the last of
-// the entries that were woken: those of its word before it were, too, since the kernel wakes in their order, and those of
-// other words may have been.
+// Takes out who waits no more, after the call has returned `r` for the first `n` waiters. A
+// non-negative one is the last of the entries that were woken: those of its word before it were,
+// too, since the kernel wakes in their order, and those of other words may have been.
 void settle(batch& b, int n, long r) noexcept {
-  bool looks = r == -EFAULT || (r == -EAGAIN && b.bell.load(std::memory_order_relaxed) == b.entries[0].value);
-  bool gone = r < 0 && r != -EAGAIN && r != -EFAULT && r != -EINTR && r != -ETIMEDOUT && r != -ENOMEM;
+  bool looks = r == -EFAULT ||
+               (r == -EAGAIN && b.bell.load(std::memory_order_relaxed) == b.entries[0].value);
+  bool gone =
+      r < 0 && r != -EAGAIN && r != -EFAULT && r != -EINTR && r != -ETIMEDOUT && r != -ENOMEM;
   if (gone) sys::note_refused(futex_waitv);
   int kept = 0;
   for (int i = 0; i < b.size; i++) {
@@ -107,16 +111,18 @@ void* helper(void* p) {
         return nullptr;
       }
       armed = b.size;
-      b.entries[0] = {b.bell.load(std::memory_order_relaxed), reinterpret_cast<std::uint64_t>(&b.bell),
-                      word_of_32_bits | private_word, 0};
+      b.entries[0] = {b.bell.load(std::memory_order_relaxed),
+                      reinterpret_cast<std::uint64_t>(&b.bell), word_of_32_bits | private_word, 0};
       for (int i = 0; i < armed; i++) {
         const waiter& w = *b.waiters[i];
-        b.entries[i + 1] = {w.expected, reinterpret_cast<std::uint64_t>(w.word), word_of_32_bits, 0};
+        b.entries[i + 1] = {w.expected, reinterpret_cast<std::uint64_t>(w.word), word_of_32_bits,
+                            0};
       }
     }
     core::nanoseconds end = core::now() + idle_time;
     timespec until{.tv_sec = end / 1'000'000'000, .tv_nsec = end % 1'000'000'000};
-    r = sys::call(futex_waitv, b.entries, armed + 1, 0, armed == 0 ? &until : nullptr, CLOCK_MONOTONIC);
+    r = sys::call(futex_waitv, b.entries, armed + 1, 0, armed == 0 ? &until : nullptr,
+                  CLOCK_MONOTONIC);
   }
 }
 
@@ -145,7 +151,8 @@ batch* join(waiter& w) noexcept {
       if (!b->running) idle = b;
     }
     if (!b) {
-      // Asked on this thread, not on a helper: a sandbox may answer by a signal, which helpers block.
+      // Asked on this thread, not on a helper: a sandbox may answer by a signal, which helpers
+      // block.
       if (!has_batches()) return nullptr;
       b = idle;
       if (!b) {
@@ -186,10 +193,13 @@ void leave(batch& b, waiter& w) noexcept {
   while (!w.done.load(std::memory_order_acquire)) core::park(INT64_MAX, what);
 }
 
-bool heeds_handlers(futex::ends e) noexcept { return e == futex::ends::by_signal || e == futex::ends::by_handler; }
+bool heeds_handlers(futex::ends e) noexcept {
+  return e == futex::ends::by_signal || e == futex::ends::by_handler;
+}
 
 // Where no other fiber could run meanwhile.
-int wait_here(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, futex::ends e) noexcept {
+int wait_here(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until,
+              futex::ends e) noexcept {
   for (;;) {
     timespec left{}, *timeout = nullptr;
     if (!until.is_never()) left = time_left(until), timeout = &left;
@@ -200,24 +210,23 @@ int wait_here(const std::atomic<std::uint32_t>* word, std::uint32_t expected, de
   }
 }
 
-int wait_on_own_helper(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, on_signal rule,
-                       bool killable) noexcept {
+int wait_on_own_helper(const std::atomic<std::uint32_t>* word, std::uint32_t expected,
+                       deadline until, on_signal rule, bool killable) noexcept {
   return int(offload_interruptible(
       [&] {
         timespec left = time_left(until);
-        return sys::call(SYS_futex, word, FUTEX_WAIT, expected, until.is_never() ? nullptr : &left, 0, 0);
+        return sys::call(SYS_futex, word, FUTEX_WAIT, expected, until.is_never() ? nullptr : &left,
+                         0, 0);
       },
       rule, killable));
 }
 
 }  // namespace
 
-bool has_batches() noexcept {
-  return !sys::turns_out_refused(futex_waitv);
-}
+bool has_batches() noexcept { return !sys::turns_out_refused(futex_waitv); }
 
-int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, futex::ends e,
-         out_of_kernel out) noexcept {
+int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until,
+         futex::ends e, out_of_kernel out) noexcept {
   auto outside = [&](int r) {
     if (out.call) out.call(out.argument);
     return r;
@@ -247,9 +256,10 @@ int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadlin
       batch* b = join(w);
       helped = b;
       if (helped) {
-        while (!w.done.load(std::memory_order_acquire) && why == core::wake::unparked) why = core::park(until.at, what, true);
-        // Out of the kernel before handlers run, which may never come back (siglongjmp), and before it is said that nobody
-        // waits here.
+        while (!w.done.load(std::memory_order_acquire) && why == core::wake::unparked)
+          why = core::park(until.at, what, true);
+        // Out of the kernel before handlers run, which may never come back (siglongjmp), and before
+        // it is said that nobody waits here.
         if (!w.done.load(std::memory_order_acquire)) leave(*b, w);
       }
     }

@@ -7,16 +7,17 @@
 #include <new>
 #include <utility>
 
-#include "scheduler/helper_pool.hpp"
 #include "posix/common/cooperate.hpp"
+#include "scheduler/helper_pool.hpp"
 
 namespace tendril::posix {
 
 // Whether signal handlers run before the call has ended.
 enum class handlers { later, meanwhile };
 
-// A core::handlers_wait in which a helper may have to be made. The C library allocates memory for it, and takes its time
-// here if that is locked; so no thread of this hub may have been made to give way amid the allocator, or amid the loader.
+// A core::handlers_wait in which a helper may have to be made. The C library allocates memory for
+// it, and takes its time here if that is locked; so no thread of this hub may have been made to
+// give way amid the allocator, or amid the loader.
 class helper_may_be_made {
  public:
   explicit helper_may_be_made(hub& h) noexcept : hub_(h) {
@@ -40,7 +41,8 @@ class helper_may_be_made {
   hub& hub_;
 };
 
-// A call of f() on a helper thread, for the running fiber, whose frame it stays in until it is done.
+// A call of f() on a helper thread, for the running fiber, whose frame it stays in until it is
+// done.
 template <class F>
 class helper_call : core::helper_job {
  public:
@@ -56,7 +58,8 @@ class helper_call : core::helper_job {
     helper_may_be_made quiet(my_hub());
     core::start_on_helper(*this);
   }
-  // Waits until it is done: 0; with `killable`, -ECANCELED when the fiber is killed or cancelled before.
+  // Waits until it is done: 0; with `killable`, -ECANCELED when the fiber is killed or cancelled
+  // before.
   int wait(handlers when, bool killable) noexcept {
     core::wait_info what;
     what.kind = core::wait_kind::helper;
@@ -90,10 +93,10 @@ class helper_call : core::helper_job {
   F call_;
 };
 
-// Calls f() on a helper thread and waits for it, whatever happens: for calls that end soon and work on the
-// caller's memory. As in the kernel's own uninterruptible waits (for a disk), handlers run later; those of
-// calls that wait in user space (names) run meanwhile. Returns f's result; f leaves errno where it is wanted
-// itself.
+// Calls f() on a helper thread and waits for it, whatever happens: for calls that end soon and work
+// on the caller's memory. As in the kernel's own uninterruptible waits (for a disk), handlers run
+// later; those of calls that wait in user space (names) run meanwhile. Returns f's result; f leaves
+// errno where it is wanted itself.
 template <class F>
 auto offload(F f, handlers when = handlers::later) noexcept {
   if (!in_hubs_process()) return f();
@@ -103,12 +106,13 @@ auto offload(F f, handlers when = handlers::later) noexcept {
   return call.value;
 }
 
-// For system calls that may take for ever. f() makes the call (raw, interruptible) on a helper thread. When a
-// signal handler is to run, or the fiber is killed, that system call is interrupted, so that nothing of it is
-// left: neither a thread, nor a lock that comes too late. Returns f's result, or -EINTR by `rule`, or
-// -ECANCELED if it is `killable`.
+// For system calls that may take for ever. f() makes the call (raw, interruptible) on a helper
+// thread. When a signal handler is to run, or the fiber is killed, that system call is interrupted,
+// so that nothing of it is left: neither a thread, nor a lock that comes too late. Returns f's
+// result, or -EINTR by `rule`, or -ECANCELED if it is `killable`.
 template <class F>
-long offload_interruptible(F f, on_signal rule = on_signal::restart, bool killable = true) noexcept {
+long offload_interruptible(F f, on_signal rule = on_signal::restart,
+                           bool killable = true) noexcept {
   if (!in_hubs_process()) return f();
   struct job : core::helper_job {
     F* call = nullptr;
@@ -143,9 +147,10 @@ long offload_interruptible(F f, on_signal rule = on_signal::restart, bool killab
   }
 }
 
-// For calls that may take long and cannot be interrupted. `Call` (movable, owns what it works on) has run(),
-// on a helper thread. When the fiber is killed, it is left behind, and destroyed when run() has returned,
-// after its undo() was called. Returns -ECANCELED then, 0 otherwise; -ENOMEM. `out` gets the call back.
+// For calls that may take long and cannot be interrupted. `Call` (movable, owns what it works on)
+// has run(), on a helper thread. When the fiber is killed, it is left behind, and destroyed when
+// run() has returned, after its undo() was called. Returns -ECANCELED then, 0 otherwise; -ENOMEM.
+// `out` gets the call back.
 template <class Call>
 int offload_abandonable(Call& out) noexcept {
   if (!in_hubs_process()) return out.run(), 0;

@@ -13,7 +13,9 @@ bool copy_out(void* to, const void* from, std::size_t n) noexcept {
 
 bool copy_text_in(char* to, const char* from, std::size_t n) noexcept {
   for (std::size_t i = 0; i < n; i++) {
-    if ((i == 0 || reinterpret_cast<std::uintptr_t>(from + i) % 4096 == 0) && !sys::readable(from + i, 1)) return false;
+    if ((i == 0 || reinterpret_cast<std::uintptr_t>(from + i) % 4096 == 0) &&
+        !sys::readable(from + i, 1))
+      return false;
     to[i] = from[i];
     if (!to[i]) break;
   }

@@ -1,4 +1,5 @@
-// The program's memory, read and written as the kernel does it for a system call: a bad pointer is EFAULT and no crash.
+// The program's memory, read and written as the kernel does it for a system call: a bad pointer is
+// EFAULT and no crash.
 #pragma once
 
 #include <string.h>

@@ -1,5 +1,6 @@
-// aio_suspend(3), lio_listio(3), gai_suspend(3). The C library's threads do the work, and tell of its end nobody but who waits there in
-// the kernel: on behalf of a fiber it is asked for again and again.
+// aio_suspend(3), lio_listio(3), gai_suspend(3). The C library's threads do the work, and tell of
+// its end nobody but who waits there in the kernel: on behalf of a fiber it is asked for again and
+// again.
 #include <tendril/posix.hpp>
 
 #include <algorithm>
@@ -32,7 +33,8 @@ bool is_request(const aiocb* r) noexcept { return r && r->aio_lio_opcode != LIO_
 
 template <class F>
 bool any_request(aiocb* const* list, int n, F f) noexcept {
-  return std::any_of(list, list + n, [&](const aiocb* r) { return is_request(r) && f(aio_error(r)); });
+  return std::any_of(list, list + n,
+                     [&](const aiocb* r) { return is_request(r) && f(aio_error(r)); });
 }
 
 }  // namespace
@@ -41,7 +43,8 @@ int aio_suspend(const aiocb* const* list, int n, const timespec* timeout) {
   if (!cooperative() || !valid(timeout)) return real.aio_suspend(list, n, timeout);
   constexpr timespec at_once{.tv_sec = 0, .tv_nsec = 0};
   int error = 0;
-  on_signal rule = timeout ? on_signal::always : on_signal::restart;  // as the futex(2) that it waits for natively
+  // as the futex(2) that it waits for natively
+  on_signal rule = timeout ? on_signal::always : on_signal::restart;
   int r = wait_asking(time_from_now(timeout), rule, true, [&] {
     error = real.aio_suspend(list, n, &at_once) == 0 ? 0 : errno;
     return error != EAGAIN;
@@ -53,11 +56,14 @@ int aio_suspend(const aiocb* const* list, int n, const timespec* timeout) {
 int gai_suspend(const gaicb* const* list, int n, const timespec* timeout) {
   if (!cooperative() || !valid(timeout)) return real.gai_suspend(list, n, timeout);
   auto under_way = [=] {
-    return std::count_if(list, list + (n > 0 ? n : 0), [](const gaicb* r) { return r && gai_error(const_cast<gaicb*>(r)) == EAI_INPROGRESS; });
+    return std::count_if(list, list + (n > 0 ? n : 0), [](const gaicb* r) {
+      return r && gai_error(const_cast<gaicb*>(r)) == EAI_INPROGRESS;
+    });
   };
   auto before = under_way();
   if (before == 0) return EAI_ALLDONE;
-  int r = wait_asking(time_from_now(timeout), on_signal::always, true, [&] { return under_way() < before; });
+  int r = wait_asking(time_from_now(timeout), on_signal::always, true,
+                      [&] { return under_way() < before; });
   if (r == -ECANCELED) act_on_cancel();
   return r == 0 ? 0 : r == -ETIMEDOUT ? EAI_AGAIN : EAI_INTR;
 }
@@ -67,10 +73,12 @@ int lio_listio(int mode, aiocb* const* list, int n, sigevent* event) {
   // Who waits is told by the result, and by no signal.
   int saved = errno;
   bool all_begun = real.lio_listio(LIO_NOWAIT, list, n, nullptr) == 0;
-  if (!all_begun && !any_request(list, n, [](int e) { return e != EAGAIN && e != EINVAL; })) return -1;
+  if (!all_begun && !any_request(list, n, [](int e) { return e != EAGAIN && e != EINVAL; }))
+    return -1;
   errno = saved;
-  int r = wait_asking(deadline::never(), on_signal::restart, false,
-                      [&] { return !any_request(list, n, [](int e) { return e == EINPROGRESS; }); });
+  int r = wait_asking(deadline::never(), on_signal::restart, false, [&] {
+    return !any_request(list, n, [](int e) { return e == EINPROGRESS; });
+  });
   if (r == 0 && (!all_begun || any_request(list, n, [](int e) { return e != 0; }))) r = -EIO;
   return result<int>(r);
 }

@@ -1,5 +1,6 @@
-// close(2), dup2(2) and whatever else ends what a descriptor number stands for. The hubs forget the number before
-// it goes, so that no event of the old file wakes a reader of its successor, and its waiters wake with EBADF.
+// close(2), dup2(2) and whatever else ends what a descriptor number stands for. The hubs forget the
+// number before it goes, so that no event of the old file wakes a reader of its successor, and its
+// waiters wake with EBADF.
 #include <tendril/posix.hpp>
 
 #include <linux/close_range.h>
@@ -13,8 +14,8 @@ namespace tendril::posix {
 
 namespace {
 
-// Whether there is anything to tell: some kernel thread has a hub, and this is its process (not a vfork child,
-// whose descriptors are its own).
+// Whether there is anything to tell: some kernel thread has a hub, and this is its process (not a
+// vfork child, whose descriptors are its own).
 bool hubs_concerned() noexcept {
   hub* h = hub::registry.load(std::memory_order_acquire);
   return h && (core::current ? in_hubs_process() : h->pid == sys::getpid());
@@ -31,14 +32,16 @@ std::atomic<bool> may_linger{false};
 
 // Whether closing fd may wait, for what is not sent yet.
 bool lingers(int fd) noexcept {
-  if (!may_linger.load(std::memory_order_relaxed)) [[likely]] return false;
+  if (!may_linger.load(std::memory_order_relaxed)) [[likely]]
+    return false;
   linger l{};
   socklen_t n = sizeof l;
-  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, &l, &n) == 0 && l.l_onoff && l.l_linger > 0;
+  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, &l, &n) == 0 && l.l_onoff &&
+         l.l_linger > 0;
 }
 
-// Makes a call that closes what lingers: a helper waits. As in the kernel, a handler ends the wait, but not the call,
-// which has closed by then.
+// Makes a call that closes what lingers: a helper waits. As in the kernel, a handler ends the wait,
+// but not the call, which has closed by then.
 template <class Call>
 auto linger_on_helper(Call call) noexcept {
   decltype(call()) value{};
@@ -79,7 +82,8 @@ void sockets_may_linger() noexcept { may_linger.store(true, std::memory_order_re
 
 int close(int fd) {
   if (!hubs_concerned()) return real.close(fd);
-  if (core::own_descriptors::is_kept(fd)) return result<int>(-EBADF);  // there is none, for the program
+  // there is none, for the program
+  if (core::own_descriptors::is_kept(fd)) return result<int>(-EBADF);
   return replacing(fd, [&] { return real.close(fd); });
 }
 
@@ -90,14 +94,16 @@ int dup2(int from, int to) {
 }
 
 int dup3(int from, int to, int flags) {
-  if (from == to || !hubs_concerned() || !open_descriptor(from) || (flags & ~O_CLOEXEC)) return real.dup3(from, to, flags);
+  if (from == to || !hubs_concerned() || !open_descriptor(from) || (flags & ~O_CLOEXEC))
+    return real.dup3(from, to, flags);
   make_way(to);
   return replacing(to, [&] { return real.dup3(from, to, flags); });
 }
 
 int close_range(unsigned first, unsigned last, int flags) {
   // What closes nothing, or is refused.
-  if (!hubs_concerned() || first > last || (flags & ~CLOSE_RANGE_UNSHARE)) return real.close_range(first, last, flags);
+  if (!hubs_concerned() || first > last || (flags & ~CLOSE_RANGE_UNSHARE))
+    return real.close_range(first, last, flags);
   // Everything that is or was open in the range, with the runtime's own descriptors left out.
   bool waits = false;
   core::descriptors::each_known(first, last, [&](int fd) {
@@ -136,7 +142,8 @@ int fclose(FILE* f) {
   if (fd < 0) return real.fclose(f);
   bool written = ready_to_close(f);
   int error = errno;
-  int r = replacing(fd, [&] { return real.fclose(f); }, is_locked(f));
+  int r = replacing(
+      fd, [&] { return real.fclose(f); }, is_locked(f));
   if (written) return r;
   errno = error;
   return EOF;
@@ -149,7 +156,8 @@ FILE* freopen(const char* path, const char* mode, FILE* f) {
   int fd = hubs_concerned() ? fileno(f) : -1;
   if (fd < 0) return real.freopen(path, mode, f);
   ready_to_close(f);
-  return replacing(fd, [&] { return real.freopen(path, mode, f); }, is_locked(f));
+  return replacing(
+      fd, [&] { return real.freopen(path, mode, f); }, is_locked(f));
 }
 
 }  // namespace tendril::posix

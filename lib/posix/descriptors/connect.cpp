@@ -1,8 +1,8 @@
 // connect(2), which has no non-blocking form of its own.
 //
-// Where nobody else can see the socket's description (made by this process, not inherited or sent since, and no
-// other kernel thread of the program is at work), O_NONBLOCK is set for the length of the system call: that
-// cannot be observed. Otherwise a helper thread makes the blocking call.
+// Where nobody else can see the socket's description (made by this process, not inherited or sent
+// since, and no other kernel thread of the program is at work), O_NONBLOCK is set for the length of
+// the system call: that cannot be observed. Otherwise a helper thread makes the blocking call.
 #include <tendril/posix.hpp>
 
 #include <sys/ioctl.h>
@@ -15,8 +15,9 @@ namespace tendril::posix {
 namespace {
 
 long connect_on_helper(int fd, const sockaddr* to, socklen_t len) noexcept {
-  return offload_interruptible([&]() noexcept { return sys::call(SYS_connect, fd, to, len); },
-                               socket_deadline(fd, SO_SNDTIMEO).is_never() ? on_signal::restart : on_signal::always);
+  return offload_interruptible(
+      [&]() noexcept { return sys::call(SYS_connect, fd, to, len); },
+      socket_deadline(fd, SO_SNDTIMEO).is_never() ? on_signal::restart : on_signal::always);
 }
 
 // Whether asking again ends an attempt: it tells how, and makes the socket fit for another.
@@ -30,7 +31,8 @@ bool ends_by_asking(int fd) noexcept {
 long wait_connected(int fd, const sockaddr* to, socklen_t len, deadline until) noexcept {
   std::uint32_t told = 0;
   do {
-    int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always, &told);
+    int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always,
+                     &told);
     if (w == -ETIMEDOUT) return -EINPROGRESS;
     if (w < 0) return w;
   } while (!told && !ready_now(fd, POLLOUT));
@@ -51,10 +53,12 @@ bool waits_for_peer(int fd) noexcept {
 
 int connect(int fd, const sockaddr* to, socklen_t len) {
   deadline until = deadline::never();
-  if (!cooperative() || !is_socket(kind_of(fd)) || !waits_until(fd, SO_SNDTIMEO, until) || !waits_for_peer(fd)) {
+  if (!cooperative() || !is_socket(kind_of(fd)) || !waits_until(fd, SO_SNDTIMEO, until) ||
+      !waits_for_peer(fd)) {
     return real.connect(fd, to, len);
   }
-  if (!core::descriptors::is_private(fd) || !in_hubs_process()) return result<int>(connect_on_helper(fd, to, len));
+  if (!core::descriptors::is_private(fd) || !in_hubs_process())
+    return result<int>(connect_on_helper(fd, to, len));
 
   int yes = 1, no = 0;
   sys::call(SYS_ioctl, fd, FIONBIO, &yes);
@@ -74,7 +78,8 @@ int connect(int fd, const sockaddr* to, socklen_t len) {
     return 0;
   }
   if (error == EINPROGRESS) return result<int>(wait_connected(fd, to, len, until));
-  // A unix socket whose listener's backlog is full, or an attempt under way: only the blocking call waits.
+  // A unix socket whose listener's backlog is full, or an attempt under way: only the blocking call
+  // waits.
   if (error == EAGAIN || error == EALREADY) return result<int>(connect_on_helper(fd, to, len));
   errno = error;
   return r;

@@ -1,11 +1,12 @@
-// The program's own epoll instances. An instance is itself a descriptor that polls readable when it has events:
-// the hub's poller watches it like any other, and the real epoll_wait, with no time-out, fetches the events. So
-// level- and edge-triggering, EPOLLONESHOT and all the rest are the kernel's.
+// The program's own epoll instances. An instance is itself a descriptor that polls readable when it
+// has events: the hub's poller watches it like any other, and the real epoll_wait, with no
+// time-out, fetches the events. So level- and edge-triggering, EPOLLONESHOT and all the rest are
+// the kernel's.
 #include <tendril/posix.hpp>
 
-#include "posix/signals/signalfd_loan.hpp"
 #include "posix/common/offload.hpp"
 #include "posix/descriptors/wait_set.hpp"
+#include "posix/signals/signalfd_loan.hpp"
 
 namespace tendril::posix {
 
@@ -27,10 +28,12 @@ long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* 
     int w = wait_for(ep, EPOLLIN, until, on_signal::always);
     if (w == -ELOOP || w == -EINVAL || w == -ENOMEM || w == -ENOSPC) {
       // Nested too deep for one more instance around it.
-      return offload_interruptible([&] {
-        timespec left = time_left(until);  // not below zero, which would be for ever
-        return sys::epoll_wait(ep, e, n, until.is_never() ? nullptr : &left);
-      }, on_signal::always);
+      return offload_interruptible(
+          [&] {
+            timespec left = time_left(until);  // not below zero, which would be for ever
+            return sys::epoll_wait(ep, e, n, until.is_never() ? nullptr : &left);
+          },
+          on_signal::always);
     }
     if (w < 0 && w != -ETIMEDOUT) return w;
     r = fetch(ep, e, n, nullptr);
@@ -41,13 +44,16 @@ long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* 
 }  // namespace
 
 int epoll_wait(int ep, epoll_event* e, int n, int timeout) {
-  if ((timeout == 0 && !signals_to_lend()) || !cooperative()) return real.epoll_wait(ep, e, n, timeout);
+  if ((timeout == 0 && !signals_to_lend()) || !cooperative())
+    return real.epoll_wait(ep, e, n, timeout);
   return posix::epoll_pwait(ep, e, n, timeout, nullptr);
 }
 
 int epoll_pwait(int ep, epoll_event* e, int n, int timeout, const sigset_t* mask) {
-  if ((timeout == 0 && !signals_to_lend()) || !cooperative()) return real.epoll_pwait(ep, e, n, timeout, mask);
-  deadline until = timeout < 0 ? deadline::never() : deadline::after(core::now(), timeout * 1'000'000L);
+  if ((timeout == 0 && !signals_to_lend()) || !cooperative())
+    return real.epoll_pwait(ep, e, n, timeout, mask);
+  deadline until =
+      timeout < 0 ? deadline::never() : deadline::after(core::now(), timeout * 1'000'000L);
   return result<int>(epoll_until(ep, e, n, until, mask));
 }
 

@@ -1,5 +1,6 @@
-// Calls on files that may block: locks (which may take for ever) and flushing to the disk (which takes a while).
-// Both go to helper threads, but for a lock that is free, and so does the opening of a FIFO.
+// Calls on files that may block: locks (which may take for ever) and flushing to the disk (which
+// takes a while). Both go to helper threads, but for a lock that is free, and so does the opening
+// of a FIFO.
 #include <tendril/posix.hpp>
 
 #include <sys/ioctl.h>
@@ -91,17 +92,20 @@ int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags) {
   return flush([&] { return real.sync_file_range(fd, from, n, flags); });
 }
 
-// Memory file systems give up what they have begun where a signal is pending, be it one that the program knows nothing of.
+// Memory file systems give up what they have begun where a signal is pending, be it one that the
+// program knows nothing of.
 
 int fallocate(int fd, int mode, off_t at, off_t n) {
   if (!cooperative()) return real.fallocate(fd, mode, at, n);
-  return result<int>(offload_interruptible([&] { return sys::call(SYS_fallocate, fd, mode, at, n); }, on_signal::always));
+  return result<int>(offload_interruptible(
+      [&] { return sys::call(SYS_fallocate, fd, mode, at, n); }, on_signal::always));
 }
 
 int posix_fallocate(int fd, off_t at, off_t n) {
   no_cancellation_point guard;
   if (!cooperative()) return real.posix_fallocate(fd, at, n);
-  long r = offload_interruptible([&] { return sys::call(SYS_fallocate, fd, 0, at, n); }, on_signal::always);
+  long r = offload_interruptible([&] { return sys::call(SYS_fallocate, fd, 0, at, n); },
+                                 on_signal::always);
   return r == -EOPNOTSUPP ? real.posix_fallocate(fd, at, n) : int(-r);
 }
 
@@ -119,23 +123,28 @@ namespace {
 
 // Opening a FIFO waits for the other end. Nothing else of open(2) is worth a helper thread.
 bool waits_for_peer(int dir, const char* path, int flags) noexcept {
-  if ((flags & (O_NONBLOCK | O_CREAT | O_PATH | O_DIRECTORY)) || (flags & O_ACCMODE) == O_RDWR || !cooperative()) return false;
+  if ((flags & (O_NONBLOCK | O_CREAT | O_PATH | O_DIRECTORY)) || (flags & O_ACCMODE) == O_RDWR ||
+      !cooperative())
+    return false;
   struct stat s;
   return sys::call(SYS_newfstatat, dir, path, &s, 0) == 0 && S_ISFIFO(s.st_mode);
 }
 
 int open_on_helper(int dir, const char* path, int flags) noexcept {
-  return result<int>(offload_interruptible([&] { return sys::call(SYS_openat, dir, path, flags, 0); }));
+  return result<int>(
+      offload_interruptible([&] { return sys::call(SYS_openat, dir, path, flags, 0); }));
 }
 
 }  // namespace
 
 int open(const char* path, int flags, mode_t mode) {
-  return waits_for_peer(AT_FDCWD, path, flags) ? open_on_helper(AT_FDCWD, path, flags) : real.open(path, flags, mode);
+  return waits_for_peer(AT_FDCWD, path, flags) ? open_on_helper(AT_FDCWD, path, flags)
+                                               : real.open(path, flags, mode);
 }
 
 int openat(int dir, const char* path, int flags, mode_t mode) {
-  return waits_for_peer(dir, path, flags) ? open_on_helper(dir, path, flags) : real.openat(dir, path, flags, mode);
+  return waits_for_peer(dir, path, flags) ? open_on_helper(dir, path, flags)
+                                          : real.openat(dir, path, flags, mode);
 }
 
 }  // namespace tendril::posix

@@ -1,5 +1,5 @@
-// A walk through an iovec array that has been written, or filled, in part. As in the kernel, one call goes no further
-// than 2 GB less a page.
+// A walk through an iovec array that has been written, or filled, in part. As in the kernel, one
+// call goes no further than 2 GB less a page.
 #pragma once
 
 #include <sys/uio.h>
@@ -34,15 +34,16 @@ class vector_walk {
   const iovec* data() const noexcept { return copy_ ? copy_ + first_ : from_; }
   int size() const noexcept { return end_ - first_; }
 
-  // n more bytes went through. The program's array is const: from the first partial transfer on it is a copy
-  // that is walked. False: no memory for it.
+  // n more bytes went through. The program's array is const: from the first partial transfer on it
+  // is a copy that is walked. False: no memory for it.
   bool advance(std::size_t n) noexcept {
     done_ += n;
     if (left() == 0) return true;
     if (!copy_ && !make_copy()) return false;
     while (first_ < end_ && n >= copy_[first_].iov_len) n -= copy_[first_++].iov_len;
     if (n > 0) {
-      copy_[first_].iov_base = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(copy_[first_].iov_base) + n);
+      copy_[first_].iov_base =
+          reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(copy_[first_].iov_base) + n);
       copy_[first_].iov_len -= n;
     }
     return true;
@@ -50,8 +51,9 @@ class vector_walk {
 
  private:
   bool make_copy() noexcept {
-    copy_ = count_ <= int(sizeof few_ / sizeof *few_) ? few_
-                                                      : static_cast<iovec*>(sys::map(std::size_t(count_) * sizeof(iovec)));
+    copy_ = count_ <= int(sizeof few_ / sizeof *few_)
+                ? few_
+                : static_cast<iovec*>(sys::map(std::size_t(count_) * sizeof(iovec)));
     if (!copy_) return false;
     __builtin_memcpy(copy_, from_, std::size_t(count_) * sizeof(iovec));
     return true;

@@ -1,11 +1,11 @@
-// Waiting for completions of an io_uring. The ring's descriptor is readable when there are some, so it is waited for as
-// any other; whether they are as many as wanted is asked of the kernel, by a wait that takes no time. The library's own
-// functions then find what they would have waited for.
+// Waiting for completions of an io_uring. The ring's descriptor is readable when there are some, so
+// it is waited for as any other; whether they are as many as wanted is asked of the kernel, by a
+// wait that takes no time. The library's own functions then find what they would have waited for.
 #include "posix/descriptors/liburing.hpp"
 
 #include "events/io_ring.hpp"
-#include "posix/threads/thread.hpp"
 #include "posix/descriptors/wait_set.hpp"
+#include "posix/threads/thread.hpp"
 
 // What is known of liburing's struct: the beginning, which is part of its binary interface.
 struct io_uring {
@@ -18,9 +18,11 @@ namespace tendril::posix {
 
 namespace {
 
-constexpr unsigned known_flags = IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP | IORING_ENTER_SQ_WAIT | IORING_ENTER_EXT_ARG;
+constexpr unsigned known_flags =
+    IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP | IORING_ENTER_SQ_WAIT | IORING_ENTER_EXT_ARG;
 
-// A call that the kernel may interrupt, be it by a signal of which the program does not know, as the tick.
+// A call that the kernel may interrupt, be it by a signal of which the program does not know, as
+// the tick.
 template <class Call>
 auto unless_handled(Call call) noexcept {
   for (;;) {
@@ -29,18 +31,20 @@ auto unless_handled(Call call) noexcept {
   }
 }
 
-// 0, or -ETIME: there are less than n completions. -EINVAL: a kernel before 5.11, which cannot tell.
+// 0, or -ETIME: there are less than n completions. -EINVAL: a kernel before 5.11, which cannot
+// tell.
 long look_for(int ring, unsigned n) noexcept {
   __kernel_timespec none{};
   core::wait_argument argument{};
   argument.time = reinterpret_cast<std::uintptr_t>(&none);
   return unless_handled([&] {
-    return sys::call(SYS_io_uring_enter, ring, 0, n, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
+    return sys::call(SYS_io_uring_enter, ring, 0, n, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+                     &argument, sizeof argument);
   });
 }
 
-// Parks until there are n completions. 0, -ETIME, -EINTR, -ECANCELED; anything else: this ring can only be waited for in
-// the kernel.
+// Parks until there are n completions. 0, -ETIME, -EINTR, -ECANCELED; anything else: this ring can
+// only be waited for in the kernel.
 long await(int ring, unsigned n, deadline until, const sigset_t* mask) noexcept {
   mask_while_waiting masked(mask);
   if (masked.error()) return masked.error();
@@ -60,10 +64,11 @@ deadline deadline_of(const __kernel_timespec* t) noexcept {
   return time_from_now(t ? &time : nullptr);
 }
 
-// `call(time)` is the library's, which submits, and gives a completion if there are n. What was submitted comes first in
-// the result.
+// `call(time)` is the library's, which submits, and gives a completion if there are n. What was
+// submitted comes first in the result.
 template <class Call>
-int submit_and_await(::io_uring* ring, unsigned n, __kernel_timespec* time, const sigset_t* mask, Call call) noexcept {
+int submit_and_await(::io_uring* ring, unsigned n, __kernel_timespec* time, const sigset_t* mask,
+                     Call call) noexcept {
   deadline until = deadline_of(time);
   __kernel_timespec none{};
   int submitted = unless_handled([&] { return call(&none); });
@@ -75,7 +80,8 @@ int submit_and_await(::io_uring* ring, unsigned n, __kernel_timespec* time, cons
 
 }  // namespace
 
-int __io_uring_get_cqe(::io_uring* ring, io_uring_cqe** cqe, unsigned submit, unsigned n, sigset_t* mask) {
+int __io_uring_get_cqe(::io_uring* ring, io_uring_cqe** cqe, unsigned submit, unsigned n,
+                       sigset_t* mask) {
   no_cancellation_point guard;
   if (!n || !cooperative()) return real.__io_uring_get_cqe(ring, cqe, submit, n, mask);
   int r = real.__io_uring_get_cqe(ring, cqe, submit, 0, nullptr);
@@ -95,8 +101,8 @@ int io_uring_submit_and_wait(::io_uring* ring, unsigned n) {
   return submitted > 0 ? submitted : int(w);
 }
 
-int io_uring_submit_and_wait_timeout(::io_uring* ring, io_uring_cqe** cqe, unsigned n, __kernel_timespec* time,
-                                     sigset_t* mask) {
+int io_uring_submit_and_wait_timeout(::io_uring* ring, io_uring_cqe** cqe, unsigned n,
+                                     __kernel_timespec* time, sigset_t* mask) {
   no_cancellation_point guard;
   if (!n || !cooperative()) return real.io_uring_submit_and_wait_timeout(ring, cqe, n, time, mask);
   return submit_and_await(ring, n, time, mask, [&](__kernel_timespec* t) {
@@ -104,21 +110,27 @@ int io_uring_submit_and_wait_timeout(::io_uring* ring, io_uring_cqe** cqe, unsig
   });
 }
 
-int io_uring_wait_cqes(::io_uring* ring, io_uring_cqe** cqe, unsigned n, __kernel_timespec* time, sigset_t* mask) {
+int io_uring_wait_cqes(::io_uring* ring, io_uring_cqe** cqe, unsigned n, __kernel_timespec* time,
+                       sigset_t* mask) {
   no_cancellation_point guard;
   if (!n || !cooperative()) return real.io_uring_wait_cqes(ring, cqe, n, time, mask);
-  return submit_and_await(ring, n, time, mask,
-                          [&](__kernel_timespec* t) { return real.io_uring_wait_cqes(ring, cqe, n, t, mask); });
+  return submit_and_await(ring, n, time, mask, [&](__kernel_timespec* t) {
+    return real.io_uring_wait_cqes(ring, cqe, n, t, mask);
+  });
 }
 
 int io_uring_wait_cqe_timeout(::io_uring* ring, io_uring_cqe** cqe, __kernel_timespec* time) {
   return posix::io_uring_wait_cqes(ring, cqe, 1, time, nullptr);
 }
 
-long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const void* argument, std::size_t size) noexcept {
+long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const void* argument,
+                 std::size_t size) noexcept {
   no_cancellation_point guard;
-  auto kernels = [&] { return sys::call(SYS_io_uring_enter, ring, submit, n, flags, argument, size); };
-  if (!n || !(flags & IORING_ENTER_GETEVENTS) || (flags & ~known_flags) || !cooperative()) return kernels();
+  auto kernels = [&] {
+    return sys::call(SYS_io_uring_enter, ring, submit, n, flags, argument, size);
+  };
+  if (!n || !(flags & IORING_ENTER_GETEVENTS) || (flags & ~known_flags) || !cooperative())
+    return kernels();
   core::wait_argument wanted{};
   __kernel_timespec time{};
   if (!(flags & IORING_ENTER_EXT_ARG)) {
@@ -137,11 +149,13 @@ long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const vo
   if (wanted.mask && wanted.mask_size != 8) return kernels();
   long submitted = 0;
   if (submit) {
-    submitted = sys::call(SYS_io_uring_enter, ring, submit, 0, flags & ~(IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG), 0, 0);
+    submitted = sys::call(SYS_io_uring_enter, ring, submit, 0,
+                          flags & ~(IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG), 0, 0);
     if (submitted != long(submit)) return submitted;
   }
   submit = 0;
-  long w = await(ring, n, deadline_of(wanted.time ? &time : nullptr), reinterpret_cast<const sigset_t*>(wanted.mask));
+  long w = await(ring, n, deadline_of(wanted.time ? &time : nullptr),
+                 reinterpret_cast<const sigset_t*>(wanted.mask));
   if (w < 0 && !ended(w)) w = kernels();
   return submitted ? submitted : w;
 }
@@ -157,7 +171,8 @@ void io_uring_queue_exit(::io_uring* ring) {
 int io_uring_enter(unsigned ring, unsigned submit, unsigned n, unsigned flags, sigset_t* mask) {
   return posix::io_uring_enter2(ring, submit, n, flags, mask, 8);
 }
-int io_uring_enter2(unsigned ring, unsigned submit, unsigned n, unsigned flags, sigset_t* argument, size_t size) {
+int io_uring_enter2(unsigned ring, unsigned submit, unsigned n, unsigned flags, sigset_t* argument,
+                    size_t size) {
   return int(enter_uring(int(ring), submit, n, flags, argument, size));
 }
 

@@ -1,8 +1,9 @@
-// io_uring(7): the calls of liburing that wait for completions, and the system call that it makes for that by itself.
+// io_uring(7): the calls of liburing that wait for completions, and the system call that it makes
+// for that by itself.
 #pragma once
 
-#include "posix/common/cooperate.hpp"
 #include "libc/types.hpp"
+#include "posix/common/cooperate.hpp"
 
 namespace tendril::posix {
 
@@ -17,6 +18,7 @@ namespace tendril::posix {
 #undef ODD
 
 // io_uring_enter(2), by number: -errno.
-long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const void* argument, std::size_t size) noexcept;
+long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const void* argument,
+                 std::size_t size) noexcept;
 
 }  // namespace tendril::posix

@@ -1,4 +1,5 @@
-// Message queues of POSIX (mq_overview(7)), message queues and semaphores of System V (msgrcv(2), semop(2)).
+// Message queues of POSIX (mq_overview(7)), message queues and semaphores of System V (msgrcv(2),
+// semop(2)).
 #include <string.h>
 #include <tendril/posix.hpp>
 
@@ -12,8 +13,9 @@ namespace {
 // A queue has no call that does not wait, but one whose time is over.
 constexpr timespec long_ago{.tv_sec = 0, .tv_nsec = 0};
 
-// `attempt` makes the call with the time-out that it is given. Who has to wait stands in the kernel's own queue, on a
-// helper thread: messages go to those in turn, and mq_notify(3) tells of those for which nobody stands there.
+// `attempt` makes the call with the time-out that it is given. Who has to wait stands in the
+// kernel's own queue, on a helper thread: messages go to those in turn, and mq_notify(3) tells of
+// those for which nobody stands there.
 template <class Attempt>
 long queue_until(const timespec* until, Attempt attempt) noexcept {
   long r = attempt(&long_ago);
@@ -26,7 +28,8 @@ long queue_until(const timespec* until, Attempt attempt) noexcept {
 
 }  // namespace
 
-int mq_timedsend(mqd_t queue, const char* text, size_t n, unsigned priority, const timespec* until) {
+int mq_timedsend(mqd_t queue, const char* text, size_t n, unsigned priority,
+                 const timespec* until) {
   timespec t;
   if (!cooperative() || (until && (!copy_in(t, until) || !valid(&t)))) {
     return real.mq_timedsend(queue, text, n, priority, until);
@@ -41,7 +44,8 @@ int mq_send(mqd_t queue, const char* text, size_t n, unsigned priority) {
   return posix::mq_timedsend(queue, text, n, priority, nullptr);
 }
 
-ssize_t mq_timedreceive(mqd_t queue, char* text, size_t n, unsigned* priority, const timespec* until) {
+ssize_t mq_timedreceive(mqd_t queue, char* text, size_t n, unsigned* priority,
+                        const timespec* until) {
   timespec t;
   if (!cooperative() || (until && (!copy_in(t, until) || !valid(&t)))) {
     return real.mq_timedreceive(queue, text, n, priority, until);
@@ -62,7 +66,8 @@ int msgsnd(int queue, const void* message, size_t n, int flags) {
   if ((flags & IPC_NOWAIT) || !cooperative()) return real.msgsnd(queue, message, n, flags);
   long r = sys::call(SYS_msgsnd, queue, message, n, flags | IPC_NOWAIT);
   if (r == -EAGAIN) {
-    r = offload_interruptible([&] { return sys::call(SYS_msgsnd, queue, message, n, flags); }, on_signal::always);
+    r = offload_interruptible([&] { return sys::call(SYS_msgsnd, queue, message, n, flags); },
+                              on_signal::always);
   }
   return result<int>(r);
 }
@@ -71,7 +76,8 @@ ssize_t msgrcv(int queue, void* message, size_t n, long type, int flags) {
   if ((flags & IPC_NOWAIT) || !cooperative()) return real.msgrcv(queue, message, n, type, flags);
   long r = sys::call(SYS_msgrcv, queue, message, n, type, flags | IPC_NOWAIT);
   if (r == -ENOMSG) {
-    r = offload_interruptible([&] { return sys::call(SYS_msgrcv, queue, message, n, type, flags); }, on_signal::always);
+    r = offload_interruptible([&] { return sys::call(SYS_msgrcv, queue, message, n, type, flags); },
+                              on_signal::always);
   }
   return result<ssize_t>(r);
 }
@@ -90,10 +96,12 @@ int semtimedop(int set, sembuf* operations, size_t n, const timespec* timeout) {
   long r = sys::call(SYS_semtimedop, set, at_once, n, nullptr);
   if (r == -EAGAIN) {
     // Perhaps that is what the program asked for: the call itself knows.
-    r = offload_interruptible([&] {
-      timespec left = time_left(until);
-      return sys::call(SYS_semtimedop, set, operations, n, until.is_never() ? nullptr : &left);
-    }, on_signal::always);
+    r = offload_interruptible(
+        [&] {
+          timespec left = time_left(until);
+          return sys::call(SYS_semtimedop, set, operations, n, until.is_never() ? nullptr : &left);
+        },
+        on_signal::always);
   }
   return result<int>(r);
 }

@@ -1,12 +1,12 @@
-// poll(2), select(2): first the real call with no time-out; if nothing is ready, park on all the descriptors and
-// ask again.
+// poll(2), select(2): first the real call with no time-out; if nothing is ready, park on all the
+// descriptors and ask again.
 #include <tendril/posix.hpp>
 
 #include <string.h>
 
-#include "posix/signals/signalfd_loan.hpp"
 #include "posix/common/offload.hpp"
 #include "posix/descriptors/wait_set.hpp"
+#include "posix/signals/signalfd_loan.hpp"
 
 namespace tendril::posix {
 
@@ -28,13 +28,14 @@ bool asks_in_vain(const pollfd* fds, nfds_t n) noexcept {
   if (!on_own_stack(fds, n * sizeof *fds)) return false;  // a bad address is the kernel's to find
   for (nfds_t i = 0; i < n; i++) {
     if (fds[i].fd < 0) continue;
-    if ((fds[i].events & ~(POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP)) || !emptied(fds[i].fd)) return false;
+    if ((fds[i].events & ~(POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP)) || !emptied(fds[i].fd))
+      return false;
   }
   return true;
 }
 
-// What poll(2) would have found when the events came that ended the wait, if that is known of all: input has come, or
-// nothing, and that is all that was asked for. 0: it is not known.
+// What poll(2) would have found when the events came that ended the wait, if that is known of all:
+// input has come, or nothing, and that is all that was asked for. 0: it is not known.
 long answer_of_edges(pollfd* fds, nfds_t n, const wait_set& set) noexcept {
   constexpr std::uint32_t plain = EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM;
   std::size_t at = 0;
@@ -46,7 +47,8 @@ long answer_of_edges(pollfd* fds, nfds_t n, const wait_set& set) noexcept {
   long ready = 0;
   at = 0;
   for (nfds_t i = 0; i < n; i++) {
-    fds[i].revents = fds[i].fd < 0 ? short(0) : short(set.told(at++) & std::uint16_t(fds[i].events));
+    fds[i].revents =
+        fds[i].fd < 0 ? short(0) : short(set.told(at++) & std::uint16_t(fds[i].events));
     ready += fds[i].revents != 0;
   }
   return ready;
@@ -67,7 +69,8 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
       wait_set set(n);
       if (!set.ok()) return -ENOMEM;
       for (nfds_t i = 0; i < n; i++) {
-        if (fds[i].fd >= 0) set.add(fds[i].fd, std::uint32_t(std::uint16_t(fds[i].events)) | always_told);
+        if (fds[i].fd >= 0)
+          set.add(fds[i].fd, std::uint32_t(std::uint16_t(fds[i].events)) | always_told);
       }
       w = set.wait(until, bad);
       if (w == 0 && !asked) {
@@ -76,10 +79,12 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
     }
     if (w == -ENOMEM) {
       // Too deep in epoll instances, or no memory for one more watch: a helper waits in the kernel.
-      return offload_interruptible([&] {
-        timespec t = time_left(until);
-        return sys::call(SYS_ppoll, fds, n, until.is_never() ? nullptr : &t, 0, 8);
-      }, on_signal::always);
+      return offload_interruptible(
+          [&] {
+            timespec t = time_left(until);
+            return sys::call(SYS_ppoll, fds, n, until.is_never() ? nullptr : &t, 0, 8);
+          },
+          on_signal::always);
     }
     bool over = w == -EINTR || w == -ECANCELED;
     if (over && asked) return w;
@@ -93,14 +98,17 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
 // The bits of the three sets, copied, because select(2) clears what is not ready.
 class select_sets {
  public:
-  select_sets(int n, fd_set* r, fd_set* w, fd_set* x) noexcept : n_(n), bytes_(std::size_t(n + 63) / 64 * 8) {
+  select_sets(int n, fd_set* r, fd_set* w, fd_set* x) noexcept
+      : n_(n), bytes_(std::size_t(n + 63) / 64 * 8) {
     fd_set* sets[] = {r, w, x};
     if (bytes_ > sizeof few_[0]) many_ = static_cast<char*>(sys::map(bytes_ * 3));
     for (int i = 0; ok() && i < 3; i++) {
       theirs_[i] = sets[i];
       if (!sets[i]) continue;
       for (std::size_t at = 0; at < bytes_; at += 4096) {
-        if (sys::readable(reinterpret_cast<char*>(sets[i]) + at, bytes_ - at < 4096 ? bytes_ - at : 4096)) continue;
+        if (sys::readable(reinterpret_cast<char*>(sets[i]) + at,
+                          bytes_ - at < 4096 ? bytes_ - at : 4096))
+          continue;
         bad_ = true;
         return;
       }
@@ -140,7 +148,8 @@ class select_sets {
   }
   template <class F>
   void each(F f) noexcept {
-    static constexpr std::uint32_t events[] = {EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR, EPOLLOUT | EPOLLERR, EPOLLPRI};
+    static constexpr std::uint32_t events[] = {EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR,
+                                               EPOLLOUT | EPOLLERR, EPOLLPRI};
     for (std::size_t word = 0; word < bytes_ / 8; word++) {
       std::uint64_t bits[3] = {};
       for (int i = 0; i < 3; i++) {
@@ -216,7 +225,8 @@ int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout) {
   }
   deadline until = deadline::never();
   if (timeout) {
-    timespec t{.tv_sec = timeout->tv_sec + timeout->tv_usec / 1'000'000, .tv_nsec = timeout->tv_usec % 1'000'000 * 1000};
+    timespec t{.tv_sec = timeout->tv_sec + timeout->tv_usec / 1'000'000,
+               .tv_nsec = timeout->tv_usec % 1'000'000 * 1000};
     until = time_from_now(&t);
   }
   core::nanoseconds ended = 0;

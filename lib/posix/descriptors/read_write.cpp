@@ -1,21 +1,22 @@
 // read(2), write(2) and their families.
 //
-// The non-blocking form of a read or a write is recvmsg/sendmsg with MSG_DONTWAIT on sockets, preadv2/pwritev2 with
-// RWF_NOWAIT on pipes, eventfds, timerfds and cached files; it changes nothing that anybody else could see. What
-// refuses it (terminals, inotify, writes to eventfds, ...; everything in a sandbox that does not know these calls) is
-// polled first. Writes to files are simply made.
+// The non-blocking form of a read or a write is recvmsg/sendmsg with MSG_DONTWAIT on sockets,
+// preadv2/pwritev2 with RWF_NOWAIT on pipes, eventfds, timerfds and cached files; it changes
+// nothing that anybody else could see. What refuses it (terminals, inotify, writes to eventfds,
+// ...; everything in a sandbox that does not know these calls) is polled first. Writes to files are
+// simply made.
+#include <asm/termbits.h>
 #include <limits.h>
 #include <string.h>
-#include <asm/termbits.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <tendril/posix.hpp>
 
 #include "posix/common/cooperate.hpp"
-#include "posix/signals/signalfd_loan.hpp"
 #include "posix/common/offload.hpp"
 #include "posix/descriptors/iovec_cursor.hpp"
+#include "posix/signals/signalfd_loan.hpp"
 
 #ifndef RWF_NOWAIT
 #define RWF_NOWAIT 0x00000008
@@ -27,18 +28,25 @@ namespace {
 
 constexpr off_t here = -1;  // preadv2's way to say: at the file position, and move it
 
-// Makes a call that a sandbox may refuse in the place of a plainer one. -EOPNOTSUPP: it did, or that is the answer.
+// Makes a call that a sandbox may refuse in the place of a plainer one. -EOPNOTSUPP: it did, or
+// that is the answer.
 template <class Call>
 [[gnu::always_inline]] inline long unless_refused(long number, Call call) noexcept {
-  if (sys::is_refused(number)) [[unlikely]] return -EOPNOTSUPP;
+  if (sys::is_refused(number)) [[unlikely]]
+    return -EOPNOTSUPP;
   long r = call();
-  if (r >= 0 || r == -EAGAIN || r == -EINTR || r == -EOPNOTSUPP) [[likely]] return r;
+  if (r >= 0 || r == -EAGAIN || r == -EINTR || r == -EOPNOTSUPP) [[likely]]
+    return r;
   return sys::turns_out_refused(number) ? -EOPNOTSUPP : r;
 }
 
-bool is_plain_io_on_socket(int fd, off_t at, int flags) noexcept { return at == here && !flags && is_socket(kind_of(fd)); }
+bool is_plain_io_on_socket(int fd, off_t at, int flags) noexcept {
+  return at == here && !flags && is_socket(kind_of(fd));
+}
 
-std::size_t length_of(const iovec& v) noexcept { return v.iov_len < vector_walk::most ? v.iov_len : vector_walk::most; }
+std::size_t length_of(const iovec& v) noexcept {
+  return v.iov_len < vector_walk::most ? v.iov_len : vector_walk::most;
+}
 
 long receive_nowait(int fd, const iovec* v, int n) noexcept {
   if (n == 1) {
@@ -81,7 +89,8 @@ template <class Call>
 }
 
 // Both: -EOPNOTSUPP: this file has no such call, or a sandbox refuses it.
-[[gnu::always_inline]] inline long read_nowait(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+[[gnu::always_inline]] inline long read_nowait(int fd, const iovec* v, int n, off_t at,
+                                               int flags = 0) noexcept {
   long r = if_socket(fd, at, flags, [=]() noexcept { return receive_nowait(fd, v, n); });
   if (r != -EOPNOTSUPP) return r;
   return unless_refused(SYS_preadv2, [=]() noexcept {
@@ -92,37 +101,47 @@ template <class Call>
   });
 }
 // `more`: it goes on with a write that has sent something, which gets no SIGPIPE.
-[[gnu::always_inline]] inline long write_nowait(int fd, const iovec* v, int n, off_t at, int flags = 0, bool more = false) noexcept {
-  long r = if_socket(fd, at, flags, [=]() noexcept { return send_nowait(fd, v, n, more ? MSG_NOSIGNAL : 0); });
+[[gnu::always_inline]] inline long write_nowait(int fd, const iovec* v, int n, off_t at,
+                                                int flags = 0, bool more = false) noexcept {
+  long r = if_socket(fd, at, flags,
+                     [=]() noexcept { return send_nowait(fd, v, n, more ? MSG_NOSIGNAL : 0); });
   if (r != -EOPNOTSUPP) return r;
-  return unless_refused(SYS_pwritev2, [=]() noexcept { return sys::call(SYS_pwritev2, fd, v, n, at, 0, flags | RWF_NOWAIT); });
+  return unless_refused(SYS_pwritev2, [=]() noexcept {
+    return sys::call(SYS_pwritev2, fd, v, n, at, 0, flags | RWF_NOWAIT);
+  });
 }
 
-// The program's own calls, or as much the same as can be: a sandbox that lets them through may know no others.
+// The program's own calls, or as much the same as can be: a sandbox that lets them through may know
+// no others.
 long read_plain(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
   if (flags) return sys::call(SYS_preadv2, fd, v, n, at, 0, flags);
   if (n == 1) {
-    return at != here ? sys::call(SYS_pread64, fd, v->iov_base, v->iov_len, at) : sys::call(SYS_read, fd, v->iov_base, v->iov_len);
+    return at != here ? sys::call(SYS_pread64, fd, v->iov_base, v->iov_len, at)
+                      : sys::call(SYS_read, fd, v->iov_base, v->iov_len);
   }
   return at != here ? sys::call(SYS_preadv, fd, v, n, at, 0) : sys::call(SYS_readv, fd, v, n);
 }
 long write_plain(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
   if (flags) return sys::call(SYS_pwritev2, fd, v, n, at, 0, flags);
   if (n == 1) {
-    return at != here ? sys::call(SYS_pwrite64, fd, v->iov_base, v->iov_len, at) : sys::call(SYS_write, fd, v->iov_base, v->iov_len);
+    return at != here ? sys::call(SYS_pwrite64, fd, v->iov_base, v->iov_len, at)
+                      : sys::call(SYS_write, fd, v->iov_base, v->iov_len);
   }
   return at != here ? sys::call(SYS_pwritev, fd, v, n, at, 0) : sys::call(SYS_writev, fd, v, n);
 }
 
 // Whether the array may be read, where no call has looked at it yet.
 bool is_readable(const iovec* v, int n) noexcept {
-  return on_own_stack(v, std::size_t(n) * sizeof *v) || sys::readable(v, std::size_t(n) * sizeof *v);
+  return on_own_stack(v, std::size_t(n) * sizeof *v) ||
+         sys::readable(v, std::size_t(n) * sizeof *v);
 }
 
-// The rest of a read of a file, of which `walk` has come from the page cache: it waits for the disk.
+// The rest of a read of a file, of which `walk` has come from the page cache: it waits for the
+// disk.
 long read_from_disk(int fd, vector_walk& walk, off_t at, int flags) noexcept {
   long r = offload([&] {
-    return read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
+    return read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()),
+                      flags);
   });
   if (r < 0) return walk.done() ? long(walk.done()) : r;
   return long(walk.done()) + r;
@@ -137,7 +156,8 @@ bool at_end(int fd, off_t at, long r) noexcept {
 }
 
 // Flags that every kind of file takes; with others the kernel alone knows.
-constexpr int plain_flags = 0x1 | 0x2 | 0x4 | 0x10 | 0x20;  // RWF_HIPRI, _DSYNC, _SYNC, _APPEND, _NOAPPEND
+// RWF_HIPRI, _DSYNC, _SYNC, _APPEND, _NOAPPEND
+constexpr int plain_flags = 0x1 | 0x2 | 0x4 | 0x10 | 0x20;
 
 bool is_terminal(int fd) noexcept {
   char settings[64];  // the kernel's struct termios
@@ -147,21 +167,26 @@ bool is_terminal(int fd) noexcept {
 // /dev/zero, /dev/full, /dev/random and /dev/urandom.
 bool is_memory(int fd) noexcept {
   struct stat s;
-  if (sys::call(SYS_fstat, fd, &s) < 0 || !S_ISCHR(s.st_mode) || major(s.st_rdev) != 1) return false;
+  if (sys::call(SYS_fstat, fd, &s) < 0 || !S_ISCHR(s.st_mode) || major(s.st_rdev) != 1)
+    return false;
   unsigned device = minor(s.st_rdev);
   return device == 5 || device == 7 || device == 8 || device == 9;
 }
 
-// Such a device never waits, but stops after a page where the processor is wanted elsewhere, if it was told not to wait,
-// or a signal is pending, be it one that the program knows nothing of. Any other end is its own.
+// Such a device never waits, but stops after a page where the processor is wanted elsewhere, if it
+// was told not to wait, or a signal is pending, be it one that the program knows nothing of. Any
+// other end is its own.
 constexpr long stopping_place = 4096;
-bool stopped(long r) noexcept { return r > 0 && r % stopping_place == 0 && !interrupted(on_signal::always); }
+bool stopped(long r) noexcept {
+  return r > 0 && r % stopping_place == 0 && !interrupted(on_signal::always);
+}
 
 // A read from one that has brought r bytes goes on.
 long read_memory(int fd, const iovec* v, int n, off_t at, int flags, long r) noexcept {
   vector_walk walk(v, n);
   while (stopped(r) && walk.advance(std::size_t(r)) && walk.left()) {
-    r = read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags);
+    r = read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()),
+                   flags);
     if (r > 0 && !stopped(r)) return long(walk.done()) + r;
   }
   return walk.done() ? long(walk.done()) : r;
@@ -175,14 +200,18 @@ terminal_waits terminal_waits_of(int fd) noexcept {
   struct termios t;  // the kernel's
   int number;
   terminal_waits w;
-  // (Asked of the master of a pair, the kernel tells the other end's settings; its own are the default.)
-  if (sys::call(SYS_ioctl, fd, TCGETS, &t) < 0 || (t.c_lflag & ICANON) || sys::call(SYS_ioctl, fd, TIOCGPTN, &number) == 0) return w;
+  // (Asked of the master of a pair, the kernel tells the other end's settings; its own are the
+  // default.)
+  if (sys::call(SYS_ioctl, fd, TCGETS, &t) < 0 || (t.c_lflag & ICANON) ||
+      sys::call(SYS_ioctl, fd, TIOCGPTN, &number) == 0)
+    return w;
   w.least = t.c_cc[VMIN];
   w.tenths = t.c_cc[VTIME];
   return w;
 }
 
-// A read of a terminal. Where more or less than one byte, or time, ends the wait, only the kernel can wait so.
+// A read of a terminal. Where more or less than one byte, or time, ends the wait, only the kernel
+// can wait so.
 long read_terminal(int fd, const iovec* v, int n) noexcept {
   // Reading nothing does what happens before any wait: it stops a job in the background.
   if (long r = sys::call(SYS_read, fd, nullptr, 0); r < 0) return r;
@@ -201,7 +230,8 @@ long read_terminal(int fd, const iovec* v, int n) noexcept {
 long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
   if (!is_readable(v, n)) return -EFAULT;
   // These have no position.
-  if (file_kind k = kind_of(fd); at != here && (is_socket(k) || k == file_kind::pipe)) return read_plain(fd, v, n, at, flags);
+  if (file_kind k = kind_of(fd); at != here && (is_socket(k) || k == file_kind::pipe))
+    return read_plain(fd, v, n, at, flags);
   struct stat s;
   if (kind_of(fd) == file_kind::regular && sys::call(SYS_fstat, fd, &s) == 0 && s.st_size > 0) {
     vector_walk walk(v, n);
@@ -216,7 +246,8 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
     lent.have_been_read(v, r);
     // Another process was faster, and a tick has ended the wait in the kernel.
     if (r == -EINTR && !interrupted(on_signal::restart)) continue;
-    return r > 0 && r % stopping_place == 0 && is_memory(fd) ? read_memory(fd, v, n, at, flags, r) : r;
+    return r > 0 && r % stopping_place == 0 && is_memory(fd) ? read_memory(fd, v, n, at, flags, r)
+                                                             : r;
   }
 }
 
@@ -234,15 +265,18 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
 }
 
 // The rest of a read that has brought r, of what is no stream.
-[[gnu::noinline]] long read_rest(int fd, const iovec* v, int n, off_t at, int flags, long r) noexcept {
+[[gnu::noinline]] long read_rest(int fd, const iovec* v, int n, off_t at, int flags,
+                                 long r) noexcept {
   if (r == -EUCLEAN) {
     vector_walk walk(v, n);
     return read_from_disk(fd, walk, at, flags);
   }
   if (r == -EOPNOTSUPP) return read_when_ready(fd, v, n, at, flags);
-  if (r == -EPERM || kind_of(fd) == file_kind::character) {  // EPERM: nothing that could be waited for
+  // EPERM: nothing that could be waited for
+  if (r == -EPERM || kind_of(fd) == file_kind::character) {
     if (r < 0) r = read_plain(fd, v, n, at, flags);
-    return r > 0 && r % stopping_place == 0 && is_memory(fd) ? read_memory(fd, v, n, at, flags, r) : r;
+    return r > 0 && r % stopping_place == 0 && is_memory(fd) ? read_memory(fd, v, n, at, flags, r)
+                                                             : r;
   }
   // Cut short where the page cache ends, or is it the end of the file?
   vector_walk walk(v, n);
@@ -253,13 +287,17 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
 }
 
 // All reads end here; `at` is `here` for those that use the file position.
-[[gnu::always_inline]] inline long read_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
-  if (at == here && receives_by_mark(fd)) [[unlikely]] return read_by_mark(fd, v, n);
+[[gnu::always_inline]] inline long read_any(int fd, const iovec* v, int n, off_t at,
+                                            int flags = 0) noexcept {
+  if (at == here && receives_by_mark(fd)) [[unlikely]]
+    return read_by_mark(fd, v, n);
   auto room = [=]() noexcept { return n == 1 ? v->iov_len : vector_walk(v, n).total(); };
   long r = until_received(fd, room, [=]() noexcept -> long {
     long got = read_nowait(fd, v, n, at, flags);
     // A cold file never becomes "ready": epoll does not even take it.
-    if (got == -EAGAIN && kind_of(fd) == file_kind::regular && look_up_kind(fd) == file_kind::regular) return -EUCLEAN;
+    if (got == -EAGAIN && kind_of(fd) == file_kind::regular &&
+        look_up_kind(fd) == file_kind::regular)
+      return -EUCLEAN;
     return got;
   });
   bool is_all = r == 0 || (r < 0 && r != -EUCLEAN && r != -EOPNOTSUPP && r != -EPERM);
@@ -270,7 +308,8 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
   return is_all ? r : read_rest(fd, v, n, at, flags, r);
 }
 
-// Writes what `walk` has left to something that has no non-blocking form and takes byte streams, in pieces.
+// Writes what `walk` has left to something that has no non-blocking form and takes byte streams, in
+// pieces.
 template <class Write>
 long write_pieces(int fd, vector_walk& walk, std::size_t piece, Write write) noexcept {
   while (walk.left()) {
@@ -291,24 +330,29 @@ bool adds_more_than_one(int fd, const iovec* v, int n) noexcept {
   std::uint64_t added = 0;
   file_kind kind = core::descriptors::sees_all(fd) ? kind_of(fd) : look_up_kind(fd);
   if (kind != file_kind::event || v->iov_len < sizeof added) return false;
-  if (!on_own_stack(v->iov_base, sizeof added) && !sys::readable(v->iov_base, sizeof added)) return false;
+  if (!on_own_stack(v->iov_base, sizeof added) && !sys::readable(v->iov_base, sizeof added))
+    return false;
   memcpy(&added, v->iov_base, sizeof added);
   return n != 1 || added > 1;
 }
 
 long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
   if (!is_readable(v, n)) return -EFAULT;
-  auto plain = [&](const iovec* part, int parts) noexcept { return write_plain(fd, part, parts, at, flags); };
+  auto plain = [&](const iovec* part, int parts) noexcept {
+    return write_plain(fd, part, parts, at, flags);
+  };
   file_kind kind = kind_of(fd);
   if (at != here && (is_socket(kind) || kind == file_kind::pipe)) return plain(v, n);
-  if (kind == file_kind::pipe || (kind == file_kind::socket && socket_option(fd, SO_TYPE) == SOCK_STREAM)) {
-    // A pipe that polls writable has room for PIPE_BUF bytes; a stream, where a sandbox leaves it no other call, for more.
+  if (kind == file_kind::pipe ||
+      (kind == file_kind::socket && socket_option(fd, SO_TYPE) == SOCK_STREAM)) {
+    // A pipe that polls writable has room for PIPE_BUF bytes; a stream, where a sandbox leaves it
+    // no other call, for more.
     vector_walk walk(v, n);
     return write_pieces(fd, walk, 4096, plain);
   }
   if (is_terminal(fd)) {
-    // Writing nothing stops a job in the background, if it must. A terminal that polls writable has room for some
-    // bytes; where there are more, a helper waits.
+    // Writing nothing stops a job in the background, if it must. A terminal that polls writable has
+    // room for some bytes; where there are more, a helper waits.
     if (long r = sys::call(SYS_write, fd, nullptr, 0); r < 0) return r;
     vector_walk walk(v, n);
     return write_pieces(fd, walk, 512, [&](const iovec* part, int parts) noexcept {
@@ -317,11 +361,13 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
   }
   int w = wait_ready(fd, POLLOUT);
   if (w < 0) return w;
-  return adds_more_than_one(fd, v, n) ? offload_interruptible([&] { return plain(v, n); }) : plain(v, n);
+  return adds_more_than_one(fd, v, n) ? offload_interruptible([&] { return plain(v, n); })
+                                      : plain(v, n);
 }
 
 // The rest of a write, of which r bytes went through at once, or none.
-[[gnu::noinline]] long write_rest(int fd, file_kind kind, const iovec* v, int n, off_t at, int flags, long r) noexcept {
+[[gnu::noinline]] long write_rest(int fd, file_kind kind, const iovec* v, int n, off_t at,
+                                  int flags, long r) noexcept {
   if (r == -EOPNOTSUPP) return write_when_ready(fd, v, n, at, flags);
   if (r < 0 && r != -EAGAIN) return r;
   vector_walk walk(v, n);
@@ -341,27 +387,32 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
       timed = true;
     }
     if (r == -EAGAIN) {
-      int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always);
-      if (w < 0 && w != -EPERM) return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
+      int w =
+          wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always);
+      if (w < 0 && w != -EPERM)
+        return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
       if (is_socket(kind) && walk.done() && hung_up(fd)) break;  // the next call is told why
     } else {
       my_hub().breathe();
     }
-    r = write_nowait(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()), flags, walk.done() != 0);
+    r = write_nowait(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()),
+                     flags, walk.done() != 0);
   }
   my_hub().breathe();
   return long(walk.done());
 }
 
-// All writes end here. A blocking write returns when everything is written, or with what went through before
-// an error.
-[[gnu::always_inline]] inline long write_any(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
+// All writes end here. A blocking write returns when everything is written, or with what went
+// through before an error.
+[[gnu::always_inline]] inline long write_any(int fd, const iovec* v, int n, off_t at,
+                                             int flags = 0) noexcept {
   file_kind kind = kind_of(fd);
   if (kind == file_kind::regular) return write_plain(fd, v, n, at, flags);
   // (That an eventfd refuses it is known.)
   bool refuses = kind == file_kind::event && core::descriptors::sees_all(fd);
   long r = refuses ? -EOPNOTSUPP : write_nowait(fd, v, n, at, flags);
-  if (r < 0 || n != 1 || r != long(v->iov_len)) [[unlikely]] return write_rest(fd, kind, v, n, at, flags, r);
+  if (r < 0 || n != 1 || r != long(v->iov_len)) [[unlikely]]
+    return write_rest(fd, kind, v, n, at, flags, r);
   my_hub().breathe();
   return r;
 }
@@ -377,7 +428,8 @@ bool trivial(int fd, size_t n) noexcept {
 
 ssize_t read(int fd, void* buf, size_t n) {
   // (To read nothing from a connection does not wait, however empty it is.)
-  if (!cooperative() || trivial(fd, n) || (n == 0 && is_socket(kind_of(fd)))) return real.read(fd, buf, n);
+  if (!cooperative() || trivial(fd, n) || (n == 0 && is_socket(kind_of(fd))))
+    return real.read(fd, buf, n);
   if (my_hub().io.wants_ring()) [[unlikely]] {
     if (long r = receive_by_ring(fd, buf, n); r != not_by_ring) return result(r);
   }
@@ -424,12 +476,14 @@ ssize_t pwritev(int fd, const iovec* v, int n, off_t at) {
 }
 
 ssize_t preadv2(int fd, const iovec* v, int n, off_t at, int flags) {
-  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags)) return real.preadv2(fd, v, n, at, flags);
+  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags))
+    return real.preadv2(fd, v, n, at, flags);
   return result(read_any(fd, v, n, at, flags));
 }
 
 ssize_t pwritev2(int fd, const iovec* v, int n, off_t at, int flags) {
-  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags)) return real.pwritev2(fd, v, n, at, flags);
+  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags))
+    return real.pwritev2(fd, v, n, at, flags);
   return result(write_any(fd, v, n, at, flags));
 }
 
@@ -444,7 +498,11 @@ ssize_t getrandom(void* to, size_t n, unsigned flags) {
   }
 }
 
-int eventfd_read(int fd, eventfd_t* value) { return posix::read(fd, value, sizeof *value) == sizeof *value ? 0 : -1; }
-int eventfd_write(int fd, eventfd_t value) { return posix::write(fd, &value, sizeof value) == sizeof value ? 0 : -1; }
+int eventfd_read(int fd, eventfd_t* value) {
+  return posix::read(fd, value, sizeof *value) == sizeof *value ? 0 : -1;
+}
+int eventfd_write(int fd, eventfd_t value) {
+  return posix::write(fd, &value, sizeof value) == sizeof value ? 0 : -1;
+}
 
 }  // namespace tendril::posix

@@ -1,5 +1,5 @@
-// Names and addresses. The C library's own resolver runs on helper threads, so that nsswitch.conf, hosts,
-// mDNS, ... mean what they mean without us.
+// Names and addresses. The C library's own resolver runs on helper threads, so that nsswitch.conf,
+// hosts, mDNS, ... mean what they mean without us.
 #include <tendril/posix.hpp>
 
 #include <arpa/inet.h>
@@ -47,19 +47,21 @@ struct addrinfo_lookup {
   }
 };
 
-// A look-up that works on the caller's memory: it is waited for, whatever happens. f() returns on the helper
-// with errno and h_errno of its own thread, which are brought back here.
+// A look-up that works on the caller's memory: it is waited for, whatever happens. f() returns on
+// the helper with errno and h_errno of its own thread, which are brought back here.
 template <class F>
 auto look_up(F f) noexcept {
   int error = 0, h_error = 0;
-  auto r = offload([&] {
-    errno = 0;
-    h_errno = 0;
-    auto value = f();
-    error = errno;
-    h_error = h_errno;
-    return value;
-  }, handlers::meanwhile);
+  auto r = offload(
+      [&] {
+        errno = 0;
+        h_errno = 0;
+        auto value = f();
+        error = errno;
+        h_error = h_errno;
+        return value;
+      },
+      handlers::meanwhile);
   if (error) errno = error;
   h_errno = h_error;
   return r;
@@ -75,7 +77,8 @@ bool is_numeric(const char* node) noexcept {
 
 int getaddrinfo(const char* node, const char* service, const addrinfo* hints, addrinfo** found) {
   // Without a name to look up nothing is waited for.
-  if (!cooperative() || !node || (hints && (hints->ai_flags & AI_NUMERICHOST)) || is_numeric(node)) {
+  if (!cooperative() || !node || (hints && (hints->ai_flags & AI_NUMERICHOST)) ||
+      is_numeric(node)) {
     return real.getaddrinfo(node, service, hints, found);
   }
   addrinfo_lookup l;
@@ -98,7 +101,8 @@ int getnameinfo(const sockaddr* a, socklen_t len, char* host, socklen_t host_len
   if (!cooperative() || (flags & NI_NUMERICHOST) || !host || !host_len) {
     return real.getnameinfo(a, len, host, host_len, service, service_len, flags);
   }
-  return look_up([&] { return real.getnameinfo(a, len, host, host_len, service, service_len, flags); });
+  return look_up(
+      [&] { return real.getnameinfo(a, len, host, host_len, service, service_len, flags); });
 }
 
 hostent* gethostbyname(const char* name) {
@@ -116,18 +120,20 @@ hostent* gethostbyaddr(const void* a, socklen_t len, int family) {
   return look_up([&] { return real.gethostbyaddr(a, len, family); });
 }
 
-int gethostbyname_r(const char* name, hostent* h, char* buf, size_t n, hostent** found, int* error) {
+int gethostbyname_r(const char* name, hostent* h, char* buf, size_t n, hostent** found,
+                    int* error) {
   if (!cooperative()) return real.gethostbyname_r(name, h, buf, n, found, error);
   return look_up([&] { return real.gethostbyname_r(name, h, buf, n, found, error); });
 }
 
-int gethostbyname2_r(const char* name, int family, hostent* h, char* buf, size_t n, hostent** found, int* error) {
+int gethostbyname2_r(const char* name, int family, hostent* h, char* buf, size_t n, hostent** found,
+                     int* error) {
   if (!cooperative()) return real.gethostbyname2_r(name, family, h, buf, n, found, error);
   return look_up([&] { return real.gethostbyname2_r(name, family, h, buf, n, found, error); });
 }
 
-int gethostbyaddr_r(const void* a, socklen_t len, int family, hostent* h, char* buf, size_t n, hostent** found,
-                    int* error) {
+int gethostbyaddr_r(const void* a, socklen_t len, int family, hostent* h, char* buf, size_t n,
+                    hostent** found, int* error) {
   if (!cooperative()) return real.gethostbyaddr_r(a, len, family, h, buf, n, found, error);
   return look_up([&] { return real.gethostbyaddr_r(a, len, family, h, buf, n, found, error); });
 }

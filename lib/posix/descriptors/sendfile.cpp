@@ -7,8 +7,9 @@ namespace tendril::posix {
 
 namespace {
 
-// sendfile to a socket that is full would block in the kernel, whatever flags there are: so wait for room, send
-// what fits (the kernel stops at a full buffer only for non-blocking sockets), by way of a buffer of our own.
+// sendfile to a socket that is full would block in the kernel, whatever flags there are: so wait
+// for room, send what fits (the kernel stops at a full buffer only for non-blocking sockets), by
+// way of a buffer of our own.
 long send_file(int out, int in, off_t at, bool at_position, size_t n) noexcept {
   constexpr size_t piece = 64 * 1024;
   char* buffer = static_cast<char*>(sys::map(piece));
@@ -35,7 +36,8 @@ long send_file(int out, int in, off_t at, bool at_position, size_t n) noexcept {
   return done ? long(done) : r;
 }
 
-// Where nothing waits. The kernel stops early where a signal is pending, be it one that the program knows nothing of.
+// Where nothing waits. The kernel stops early where a signal is pending, be it one that the program
+// knows nothing of.
 ssize_t send_whole(int out, int in, off_t* at, size_t n) noexcept {
   if (n > 0x7ffff000) n = 0x7ffff000;  // the most that one call transfers
   size_t done = 0;
@@ -82,7 +84,8 @@ ssize_t sendfile(int out, int in, off_t* at, size_t n) {
     // A pipe takes what fits when there is any room at all.
     bool waits = to == file_kind::pipe ? !ready_now(out, POLLOUT) : to != file_kind::regular;
     if (from != file_kind::pipe && !is_socket(from) && !waits) return send_whole(out, in, at, n);
-    return result<ssize_t>(on_helper([&]() noexcept { return sys::call(SYS_sendfile, out, in, at, n); }));
+    return result<ssize_t>(
+        on_helper([&]() noexcept { return sys::call(SYS_sendfile, out, in, at, n); }));
   }
   // The kernel's own checks first (access modes, a bad pointer, a shut-down socket, ...).
   off_t start = 0;
@@ -104,10 +107,14 @@ ssize_t sendfile(int out, int in, off_t* at, size_t n) {
 ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags) {
   if (!cooperative() || n == 0) return real.splice(in, in_at, out, out_at, n, flags);
   file_kind from = look_up_kind(in), to = look_up_kind(out);
-  auto call = [&](unsigned how) noexcept { return sys::call(SYS_splice, in, in_at, out, out_at, n, how); };
-  if (from == file_kind::pipe && to == file_kind::pipe) return result<ssize_t>(between_pipes(in, out, flags, call));
+  auto call = [&](unsigned how) noexcept {
+    return sys::call(SYS_splice, in, in_at, out, out_at, n, how);
+  };
+  if (from == file_kind::pipe && to == file_kind::pipe)
+    return result<ssize_t>(between_pipes(in, out, flags, call));
   // Without a pipe at one end it is an error; the kernel knows which.
-  if (from != file_kind::pipe && to != file_kind::pipe) return real.splice(in, in_at, out, out_at, n, flags);
+  if (from != file_kind::pipe && to != file_kind::pipe)
+    return real.splice(in, in_at, out, out_at, n, flags);
   // Data that is there goes into a pipe that has room without a wait.
   if (is_socket(from) && ready_now(in, POLLIN)) {
     long r = call(flags | nonblock);
@@ -118,17 +125,20 @@ ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsig
 
 ssize_t tee(int in, int out, size_t n, unsigned flags) {
   if (!cooperative() || n == 0) return real.tee(in, out, n, flags);
-  return result<ssize_t>(between_pipes(in, out, flags, [&](unsigned how) noexcept { return sys::call(SYS_tee, in, out, n, how); }));
+  return result<ssize_t>(between_pipes(
+      in, out, flags, [&](unsigned how) noexcept { return sys::call(SYS_tee, in, out, n, how); }));
 }
 
 ssize_t vmsplice(int fd, const iovec* v, size_t n, unsigned flags) {
   if (!cooperative() || (flags & nonblock) || look_up_kind(fd) != file_kind::pipe || !blocks(fd)) {
     return real.vmsplice(fd, v, n, flags);
   }
-  return result<ssize_t>(on_helper([&]() noexcept { return sys::call(SYS_vmsplice, fd, v, n, flags); }));
+  return result<ssize_t>(
+      on_helper([&]() noexcept { return sys::call(SYS_vmsplice, fd, v, n, flags); }));
 }
 
-ssize_t copy_file_range(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags) {
+ssize_t copy_file_range(int in, off64_t* in_at, int out, off64_t* out_at, size_t n,
+                        unsigned flags) {
   if (!cooperative()) return real.copy_file_range(in, in_at, out, out_at, n, flags);
   int error = 0;
   ssize_t r = offload([&] {

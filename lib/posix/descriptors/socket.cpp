@@ -1,5 +1,5 @@
-// Sockets: receiving, sending, accepting. MSG_DONTWAIT is the non-blocking form; accept(2) has none and is
-// polled first.
+// Sockets: receiving, sending, accepting. MSG_DONTWAIT is the non-blocking form; accept(2) has none
+// and is polled first.
 #include <tendril/posix.hpp>
 
 #include <netinet/in.h>
@@ -14,7 +14,8 @@ namespace tendril::posix {
 
 namespace {
 
-// Urgent bytes of a stream and error queues (but where the flag means nothing) are told at once, or not at all.
+// Urgent bytes of a stream and error queues (but where the flag means nothing) are told at once, or
+// not at all.
 bool never_waits(int fd, int flags) noexcept {
   if ((flags & MSG_OOB) && socket_option(fd, SO_TYPE) == SOCK_STREAM) return true;
   if (!(flags & MSG_ERRQUEUE)) return false;
@@ -22,7 +23,8 @@ bool never_waits(int fd, int flags) noexcept {
   return domain != AF_UNIX && domain != AF_NETLINK;
 }
 
-// Whether any socket was ever told to wait for more than one byte. (One that came so through exec is not known of.)
+// Whether any socket was ever told to wait for more than one byte. (One that came so through exec
+// is not known of.)
 std::atomic<bool> low_marks{false};
 
 // How many bytes a receive from a stream waits for.
@@ -32,7 +34,8 @@ std::size_t bytes_to_wait_for(int fd, int flags) noexcept {
   return lowest > 1 ? std::size_t(lowest) : 1;
 }
 bool waits_for_more(int fd, int flags) noexcept {
-  return ((flags & MSG_WAITALL) || low_marks.load(std::memory_order_relaxed)) && socket_option(fd, SO_TYPE) == SOCK_STREAM;
+  return ((flags & MSG_WAITALL) || low_marks.load(std::memory_order_relaxed)) &&
+         socket_option(fd, SO_TYPE) == SOCK_STREAM;
 }
 
 // Whether the next byte of a stream is the one behind urgent data: a receive does not go past it.
@@ -43,7 +46,8 @@ bool at_mark(int fd) noexcept {
 
 // Who takes urgent bytes out leaves the mark where receives stop, and nothing that tells of it.
 void note_urgent(int flags) noexcept {
-  if (flags & MSG_OOB) [[unlikely]] core::poller::streams_may_stop();
+  if (flags & MSG_OOB) [[unlikely]]
+    core::poller::streams_may_stop();
 }
 
 struct control_found {
@@ -63,8 +67,8 @@ control_found look_at_control(const msghdr& m) noexcept {
   return found;
 }
 
-// Receives from a stream until `enough` has come, the peer has closed, or an error; ends, as in the kernel, where
-// urgent data, descriptors or another sender begin. `m` is readable.
+// Receives from a stream until `enough` has come, the peer has closed, or an error; ends, as in the
+// kernel, where urgent data, descriptors or another sender begin. `m` is readable.
 long receive_stream(int fd, msghdr* m, int flags, std::size_t enough) noexcept {
   const msghdr whole = *m;
   long r = sys::call(SYS_recvmsg, fd, m, flags | MSG_DONTWAIT);
@@ -122,18 +126,20 @@ long receive(int fd, msghdr* m, int flags) noexcept {
     return receive_stream(fd, m, flags, bytes_to_wait_for(fd, flags));
   }
   if (flags & MSG_PEEK) return until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
-  return until_received(fd, [&]() noexcept { return vector_walk(m->msg_iov, int(m->msg_iovlen)).total(); }, attempt);
+  return until_received(
+      fd, [&]() noexcept { return vector_walk(m->msg_iov, int(m->msg_iovlen)).total(); }, attempt);
 }
 
-// Whether `m` was refused because the queue of the socket that it is for is full. Only sockets that are connected to that
-// one are told of room there.
+// Whether `m` was refused because the queue of the socket that it is for is full. Only sockets that
+// are connected to that one are told of room there.
 bool waits_for_receiver(int fd, const msghdr& m) noexcept {
-  return m.msg_name && m.msg_namelen && socket_option(fd, SO_DOMAIN) == AF_UNIX && socket_option(fd, SO_TYPE) == SOCK_DGRAM &&
-         ready_now(fd, POLLOUT);
+  return m.msg_name && m.msg_namelen && socket_option(fd, SO_DOMAIN) == AF_UNIX &&
+         socket_option(fd, SO_TYPE) == SOCK_DGRAM && ready_now(fd, POLLOUT);
 }
 
-// What all sending does: `first` is the first attempt, which does not wait. On a stream a blocking send returns when
-// everything is in the buffer. When `first` was not refused, or only for lack of room, `m` is readable.
+// What all sending does: `first` is the first attempt, which does not wait. On a stream a blocking
+// send returns when everything is in the buffer. When `first` was not refused, or only for lack of
+// room, `m` is readable.
 template <class First>
 long send_all(int fd, const msghdr* m, int flags, First first) noexcept {
   long r = first();
@@ -174,7 +180,8 @@ long send_all(int fd, const msghdr* m, int flags, First first) noexcept {
 long send_message(int fd, const msghdr* m, int flags) noexcept {
   return send_all(fd, m, flags, [&]() noexcept {
     long r = sys::call(SYS_sendmsg, fd, m, flags | MSG_DONTWAIT);
-    if ((r >= 0 || r == -EAGAIN) && m->msg_controllen) core::descriptors::shared();  // SCM_RIGHTS, perhaps
+    // SCM_RIGHTS, perhaps
+    if ((r >= 0 || r == -EAGAIN) && m->msg_controllen) core::descriptors::shared();
     return r;
   });
 }
@@ -182,10 +189,12 @@ long send_message(int fd, const msghdr* m, int flags) noexcept {
 // Connections wait in a listening socket; any other is told apart by accept(2) itself, at once.
 long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
   auto attempt = [&]() noexcept -> long {
-    if (!(flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) && !ready_now(fd, POLLIN) && socket_option(fd, SO_ACCEPTCONN) > 0) {
+    if (!(flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) && !ready_now(fd, POLLIN) &&
+        socket_option(fd, SO_ACCEPTCONN) > 0) {
       return -EAGAIN;
     }
-    return flags ? sys::call(SYS_accept4, fd, from, len, flags) : sys::call(SYS_accept, fd, from, len);
+    return flags ? sys::call(SYS_accept4, fd, from, len, flags)
+                 : sys::call(SYS_accept, fd, from, len);
   };
   return until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
 }
@@ -215,7 +224,9 @@ msghdr message_of(iovec& v, void* name, socklen_t len) noexcept {
 
 }  // namespace
 
-bool receives_by_mark(int fd) noexcept { return low_marks.load(std::memory_order_relaxed) && is_socket(kind_of(fd)); }
+bool receives_by_mark(int fd) noexcept {
+  return low_marks.load(std::memory_order_relaxed) && is_socket(kind_of(fd));
+}
 
 int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
   if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
@@ -226,7 +237,8 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
   if (level == SOL_SOCKET && name == SO_LINGER) sockets_may_linger();
   int r = real.setsockopt(fd, level, name, value, n);
   // The two forms of each, for 32-bit and 64-bit times.
-  if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == 66 || name == 67)) {
+  if (level == SOL_SOCKET &&
+      (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == 66 || name == 67)) {
     core::descriptors::modes_changed();
   }
   return r;
@@ -234,15 +246,21 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
 
 namespace {
 
-[[gnu::always_inline]] inline ssize_t receive_usually(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) noexcept {
-  return result(until_received(fd, [=]() noexcept { return n < vector_walk::most ? n : vector_walk::most; }, [=]() noexcept {
-    return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len);
-  }));
+[[gnu::always_inline]] inline ssize_t receive_usually(int fd, void* buf, size_t n, int flags,
+                                                      sockaddr* from, socklen_t* len) noexcept {
+  return result(until_received(
+      fd, [=]() noexcept { return n < vector_walk::most ? n : vector_walk::most; },
+      [=]() noexcept {
+        return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len);
+      }));
 }
 
 // With flags, or marks, which make it another call.
-[[gnu::noinline]] ssize_t receive_specially(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) noexcept {
-  auto attempt = [=]() noexcept { return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len); };
+[[gnu::noinline]] ssize_t receive_specially(int fd, void* buf, size_t n, int flags, sockaddr* from,
+                                            socklen_t* len) noexcept {
+  auto attempt = [=]() noexcept {
+    return sys::call(SYS_recvfrom, fd, buf, n, flags | MSG_DONTWAIT, from, len);
+  };
   if ((flags & (MSG_OOB | MSG_ERRQUEUE)) && never_waits(fd, flags)) return result(attempt());
   if (waits_for_more(fd, flags) && (!from || (len && sys::readable_int(len)))) {
     iovec v{buf, n};
@@ -255,7 +273,8 @@ namespace {
   return receive_usually(fd, buf, n, flags, from, len);
 }
 
-[[gnu::always_inline]] inline ssize_t receive_bytes(int fd, void* buf, size_t n, int flags, sockaddr* from, socklen_t* len) noexcept {
+[[gnu::always_inline]] inline ssize_t receive_bytes(int fd, void* buf, size_t n, int flags,
+                                                    sockaddr* from, socklen_t* len) noexcept {
   bool special = flags & (MSG_OOB | MSG_ERRQUEUE | MSG_PEEK | MSG_WAITALL);
   if (special || low_marks.load(std::memory_order_relaxed)) [[unlikely]] {
     return receive_specially(fd, buf, n, flags, from, len);
@@ -267,17 +286,18 @@ namespace {
 }
 
 // A send of which the kernel has taken r bytes, perhaps not all.
-[[gnu::noinline]] ssize_t send_rest(int fd, const void* buf, size_t n, int flags, const sockaddr* to, socklen_t len,
-                                    long r) noexcept {
+[[gnu::noinline]] ssize_t send_rest(int fd, const void* buf, size_t n, int flags,
+                                    const sockaddr* to, socklen_t len, long r) noexcept {
   iovec v{const_cast<void*>(buf), n};
   msghdr m = message_of(v, const_cast<sockaddr*>(to), to ? len : 0);
   return result(send_all(fd, &m, flags, [=]() noexcept { return r; }));
 }
 
-[[gnu::always_inline]] inline ssize_t send_bytes(int fd, const void* buf, size_t n, int flags, const sockaddr* to,
-                                           socklen_t len) noexcept {
+[[gnu::always_inline]] inline ssize_t send_bytes(int fd, const void* buf, size_t n, int flags,
+                                                 const sockaddr* to, socklen_t len) noexcept {
   long r = sys::call(SYS_sendto, fd, buf, n, flags | MSG_DONTWAIT, to, len);
-  if (r != long(n)) [[unlikely]] return send_rest(fd, buf, n, flags, to, len, r);
+  if (r != long(n)) [[unlikely]]
+    return send_rest(fd, buf, n, flags, to, len, r);
   my_hub().breathe();
   return r;
 }
@@ -306,13 +326,16 @@ int recvmmsg(int fd, mmsghdr* m, unsigned n, int flags, timespec* timeout) {
   note_urgent(flags);
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recvmmsg(fd, m, n, flags, timeout);
   // As in the kernel, the time-out is looked at only after each datagram.
-  if ((timeout && !sys::readable(timeout, sizeof *timeout)) || !valid(timeout)) return real.recvmmsg(fd, m, n, flags, timeout);
+  if ((timeout && !sys::readable(timeout, sizeof *timeout)) || !valid(timeout))
+    return real.recvmmsg(fd, m, n, flags, timeout);
   deadline until = time_from_now(timeout);
   bool one = flags & MSG_WAITFORONE;
   unsigned got = 0;
   long r = 0;
   while (got < n) {
-    auto attempt = [&]() noexcept { return sys::call(SYS_recvmmsg, fd, m + got, n - got, flags | MSG_DONTWAIT, 0); };
+    auto attempt = [&]() noexcept {
+      return sys::call(SYS_recvmmsg, fd, m + got, n - got, flags | MSG_DONTWAIT, 0);
+    };
     r = one && got ? attempt() : until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
     if (r <= 0) break;
     got += unsigned(r);
@@ -347,7 +370,8 @@ int sendmmsg(int fd, mmsghdr* m, unsigned n, int flags) {
     // The first time through the kernel, which knows a bad array when it sees one.
     long r = send_all(fd, &m[i].msg_hdr, flags, [&]() noexcept -> long {
       long sent = sys::call(SYS_sendmmsg, fd, m + i, 1, flags | MSG_DONTWAIT);
-      if ((sent >= 0 || sent == -EAGAIN) && m[i].msg_hdr.msg_controllen) core::descriptors::shared();
+      if ((sent >= 0 || sent == -EAGAIN) && m[i].msg_hdr.msg_controllen)
+        core::descriptors::shared();
       return sent < 0 ? sent : long(m[i].msg_len);
     });
     if (r < 0) return i ? int(i) : result<int>(r);
@@ -368,11 +392,14 @@ int socket(int domain, int type, int protocol) {
 }
 
 int accept(int fd, sockaddr* from, socklen_t* len) {
-  return accepted(cooperative() ? result<int>(accept_any(fd, from, len, 0)) : real.accept(fd, from, len), fd);
+  return accepted(
+      cooperative() ? result<int>(accept_any(fd, from, len, 0)) : real.accept(fd, from, len), fd);
 }
 
 int accept4(int fd, sockaddr* from, socklen_t* len, int flags) {
-  return accepted(cooperative() ? result<int>(accept_any(fd, from, len, flags)) : real.accept4(fd, from, len, flags), fd);
+  return accepted(cooperative() ? result<int>(accept_any(fd, from, len, flags))
+                                : real.accept4(fd, from, len, flags),
+                  fd);
 }
 
 }  // namespace tendril::posix

@@ -1,22 +1,24 @@
-// stdio(3) for threads that are fibers. Its functions stay the C library's own, whose buffers, conversions
-// and errors nobody could copy exactly. What has to change is where they wait:
+// stdio(3) for threads that are fibers. Its functions stay the C library's own, whose buffers,
+// conversions and errors nobody could copy exactly. What has to change is where they wait:
 //
-// * For a descriptor. The C library reads and writes its streams through tables of functions. We put ours in
+// * For a descriptor. The C library reads and writes its streams through tables of functions. We
+//   put ours in
 // the place
 //   of those for files, pipes and sockets, which make the cooperative read and write. They do so only for a
 //   stream on which the program itself called a stdio function (fiber::stream): what the C library does on
 //   streams of its own, under locks of its own (time zones, /etc/passwd), must not let anybody else run who
 //   would want these locks.
 //
-// * For a stream's lock, while another thread waits for its descriptor with the lock held, or has called
+// * For a stream's lock, while another thread waits for its descriptor with the lock held, or has
+//   called
 // flockfile().
 //   In the C library's own wait nobody could run who unlocks it. So every function waits for the lock to be
 //   free before it calls the C library's, and wakes the next one afterwards.
 //
 // Nothing of that happens, and the tables are left alone, while there are no other fibers.
 //
-// Not covered, and therefore waiting in the kernel: fopen(3) of a FIFO, the flushing at exit, err(3),
-// error(3) and syslog(3).
+// Not covered, and therefore waiting in the kernel: fopen(3) of a FIFO, the flushing at exit,
+// err(3), error(3) and syslog(3).
 #include "posix/descriptors/stdio.hpp"
 
 #include <dlfcn.h>
@@ -89,12 +91,13 @@ bool is_held(FILE* f) noexcept {
   stream_lock* l = stream_lock::of(f);
   if (l->word.load(std::memory_order_seq_cst) == 0) return false;
   if (l->owner != reinterpret_cast<void*>(pthread_self())) return true;
-  // A thread's fibers of the C++ API seem to own what it owns. While it waits within, they must not come in.
+  // A thread's fibers of the C++ API seem to own what it owns. While it waits within, they must not
+  // come in.
   return this_thread && this_thread->runs != core::current && this_thread->runs->stream == f;
 }
 
-// Locks may be held, and let go of, by functions of the C library that nobody sees, or without looking for
-// who waits; so now and then one looks oneself.
+// Locks may be held, and let go of, by functions of the C library that nobody sees, or without
+// looking for who waits; so now and then one looks oneself.
 constexpr core::nanoseconds look_again = 10'000'000;
 
 [[gnu::noinline]] void wait_while_held(FILE* f) noexcept {
@@ -126,8 +129,9 @@ underflow_function underflow_file, underflow_wide_file;
 // In the place of a stream: one that the function makes for itself, which has no lock.
 constinit const char nobodys = 0;
 
-// Whether it is the running thread's program that reads or writes the stream, and no function of the C
-// library's. Fibers that a thread spawned stay out: two of them would be one owner of the stream's lock.
+// Whether it is the running thread's program that reads or writes the stream, and no function of
+// the C library's. Fibers that a thread spawned stay out: two of them would be one owner of the
+// stream's lock.
 bool may_wait(FILE* f) noexcept {
   fiber* self = core::current;
   return self && (self->stream == f || (self->stream == &nobodys && !f->_lock)) && this_thread &&
@@ -143,7 +147,8 @@ ssize_t cooperative_write(FILE* f, const void* from, ssize_t n) {
   if (!may_wait(f)) return write_file(f, from, n);
   ssize_t done = 0;
   while (done < n) {
-    ssize_t r = posix::write(f->_fileno, static_cast<const char*>(from) + done, std::size_t(n - done));
+    ssize_t r =
+        posix::write(f->_fileno, static_cast<const char*>(from) + done, std::size_t(n - done));
     if (r < 0) {
       f->_flags |= error_seen;
       break;
@@ -154,7 +159,8 @@ ssize_t cooperative_write(FILE* f, const void* from, ssize_t n) {
   return done;
 }
 
-// A read from a terminal, or from what is not buffered, first writes what a line-buffered stdout holds.
+// A read from a terminal, or from what is not buffered, first writes what a line-buffered stdout
+// holds.
 void flush_lines(FILE* f) noexcept {
   if (!(f->_flags & (unbuffered | line_buffered)) || f == stdout || !may_wait(f)) return;
   wait_for_lock(stdout);
@@ -226,7 +232,8 @@ bool known_locks() noexcept {
   if (!f) return false;
   stream_lock* l = stream_lock::of(f);
   real.flockfile(f);
-  bool known = l && l->word == 1 && l->count == 1 && l->owner == reinterpret_cast<void*>(pthread_self());
+  bool known =
+      l && l->word == 1 && l->count == 1 && l->owner == reinterpret_cast<void*>(pthread_self());
   real.funlockfile(f);
   known = known && l->word == 0 && l->count == 0 && !l->owner;
   real.fclose(f);
@@ -252,8 +259,8 @@ void look_at_streams() noexcept {
   bool known = &_IO_list_all && _IO_list_lock && _IO_list_unlock && known_locks();
   void* table = nullptr;
   if (known && find(read_file, "_IO_file_read") && find(write_file, "_IO_file_write") &&
-      find(underflow_file, "_IO_file_underflow") && find(underflow_wide_file, "_IO_wfile_underflow") &&
-      find(table, "_IO_file_jumps")) {
+      find(underflow_file, "_IO_file_underflow") &&
+      find(underflow_wide_file, "_IO_wfile_underflow") && find(table, "_IO_file_jumps")) {
     dl_iterate_phdr(replace_in_library, table);
   }
   errno = saved;
@@ -264,8 +271,8 @@ namespace {
 
 // --- around every function ---
 
-// Whether there is anything to do for a function: fibers that could run meanwhile, or that wait for what it
-// lets go.
+// Whether there is anything to do for a function: fibers that could run meanwhile, or that wait for
+// what it lets go.
 inline bool shared() noexcept {
   fiber* self = core::current;
   return (self && others_here(self)) || waiting.load(std::memory_order_relaxed);
@@ -288,7 +295,8 @@ class within {
     if (ready()) come_in(what);
   }
   ~within() {
-    if (self_ && errno == EPIPE) [[unlikely]] keep_broken_pipe();
+    if (self_ && errno == EPIPE) [[unlikely]]
+      keep_broken_pipe();
     if (self_) self_->stream = before_;
     if (lock_) wake_next(lock_);
   }
@@ -311,8 +319,8 @@ class within {
   const void* before_ = nullptr;
 };
 
-// Flushes every stream that has something to write. The C library's own waits for each stream in turn, and
-// keeps everybody from opening any.
+// Flushes every stream that has something to write. The C library's own waits for each stream in
+// turn, and keeps everybody from opening any.
 int flush_all() noexcept {
   FILE* some[128];
   int result = 0;
@@ -403,7 +411,9 @@ bool ready_to_close(FILE* f) noexcept {
   return false;
 }
 
-bool is_locked(FILE* f) noexcept { return f->_lock && stream_lock::of(f)->word.load(std::memory_order_relaxed) != 0; }
+bool is_locked(FILE* f) noexcept {
+  return f->_lock && stream_lock::of(f)->word.load(std::memory_order_relaxed) != 0;
+}
 
 void leave_streams() noexcept {
   fiber* self = core::current;

@@ -1,5 +1,5 @@
-// The stdio functions that the shim takes over: the C library's own, which may wait inside for a stream's
-// descriptor or for its lock, made to let other fibers run meanwhile. stdio.cpp says how.
+// The stdio functions that the shim takes over: the C library's own, which may wait inside for a
+// stream's descriptor or for its lock, made to let other fibers run meanwhile. stdio.cpp says how.
 #pragma once
 
 #include <tendril/posix.hpp>
@@ -25,8 +25,9 @@ TENDRIL_API int __vdprintf_chk(int fd, int flag, const char* format, va_list res
 
 // Looks at what the C library's streams are like; what asks for it first does, too.
 void look_at_streams() noexcept;
-// Before the C library closes or reopens f: waits for its lock, and writes what there is to write. False,
-// with errno: an error, and what could not be written is forgotten, so that closing does not try again.
+// Before the C library closes or reopens f: waits for its lock, and writes what there is to write.
+// False, with errno: an error, and what could not be written is forgotten, so that closing does not
+// try again.
 bool ready_to_close(FILE* f) noexcept;
 // Whether a thread has the stream's lock, be it the running one.
 bool is_locked(FILE* f) noexcept;

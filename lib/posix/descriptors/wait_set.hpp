@@ -8,7 +8,9 @@ namespace tendril::posix {
 class wait_set {
  public:
   explicit wait_set(std::size_t n) noexcept : capacity_(n) {
-    w_ = n <= sizeof few_ / sizeof *few_ ? few_ : static_cast<core::io_waiter*>(sys::map(n * sizeof(core::io_waiter)));
+    w_ = n <= sizeof few_ / sizeof *few_
+             ? few_
+             : static_cast<core::io_waiter*>(sys::map(n * sizeof(core::io_waiter)));
   }
   ~wait_set() {
     if (w_ != few_ && w_) sys::unmap(w_, capacity_ * sizeof(core::io_waiter));
@@ -23,9 +25,10 @@ class wait_set {
     w.fd = fd;
     w.events = events;
   }
-  // Parks until one of them may be ready. 0, -ETIMEDOUT, -ECANCELED, -EINTR (any handler), or -ENOMEM: some
-  // descriptor could not be watched. `bad_before` counts those that were not open at the last try; when there are
-  // more, it does not park. Zero at first. `ended` as wait_parked() has it.
+  // Parks until one of them may be ready. 0, -ETIMEDOUT, -ECANCELED, -EINTR (any handler), or
+  // -ENOMEM: some descriptor could not be watched. `bad_before` counts those that were not open at
+  // the last try; when there are more, it does not park. Zero at first. `ended` as wait_parked()
+  // has it.
   int wait(deadline until, std::size_t& bad_before, core::nanoseconds* ended = nullptr) noexcept;
   // What was told of one of them meanwhile, in the order in which they were added; 0: nothing.
   std::uint32_t told(std::size_t i) const noexcept { return w_[i].told; }
@@ -37,9 +40,9 @@ class wait_set {
   core::io_waiter few_[8];
 };
 
-// While it lives, the thread has another signal mask (ppoll, pselect, epoll_pwait, sigsuspend). The last of several
-// fibers that do this at once for one thread restores what was there before the first. A pending signal that the mask lets
-// through is handled at once, and interrupted() knows.
+// While it lives, the thread has another signal mask (ppoll, pselect, epoll_pwait, sigsuspend). The
+// last of several fibers that do this at once for one thread restores what was there before the
+// first. A pending signal that the mask lets through is handled at once, and interrupted() knows.
 class mask_while_waiting {
  public:
   explicit mask_while_waiting(const sigset_t* mask) noexcept {

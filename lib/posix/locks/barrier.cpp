@@ -1,9 +1,9 @@
 // pthread_barrier_wait(3), where threads are fibers.
 //
-// The program's object says how many are waited for, where pthread_barrier_init left it, and holds how many have come;
-// they stand in the futex table under its address. Nobody looks at the object after the last one has come, so it may be
-// destroyed at once. Those that other processes share are used as the C library does, in whatever process, and waited for
-// in the kernel.
+// The program's object says how many are waited for, where pthread_barrier_init left it, and holds
+// how many have come; they stand in the futex table under its address. Nobody looks at the object
+// after the last one has come, so it may be destroyed at once. Those that other processes share are
+// used as the C library does, in whatever process, and waited for in the kernel.
 #include <limits.h>
 
 #include "posix/common/kernel_futex.hpp"
@@ -27,13 +27,14 @@ static_assert(sizeof(barrier) <= sizeof(pthread_barrier_t));
 
 bool foreign(const barrier& b) noexcept { return b.shared || !ours(); }
 
-// A shared one counts on: `in` and `out` those that have come and gone, `round` those that were let go on. Near its limit
-// the last one to go begins it anew, and who comes too early for that waits.
+// A shared one counts on: `in` and `out` those that have come and gone, `round` those that were let
+// go on. Near its limit the last one to go begins it anew, and who comes too early for that waits.
 int wait_shared(barrier& b) noexcept {
   std::atomic_ref in(b.in), round(b.round), out(b.out);
   auto wait = [](unsigned& word, unsigned expected) {
     auto& w = reinterpret_cast<std::atomic<std::uint32_t>&>(word);
-    if (kernel_futex::wait(&w, expected, deadline::never(), futex::ends::by_wake) != -ECANCELED) return;
+    if (kernel_futex::wait(&w, expected, deadline::never(), futex::ends::by_wake) != -ECANCELED)
+      return;
     check_may_wait();
     act_on_cancel();
   };
@@ -45,7 +46,9 @@ int wait_shared(barrier& b) noexcept {
   const unsigned complete = mine - mine % count;  // what the last one of a round lets go on
   unsigned now = round.load(std::memory_order_relaxed);
   while (now + count <= mine) {
-    if (!round.compare_exchange_weak(now, complete, std::memory_order_acq_rel, std::memory_order_relaxed)) continue;
+    if (!round.compare_exchange_weak(now, complete, std::memory_order_acq_rel,
+                                     std::memory_order_relaxed))
+      continue;
     kernel_futex::wake(&b.round, INT_MAX);
     now = complete;
   }
@@ -68,7 +71,8 @@ int wait_shared(barrier& b) noexcept {
 int pthread_barrier_wait(pthread_barrier_t* object) {
   barrier& mine = barrier::of(object);
   if (foreign(mine)) {
-    return ours() && core::current && in_hubs_process() ? wait_shared(mine) : real.pthread_barrier_wait(object);
+    return ours() && core::current && in_hubs_process() ? wait_shared(mine)
+                                                        : real.pthread_barrier_wait(object);
   }
   futex::prepare();
   futex::bucket& b = futex::bucket_of(object);

@@ -1,12 +1,12 @@
 // pthread_cond_wait(3) and its kin, where threads are fibers.
 //
-// The program's object holds the number of those that wait; they stand in the futex table under its address, so that
-// signalling nobody costs one load, and who came first is woken first. The clock that the object was made with is
-// where pthread_cond_init left it. Objects that processes share are the C library's
-// (shared_condition.cpp).
+// The program's object holds the number of those that wait; they stand in the futex table under its
+// address, so that signalling nobody costs one load, and who came first is woken first. The clock
+// that the object was made with is where pthread_cond_init left it. Objects that processes share
+// are the C library's (shared_condition.cpp).
+#include "posix/common/backoff.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/common/offload.hpp"
-#include "posix/common/backoff.hpp"
 #include "posix/locks/ownership.hpp"
 #include "posix/locks/shared_condition.hpp"
 
@@ -27,17 +27,23 @@ clockid_t clock_of(const pthread_cond_t* c) noexcept {
   return c->__data.__wrefs & monotonic_bit ? CLOCK_MONOTONIC : CLOCK_REALTIME;
 }
 
-// One that processes share, of which we know how to wait for it; on a kernel thread without fibers, the C library does.
+// One that processes share, of which we know how to wait for it; on a kernel thread without fibers,
+// the C library does.
 bool is_known(const pthread_cond_t* c) noexcept {
-  return (c->__data.__wrefs & shared_bit) && ours() && core::current && in_hubs_process() && shared_condition::known();
+  return (c->__data.__wrefs & shared_bit) && ours() && core::current && in_hubs_process() &&
+         shared_condition::known();
 }
 
-bool valid_time(const timespec* t) noexcept { return t->tv_nsec >= 0 && t->tv_nsec < 1'000'000'000; }
+bool valid_time(const timespec* t) noexcept {
+  return t->tv_nsec >= 0 && t->tv_nsec < 1'000'000'000;
+}
 
-// Where the C library has another way to keep who waits than we know, or the kernel cannot wait for several at once.
+// Where the C library has another way to keep who waits than we know, or the kernel cannot wait for
+// several at once.
 //
-// `wait` is the C library's call. On a helper thread it waits with a mutex of ours in the place of `m`: that is free as
-// soon as the helper is among those that a signal wakes, and then the caller, who owns `m`, lets go of it.
+// `wait` is the C library's call. On a helper thread it waits with a mutex of ours in the place of
+// `m`: that is free as soon as the helper is among those that a signal wakes, and then the caller,
+// who owns `m`, lets go of it.
 template <class Wait>
 int wait_foreign(pthread_cond_t* c, pthread_mutex_t* m, Wait wait) noexcept {
   if (!ours() || !may_wait()) return wait(m);
@@ -45,7 +51,8 @@ int wait_foreign(pthread_cond_t* c, pthread_mutex_t* m, Wait wait) noexcept {
   pthread_mutex_t ours = PTHREAD_MUTEX_INITIALIZER;
   real.pthread_mutex_lock(&ours);
   helper_call call([&] {
-    int r = core::current ? 0 : wait(&ours);  // where no helper can be made, this is a spurious wake-up
+    // where no helper can be made, this is a spurious wake-up
+    int r = core::current ? 0 : wait(&ours);
     real.pthread_mutex_unlock(&ours);
     return r;
   });
@@ -74,7 +81,8 @@ int wait_until(pthread_cond_t* c, pthread_mutex_t* m, deadline until) noexcept {
   futex::waiter w;
   w.count = &waiting(c);
   futex::add(w, c);
-  // While somebody waits who will want it back, the mutex cannot be destroyed: the C library counts its users there.
+  // While somebody waits who will want it back, the mutex cannot be destroyed: the C library counts
+  // its users there.
   m->__data.__nusers++;
   int r = posix::pthread_mutex_unlock(m);
   if (r) {
@@ -91,7 +99,8 @@ int wait_until(pthread_cond_t* c, pthread_mutex_t* m, deadline until) noexcept {
   return ended == -ETIMEDOUT ? ETIMEDOUT : 0;
 }
 
-// Who waits has listed itself before it let go of the mutex, so that whoever has held that since sees it.
+// Who waits has listed itself before it let go of the mutex, so that whoever has held that since
+// sees it.
 int wake(pthread_cond_t* c, int n) noexcept {
   if (waiting(c).load(std::memory_order_seq_cst) != 0) futex::wake(c, n);
   return 0;
@@ -101,7 +110,9 @@ int wake(pthread_cond_t* c, int n) noexcept {
 
 int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m) {
   if (is_known(c)) return shared_condition::wait(c, m, deadline::never());
-  if (foreign(c)) return wait_foreign(c, m, [c](pthread_mutex_t* held) { return real.pthread_cond_wait(c, held); });
+  if (foreign(c))
+    return wait_foreign(c, m,
+                        [c](pthread_mutex_t* held) { return real.pthread_cond_wait(c, held); });
   return wait_until(c, m, deadline::never());
 }
 
@@ -109,16 +120,20 @@ int pthread_cond_timedwait(pthread_cond_t* c, pthread_mutex_t* m, const timespec
   if (!valid_time(until)) return EINVAL;
   if (is_known(c)) return shared_condition::wait(c, m, futex::absolute(clock_of(c), *until));
   if (foreign(c)) {
-    return wait_foreign(c, m, [=](pthread_mutex_t* held) { return real.pthread_cond_timedwait(c, held, until); });
+    return wait_foreign(
+        c, m, [=](pthread_mutex_t* held) { return real.pthread_cond_timedwait(c, held, until); });
   }
   return wait_until(c, m, futex::absolute(clock_of(c), *until));
 }
 
-int pthread_cond_clockwait(pthread_cond_t* c, pthread_mutex_t* m, clockid_t clock, const timespec* until) {
+int pthread_cond_clockwait(pthread_cond_t* c, pthread_mutex_t* m, clockid_t clock,
+                           const timespec* until) {
   if (!valid_time(until) || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)) return EINVAL;
   if (is_known(c)) return shared_condition::wait(c, m, futex::absolute(clock, *until));
   if (foreign(c)) {
-    return wait_foreign(c, m, [=](pthread_mutex_t* held) { return real.pthread_cond_clockwait(c, held, clock, until); });
+    return wait_foreign(c, m, [=](pthread_mutex_t* held) {
+      return real.pthread_cond_clockwait(c, held, clock, until);
+    });
   }
   return wait_until(c, m, futex::absolute(clock, *until));
 }
@@ -133,7 +148,8 @@ int pthread_cond_broadcast(pthread_cond_t* c) {
   return wake(c, INT32_MAX);
 }
 
-// The C library waits here for those that are about to leave; ours look at the object no more once they are woken.
+// The C library waits here for those that are about to leave; ours look at the object no more once
+// they are woken.
 int pthread_cond_destroy(pthread_cond_t* c) {
   if (foreign(c)) return real.pthread_cond_destroy(c);
   return 0;

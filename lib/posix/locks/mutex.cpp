@@ -1,16 +1,16 @@
 // pthread_mutex_lock(3) and its kin, where threads are fibers.
 //
-// The mutex is the program's own object, with the C library's meaning of its fields: the word __lock is 0 (free), 1
-// (held), 2 (held, and perhaps waited for); the owner and the count of recursive ones. So those that other processes
-// share may be held and waited for by processes without us; who waits for them waits in the kernel. Robust ones
-// are in robust.cpp.
+// The mutex is the program's own object, with the C library's meaning of its fields: the word
+// __lock is 0 (free), 1 (held), 2 (held, and perhaps waited for); the owner and the count of
+// recursive ones. So those that other processes share may be held and waited for by processes
+// without us; who waits for them waits in the kernel. Robust ones are in robust.cpp.
 #include <limits.h>
 
-#include "posix/common/kernel_futex.hpp"
-#include "posix/threads/preempt.hpp"
 #include "posix/common/backoff.hpp"
+#include "posix/common/kernel_futex.hpp"
 #include "posix/locks/ownership.hpp"
 #include "posix/locks/robust.hpp"
+#include "posix/threads/preempt.hpp"
 
 namespace tendril::posix {
 
@@ -58,13 +58,17 @@ int allowed(pthread_mutex_t* m) noexcept {
   if (!(m->__data.__kind & protect_bit)) return 0;
   int policy, priority;
   own_scheduling(policy, priority);
-  return (policy == SCHED_FIFO || policy == SCHED_RR) && std::uint32_t(priority) <= free_word(m) >> 19 ? 0 : EINVAL;
+  return (policy == SCHED_FIFO || policy == SCHED_RR) &&
+                 std::uint32_t(priority) <= free_word(m) >> 19
+             ? 0
+             : EINVAL;
 }
 
 bool take_free(std::atomic<std::uint32_t>& w, std::uint32_t free = 0) noexcept {
   std::uint32_t expected = free;
   arch::space_locked();
-  return w.compare_exchange_strong(expected, free | 1, std::memory_order_acquire, std::memory_order_relaxed);
+  return w.compare_exchange_strong(expected, free | 1, std::memory_order_acquire,
+                                   std::memory_order_relaxed);
 }
 
 bool is_shared(const pthread_mutex_t* m) noexcept { return m->__data.__kind & shared_bit; }
@@ -76,7 +80,8 @@ bool set_free(std::atomic<std::uint32_t>& w, std::uint32_t free = 0) noexcept {
 }
 
 // 0, or -ETIMEDOUT.
-int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t free = 0, bool shared = false) noexcept {
+int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t free = 0,
+                  bool shared = false) noexcept {
   while (w.exchange(free | 2, std::memory_order_acquire) != free) {
     int r = shared ? kernel_futex::wait(&w, free | 2, until, futex::ends::by_wake)
                    : futex::wait(&w, free | 2, until, futex::ends::by_wake);
@@ -89,9 +94,11 @@ int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t f
   return 0;
 }
 
-// What the running thread already has of it. 0: nothing. 1: one more of a recursive one was taken. Else an error.
+// What the running thread already has of it. 0: nothing. 1: one more of a recursive one was taken.
+// Else an error.
 [[gnu::always_inline]] inline int again(pthread_mutex_t* m, int type, bool only_tries) noexcept {
-  if (m->__data.__owner != lock_owner()) [[likely]] return 0;
+  if (m->__data.__owner != lock_owner()) [[likely]]
+    return 0;
   if (type == PTHREAD_MUTEX_ERRORCHECK_NP) return only_tries ? -EBUSY : -EDEADLK;
   if (m->__data.__count + 1 == 0) return -EAGAIN;
   m->__data.__count++;
@@ -126,18 +133,21 @@ int lock(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
   return 0;
 }
 
-// The C library's, which waits in the kernel: on behalf of a fiber, it is asked again until it is free.
+// The C library's, which waits in the kernel: on behalf of a fiber, it is asked again until it is
+// free.
 template <class Lock>
 int lock_foreign(pthread_mutex_t* m, deadline until, Lock blocking) noexcept {
   if (!ours() || !may_wait()) return blocking();
-  constexpr int not_recoverable = INT_MAX - 1;  // as an owner; to try such a one would leave it locked
+  // as an owner; to try such a one would leave it locked
+  constexpr int not_recoverable = INT_MAX - 1;
   int r;
   bool done = retry_until(until, m, [&] {
     r = m->__data.__owner == not_recoverable ? EBUSY : real.pthread_mutex_trylock(m);
     return r != EBUSY || m->__data.__owner == lock_owner() || m->__data.__owner == not_recoverable;
   });
   if (!done) return ETIMEDOUT;
-  return r == EBUSY ? blocking() : r;  // what a blocking call says at once: a deadlock with itself, or that
+  // what a blocking call says at once: a deadlock with itself, or that
+  return r == EBUSY ? blocking() : r;
 }
 
 int lock_foreign_until(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
@@ -158,7 +168,8 @@ __attribute__((noinline, cold)) int lock_contended(std::atomic<std::uint32_t>& w
 
 __attribute__((noinline)) int lock_other(pthread_mutex_t* m) noexcept {
   if (is_robust(m)) return robust::lock(m, deadline::never(), false);
-  if (foreign(m)) return lock_foreign(m, deadline::never(), [m] { return real.pthread_mutex_lock(m); });
+  if (foreign(m))
+    return lock_foreign(m, deadline::never(), [m] { return real.pthread_mutex_lock(m); });
   if (m->__data.__kind != PTHREAD_MUTEX_RECURSIVE_NP) return lock(m, CLOCK_MONOTONIC, nullptr);
   if (int r = again(m, PTHREAD_MUTEX_RECURSIVE_NP, false)) return r == 1 ? 0 : -r;
   if (!take_free(word(m))) lock_contended(word(m));
@@ -166,7 +177,8 @@ __attribute__((noinline)) int lock_other(pthread_mutex_t* m) noexcept {
   return 0;
 }
 
-__attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w, bool shared = false) noexcept {
+__attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w,
+                                              bool shared = false) noexcept {
   if (shared) kernel_futex::wake(&w, 1);
   else futex::wake(&w, 1);
   give_way_if_due();
@@ -177,7 +189,9 @@ __attribute__((noinline)) int unlock_other(pthread_mutex_t* m) noexcept {
   if (is_robust(m)) return robust::unlock(m);
   if (foreign(m)) return real.pthread_mutex_unlock(m);
   if (has_owner(type_of(m))) {
-    if (m->__data.__owner != lock_owner() || word(m).load(std::memory_order_relaxed) == free_word(m)) return EPERM;
+    if (m->__data.__owner != lock_owner() ||
+        word(m).load(std::memory_order_relaxed) == free_word(m))
+      return EPERM;
     if (type_of(m) == PTHREAD_MUTEX_RECURSIVE_NP && --m->__data.__count != 0) return 0;
     m->__data.__owner = 0;
   }
@@ -227,10 +241,12 @@ int pthread_mutex_unlock(pthread_mutex_t* m) {
   return set_free(word(m)) ? wake_next(word(m)) : 0;
 }
 
-// The kernel inherits priorities between its own threads only, and knows no fiber that holds a mutex.
+// The kernel inherits priorities between its own threads only, and knows no fiber that holds a
+// mutex.
 int pthread_mutex_init(pthread_mutex_t* m, const pthread_mutexattr_t* a) {
   int r = real.pthread_mutex_init(m, a);
-  if (r == 0 && threads_are_fibers.load(std::memory_order_relaxed)) m->__data.__kind &= ~inherit_bit;
+  if (r == 0 && threads_are_fibers.load(std::memory_order_relaxed))
+    m->__data.__kind &= ~inherit_bit;
   return r;
 }
 

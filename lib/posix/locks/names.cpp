@@ -1,9 +1,11 @@
-// The locks' libc names in a program that links libtendril and has no shim: the program and its libraries find them here
-// before they find the C library's, so that a lock is a fiber's, and whoever waits for it lets the other fibers run.
+// The locks' libc names in a program that links libtendril and has no shim: the program and its
+// libraries find them here before they find the C library's, so that a lock is a fiber's, and
+// whoever waits for it lets the other fibers run.
 //
-// They are in charge only if the program's own calls come here. They are not where the shim stands in front, which has
-// the same names; where libtendril came behind the C library (a plug-in was linked with it); and beside a sanitizer,
-// which has to see the C library's locks. Then each is the next definition of its name, and nothing else.
+// They are in charge only if the program's own calls come here. They are not where the shim stands
+// in front, which has the same names; where libtendril came behind the C library (a plug-in was
+// linked with it); and beside a sanitizer, which has to see the C library's locks. Then each is the
+// next definition of its name, and nothing else.
 #include <stdarg.h>
 
 #include <tendril/posix.hpp>
@@ -21,7 +23,8 @@ constinit std::atomic<bool> locks_are_ours{false};
 
 void check_may_wait() noexcept {
   fiber* self = core::current;
-  if (self && self->extra.forbidden) sys::die(self->extra.forbidden, " cannot wait for a lock that another fiber holds");
+  if (self && self->extra.forbidden)
+    sys::die(self->extra.forbidden, " cannot wait for a lock that another fiber holds");
 }
 
 #if !defined(TENDRIL_ASAN) && !defined(TENDRIL_TSAN)
@@ -43,7 +46,8 @@ namespace {
 
 // The next definitions, looked up past this library.
 struct calls_behind {
-#define LOCK(result, name, parameters, arguments) real_call<result parameters> name{#name, symbol_behind};
+#define LOCK(result, name, parameters, arguments) \
+  real_call<result parameters> name{#name, symbol_behind};
 #define LOCK_ALIAS(result, name, target, parameters, arguments)
 #include "libc/calls.def"
   real_call<long(long, long, long, long, long, long, long)> syscall{"syscall", symbol_behind};
@@ -52,11 +56,12 @@ constinit calls_behind behind;
 
 }  // namespace
 
-#define LOCK(result, name, parameters, arguments)              \
-  EXPORT result locks_##name parameters __asm__(#name);        \
-  EXPORT result locks_##name parameters {                      \
-    if (forward()) [[unlikely]] return behind.name arguments;  \
-    return tendril::posix::name arguments;                     \
+#define LOCK(result, name, parameters, arguments)       \
+  EXPORT result locks_##name parameters __asm__(#name); \
+  EXPORT result locks_##name parameters {               \
+    if (forward()) [[unlikely]]                         \
+      return behind.name arguments;                     \
+    return tendril::posix::name arguments;              \
   }
 #define LOCK_ALIAS(result, name, target, parameters, arguments) \
   EXPORT result locks_##name parameters __asm__(#name);         \
@@ -71,7 +76,8 @@ EXPORT long locks_syscall(long number, ...) {
   long a[6];
   for (long& each : a) each = va_arg(rest, long);
   va_end(rest);
-  if (forward() || number != SYS_futex) return behind.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  if (forward() || number != SYS_futex)
+    return behind.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
   return tendril::posix::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 

@@ -1,8 +1,8 @@
 // pthread_once(3) where threads are fibers.
 //
-// The C library runs the routine and undoes the beginning when the routine is left by cancellation or an exception. Here
-// is only how a fiber waits while another one is in there: in the futex table, and looking now and then, since nobody
-// tells of a routine that was left.
+// The C library runs the routine and undoes the beginning when the routine is left by cancellation
+// or an exception. Here is only how a fiber waits while another one is in there: in the futex
+// table, and looking now and then, since nobody tells of a routine that was left.
 #include <dlfcn.h>
 
 #include <tendril/pthread.hpp>
@@ -16,8 +16,8 @@ namespace {
 
 constexpr std::uint32_t in_progress = 1, done = 2;
 
-// What a control object holds while its routine runs: the C library counts the forks in it, since a routine that ran
-// in the parent process does not run in the child. Seen in an object of our own.
+// What a control object holds while its routine runs: the C library counts the forks in it, since a
+// routine that ran in the parent process does not run in the child. Seen in an object of our own.
 __thread pthread_once_t* probe __attribute__((tls_model("initial-exec")));
 __thread std::uint32_t seen __attribute__((tls_model("initial-exec")));
 
@@ -28,24 +28,30 @@ std::uint32_t running_here() noexcept {
   return seen;
 }
 
-// std::call_once leaves in two thread-local variables of libstdc++ what its routine is to call. Fibers that share a thread
-// share these: who waits finds its own there again before the routine runs. (Offsets from the thread pointer; 0: libstdc++
-// is not in the program, or was loaded later.)
+// std::call_once leaves in two thread-local variables of libstdc++ what its routine is to call.
+// Fibers that share a thread share these: who waits finds its own there again before the routine
+// runs. (Offsets from the thread pointer; 0: libstdc++ is not in the program, or was loaded later.)
 constinit std::ptrdiff_t call_once_variables[2];
 
 __attribute__((constructor)) void find_call_once_variables() noexcept {
   const char* const names[] = {"_ZSt15__once_callable", "_ZSt11__once_call"};
   for (int i = 0; i < 2; i++) {
     void* found = dlsym(RTLD_DEFAULT, names[i]);
-    if (found) call_once_variables[i] = static_cast<char*>(found) - static_cast<char*>(arch::thread_pointer());
+    if (found)
+      call_once_variables[i] =
+          static_cast<char*>(found) - static_cast<char*>(arch::thread_pointer());
     else dlerror();  // no error of the program's
   }
 }
 
 class keep_what_to_call {
  public:
-  keep_what_to_call() noexcept { each([](void*& variable, void*& kept) { kept = variable; }); }
-  ~keep_what_to_call() { each([](void*& variable, void*& kept) { variable = kept; }); }
+  keep_what_to_call() noexcept {
+    each([](void*& variable, void*& kept) { kept = variable; });
+  }
+  ~keep_what_to_call() {
+    each([](void*& variable, void*& kept) { variable = kept; });
+  }
   keep_what_to_call(const keep_what_to_call&) = delete;
 
  private:
@@ -53,14 +59,17 @@ class keep_what_to_call {
   void each(F f) noexcept {
     for (int i = 0; i < 2; i++) {
       std::ptrdiff_t at = call_once_variables[i];
-      if (at) f(*reinterpret_cast<void**>(static_cast<char*>(arch::thread_pointer()) + at), kept_[i]);
+      if (at)
+        f(*reinterpret_cast<void**>(static_cast<char*>(arch::thread_pointer()) + at), kept_[i]);
     }
   }
 
   void* kept_[2] = {};
 };
 
-bool runs(std::uint32_t s) noexcept { return (s & (in_progress | done)) == in_progress && s == running_here(); }
+bool runs(std::uint32_t s) noexcept {
+  return (s & (in_progress | done)) == in_progress && s == running_here();
+}
 
 }  // namespace
 
@@ -83,6 +92,8 @@ int pthread_once(pthread_once_t* control, void (*routine)()) {
   return r;
 }
 
-void call_once(once_flag* flag, void (*routine)()) { posix::pthread_once(reinterpret_cast<pthread_once_t*>(flag), routine); }
+void call_once(once_flag* flag, void (*routine)()) {
+  posix::pthread_once(reinterpret_cast<pthread_once_t*>(flag), routine);
+}
 
 }  // namespace tendril::posix

@@ -1,11 +1,12 @@
-// The word of a robust mutex is the number of the kernel thread that holds it, and whether somebody waits. When a kernel
-// thread ends, by whatever means, the kernel walks a list in its memory and marks those words that hold its number
-// (robust_list(7) in the kernel's documentation, set_robust_list(2)). So all that the fibers of a kernel thread hold is in
-// that thread's list, under its number; which fiber it is stands beside, in a field that the C library has no use for in
-// such mutexes. When only that fiber's thread ends, we do what the kernel would.
+// The word of a robust mutex is the number of the kernel thread that holds it, and whether somebody
+// waits. When a kernel thread ends, by whatever means, the kernel walks a list in its memory and
+// marks those words that hold its number (robust_list(7) in the kernel's documentation,
+// set_robust_list(2)). So all that the fibers of a kernel thread hold is in that thread's list,
+// under its number; which fiber it is stands beside, in a field that the C library has no use for
+// in such mutexes. When only that fiber's thread ends, we do what the kernel would.
 //
-// The kernel wakes who waits for a mutex as for one that processes share, so that is how one waits for all of them. It looks
-// at 2,048 entries at most, the last ones locked.
+// The kernel wakes who waits for a mutex as for one that processes share, so that is how one waits
+// for all of them. It looks at 2,048 entries at most, the last ones locked.
 #include "posix/locks/robust.hpp"
 
 #include <limits.h>
@@ -22,15 +23,19 @@ namespace {
 constexpr int inconsistent = INT_MAX, not_recoverable = INT_MAX - 1;
 
 using word_type = std::atomic<std::uint32_t>;
-word_type& word(pthread_mutex_t* m) noexcept { return *reinterpret_cast<word_type*>(&m->__data.__lock); }
+word_type& word(pthread_mutex_t* m) noexcept {
+  return *reinterpret_cast<word_type*>(&m->__data.__lock);
+}
 
 // lock_owner() of the fiber that holds it. 0: it was locked by the C library.
-using field = std::uint32_t [[gnu::may_alias]];
+using field [[gnu::may_alias]] = std::uint32_t;
 field& holder(pthread_mutex_t* m) noexcept { return *reinterpret_cast<field*>(&m->__data.__spins); }
-static_assert(offsetof(pthread_mutex_t, __data.__list) - offsetof(pthread_mutex_t, __data.__spins) == sizeof(std::uint32_t));
+static_assert(offsetof(pthread_mutex_t, __data.__list) -
+                  offsetof(pthread_mutex_t, __data.__spins) ==
+              sizeof(std::uint32_t));
 
-// A link as the C library has it; a list's head begins with one. `next` points to the other's `next`, with a mark in the
-// lowest bit for a mutex that inherits priority.
+// A link as the C library has it; a list's head begins with one. `next` points to the other's
+// `next`, with a mark in the lowest bit for a mutex that inherits priority.
 struct [[gnu::may_alias]] link {
   link* prev;
   std::uintptr_t next;
@@ -41,23 +46,29 @@ struct [[gnu::may_alias]] link {
 };
 struct head : link {
   long futex_offset;
-  void* volatile pending;  // what is being locked or unlocked: it may be held and not in the list, or the other way round
+  // what is being locked or unlocked: it may be held and not in the list, or the other way round
+  void* volatile pending;
 
   static head* at_next(void* next) noexcept {
     return reinterpret_cast<head*>(static_cast<char*>(next) - offsetof(link, next));
   }
-  bool is_end(std::uintptr_t next_of_it) const noexcept { return next_of_it == reinterpret_cast<std::uintptr_t>(&next); }
+  bool is_end(std::uintptr_t next_of_it) const noexcept {
+    return next_of_it == reinterpret_cast<std::uintptr_t>(&next);
+  }
 };
 link& link_of(pthread_mutex_t* m) noexcept { return *reinterpret_cast<link*>(&m->__data.__list); }
 pthread_mutex_t* mutex_of(link* l) noexcept {
-  return reinterpret_cast<pthread_mutex_t*>(reinterpret_cast<char*>(l) - offsetof(pthread_mutex_t, __data.__list));
+  return reinterpret_cast<pthread_mutex_t*>(reinterpret_cast<char*>(l) -
+                                            offsetof(pthread_mutex_t, __data.__list));
 }
 
-// The list of this kernel thread, which the kernel knows. In a child of fork it begins anew, and the C library has told the
-// kernel of the forking thread's own list.
+// The list of this kernel thread, which the kernel knows. In a child of fork it begins anew, and
+// the C library has told the kernel of the forking thread's own list.
 head& list(hub& h) noexcept {
-  if (h.robust_list && h.robust_pid == h.pid) [[likely]] return *static_cast<head*>(h.robust_list);
-  void* known = h.robust_list ? &static_cast<head*>(h.robust_list)->next : core::tls::robust_list(h.storage.pointer);
+  if (h.robust_list && h.robust_pid == h.pid) [[likely]]
+    return *static_cast<head*>(h.robust_list);
+  void* known = h.robust_list ? &static_cast<head*>(h.robust_list)->next
+                              : core::tls::robust_list(h.storage.pointer);
   std::size_t size = sizeof(head) - offsetof(link, next);
   if (!known) sys::call(SYS_get_robust_list, 0, &known, &size);
   head& l = *head::at_next(known);
@@ -113,12 +124,14 @@ bool is_mine(hub& h, pthread_mutex_t* m, std::uint32_t held) noexcept {
 }
 
 void set_free(pthread_mutex_t* m) noexcept {
-  if (word(m).exchange(0, std::memory_order_release) & FUTEX_WAITERS) kernel_futex::wake(&word(m), 1);
+  if (word(m).exchange(0, std::memory_order_release) & FUTEX_WAITERS)
+    kernel_futex::wake(&word(m), 1);
 }
 
 constexpr int is_held = -1;
 
-// 0, EOWNERDEAD, ENOTRECOVERABLE; is_held: `held` says by whom. `waiters`: who waits has been told so by us.
+// 0, EOWNERDEAD, ENOTRECOVERABLE; is_held: `held` says by whom. `waiters`: who waits has been told
+// so by us.
 int take(hub& h, pthread_mutex_t* m, std::uint32_t waiters, std::uint32_t& held) noexcept {
   core::handlers_wait quiet(h);
   head& l = list(h);
@@ -128,7 +141,8 @@ int take(hub& h, pthread_mutex_t* m, std::uint32_t waiters, std::uint32_t& held)
   do {
     died = held & FUTEX_OWNER_DIED;
     if (held != 0 && !died) return is_held;
-  } while (!word(m).compare_exchange_weak(held, std::uint32_t(h.tid) | (held & FUTEX_WAITERS) | waiters,
+  } while (!word(m).compare_exchange_weak(held,
+                                          std::uint32_t(h.tid) | (held & FUTEX_WAITERS) | waiters,
                                           std::memory_order_acquire, std::memory_order_relaxed));
   if (!died && m->__data.__owner == not_recoverable) {
     m->__data.__count = 0;
@@ -165,7 +179,8 @@ int lock(pthread_mutex_t* m, deadline until, bool only_tries) noexcept {
       let_others_run();  // it may be tried until it is free
       return EBUSY;
     }
-    if (!(held & FUTEX_WAITERS) && !word(m).compare_exchange_strong(held, held | FUTEX_WAITERS)) continue;
+    if (!(held & FUTEX_WAITERS) && !word(m).compare_exchange_strong(held, held | FUTEX_WAITERS))
+      continue;
     waiters = FUTEX_WAITERS;
     r = kernel_futex::wait(&word(m), held | FUTEX_WAITERS, until, futex::ends::by_wake);
     if (r == -ETIMEDOUT) return ETIMEDOUT;
@@ -180,7 +195,8 @@ int unlock(pthread_mutex_t* m) noexcept {
   hub& h = my_hub();
   if (!is_mine(h, m, word(m).load(std::memory_order_relaxed))) return EPERM;
   bool never_again = m->__data.__owner == inconsistent;
-  if (type_of(m) == PTHREAD_MUTEX_RECURSIVE_NP && --m->__data.__count != 0) return never_again ? ENOTRECOVERABLE : 0;
+  if (type_of(m) == PTHREAD_MUTEX_RECURSIVE_NP && --m->__data.__count != 0)
+    return never_again ? ENOTRECOVERABLE : 0;
   {
     core::handlers_wait quiet(h);
     in_progress now(list(h), m);
@@ -209,7 +225,8 @@ void thread_ends() noexcept {
     delist(m);
     holder(m) = 0;
     std::uint32_t held = word(m).load(std::memory_order_relaxed);
-    while (!word(m).compare_exchange_weak(held, (held & FUTEX_WAITERS) | FUTEX_OWNER_DIED, std::memory_order_release)) {}
+    while (!word(m).compare_exchange_weak(held, (held & FUTEX_WAITERS) | FUTEX_OWNER_DIED,
+                                          std::memory_order_release)) {}
     if (held & FUTEX_WAITERS) kernel_futex::wake(&word(m), 1);
   }
 }

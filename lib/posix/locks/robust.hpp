@@ -7,7 +7,8 @@
 
 namespace tendril::posix::robust {
 
-// Whether the running code locks them here; else the C library does, which knows kernel threads only.
+// Whether the running code locks them here; else the C library does, which knows kernel threads
+// only.
 bool here() noexcept;
 
 // As the pthread functions of that name, for here().

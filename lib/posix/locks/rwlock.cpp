@@ -1,13 +1,15 @@
 // pthread_rwlock_rdlock(3) and its kin, where threads are fibers.
 //
-// The program's object holds, where the C library counts readers, how it is held and who waits: readers and writers
-// stand in the futex table under its address. Whoever lets go of it while others wait hands it over to them, so that
-// nobody comes in between, and a thread that locks it again and again leaves room to the others. The kind says who comes
-// first: as in the C library, a writer hands over to readers (PTHREAD_RWLOCK_PREFER_READER_NP) or to the next writer
-// (the others), and new readers stay behind waiting writers only for PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP.
-// Objects that other processes share are the C library's.
-#include "posix/common/futex.hpp"
+// The program's object holds, where the C library counts readers, how it is held and who waits:
+// readers and writers stand in the futex table under its address. Whoever lets go of it while
+// others wait hands it over to them, so that nobody comes in between, and a thread that locks it
+// again and again leaves room to the others. The kind says who comes first: as in the C library, a
+// writer hands over to readers (PTHREAD_RWLOCK_PREFER_READER_NP) or to the next writer (the
+// others), and new readers stay behind waiting writers only for
+// PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP. Objects that other processes share are the C
+// library's.
 #include "posix/common/backoff.hpp"
+#include "posix/common/futex.hpp"
 #include "posix/locks/ownership.hpp"
 
 namespace tendril::posix {
@@ -26,9 +28,7 @@ std::atomic<std::uint32_t>& state(pthread_rwlock_t* l) noexcept {
   return *reinterpret_cast<std::atomic<std::uint32_t>*>(&l->__data.__readers);
 }
 
-bool foreign(const pthread_rwlock_t* l) noexcept {
-  return l->__data.__shared || !ours();
-}
+bool foreign(const pthread_rwlock_t* l) noexcept { return l->__data.__shared || !ours(); }
 
 bool may_take(const pthread_rwlock_t* l, std::uint32_t s, std::uint32_t as) noexcept {
   if (as == as_writer) return !(s & holders);
@@ -43,13 +43,13 @@ int try_to_take(pthread_rwlock_t* l, std::uint32_t as) noexcept {
   do {
     if (!may_take(l, s, as)) return EBUSY;
     if (as == as_reader && (s & readers) == readers) return EAGAIN;
-  } while (!w.compare_exchange_weak(s, as == as_writer ? s | written : s + one_reader, std::memory_order_acquire,
-                                    std::memory_order_relaxed));
+  } while (!w.compare_exchange_weak(s, as == as_writer ? s | written : s + one_reader,
+                                    std::memory_order_acquire, std::memory_order_relaxed));
   return 0;
 }
 
-// Lets go of `released` (written, one_reader, or 0: somebody has given up waiting), and gives the lock to those that
-// wait and may have it now. Under the lock of the bucket.
+// Lets go of `released` (written, one_reader, or 0: somebody has given up waiting), and gives the
+// lock to those that wait and may have it now. Under the lock of the bucket.
 void hand_over(futex::bucket& b, pthread_rwlock_t* l, std::uint32_t released) noexcept {
   std::uint32_t waiting_readers = 0, waiting_writers = 0;
   futex::waiter* writer = nullptr;
@@ -134,7 +134,8 @@ int take_foreign(pthread_rwlock_t* l, deadline until, Try& attempt, Blocking blo
 }
 
 bool valid_time(clockid_t clock, const timespec* t) noexcept {
-  return (clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC) && t->tv_nsec >= 0 && t->tv_nsec < 1'000'000'000;
+  return (clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC) && t->tv_nsec >= 0 &&
+         t->tv_nsec < 1'000'000'000;
 }
 
 int take(pthread_rwlock_t* l, std::uint32_t as, clockid_t clock, const timespec* until) noexcept {
@@ -142,7 +143,8 @@ int take(pthread_rwlock_t* l, std::uint32_t as, clockid_t clock, const timespec*
   int r = EBUSY;
   if (l->__data.__cur_writer != 0 && l->__data.__cur_writer == lock_owner()) return EDEADLK;
   r = try_to_take(l, as);
-  if (r == EBUSY) r = wait_and_take(l, as, until ? futex::absolute(clock, *until) : deadline::never());
+  if (r == EBUSY)
+    r = wait_and_take(l, as, until ? futex::absolute(clock, *until) : deadline::never());
   if (r == 0 && as == as_writer) l->__data.__cur_writer = lock_owner();
   return r;
 }
@@ -151,14 +153,16 @@ int take(pthread_rwlock_t* l, std::uint32_t as, clockid_t clock, const timespec*
 
 int pthread_rwlock_rdlock(pthread_rwlock_t* l) {
   if (foreign(l)) {
-    return take_foreign(l, deadline::never(), real.pthread_rwlock_tryrdlock, [l] { return real.pthread_rwlock_rdlock(l); });
+    return take_foreign(l, deadline::never(), real.pthread_rwlock_tryrdlock,
+                        [l] { return real.pthread_rwlock_rdlock(l); });
   }
   return take(l, as_reader, CLOCK_MONOTONIC, nullptr);
 }
 
 int pthread_rwlock_wrlock(pthread_rwlock_t* l) {
   if (foreign(l)) {
-    return take_foreign(l, deadline::never(), real.pthread_rwlock_trywrlock, [l] { return real.pthread_rwlock_wrlock(l); });
+    return take_foreign(l, deadline::never(), real.pthread_rwlock_trywrlock,
+                        [l] { return real.pthread_rwlock_wrlock(l); });
   }
   return take(l, as_writer, CLOCK_MONOTONIC, nullptr);
 }
@@ -224,7 +228,8 @@ int pthread_rwlock_unlock(pthread_rwlock_t* l) {
       s = w.load(std::memory_order_relaxed);
       continue;
     }
-    if (w.compare_exchange_weak(s, s - held, std::memory_order_release, std::memory_order_relaxed)) return 0;
+    if (w.compare_exchange_weak(s, s - held, std::memory_order_release, std::memory_order_relaxed))
+      return 0;
   }
 }
 

@@ -1,15 +1,16 @@
 // sem_wait(3) and its kin, where threads are fibers.
 //
-// The semaphore is the program's own object, with the C library's meaning: a 64-bit word with the value in its low half
-// and the number of waiters in the high one. For those that processes share one waits in the kernel.
+// The semaphore is the program's own object, with the C library's meaning: a 64-bit word with the
+// value in its low half and the number of waiters in the high one. For those that processes share
+// one waits in the kernel.
 #include <semaphore.h>
 
 #include <bit>
 
 #include "posix/common/futex.hpp"
 #include "posix/common/kernel_futex.hpp"
-#include "posix/threads/preempt.hpp"
 #include "posix/locks/ownership.hpp"
+#include "posix/threads/preempt.hpp"
 
 namespace tendril::posix {
 
@@ -20,7 +21,9 @@ struct semaphore {
   int shared;
 
   static semaphore& of(sem_t* s) noexcept { return *reinterpret_cast<semaphore*>(s); }
-  std::atomic<std::uint32_t>& value() noexcept { return *reinterpret_cast<std::atomic<std::uint32_t>*>(this); }
+  std::atomic<std::uint32_t>& value() noexcept {
+    return *reinterpret_cast<std::atomic<std::uint32_t>*>(this);
+  }
   static constexpr std::uint64_t one_waiter = 1ULL << 32;
 
   // Takes one, or becomes one of the waiters.
@@ -28,7 +31,8 @@ struct semaphore {
     std::uint64_t d = data.load(std::memory_order_relaxed), then;
     do {
       then = std::uint32_t(d) == 0 ? d + one_waiter : d - 1;
-    } while (!data.compare_exchange_weak(d, then, std::memory_order_seq_cst, std::memory_order_relaxed));
+    } while (
+        !data.compare_exchange_weak(d, then, std::memory_order_seq_cst, std::memory_order_relaxed));
     return std::uint32_t(d) != 0;
   }
   // The same for one of its waiters, who waits no more then.
@@ -36,7 +40,8 @@ struct semaphore {
     std::uint64_t d = data.load(std::memory_order_relaxed);
     do {
       if (std::uint32_t(d) == 0) return false;
-    } while (!data.compare_exchange_weak(d, d - one_waiter - 1, std::memory_order_acquire, std::memory_order_relaxed));
+    } while (!data.compare_exchange_weak(d, d - one_waiter - 1, std::memory_order_acquire,
+                                         std::memory_order_relaxed));
     return true;
   }
 };
@@ -92,7 +97,8 @@ int sem_post(sem_t* s) {
   std::uint64_t d = sem.data.load(std::memory_order_relaxed);
   do {
     if (std::uint32_t(d) == SEM_VALUE_MAX) return result<int>(-EOVERFLOW);
-  } while (!sem.data.compare_exchange_weak(d, d + 1, std::memory_order_seq_cst, std::memory_order_relaxed));
+  } while (!sem.data.compare_exchange_weak(d, d + 1, std::memory_order_seq_cst,
+                                           std::memory_order_relaxed));
   if (d >= semaphore::one_waiter) {
     futex::wake(&sem.value(), 1);
     give_way_if_due();

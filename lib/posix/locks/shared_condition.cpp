@@ -1,13 +1,14 @@
-// The object is the C library's, since the processes that share it need not have us: whoever signals, calls its
-// pthread_cond_signal(3), also here. This is the other side, that of who waits.
+// The object is the C library's, since the processes that share it need not have us: whoever
+// signals, calls its pthread_cond_signal(3), also here. This is the other side, that of who waits.
 //
-// Who waits takes a number (`sequence`), and with it a place in the later one of two groups. Signals go to the earlier
-// group: each adds 2 to that group's `signals`, the word that its members wait for, and one member takes it back. When all
-// members have theirs, the next signal closes the group (1 in `signals`), waits until nobody stands at its word any more
-// (`at_word` counts them by 2), and makes the later group the earlier one. `first` is the number at which that begins.
+// Who waits takes a number (`sequence`), and with it a place in the later one of two groups.
+// Signals go to the earlier group: each adds 2 to that group's `signals`, the word that its members
+// wait for, and one member takes it back. When all members have theirs, the next signal closes the
+// group (1 in `signals`), waits until nobody stands at its word any more (`at_word` counts them by
+// 2), and makes the later group the earlier one. `first` is the number at which that begins.
 //
-// So a member's entry in the kernel has to go without the member's turn having come: whoever signals may stand on the
-// same kernel thread.
+// So a member's entry in the kernel has to go without the member's turn having come: whoever
+// signals may stand on the same kernel thread.
 #include "posix/locks/shared_condition.hpp"
 
 #include <limits.h>
@@ -26,9 +27,12 @@ struct condition {
   std::atomic<std::uint64_t> sequence;  // the next number; lowest bit: which group is the later one
   std::atomic<std::uint64_t> first;     // of the earlier group; lowest bit as above, a little later
   word at_word[2];                      // lowest bit: who signals waits for zero
-  std::uint32_t size[2];                // how many have no signal yet; of the later group: less those that have gone
-  word earlier_size;                    // as it was in the beginning, times 4; lowest two bits: the lock of all this
-  word users;                           // times 8; lowest bits: shared, the clock, whether its destruction waits
+  // how many have no signal yet; of the later group: less those that have gone
+  std::uint32_t size[2];
+  // as it was in the beginning, times 4; lowest two bits: the lock of all this
+  word earlier_size;
+  // times 8; lowest bits: shared, the clock, whether its destruction waits
+  word users;
   word signals[2];
 
   static condition& of(pthread_cond_t* c) noexcept { return *reinterpret_cast<condition*>(c); }
@@ -49,8 +53,11 @@ void lock(condition& c) noexcept {
   std::uint32_t s = c.earlier_size.load(std::memory_order_relaxed), mark = 1;
   for (;;) {
     if ((s & 3) == 0) {
-      if (c.earlier_size.compare_exchange_weak(s, s | mark, std::memory_order_acquire, std::memory_order_relaxed)) return;
-    } else if ((s & 3) == 2 || c.earlier_size.compare_exchange_weak(s, (s & ~3u) | 2, std::memory_order_relaxed)) {
+      if (c.earlier_size.compare_exchange_weak(s, s | mark, std::memory_order_acquire,
+                                               std::memory_order_relaxed))
+        return;
+    } else if ((s & 3) == 2 ||
+               c.earlier_size.compare_exchange_weak(s, (s & ~3u) | 2, std::memory_order_relaxed)) {
       kernel_futex::wait(&c.earlier_size, (s & ~3u) | 2, deadline::never(), futex::ends::by_wake);
       mark = 2;
       s = c.earlier_size.load(std::memory_order_relaxed);
@@ -58,10 +65,12 @@ void lock(condition& c) noexcept {
   }
 }
 void unlock(condition& c) noexcept {
-  if ((c.earlier_size.fetch_and(~3u, std::memory_order_release) & 3) == 2) kernel_futex::wake(&c.earlier_size, 1);
+  if ((c.earlier_size.fetch_and(~3u, std::memory_order_release) & 3) == 2)
+    kernel_futex::wake(&c.earlier_size, 1);
 }
 
-// Number `n` of group `g` waits no more, without having taken a signal. One that was meant for it goes to another.
+// Number `n` of group `g` waits no more, without having taken a signal. One that was meant for it
+// goes to another.
 void withdraw(pthread_cond_t* object, std::uint64_t n, unsigned g) noexcept {
   constexpr std::uint32_t most = 1u << 29;
   condition& c = condition::of(object);
@@ -86,20 +95,25 @@ int await_signal(condition& c, std::uint64_t n, unsigned g, deadline until) noex
       continue;
     }
     c.at_word[g].fetch_add(one_at_word, std::memory_order_acquire);
-    if ((c.signals[g].load(std::memory_order_acquire) & closed) || n < c.first.load(std::memory_order_relaxed) >> 1) {
+    if ((c.signals[g].load(std::memory_order_acquire) & closed) ||
+        n < c.first.load(std::memory_order_relaxed) >> 1) {
       leave_word(&c.at_word[g]);
       return 0;
     }
-    int r = kernel_futex::wait(&c.signals[g], 0, until, futex::ends::by_cancel, {leave_word, &c.at_word[g]});
+    int r = kernel_futex::wait(&c.signals[g], 0, until, futex::ends::by_cancel,
+                               {leave_word, &c.at_word[g]});
     if (r == -ETIMEDOUT || r == -ECANCELED) return r;
     s = c.signals[g].load(std::memory_order_acquire);
   }
-  // The group may have been closed before, and its place be another's by now: then the signal was that one's.
+  // The group may have been closed before, and its place be another's by now: then the signal was
+  // that one's.
   std::uint64_t first = c.first.load(std::memory_order_relaxed);
   if (n >= first >> 1 || ((first & 1) ^ 1) != g) return 0;
   s = c.signals[g].load(std::memory_order_relaxed);
   while (c.first.load(std::memory_order_relaxed) == first) {
-    if (!(s & closed) && !c.signals[g].compare_exchange_weak(s, s + one_signal, std::memory_order_relaxed)) continue;
+    if (!(s & closed) &&
+        !c.signals[g].compare_exchange_weak(s, s + one_signal, std::memory_order_relaxed))
+      continue;
     kernel_futex::wake(&c.signals[g], 1);
     break;
   }
@@ -107,7 +121,8 @@ int await_signal(condition& c, std::uint64_t n, unsigned g, deadline until) noex
 }
 
 void is_gone(condition& c) noexcept {
-  if ((c.users.fetch_sub(one_user, std::memory_order_release) >> 2) == 3) kernel_futex::wake(&c.users, INT_MAX);
+  if ((c.users.fetch_sub(one_user, std::memory_order_release) >> 2) == 3)
+    kernel_futex::wake(&c.users, INT_MAX);
 }
 
 // Whether the C library's signals do to an object of ours what is said above.
@@ -119,9 +134,10 @@ bool behaves() noexcept {
     unsigned g = taken & 1;
     c.users += one_user;
     real.pthread_cond_signal(&object);
-    bool right = taken >> 1 == n && c.signals[g] == one_signal && c.signals[g ^ 1] == 0 && c.size[g] == 0 &&
-                 c.first >> 1 == n && (c.first & 1) == (g ^ 1) && (c.sequence & 1) == (g ^ 1) && c.earlier_size == 4 &&
-                 c.users == one_user && c.at_word[0] == 0 && c.at_word[1] == 0;
+    bool right = taken >> 1 == n && c.signals[g] == one_signal && c.signals[g ^ 1] == 0 &&
+                 c.size[g] == 0 && c.first >> 1 == n && (c.first & 1) == (g ^ 1) &&
+                 (c.sequence & 1) == (g ^ 1) && c.earlier_size == 4 && c.users == one_user &&
+                 c.at_word[0] == 0 && c.at_word[1] == 0;
     if (!right) return false;
     c.signals[g] -= one_signal;
     c.users -= one_user;

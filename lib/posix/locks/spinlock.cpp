@@ -1,5 +1,6 @@
-// pthread_spin_lock(3) where threads are fibers: who finds the lock held lets the others run, one of which has it. The
-// lock itself is the C library's, whose meaning of the object differs from machine to machine.
+// pthread_spin_lock(3) where threads are fibers: who finds the lock held lets the others run, one
+// of which has it. The lock itself is the C library's, whose meaning of the object differs from
+// machine to machine.
 #include "posix/common/cooperate.hpp"
 #include "posix/locks/ownership.hpp"
 

@@ -1,8 +1,8 @@
 // Waiting for child processes, and what the C library builds on that: system(3), popen(3).
 //
-// A single child is waited for through a pidfd, which the poller keeps out of the program's way and watches. "Any child"
-// and process groups have no descriptor, and the table may be full: then a helper thread waits with WNOWAIT, which leaves
-// the child for the call itself.
+// A single child is waited for through a pidfd, which the poller keeps out of the program's way and
+// watches. "Any child" and process groups have no descriptor, and the table may be full: then a
+// helper thread waits with WNOWAIT, which leaves the child for the call itself.
 #include <tendril/posix.hpp>
 
 #include <spawn.h>
@@ -42,12 +42,14 @@ bool keep_child(core::kept_descriptor& child, id_t id) noexcept {
 // Waits until a child of that kind has something to report. 0: ask again; -errno.
 long wait_for_child(int type, id_t id, int options) noexcept {
   bool only_its_end = (options & (WSTOPPED | WCONTINUED)) == 0 && !may_trace();
-  if (unsigned(type) == p_pidfd && only_its_end) return wait_for(int(id), EPOLLIN, deadline::never(), on_signal::restart);
+  if (unsigned(type) == p_pidfd && only_its_end)
+    return wait_for(int(id), EPOLLIN, deadline::never(), on_signal::restart);
   if (type == P_PID && only_its_end) {
     core::kept_descriptor child;
     if (keep_child(child, id)) {
       // The program may close the pidfd unseen, so that nobody tells of the child's end.
-      int r = wait_for(child.fd, EPOLLIN, deadline::after(core::now(), 1'000'000'000), on_signal::restart);
+      int r = wait_for(child.fd, EPOLLIN, deadline::after(core::now(), 1'000'000'000),
+                       on_signal::restart);
       core::handlers_wait quiet(my_hub());
       my_hub().io.drop(child);
       return r == -ETIMEDOUT || r == -EBADF ? 0 : r;
@@ -86,9 +88,11 @@ long until_reported(int type, id_t id, int options, Attempt attempt) noexcept {
 
 pid_t wait4(pid_t pid, int* status, int options, rusage* usage) {
   // __WNOTHREAD asks for this very thread's children, of which a helper has none.
-  if (!cooperative() || (options & (WNOHANG | __WNOTHREAD))) return real.wait4(pid, status, options, usage);
+  if (!cooperative() || (options & (WNOHANG | __WNOTHREAD)))
+    return real.wait4(pid, status, options, usage);
   which w = children(pid);
-  int wanted = WEXITED | (options & WUNTRACED ? WSTOPPED : 0) | (options & (WCONTINUED | __WALL | __WCLONE));
+  int wanted =
+      WEXITED | (options & WUNTRACED ? WSTOPPED : 0) | (options & (WCONTINUED | __WALL | __WCLONE));
   return result<pid_t>(until_reported(w.type, w.id, wanted, [&]() noexcept {
     return sys::call(SYS_wait4, pid, status, options | WNOHANG, usage);
   }));
@@ -110,8 +114,10 @@ pid_t wait3(int* status, int options, rusage* usage) {
 }
 
 // (The program may pass any number, which the kernel judges.)
-__attribute__((no_sanitize("enum"))) int waitid(idtype_t type, id_t id, siginfo_t* info, int options) {
-  if (!cooperative() || (options & (WNOHANG | __WNOTHREAD))) return real.waitid(type, id, info, options);
+__attribute__((no_sanitize("enum"))) int waitid(idtype_t type, id_t id, siginfo_t* info,
+                                                int options) {
+  if (!cooperative() || (options & (WNOHANG | __WNOTHREAD)))
+    return real.waitid(type, id, info, options);
   // A non-blocking pidfd never waits.
   if (unsigned(type) == p_pidfd && !blocks(int(id))) return real.waitid(type, id, info, options);
   siginfo_t own;
@@ -142,7 +148,8 @@ class child_signal_blocked {
     hub& h = my_hub();
     core::signal_state& s = core::current->storage->signals;
     core::handlers_wait quiet(h);
-    if (--s.child_signal_blocks == 0 && !s.child_signal_blocked_before) h.set_mask(h.own_mask() & ~child);
+    if (--s.child_signal_blocks == 0 && !s.child_signal_blocked_before)
+      h.set_mask(h.own_mask() & ~child);
   }
   child_signal_blocked(const child_signal_blocked&) = delete;
   std::uint64_t mask_before() const noexcept { return mask_; }
@@ -156,7 +163,8 @@ class child_signal_blocked {
 struct system_calls {
   core::futex_lock lock;
   int running = 0;
-  struct sigaction interrupt {}, quit{};
+  struct sigaction interrupt {
+  }, quit{};
 
   void begin() noexcept {
     core::futex_guard guard(lock);
@@ -176,15 +184,16 @@ struct system_calls {
 constinit system_calls systems;
 
 // A shell that runs `command`; an error number if it cannot be started.
-int start_shell(const char* command, posix_spawn_file_actions_t* files, const sigset_t* mask, const sigset_t* reset,
-                pid_t* pid) noexcept {
+int start_shell(const char* command, posix_spawn_file_actions_t* files, const sigset_t* mask,
+                const sigset_t* reset, pid_t* pid) noexcept {
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   short flags = 0;
   if (mask) posix_spawnattr_setsigmask(&attributes, mask), flags |= POSIX_SPAWN_SETSIGMASK;
   if (reset) posix_spawnattr_setsigdefault(&attributes, reset), flags |= POSIX_SPAWN_SETSIGDEF;
   posix_spawnattr_setflags(&attributes, flags);
-  char* const arguments[] = {const_cast<char*>("sh"), const_cast<char*>("-c"), const_cast<char*>(command), nullptr};
+  char* const arguments[] = {const_cast<char*>("sh"), const_cast<char*>("-c"),
+                             const_cast<char*>(command), nullptr};
   int r = real.posix_spawn(pid, "/bin/sh", files, &attributes, arguments, environ);
   posix_spawnattr_destroy(&attributes);
   return r;
@@ -210,9 +219,8 @@ int run_shell(const char* command, bool& cancelled) noexcept {
   if (start_shell(command, nullptr, &mask, &reset, &pid) == 0) {
     long r;
     do {
-      r = until_reported(P_PID, id_t(pid), WEXITED, [&]() noexcept {
-        return sys::call(SYS_wait4, pid, &status, WNOHANG, 0);
-      });
+      r = until_reported(P_PID, id_t(pid), WEXITED,
+                         [&]() noexcept { return sys::call(SYS_wait4, pid, &status, WNOHANG, 0); });
     } while (r == -EINTR);
     cancelled = r == -ECANCELED;
     if (cancelled) {
@@ -254,7 +262,8 @@ struct blocking_pclose {
 
 }  // namespace
 
-// Opening does not wait; the C library knows which of its streams have children. These inherit what is open.
+// Opening does not wait; the C library knows which of its streams have children. These inherit what
+// is open.
 FILE* popen(const char* command, const char* mode) {
   core::descriptors::shared();
   return real.popen(command, mode);
@@ -293,12 +302,14 @@ void memory_borrowed(int children) noexcept {
   if (core::current) my_hub().borrowers = my_hub().borrowers + children;
 }
 
-int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* parent_tid, void* tls, pid_t* child_tid) {
+int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* parent_tid, void* tls,
+          pid_t* child_tid) {
   if (flags & CLONE_VM) {
     if (!(flags & CLONE_THREAD)) memory_borrowed(1);
     return real.clone(run, stack, flags, argument, parent_tid, tls, child_tid);
   }
-  // The child has a copy of this frame. It may leave `run` by longjmp, and go on here as a child of fork does.
+  // The child has a copy of this frame. It may leave `run` by longjmp, and go on here as a child of
+  // fork does.
   struct beginning {
     int (*run)(void*);
     void* argument;
@@ -306,11 +317,13 @@ int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* pare
   } b{run, argument, (flags & CLONE_FILES) != 0};
   if (!run || !stack) return real.clone(run, stack, flags, argument, parent_tid, tls, child_tid);
   core::prepare_for_child();
-  return real.clone([](void* p) {
-    beginning mine = *static_cast<beginning*>(p);
-    bare_child_begins(mine.shares_descriptors);
-    return mine.run(mine.argument);
-  }, stack, flags, &b, parent_tid, tls, child_tid);
+  return real.clone(
+      [](void* p) {
+        beginning mine = *static_cast<beginning*>(p);
+        bare_child_begins(mine.shares_descriptors);
+        return mine.run(mine.argument);
+      },
+      stack, flags, &b, parent_tid, tls, child_tid);
 }
 
 }  // namespace tendril::posix

@@ -1,8 +1,8 @@
 // Waiting for signals, and knowing when a handler ran.
 //
-// Handlers are installed behind a small one of ours. It puts a handler off that would run inside the runtime, and notes
-// that one ran, which ends an interruptible wait with EINTR. What sigaction(2) tells the program about its handlers is
-// unchanged.
+// Handlers are installed behind a small one of ours. It puts a handler off that would run inside
+// the runtime, and notes that one ran, which ends an interruptible wait with EINTR. What
+// sigaction(2) tells the program about its handlers is unchanged.
 #include <tendril/posix.hpp>
 
 #include <string.h>
@@ -12,10 +12,10 @@
 
 #include "base/runtime_signal.hpp"
 #include "posix/common/cooperate.hpp"
-#include "posix/threads/preempt.hpp"
-#include "scheduler/stack_overflow.hpp"
-#include "posix/threads/thread.hpp"
 #include "posix/descriptors/wait_set.hpp"
+#include "posix/threads/preempt.hpp"
+#include "posix/threads/thread.hpp"
+#include "scheduler/stack_overflow.hpp"
 
 namespace tendril::posix {
 
@@ -28,7 +28,8 @@ struct installed {
   std::atomic<handler> function{nullptr};
   std::atomic<int> flags{0};
   std::atomic<std::uint64_t> mask{0};
-  std::atomic<bool> wrapped{false};  // it is a handler; else what stands above is the last one, which may yet be called
+  // it is a handler; else what stands above is the last one, which may yet be called
+  std::atomic<bool> wrapped{false};
 };
 constinit installed handlers[_NSIG];
 
@@ -40,24 +41,35 @@ void note_and_call(int signal, siginfo_t* info, void* where);
 void note_and_call_there(int signal, siginfo_t* info, void* where);
 void handle(int signal, siginfo_t* info, void* where) noexcept;
 
-bool only_faults(int signal) noexcept { return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE; }
+bool only_faults(int signal) noexcept {
+  return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE;
+}
 
 // The instruction that was interrupted did it, and would do it again.
 bool is_fault(int signal, const siginfo_t* info) noexcept {
   switch (signal) {
-    case SIGSEGV: case SIGBUS: case SIGFPE: case SIGILL: case SIGTRAP: case SIGSYS:
+    case SIGSEGV:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGILL:
+    case SIGTRAP:
+    case SIGSYS:
       return info->si_code > 0;
     default:
       return false;
   }
 }
 
-// A signal that this kernel thread's running fiber has caused itself, or that its clock has: it is for that thread.
+// A signal that this kernel thread's running fiber has caused itself, or that its clock has: it is
+// for that thread.
 bool is_for_running(hub& h, int signal, const siginfo_t* info) noexcept {
   switch (signal) {
-    case SIGPIPE: case SIGXFSZ:
+    case SIGPIPE:
+    case SIGXFSZ:
       return info->si_pid == h.pid;
-    case SIGPROF: case SIGVTALRM: case SIGABRT:
+    case SIGPROF:
+    case SIGVTALRM:
+    case SIGABRT:
       return true;
     default:
       if (h.sending_to_self != signal || info->si_pid != h.pid) return false;
@@ -66,19 +78,22 @@ bool is_for_running(hub& h, int signal, const siginfo_t* info) noexcept {
   }
 }
 
-// Where the handler of a signal that has come is to run: null: here. `running` blocks what it blocked before.
-core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signal, const siginfo_t* info) noexcept {
+// Where the handler of a signal that has come is to run: null: here. `running` blocks what it
+// blocked before.
+core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signal,
+                                const siginfo_t* info) noexcept {
   if (!h.several_threads || is_for_running(h, signal, info)) return nullptr;
   core::thread_storage* main = h.first->storage;
   core::signal_state& s = main->signals;
   // What another process sends to one thread, it can only send to the kernel's.
   if (info->si_code == SI_TKILL && info->si_pid != h.pid && main != running && !s.gone) return main;
-  if (main == running || s.gone || (s.mask & core::signal_bit(signal)) || !h.runs_its_own(*main)) return nullptr;
+  if (main == running || s.gone || (s.mask & core::signal_bit(signal)) || !h.runs_its_own(*main))
+    return nullptr;
   return main;
 }
 
-// The handler has to wait until its thread has left the runtime, or is another thread's. The kernel's one-time handler
-// has been spent by it, and is needed once more.
+// The handler has to wait until its thread has left the runtime, or is another thread's. The
+// kernel's one-time handler has been spent by it, and is needed once more.
 bool put_off(hub& h, int signal, const siginfo_t* info, core::thread_storage* target) noexcept {
   if (!h.put_off(signal, *info, target)) return false;
   if (handlers[signal].flags.load(std::memory_order_relaxed) & SA_RESETHAND) {
@@ -92,18 +107,21 @@ bool put_off(hub& h, int signal, const siginfo_t* info, core::thread_storage* ta
 }
 
 // Runs the program's handler for thread t, on the running stack.
-void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, siginfo_t* info, void* where) noexcept {
+void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, siginfo_t* info,
+         void* where) noexcept {
   core::signal_state& s = t.signals;
   in_handler(s);
   int depth = s.depth;
-  volatile std::uint64_t mark = ++h.handlers_begun * 0x9e3779b97f4a7c15;  // no value that is there by chance
+  // no value that is there by chance
+  volatile std::uint64_t mark = ++h.handlers_begun * 0x9e3779b97f4a7c15;
   if (depth < core::signal_state::most_handlers) {
     s.handlers[depth] = {const_cast<const std::uint64_t*>(&mark), mark};
     s.depth = depth + 1;
   }
   s.unsure = true;
   // A handler that blocks all else can be left all the same.
-  std::uint64_t tick = core::runtime_signal::bit & handlers[signal].mask.load(std::memory_order_relaxed);
+  std::uint64_t tick =
+      core::runtime_signal::bit & handlers[signal].mask.load(std::memory_order_relaxed);
   if (tick && h.several_threads) sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &tick, 0, 8);
   // What the interrupted call knows of signals: the handler's own calls begin with what they find.
   fiber* self = core::current;
@@ -117,8 +135,8 @@ void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, s
   h.note_handled(t, restart);
 }
 
-// The kernel has begun a handler on a stack of ours, which it takes for the alternate one: goes on where the program wants
-// it, as the kernel would. Returns if there is no room.
+// The kernel has begun a handler on a stack of ours, which it takes for the alternate one: goes on
+// where the program wants it, as the kernel would. Returns if there is no room.
 void begin_where_wanted(hub& h, int signal, siginfo_t* info, ucontext_t* where) noexcept {
   core::thread_storage& running = *core::current->storage;
   bool sent = h.delivery.signal == signal && !is_fault(signal, info);
@@ -127,16 +145,22 @@ void begin_where_wanted(hub& h, int signal, siginfo_t* info, ucontext_t* where) 
   bool mine = &s == &running.signals;
   bool autodisarm = s.stack.ss_flags & int(1U << 31);
   // Another thread's is free unless that is in a handler on it.
-  bool enters = s.stack.ss_size && (autodisarm || !core::stands_on(s.stack, mine ? sp : s.owner->sp));
-  if (!enters) return arch::begin_handler_on(sp - arch::red_zone, nullptr, signal, info, where, note_and_call_there);
+  bool enters =
+      s.stack.ss_size && (autodisarm || !core::stands_on(s.stack, mine ? sp : s.owner->sp));
+  if (!enters)
+    return arch::begin_handler_on(sp - arch::red_zone, nullptr, signal, info, where,
+                                  note_and_call_there);
   char* bottom = static_cast<char*>(s.stack.ss_sp);
-  arch::begin_handler_on(bottom + s.stack.ss_size, bottom, signal, info, where, note_and_call_there);
+  arch::begin_handler_on(bottom + s.stack.ss_size, bottom, signal, info, where,
+                         note_and_call_there);
 }
 
-// The alternate stack as the program is to see it in a handler's context, and as the kernel is to have it when that returns.
+// The alternate stack as the program is to see it in a handler's context, and as the kernel is to
+// have it when that returns.
 class shown_stack {
  public:
-  shown_stack(hub& h, core::signal_state& s, ucontext_t& c) noexcept : hub_(h), state_(s), context_(c) {
+  shown_stack(hub& h, core::signal_state& s, ucontext_t& c) noexcept
+      : hub_(h), state_(s), context_(c) {
     if (!h.several_threads) return;
     shown_ = true;
     kernels_ = c.uc_stack;
@@ -166,7 +190,8 @@ class shown_stack {
 void note_and_call(int signal, siginfo_t* info, void* where) {
   fiber* self = core::current;
   hub* h = self ? hub::of(self) : nullptr;
-  if (!h || !h->several_threads || !h->own_stacks.holds(where) || !in_hubs_process()) return handle(signal, info, where);
+  if (!h || !h->several_threads || !h->own_stacks.holds(where) || !in_hubs_process())
+    return handle(signal, info, where);
   auto* context = static_cast<ucontext_t*>(where);
   // It has interrupted another's first steps on that stack.
   bool amid = h->own_stacks.holds(arch::interrupted_stack(*context));
@@ -193,7 +218,8 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
   int flags = entry.flags.load(std::memory_order_relaxed);
   fiber* self = core::current;
   if (!self || !in_hubs_process()) return f(signal, info, where);
-  if (signal == SIGSEGV && core::allows_code(*info, where)) [[unlikely]] return;
+  if (signal == SIGSEGV && core::allows_code(*info, where)) [[unlikely]]
+    return;
   hub& h = *hub::of(self);
   int saved = errno;
   sigset_t& mask_after = static_cast<ucontext_t*>(where)->uc_sigmask;
@@ -209,7 +235,8 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &during, 0, 8);
   } else if (!is_fault(signal, info)) {
     if (h.inside) {
-      core::thread_storage* target = h.several_threads && is_for_running(h, signal, info) ? t : nullptr;
+      core::thread_storage* target =
+          h.several_threads && is_for_running(h, signal, info) ? t : nullptr;
       if (put_off(h, signal, info, target)) return void(errno = saved);
     } else if (core::thread_storage* other = elsewhere(h, t, signal, info)) {
       bool later = put_off(h, signal, info, other);
@@ -253,7 +280,9 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
   errno = saved;
 }
 
-bool is_handler(const struct sigaction& a) noexcept { return a.sa_handler != SIG_DFL && a.sa_handler != SIG_IGN; }
+bool is_handler(const struct sigaction& a) noexcept {
+  return a.sa_handler != SIG_DFL && a.sa_handler != SIG_IGN;
+}
 
 // What the program installed, given what the kernel has.
 void as_installed(struct sigaction& a, handler function, int flags, bool wrapped) noexcept {
@@ -267,7 +296,8 @@ void as_installed(struct sigaction& a, handler function, int flags, bool wrapped
 bool has_our_handler(int signal) noexcept {
   sys::signal_action now;
   return sys::sigaction(signal, nullptr, &now) == 0 &&
-         reinterpret_cast<std::uintptr_t>(now.handler) == reinterpret_cast<std::uintptr_t>(note_and_call);
+         reinterpret_cast<std::uintptr_t>(now.handler) ==
+             reinterpret_cast<std::uintptr_t>(note_and_call);
 }
 
 }  // namespace
@@ -304,7 +334,8 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
   if (signal <= 0 || signal >= _NSIG || (h && h->pid != sys::getpid())) {
     int r = real.sigaction(signal, action, old);
     if (r == 0 && old && signal > 0 && signal < _NSIG) {
-      as_installed(*old, handlers[signal].function.load(), handlers[signal].flags.load(), handlers[signal].wrapped.load());
+      as_installed(*old, handlers[signal].function.load(), handlers[signal].flags.load(),
+                   handlers[signal].wrapped.load());
     }
     return r;
   }
@@ -346,7 +377,7 @@ sighandler_t install(int signal, sighandler_t handler, int flags, bool blocks_it
     errno = EINVAL;
     return SIG_ERR;
   }
-  struct sigaction a {}, old;
+  struct sigaction a = {}, old;
   a.sa_handler = handler;
   if (blocks_itself) sigaddset(&a.sa_mask, signal);
   a.sa_flags = flags;
@@ -361,7 +392,8 @@ sighandler_t signal(int signal, sighandler_t handler) {
 }
 
 sighandler_t sysv_signal(int signal, sighandler_t handler) {
-  return install(signal, handler, int(SA_RESETHAND | SA_NODEFER) | 0x20000000 /* SA_INTERRUPT */, false);
+  return install(signal, handler, int(SA_RESETHAND | SA_NODEFER) | 0x20000000 /* SA_INTERRUPT */,
+                 false);
 }
 
 int siginterrupt(int signal, int interrupts) {
@@ -388,9 +420,10 @@ sighandler_t sigset(int signal, sighandler_t handler) {
     if (sigismember(&before, signal)) return SIG_HOLD;
     return posix::sigaction(signal, nullptr, &is) < 0 ? SIG_ERR : is.sa_handler;
   }
-  struct sigaction a {}, old;
+  struct sigaction a = {}, old;
   a.sa_handler = handler;
-  if (posix::sigaction(signal, &a, &old) < 0 || posix::sigprocmask(SIG_UNBLOCK, &set, &before) < 0) return SIG_ERR;
+  if (posix::sigaction(signal, &a, &old) < 0 || posix::sigprocmask(SIG_UNBLOCK, &set, &before) < 0)
+    return SIG_ERR;
   return sigismember(&before, signal) ? SIG_HOLD : old.sa_handler;
 }
 
@@ -472,7 +505,8 @@ struct awaited_signal {
 
 int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout) {
   timespec t;
-  if (!cooperative() || !in_hubs_process() || (timeout && !copy_in(t, timeout))) return real.sigtimedwait(set, info, timeout);
+  if (!cooperative() || !in_hubs_process() || (timeout && !copy_in(t, timeout)))
+    return real.sigtimedwait(set, info, timeout);
   if (timeout) timeout = &t;
   if (!valid(timeout)) return real.sigtimedwait(set, info, timeout);
   if (!sys::readable(set, 8)) return result<int>(-EFAULT);

@@ -1,11 +1,12 @@
-// Signals of threads that are fibers: a mask, pending signals and an alternate stack for each. What is sent to one
-// thread waits in the runtime (lib/scheduler/signal_delivery.hpp) for it; what is sent to the process is the kernel's until it comes.
+// Signals of threads that are fibers: a mask, pending signals and an alternate stack for each. What
+// is sent to one thread waits in the runtime (lib/scheduler/signal_delivery.hpp) for it; what is
+// sent to the process is the kernel's until it comes.
 #include <string.h>
 #include <tendril/posix.hpp>
 
-#include "scheduler/stack_overflow.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/threads/thread.hpp"
+#include "scheduler/stack_overflow.hpp"
 
 namespace tendril::posix {
 
@@ -33,14 +34,19 @@ int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
   hub& h = my_hub();
   core::handlers_wait quiet(h);
   // The kernel says whether the program may write to `old`; the mask has changed all the same then.
-  long r = sys::call(SYS_rt_sigprocmask, how, set ? &wanted : nullptr, old ? static_cast<void*>(old) : &was, 8);
+  long r = sys::call(SYS_rt_sigprocmask, how, set ? &wanted : nullptr,
+                     old ? static_cast<void*>(old) : &was, 8);
   if (r == -EFAULT && set) {
     std::uint64_t now;
-    if (sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8) == 0) h.mask_is(*core::current->storage, now);
+    if (sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8) == 0)
+      h.mask_is(*core::current->storage, now);
   }
   if (r < 0) return int(r);
   if (old) memcpy(&was, old, sizeof was);
-  if (set) h.mask_is(*core::current->storage, how == SIG_BLOCK ? was | wanted : how == SIG_UNBLOCK ? was & ~wanted : wanted);
+  if (set)
+    h.mask_is(*core::current->storage, how == SIG_BLOCK     ? was | wanted
+                                       : how == SIG_UNBLOCK ? was & ~wanted
+                                                            : wanted);
   return 0;
 }
 
@@ -51,7 +57,9 @@ void (*disposition(int signal) noexcept)(int) {
   return reinterpret_cast<void (*)(int)>(reinterpret_cast<std::uintptr_t>(now.handler));
 }
 
-bool ignored_by_default(int signal) noexcept { return signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH; }
+bool ignored_by_default(int signal) noexcept {
+  return signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH;
+}
 
 siginfo_t from_self(int signal, int code) noexcept {
   siginfo_t info;
@@ -73,7 +81,8 @@ int send_to_self(hub& h, int signal, const siginfo_t& info) noexcept {
   std::uint64_t bit = core::signal_bit(signal);
   {
     core::handlers_wait quiet(h);
-    if (h.several_threads && (h.own_mask() & bit)) return h.post(*core::current->storage, signal, info);
+    if (h.several_threads && (h.own_mask() & bit))
+      return h.post(*core::current->storage, signal, info);
   }
   h.sending_to_self = signal;
   long r = to_kernel(h, signal, info);
@@ -91,7 +100,8 @@ void keep_broken_pipe() noexcept {
   if (!(h.own_mask() & bit)) return;
   siginfo_t info;
   timespec none{};
-  if (sys::call(SYS_rt_sigtimedwait, &bit, &info, &none, 8) == SIGPIPE) h.post(*core::current->storage, SIGPIPE, info);
+  if (sys::call(SYS_rt_sigtimedwait, &bit, &info, &none, 8) == SIGPIPE)
+    h.post(*core::current->storage, SIGPIPE, info);
 }
 
 int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
@@ -104,7 +114,8 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
     return h.put_off(signal, info, &target) ? 0 : -EAGAIN;
   }
   if (self->storage == &target) return send_to_self(h, signal, info);
-  if (signal == SIGKILL || signal == SIGSTOP || signal == SIGCONT) return int(to_kernel(h, signal, info));
+  if (signal == SIGKILL || signal == SIGSTOP || signal == SIGCONT)
+    return int(to_kernel(h, signal, info));
   std::uint64_t bit = core::signal_bit(signal);
   if (!((target.signals.mask | target.signals.awaited) & bit)) {
     auto* does = disposition(signal);
@@ -124,8 +135,9 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
     core::handlers_wait quiet(h);
     r = h.post(target, signal, info);
   }
-  // As if the other ran on a processor of its own: who sends may look for what the handler does, and not let go.
-  // But now and then in its turn, for two that keep on doing so would let nobody else run.
+  // As if the other ran on a processor of its own: who sends may look for what the handler does,
+  // and not let go. But now and then in its turn, for two that keep on doing so would let nobody
+  // else run.
   if (target.signals.due && !handler_stays(self)) {
     if (++h.asides % 32) h.step_aside_for(t.runs);
     else let_others_run();
@@ -162,7 +174,8 @@ int raise(int signal) {
 int pthread_kill(pthread_t id, int signal) {
   thread* t = thread_of(id);
   if (!t) return real.pthread_kill(id, signal);
-  if (signal < 0 || signal > most_signals || (signal && (internal & core::signal_bit(signal)))) return EINVAL;
+  if (signal < 0 || signal > most_signals || (signal && (internal & core::signal_bit(signal))))
+    return EINVAL;
   if (signal == 0) return 0;
   return -send_signal(*t, signal, from_self(signal, SI_TKILL));
 }
@@ -170,7 +183,8 @@ int pthread_kill(pthread_t id, int signal) {
 int pthread_sigqueue(pthread_t id, int signal, sigval value) {
   thread* t = thread_of(id);
   if (!t) return real.pthread_sigqueue(id, signal, value);
-  if (signal < 0 || signal > most_signals || (signal && (internal & core::signal_bit(signal)))) return EINVAL;
+  if (signal < 0 || signal > most_signals || (signal && (internal & core::signal_bit(signal))))
+    return EINVAL;
   if (signal == 0) return 0;
   siginfo_t info = from_self(signal, SI_QUEUE);
   info.si_value = value;
@@ -194,13 +208,16 @@ int tgkill(pid_t process, pid_t id, int signal) {
 namespace {
 
 // As the kernel does it, for the running thread, whose stack ends at `here`.
-int set_alternate(core::signal_state& s, const stack_t* stack, stack_t* old, const void* here) noexcept {
+int set_alternate(core::signal_state& s, const stack_t* stack, stack_t* old,
+                  const void* here) noexcept {
   constexpr int autodisarm = int(1U << 31);  // SS_AUTODISARM
   bool on_it = core::stands_on(s.stack, here) && !(s.stack.ss_flags & autodisarm);
   stack_t wanted{};
   if (stack && !copy_in(wanted, stack)) return -EFAULT;
   stack_t before = s.stack;
-  before.ss_flags = (before.ss_flags & autodisarm) | (!before.ss_size ? SS_DISABLE : on_it ? SS_ONSTACK : 0);
+  before.ss_flags = (before.ss_flags & autodisarm) | (!before.ss_size ? SS_DISABLE
+                                                      : on_it         ? SS_ONSTACK
+                                                                      : 0);
   if (stack) {
     if (on_it) return -EPERM;
     int mode = wanted.ss_flags & ~autodisarm;
@@ -219,7 +236,8 @@ int sigaltstack(const stack_t* stack, stack_t* old) {
   hub& h = my_hub();
   core::handlers_wait quiet(h);
   if (h.several_threads) {
-    return result<int>(set_alternate(core::current->storage->signals, stack, old, __builtin_frame_address(0)));
+    return result<int>(
+        set_alternate(core::current->storage->signals, stack, old, __builtin_frame_address(0)));
   }
   stack_t usual = core::usual_signal_stack(h);
   stack_t before{};
@@ -227,7 +245,8 @@ int sigaltstack(const stack_t* stack, stack_t* old) {
   if (r < 0) return r;
   bool told = true;
   if (old) {
-    if (usual.ss_sp && before.ss_sp == usual.ss_sp) before = {.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+    if (usual.ss_sp && before.ss_sp == usual.ss_sp)
+      before = {.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
     told = copy_out(old, before);
   }
   if (stack && (stack->ss_flags & SS_DISABLE) && usual.ss_sp) sys::call(SYS_sigaltstack, &usual, 0);

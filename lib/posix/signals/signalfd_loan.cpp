@@ -42,7 +42,8 @@ void lent_signals::forget(const iovec* v, long n) noexcept {
     signalfd_siginfo told;
     for (std::size_t have = 0; have < sizeof told;) {
       std::size_t part = std::min(sizeof told - have, v->iov_len - at);
-      memcpy(reinterpret_cast<char*>(&told) + have, static_cast<const char*>(v->iov_base) + at, part);
+      memcpy(reinterpret_cast<char*>(&told) + have, static_cast<const char*>(v->iov_base) + at,
+             part);
       have += part;
       at += part;
       if (at == v->iov_len) v++, at = 0;

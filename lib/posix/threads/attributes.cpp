@@ -1,7 +1,8 @@
-// What can be asked of a thread that is a fiber, and set: its stack, name, processors and scheduling.
+// What can be asked of a thread that is a fiber, and set: its stack, name, processors and
+// scheduling.
 //
-// All fibers run on one kernel thread, so processors and priorities are only kept, for who asks; the kernel is asked
-// whether it would have allowed them.
+// All fibers run on one kernel thread, so processors and priorities are only kept, for who asks;
+// the kernel is asked whether it would have allowed them.
 #include <tendril/pthread.hpp>
 
 #include <linux/filter.h>
@@ -28,7 +29,9 @@ thread* fiber_of(pthread_t id) noexcept {
   thread* t = thread_of(id);
   return t && t->is_fiber() ? t : nullptr;
 }
-bool has_ended(const thread* t) noexcept { return t->life.load(std::memory_order_acquire) & thread::ended; }
+bool has_ended(const thread* t) noexcept {
+  return t->life.load(std::memory_order_acquire) & thread::ended;
+}
 
 int set_policy(thread* t, int policy, const sched_param* theirs) noexcept {
   sched_param p{};
@@ -62,9 +65,12 @@ const cpu_set_t& processors() noexcept {
 long get_processors(const thread* t, std::size_t size, cpu_set_t* set) noexcept {
   cpu_set_t of_process;
   CPU_ZERO(&of_process);
-  long n = sys::call(SYS_sched_getaffinity, my_hub().tid, size < sizeof of_process ? size : sizeof of_process, &of_process);
+  long n = sys::call(SYS_sched_getaffinity, my_hub().tid,
+                     size < sizeof of_process ? size : sizeof of_process, &of_process);
   // (Once more for the kernel to say whether the program may write there.)
-  if (n >= 0) n = sys::call(SYS_sched_getaffinity, my_hub().tid, size < sizeof of_process ? size : sizeof of_process, set);
+  if (n >= 0)
+    n = sys::call(SYS_sched_getaffinity, my_hub().tid,
+                  size < sizeof of_process ? size : sizeof of_process, set);
   if (n < 0) return n;
   memset(set, 0, size);
   memcpy(set, t->processors ? t->processors : &of_process, std::size_t(n));
@@ -114,13 +120,15 @@ int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcep
   return 0;
 }
 
-// What the kernel says to such a policy and priority: asked of our own thread, which gets its own back at once. 0, or
-// an error number.
+// What the kernel says to such a policy and priority: asked of our own thread, which gets its own
+// back at once. 0, or an error number.
 int scheduling_allowed(int policy, const sched_param* p) noexcept {
   if (!p) return EINVAL;
   int flag = policy & SCHED_RESET_ON_FORK;
   switch (policy & ~flag) {
-    case SCHED_OTHER: case SCHED_BATCH: case SCHED_IDLE:
+    case SCHED_OTHER:
+    case SCHED_BATCH:
+    case SCHED_IDLE:
       return p->sched_priority == 0 ? 0 : EINVAL;
   }
   int mine = int(sys::call(SYS_sched_getscheduler, 0));
@@ -140,7 +148,8 @@ int pthread_getattr_np(pthread_t id, pthread_attr_t* a) {
   bool detached = t->life.load(std::memory_order_relaxed) & thread::detached;
   pthread_attr_setdetachstate(a, detached ? PTHREAD_CREATE_DETACHED : PTHREAD_CREATE_JOINABLE);
   pthread_attr_setguardsize(a, t->guard_size);
-  pthread_attr_setinheritsched(a, t->explicit_scheduling ? PTHREAD_EXPLICIT_SCHED : PTHREAD_INHERIT_SCHED);
+  pthread_attr_setinheritsched(
+      a, t->explicit_scheduling ? PTHREAD_EXPLICIT_SCHED : PTHREAD_INHERIT_SCHED);
   pthread_attr_setschedpolicy(a, t->policy);
   pthread_attr_setschedparam(a, &p);
   pthread_attr_setstack(a, t->stack_address, t->stack_size);
@@ -170,7 +179,8 @@ int prctl(int what, unsigned long a, unsigned long b, unsigned long c, unsigned 
   if (t && t->is_fiber()) {
     if (what == PR_SET_NAME) {
       char name[longest_name] = {};
-      if (!copy_text_in(name, reinterpret_cast<const char*>(a), longest_name - 1)) return result<int>(-EFAULT);
+      if (!copy_text_in(name, reinterpret_cast<const char*>(a), longest_name - 1))
+        return result<int>(-EFAULT);
       return set_name(t, name);
     }
     if (what == PR_GET_NAME) {
@@ -180,7 +190,8 @@ int prctl(int what, unsigned long a, unsigned long b, unsigned long c, unsigned 
     }
   }
   int r = real.prctl(what, a, b, c, d);
-  if (what == PR_SET_SECCOMP && a == SECCOMP_MODE_FILTER && r == 0) sys::look_at_filter(*reinterpret_cast<const sock_fprog*>(b));
+  if (what == PR_SET_SECCOMP && a == SECCOMP_MODE_FILTER && r == 0)
+    sys::look_at_filter(*reinterpret_cast<const sock_fprog*>(b));
   return r;
 }
 
@@ -274,7 +285,8 @@ struct scheduling {
 
 long sched_setattr(pid_t tid, const void* attributes, unsigned flags) noexcept {
   thread* t = fiber_with(tid);
-  if (!t || !attributes || flags) return sys::call(SYS_sched_setattr, t ? 0 : tid, attributes, flags);
+  if (!t || !attributes || flags)
+    return sys::call(SYS_sched_setattr, t ? 0 : tid, attributes, flags);
   scheduling a;
   if (!copy_in(a, static_cast<const scheduling*>(attributes))) return -EFAULT;
   sched_param p{};

@@ -1,5 +1,5 @@
-// <threads.h>: C11's names and results for what POSIX threads do. The objects are the same; thrd_current, thrd_equal,
-// mtx_init, cnd_init and tss_* are the C library's.
+// <threads.h>: C11's names and results for what POSIX threads do. The objects are the same;
+// thrd_current, thrd_equal, mtx_init, cnd_init and tss_* are the C library's.
 #include <tendril/pthread.hpp>
 
 #include "posix/threads/thread.hpp"
@@ -10,11 +10,16 @@ namespace {
 
 int as_c11(int error) noexcept {
   switch (error) {
-    case 0: return thrd_success;
-    case ENOMEM: return thrd_nomem;
-    case ETIMEDOUT: return thrd_timedout;
-    case EBUSY: return thrd_busy;
-    default: return thrd_error;
+    case 0:
+      return thrd_success;
+    case ENOMEM:
+      return thrd_nomem;
+    case ETIMEDOUT:
+      return thrd_timedout;
+    case EBUSY:
+      return thrd_busy;
+    default:
+      return thrd_error;
   }
 }
 
@@ -42,12 +47,16 @@ void thrd_exit(int result) { posix::pthread_exit(reinterpret_cast<void*>(std::in
 void thrd_yield() { posix::sched_yield(); }
 
 int mtx_lock(mtx_t* m) { return as_c11(posix::pthread_mutex_lock(mutex(m))); }
-int mtx_timedlock(mtx_t* m, const timespec* until) { return as_c11(posix::pthread_mutex_timedlock(mutex(m), until)); }
+int mtx_timedlock(mtx_t* m, const timespec* until) {
+  return as_c11(posix::pthread_mutex_timedlock(mutex(m), until));
+}
 int mtx_trylock(mtx_t* m) { return as_c11(posix::pthread_mutex_trylock(mutex(m))); }
 int mtx_unlock(mtx_t* m) { return as_c11(posix::pthread_mutex_unlock(mutex(m))); }
 void mtx_destroy(mtx_t* m) { posix::pthread_mutex_destroy(mutex(m)); }
 
-int cnd_wait(cnd_t* c, mtx_t* m) { return as_c11(posix::pthread_cond_wait(condition(c), mutex(m))); }
+int cnd_wait(cnd_t* c, mtx_t* m) {
+  return as_c11(posix::pthread_cond_wait(condition(c), mutex(m)));
+}
 int cnd_timedwait(cnd_t* c, mtx_t* m, const timespec* until) {
   return as_c11(posix::pthread_cond_timedwait(condition(c), mutex(m), until));
 }

@@ -1,5 +1,6 @@
-// pthread_cancel(3) for threads that are fibers. What cancels is the C library's own: it keeps the requests, the state
-// and the type in the thread's descriptor, and unwinds; here is only how a request reaches a fiber that waits.
+// pthread_cancel(3) for threads that are fibers. What cancels is the C library's own: it keeps the
+// requests, the state and the type in the thread's descriptor, and unwinds; here is only how a
+// request reaches a fiber that waits.
 #include "posix/threads/thread.hpp"
 
 namespace tendril::posix {
@@ -29,10 +30,12 @@ int pthread_cancel(pthread_t id) {
   if (life & thread::ended) return life & thread::joined ? ESRCH : 0;
   core::tls::ask_to_cancel(t->storage.pointer);
   fiber* f = t->runs;
-  // One that can run finds out by itself: at its next cancellation point or wait, or at a tick (see preempt.cpp).
+  // One that can run finds out by itself: at its next cancellation point or wait, or at a tick (see
+  // preempt.cpp).
   if (core::tls::cancel_due(t->storage.pointer)) {
     if (core::current && core::current->home == f->home) {
-      if (f->state == core::fiber_status::parked && !f->waiting->uninterruptible) hub::wake(f, core::wake::interrupted);
+      if (f->state == core::fiber_status::parked && !f->waiting->uninterruptible)
+        hub::wake(f, core::wake::interrupted);
     } else {
       core::unpark(f);
     }

@@ -1,9 +1,12 @@
-// setuid(2) and its kin, which change the whole process, and the calls that change the calling thread alone.
+// setuid(2) and its kin, which change the whole process, and the calls that change the calling
+// thread alone.
 //
-// For the former the C library has a signal tell each of its threads to make the system call, and waits until all have. No
-// signal reaches a fiber; the kernel thread that it runs on has the main thread's descriptor (in a child of fork, that of the
-// thread that forked), so the call is made in that one's name. Where threads have identities of their own (by the latter, see
-// thread/identity.hpp), each of those is then changed by the same system call, made under it, and so is the common one.
+// For the former the C library has a signal tell each of its threads to make the system call, and
+// waits until all have. No signal reaches a fiber; the kernel thread that it runs on has the main
+// thread's descriptor (in a child of fork, that of the thread that forked), so the call is made in
+// that one's name. Where threads have identities of their own (by the latter, see
+// thread/identity.hpp), each of those is then changed by the same system call, made under it, and
+// so is the common one.
 #include <tendril/posix.hpp>
 
 #include <grp.h>
@@ -17,7 +20,8 @@ namespace tendril::posix {
 
 namespace {
 
-// The address of errno is taken for constant within a function: it is asked for where the thread pointer stays.
+// The address of errno is taken for constant within a function: it is asked for where the thread
+// pointer stays.
 template <class F>
 __attribute__((noinline)) long raw(F& f) noexcept {
   return f() < 0 ? -errno : 0;
@@ -33,7 +37,8 @@ __attribute__((noinline)) long in_name_of(void* pointer, F& f) noexcept {
   return r;
 }
 
-// While it lives no handler runs, which would find another thread's storage, and no other thread does.
+// While it lives no handler runs, which would find another thread's storage, and no other thread
+// does.
 class all_blocked {
  public:
   all_blocked() noexcept { sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all_, &mask_, 8); }
@@ -110,7 +115,8 @@ void change_the_others(spare_identities& spare, Raw raw) noexcept {
     for_good = for_good || !core::take_on(*now, *other);
     if (for_good) {
       // By now nobody has the right to take on another: all are the same, or it is over.
-      if (now != mine || other->group != now->group || !other->same_groups(*now)) core::cannot_be_undone();
+      if (now != mine || other->group != now->group || !other->same_groups(*now))
+        core::cannot_be_undone();
       other->user = now->user;
       return;
     }
@@ -127,7 +133,8 @@ void change_the_others(spare_identities& spare, Raw raw) noexcept {
 template <class F, class Raw>
 int for_all_threads(F by_library, Raw raw) {
   bool carried = core::current && core::switches_carry_any(core::identities) && in_hubs_process();
-  if (!carried && (!this_thread || !this_thread->is_fiber() || !in_hubs_process())) return by_library();
+  if (!carried && (!this_thread || !this_thread->is_fiber() || !in_hubs_process()))
+    return by_library();
   spare_identities spare;
   for (;;) {
     if (carried && !spare.reserve()) return result<int>(-ENOMEM);
@@ -149,7 +156,8 @@ long change_own(long number, long a, long b, long c) noexcept {
     if (!is_alone() || hub::helper_threads.load() != 0) core::cannot_be_undone();
     return call();
   }
-  if ((number == SYS_setfsuid || number == SYS_setfsgid) && int(a) == -1) return call();  // only asks
+  // only asks
+  if ((number == SYS_setfsuid || number == SYS_setfsgid) && int(a) == -1) return call();
   core::identity* before = core::own_identity();
   core::identity* common = before ? core::copy_of(*before) : nullptr;
   unsigned groups = number == SYS_setgroups && a > 0 && a <= long(most_groups) ? unsigned(a) : 0;
@@ -188,8 +196,16 @@ long change_own(long number, long a, long b, long c) noexcept {
 
 bool changes_identity(long& result, long number, long a, long b, long c) noexcept {
   switch (number) {
-    case SYS_setuid: case SYS_setgid: case SYS_setreuid: case SYS_setregid: case SYS_setresuid: case SYS_setresgid:
-    case SYS_setgroups: case SYS_setfsuid: case SYS_setfsgid: case SYS_capset:
+    case SYS_setuid:
+    case SYS_setgid:
+    case SYS_setreuid:
+    case SYS_setregid:
+    case SYS_setresuid:
+    case SYS_setresgid:
+    case SYS_setgroups:
+    case SYS_setfsuid:
+    case SYS_setfsgid:
+    case SYS_capset:
       result = change_own(number, a, b, c);
       return true;
   }
@@ -197,16 +213,20 @@ bool changes_identity(long& result, long number, long a, long b, long c) noexcep
 }
 
 int setuid(uid_t user) {
-  return for_all_threads([=] { return real.setuid(user); }, [=] { return sys::call(SYS_setuid, user); });
+  return for_all_threads([=] { return real.setuid(user); },
+                         [=] { return sys::call(SYS_setuid, user); });
 }
 int setgid(gid_t group) {
-  return for_all_threads([=] { return real.setgid(group); }, [=] { return sys::call(SYS_setgid, group); });
+  return for_all_threads([=] { return real.setgid(group); },
+                         [=] { return sys::call(SYS_setgid, group); });
 }
 int seteuid(uid_t effective) {
-  return for_all_threads([=] { return real.seteuid(effective); }, [=] { return sys::call(SYS_setresuid, -1, effective, -1); });
+  return for_all_threads([=] { return real.seteuid(effective); },
+                         [=] { return sys::call(SYS_setresuid, -1, effective, -1); });
 }
 int setegid(gid_t effective) {
-  return for_all_threads([=] { return real.setegid(effective); }, [=] { return sys::call(SYS_setresgid, -1, effective, -1); });
+  return for_all_threads([=] { return real.setegid(effective); },
+                         [=] { return sys::call(SYS_setresgid, -1, effective, -1); });
 }
 int setreuid(uid_t user, uid_t effective) {
   return for_all_threads([=] { return real.setreuid(user, effective); },
@@ -225,7 +245,8 @@ int setresgid(gid_t group, gid_t effective, gid_t saved) {
                          [=] { return sys::call(SYS_setresgid, group, effective, saved); });
 }
 int setgroups(size_t n, const gid_t* groups) {
-  return for_all_threads([=] { return real.setgroups(n, groups); }, [=] { return sys::call(SYS_setgroups, n, groups); });
+  return for_all_threads([=] { return real.setgroups(n, groups); },
+                         [=] { return sys::call(SYS_setgroups, n, groups); });
 }
 // It ends in setgroups(2), with a list that the caller has by then.
 int initgroups(const char* user, gid_t group) {

@@ -5,9 +5,9 @@
 #include <ucontext.h>
 
 #include "base/fork_handlers.hpp"
-#include "scheduler/helper_pool.hpp"
 #include "base/runtime_signal.hpp"
 #include "posix/threads/thread.hpp"
+#include "scheduler/helper_pool.hpp"
 
 extern "C" {
 // The bounds of this library's code.
@@ -22,16 +22,16 @@ namespace {
 constexpr core::nanoseconds longest_tick = 10'000'000;
 constexpr core::nanoseconds shortest_tick = 500'000;
 constexpr core::nanoseconds idle_tick = 250'000'000;
-// Of so many ticks one comes even if threads give way by themselves: they may always do so with something held that the
-// others want, and let go of it only in between.
+// Of so many ticks one comes even if threads give way by themselves: they may always do so with
+// something held that the others want, and let go of it only in between.
 constexpr unsigned lockstep_ticks = 8;
 
 // How often a tick found somebody to run instead, for the watcher.
 constinit std::atomic<unsigned> preempted{0};
 constinit std::atomic<bool> watching{false};
 constinit std::atomic<std::uint32_t> naps_long{0};  // the watcher, that is; a futex
-// A tick has been sent that has not been handled yet. There is at most one, since the kernel piles up the frames of as
-// many as are pending.
+// A tick has been sent that has not been handled yet. There is at most one, since the kernel piles
+// up the frames of as many as are pending.
 constinit std::atomic<bool> sent{false};
 constexpr unsigned most_unanswered = 100;  // then somebody else has taken it (sigwait)
 
@@ -41,13 +41,15 @@ bool take_away(ucontext_t& where) noexcept {
   if (!self || !this_thread || this_thread->runs != self) return false;
   hub& h = *hub::of(self);
   const char* at = reinterpret_cast<const char*>(arch::program_counter(where));
-  if (h.inside || self->state != core::fiber_status::running || (at >= &__ehdr_start && at < &etext)) {
+  if (h.inside || self->state != core::fiber_status::running ||
+      (at >= &__ehdr_start && at < &etext)) {
     tick_in_vain.store(true, std::memory_order_relaxed);
     return false;
   }
   if (handler_stays(self, arch::interrupted_stack(where)) || !in_hubs_process()) return false;
-  // On the way into a handler of the program's or out of it, in the C library's code, the kernel's mask is not yet the one
-  // that is known. (If that stays so, the C library has changed it by itself, as siglongjmp does.)
+  // On the way into a handler of the program's or out of it, in the C library's code, the kernel's
+  // mask is not yet the one that is known. (If that stays so, the C library has changed it by
+  // itself, as siglongjmp does.)
   core::signal_state& signals = self->storage->signals;
   if (!signals.unsure && core::mask_of(where.uc_sigmask) != signals.mask) {
     signals.unsure = true;
@@ -74,16 +76,19 @@ bool take_away(ucontext_t& where) noexcept {
   return gave_way;
 }
 
-// A thread's timer has expired, and has been put off: the thread handles it as if it ran on a processor of its own.
+// A thread's timer has expired, and has been put off: the thread handles it as if it ran on a
+// processor of its own.
 void let_thread_handle(core::thread_storage& target, ucontext_t& where) noexcept {
   interruption interrupted(where);
   if (interrupted.failed()) return;
   hub& h = my_hub();
   h.sort_arrivals();
-  if (target.signals.due && &target != core::current->storage) h.step_aside_for(target.signals.owner);
+  if (target.signals.due && &target != core::current->storage)
+    h.step_aside_for(target.signals.owner);
 }
 
-// The C library sends the same to cancel a thread of the kernel's; to one with fibers it has no reason.
+// The C library sends the same to cancel a thread of the kernel's; to one with fibers it has no
+// reason.
 bool on_tick(siginfo_t* info, void* where) noexcept {
   core::thread_storage* target = nullptr;
   int saved = errno;
@@ -93,7 +98,8 @@ bool on_tick(siginfo_t* info, void* where) noexcept {
     errno = saved;
     return true;
   }
-  if (info->si_code != SI_TKILL || !sent.load(std::memory_order_relaxed) || !core::current) return false;
+  if (info->si_code != SI_TKILL || !sent.load(std::memory_order_relaxed) || !core::current)
+    return false;
   if (!take_away(context)) sent.store(false, std::memory_order_relaxed);
   errno = saved;
   return true;
@@ -122,7 +128,8 @@ void* watcher(void* p) {
       period = longest_tick;
     } else if (now == turns || ++busy % lockstep_ticks == 0) {
       idle = 0;
-      if (tick_installed() && (!sent.exchange(true, std::memory_order_relaxed) || ++unanswered == most_unanswered)) {
+      if (tick_installed() &&
+          (!sent.exchange(true, std::memory_order_relaxed) || ++unanswered == most_unanswered)) {
         unanswered = 0;
         sys::call(SYS_tgkill, pid, h.tid, core::runtime_signal::number);
       }

@@ -1,10 +1,12 @@
-// Taking the kernel thread away from a thread that does not give way by itself: one that computes, or spins until
-// another has done something, or waits in the kernel where we could not see it (inside the C library, in an inline
-// system call). The C library's threads would take turns then, so ours have to.
+// Taking the kernel thread away from a thread that does not give way by itself: one that computes,
+// or spins until another has done something, or waits in the kernel where we could not see it
+// (inside the C library, in an inline system call). The C library's threads would take turns then,
+// so ours have to.
 //
-// A kernel thread beside watches the hub. If the same fiber has run for a tick, and now and then in any case, a signal
-// makes it yield, right where it is: on its own stack, with its own thread-local storage, it can be left anywhere but
-// inside the runtime. Fibers of the C++ API, which count on not being interrupted, are left alone.
+// A kernel thread beside watches the hub. If the same fiber has run for a tick, and now and then in
+// any case, a signal makes it yield, right where it is: on its own stack, with its own thread-local
+// storage, it can be left anywhere but inside the runtime. Fibers of the C++ API, which count on
+// not being interrupted, are left alone.
 #pragma once
 
 #include <ucontext.h>
@@ -13,28 +15,33 @@
 
 namespace tendril::posix {
 
-// Begins to watch the hub on which the program's threads are, unless somebody does; called with each that is made.
+// Begins to watch the hub on which the program's threads are, unless somebody does; called with
+// each that is made.
 void watch(hub& h) noexcept;
 
-// There is but one thread left: the watcher ends within a tick, and with it the helpers that have nothing to do, so that the
-// process has as many kernel threads as natively (which unshare(2) asks for, and programs count).
+// There is but one thread left: the watcher ends within a tick, and with it the helpers that have
+// nothing to do, so that the process has as many kernel threads as natively (which unshare(2) asks
+// for, and programs count).
 void watcher_may_end() noexcept;
 
-// After a thread has let go of what another waits for: lets that one run first if a tick came in vain before, amid the
-// runtime. Else one that only ever gives way with the lock held, and takes it again at once, would keep it for ever.
+// After a thread has let go of what another waits for: lets that one run first if a tick came in
+// vain before, amid the runtime. Else one that only ever gives way with the lock held, and takes it
+// again at once, would keep it for ever.
 extern std::atomic<bool> tick_in_vain;
 void give_way_late() noexcept;
 inline void give_way_if_due() noexcept {
-  if (tick_in_vain.load(std::memory_order_relaxed)) [[unlikely]] give_way_late();
+  if (tick_in_vain.load(std::memory_order_relaxed)) [[unlikely]]
+    give_way_late();
 }
 
-// Makes sure that the signal which does it (core::runtime_signal) finds our handler; false: the system refuses. It also
-// tells of threads' timers (see posix/time/timer.cpp). Any thread.
+// Makes sure that the signal which does it (core::runtime_signal) finds our handler; false: the
+// system refuses. It also tells of threads' timers (see posix/time/timer.cpp). Any thread.
 bool tick_installed() noexcept;
 
-// A signal of the runtime's own has interrupted the running thread outside of the runtime. While this lives, the thread is
-// inside it, and may be left: the stack that its handler stands on stays its own. Handlers that have become due run where it
-// was interrupted, after the return (garbage collectors ask in theirs where the thread's stack ends). In handlers.cpp.
+// A signal of the runtime's own has interrupted the running thread outside of the runtime. While
+// this lives, the thread is inside it, and may be left: the stack that its handler stands on stays
+// its own. Handlers that have become due run where it was interrupted, after the return (garbage
+// collectors ask in theirs where the thread's stack ends). In handlers.cpp.
 class interruption {
  public:
   explicit interruption(ucontext_t& where) noexcept;

@@ -1,5 +1,6 @@
-// pkey_alloc(2), see pkeys(7). What a thread may do with a key's memory stands in a register of the processor's, which
-// pkey_set(3) writes without asking anybody: from the first key on it travels with the threads that are fibers.
+// pkey_alloc(2), see pkeys(7). What a thread may do with a key's memory stands in a register of the
+// processor's, which pkey_set(3) writes without asking anybody: from the first key on it travels
+// with the threads that are fibers.
 #include <tendril/pthread.hpp>
 
 #include "posix/threads/thread.hpp"
@@ -8,7 +9,8 @@ namespace tendril::posix {
 
 int pkey_alloc(unsigned flags, unsigned rights) {
   int key = real.pkey_alloc(flags, rights);
-  if (key < 0 || !arch::has_protection_keys || core::switches_carry_any(core::protection_rights)) return key;
+  if (key < 0 || !arch::has_protection_keys || core::switches_carry_any(core::protection_rights))
+    return key;
   if (core::current) {
     hub& h = my_hub();
     core::handlers_wait quiet(h);

@@ -14,12 +14,12 @@
 #include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
 #include "fiber/stack_protection.hpp"
-#include "posix/common/futex.hpp"
 #include "libc/elf_scan.hpp"
+#include "posix/common/futex.hpp"
+#include "posix/descriptors/stdio.hpp"
 #include "posix/locks/ownership.hpp"
 #include "posix/locks/robust.hpp"
 #include "posix/threads/preempt.hpp"
-#include "posix/descriptors/stdio.hpp"
 
 extern "C" {
 // The C library's own way to stop the unwinding of pthread_exit and pthread_cancel at a frame.
@@ -44,21 +44,25 @@ constinit std::atomic<hub*> threads_home{nullptr};
 // --- stacks with a thread's object, fiber and storage at their top, kept for the next thread ---
 
 constexpr std::size_t most_idle = 256;
-constexpr std::size_t most_idle_bytes = 40 << 20;  // of stacks, where address space is limited: as the C library keeps
+// of stacks, where address space is limited: as the C library keeps
+constexpr std::size_t most_idle_bytes = 40 << 20;
 
 struct idle_threads {
   core::futex_lock lock;
   thread* first = nullptr;
   std::size_t count = 0;
   std::size_t bytes = 0;
-  bool too_many(bool limited) const noexcept { return count > most_idle || (limited && bytes > most_idle_bytes); }
+  bool too_many(bool limited) const noexcept {
+    return count > most_idle || (limited && bytes > most_idle_bytes);
+  }
   std::atomic<std::size_t> beside = 0;  // of them on stacks of the program's
 };
 constinit idle_threads idle;
 
 constexpr std::size_t whole_lines(std::size_t n) noexcept { return (n + 63) / 64 * 64; }
 constexpr std::size_t fiber_offset = whole_lines(sizeof(thread));
-constexpr std::size_t storage_offset = fiber_offset + whole_lines(core::fiber_size(sizeof(thread*)));
+constexpr std::size_t storage_offset =
+    fiber_offset + whole_lines(core::fiber_size(sizeof(thread*)));
 std::size_t top_size() noexcept { return storage_offset + core::tls::block_size(); }
 void* fiber_place(thread* t) noexcept { return reinterpret_cast<char*>(t) + fiber_offset; }
 void* storage_place(thread* t) noexcept { return reinterpret_cast<char*>(t) + storage_offset; }
@@ -110,9 +114,10 @@ thread* renewed(thread* t) noexcept {
   return core::tls::renew(pointer) ? t : nullptr;
 }
 
-// What a stack has above what the program asked for. A small one is to have the room for calls that it has natively, so that
-// what is ours of a thread lies beyond it; but the first frame lies in what was asked for. In a larger one the few KB do not
-// matter, and its thread-local storage lies where garbage collectors look for it, and in no page more than natively.
+// What a stack has above what the program asked for. A small one is to have the room for calls that
+// it has natively, so that what is ours of a thread lies beyond it; but the first frame lies in
+// what was asked for. In a larger one the few KB do not matter, and its thread-local storage lies
+// where garbage collectors look for it, and in no page more than natively.
 std::size_t room_above(std::size_t size) noexcept {
   constexpr std::size_t small = 1 << 20;
   return size < small ? top_size() / core::page * core::page : 0;
@@ -123,7 +128,8 @@ thread* make_on_stack(hub& h, std::size_t asked, std::size_t guard) noexcept {
   std::size_t room = room_above(asked), size = core::whole_pages(asked) + room;
   // One page is a guard even if none was asked for: below lies another thread's stack.
   guard = guard ? core::whole_pages(guard) : core::page;
-  if (thread* t = take_idle([&](const thread& i) { return i.stack.size == size && i.stack.guard == guard; })) {
+  if (thread* t = take_idle(
+          [&](const thread& i) { return i.stack.size == size && i.stack.guard == guard; })) {
     if (thread* again = renewed(t)) return again;
     h.stacks.give_back(t->stack);
     return nullptr;
@@ -164,15 +170,19 @@ thread* make_beside(void* stack, std::size_t size) noexcept {
   return t;
 }
 
-// Also inside the runtime, where nobody may wait for a lock of the C library (see leave_memory() in fiber/lifetime.cpp).
+// Also inside the runtime, where nobody may wait for a lock of the C library (see leave_memory() in
+// fiber/lifetime.cpp).
 void recycle(thread* t) noexcept {
   if (!t->is_fiber()) return;  // the main thread
-  std::uint32_t before = t->life.fetch_or(thread::ended | thread::joined, std::memory_order_acq_rel);
-  if (before & thread::free_of_fiber) keep_idle(t);  // else the fiber's end does, which somebody may still hold
+  std::uint32_t before =
+      t->life.fetch_or(thread::ended | thread::joined, std::memory_order_acq_rel);
+  // else the fiber's end does, which somebody may still hold
+  if (before & thread::free_of_fiber) keep_idle(t);
 }
 void fiber_is_gone(void* payload) noexcept {
   thread* t = *static_cast<thread**>(payload);
-  if (t->life.fetch_or(thread::free_of_fiber, std::memory_order_acq_rel) & thread::joined) keep_idle(t);
+  if (t->life.fetch_or(thread::free_of_fiber, std::memory_order_acq_rel) & thread::joined)
+    keep_idle(t);
 }
 
 // Gives back what ended threads have left and the next ones will not need. Not inside the runtime.
@@ -189,7 +199,8 @@ void tidy_up() noexcept {
   hub* h = threads_home.load(std::memory_order_relaxed);
   if (!idle.too_many(true) || !core::current || core::current->home != h) return;
   rlimit limit;
-  bool limited = sys::call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  bool limited =
+      sys::call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
   if (!idle.too_many(limited)) return;
   while (idle.too_many(limited)) {
     thread* surplus = take_idle([](const thread& i) { return !i.allocated; });
@@ -201,13 +212,15 @@ void tidy_up() noexcept {
     core::handlers_wait quiet(*h);
     h->stacks.give_back(s);
   }
-  // Address space comes back at once, as natively: of small stacks, where there is a limit, else with the next round of trim().
+  // Address space comes back at once, as natively: of small stacks, where there is a limit, else
+  // with the next round of trim().
   core::handlers_wait quiet(*h);
   h->stacks.unmap_free(limited);
 }
 
-// The same on the hub's time, inside the runtime, where nothing can be given to the C library: most of an idle thread's
-// stack, if it was idle the last time, too. Returns whether there is more to come.
+// The same on the hub's time, inside the runtime, where nothing can be given to the C library: most
+// of an idle thread's stack, if it was idle the last time, too. Returns whether there is more to
+// come.
 bool trim_idle() noexcept {
   core::futex_guard guard(idle.lock);
   bool more = false;
@@ -228,8 +241,9 @@ bool trim_idle() noexcept {
 
 // --- a thread's life ---
 
-// Calls run() on the thread, and when that has returned, or been left by pthread_exit or pthread_cancel, the destructors
-// of what the thread has for itself; one of those that is left in the same way is followed by the rest.
+// Calls run() on the thread, and when that has returned, or been left by pthread_exit or
+// pthread_cancel, the destructors of what the thread has for itself; one of those that is left in
+// the same way is followed by the rest.
 template <class F>
 __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
   __pthread_unwind_buf_t here;
@@ -312,7 +326,8 @@ void read_attributes(const pthread_attr_t* from, attributes& a) noexcept {
   pthread_attr_getinheritsched(from, &inherits);
   a.detached = state == PTHREAD_CREATE_DETACHED;
   // Without an address, the C library computes one that is below zero.
-  if (reinterpret_cast<std::uintptr_t>(stack) + a.stack_size != 0 && a.stack_size == given) a.stack = stack;
+  if (reinterpret_cast<std::uintptr_t>(stack) + a.stack_size != 0 && a.stack_size == given)
+    a.stack = stack;
   a.stack_size = given;
   if (inherits == PTHREAD_EXPLICIT_SCHED) {
     a.explicit_scheduling = true;
@@ -337,12 +352,14 @@ int refused_sizes(attributes& a) noexcept {
   std::size_t guard = core::whole_pages(a.guard_size);
   a.stack_size &= ~(core::tls::alignment() - 1);
   if (guard < a.guard_size || a.stack_size + guard < guard) return EINVAL;
-  if (a.stack_size + guard < core::whole_pages(guard + core::tls::size_on_stack() + least_rest)) return EINVAL;
+  if (a.stack_size + guard < core::whole_pages(guard + core::tls::size_on_stack() + least_rest))
+    return EINVAL;
   a.guard_size = guard;
   return 0;
 }
 
-// Those of a thread that is to be made: what it is not told is as the process's default has it, or its creator.
+// Those of a thread that is to be made: what it is not told is as the process's default has it, or
+// its creator.
 void attributes_for(const pthread_attr_t* given, attributes& a) noexcept {
   pthread_attr_t usual;
   bool has_usual = pthread_getattr_default_np(&usual) == 0;
@@ -352,8 +369,8 @@ void attributes_for(const pthread_attr_t* given, attributes& a) noexcept {
   if (!a.explicit_scheduling) own_scheduling(a.policy, a.priority);
 }
 
-// What the program calls to give up capabilities, which it then does for one thread, for good; null: nothing. (Libraries that
-// could do so are loaded by many programs that never do.)
+// What the program calls to give up capabilities, which it then does for one thread, for good;
+// null: nothing. (Libraries that could do so are loaded by many programs that never do.)
 const char* imported_capability_call() noexcept {
   for (const char* name : {
 #define CHANGES_ONE_THREAD(name) #name,
@@ -364,8 +381,8 @@ const char* imported_capability_call() noexcept {
   return nullptr;
 }
 
-// Whether threads can be fibers in this process. If not, all that concerns them is the C library's from now on: its own
-// cancellation does not reach who waits in our table.
+// Whether threads can be fibers in this process. If not, all that concerns them is the C library's
+// from now on: its own cancellation does not reach who waits in our table.
 bool possible() noexcept {
   if (!threads_are_fibers.load(std::memory_order_relaxed)) return false;
   if (threads_home.load(std::memory_order_relaxed) || sys::gettid() != sys::getpid()) return true;
@@ -376,14 +393,20 @@ bool possible() noexcept {
   threads_are_fibers = false;
   locks_are_ours = false;
   if (!notices_wanted()) return false;
-  if (why) sys::say("threads stay kernel threads: Tendril does not know this C library (", why, ")");
-  else if (call) sys::say("threads stay kernel threads: the program calls ", call, ", which changes one of them for good");
-  else sys::say("threads stay kernel threads: signal 32, by which they would take turns, cannot be handled here");
+  if (why)
+    sys::say("threads stay kernel threads: Tendril does not know this C library (", why, ")");
+  else if (call)
+    sys::say("threads stay kernel threads: the program calls ", call,
+             ", which changes one of them for good");
+  else
+    sys::say(
+        "threads stay kernel threads: signal 32, by which they would take turns, cannot be handled "
+        "here");
   return false;
 }
 
-// The C library ends the process where it finds no memory for what it notes of a first thread (destructors of
-// thread_local objects), so that is asked for beforehand.
+// The C library ends the process where it finds no memory for what it notes of a first thread
+// (destructors of thread_local objects), so that is asked for beforehand.
 bool memory_left() noexcept {
   constexpr std::size_t plenty = 16 * 1024;
   void* volatile p = malloc(plenty);  // which compilers leave out otherwise
@@ -391,8 +414,8 @@ bool memory_left() noexcept {
   return p;
 }
 
-// The thread that goes on in a child of a bare clone(2): there its number is the process's, though locks know it by that of
-// its parent's, which the C library leaves where it stands.
+// The thread that goes on in a child of a bare clone(2): there its number is the process's, though
+// locks know it by that of its parent's, which the C library leaves where it stands.
 constinit const void* renumbered = nullptr;
 
 // The first thread: from here on there are fibers. Null: threads stay the kernel's.
@@ -402,11 +425,13 @@ hub* begin_threads() noexcept {
     watch(*h);  // in a forked child nobody does yet
     return h;
   }
-  if (sys::gettid() != sys::getpid() || !(core::current || core::try_to_make_home())) return nullptr;
+  if (sys::gettid() != sys::getpid() || !(core::current || core::try_to_make_home()))
+    return nullptr;
   look_up_real_calls();
   look_at_streams();
   h = &hub::here();
-  // A real one, by which the C library learns that there are several: it does so only as long as nobody has told it.
+  // A real one, by which the C library learns that there are several: it does so only as long as
+  // nobody has told it.
   watch(*h);
   main_thread.id = pthread_self();
   main_thread.runs = &h->main;
@@ -428,7 +453,8 @@ bool needs_kernels(const void* caller) noexcept {
   if (!told.exchange(true, std::memory_order_relaxed) && notices_wanted()) {
     Dl_info module{};
     dladdr(caller, &module);
-    sys::say("threads created by ", module.dli_fname ? module.dli_fname : "some code", " stay kernel threads: ", why);
+    sys::say("threads created by ", module.dli_fname ? module.dli_fname : "some code",
+             " stay kernel threads: ", why);
   }
   return true;
 }
@@ -457,8 +483,11 @@ thread* thread_of(int tid) noexcept {
   if (!h || !core::current || core::current->home != h) return nullptr;
   core::handlers_wait quiet(*h);
   for (fiber* f = h->fibers.front(); f; f = h->fibers.after(*f)) {
-    if (f->storage->signals.owner != f || f->storage->signals.gone || f->state == core::fiber_status::finished) continue;
-    if (*core::tls::tid(f->storage->pointer) == tid) return *core::tls::other(f->storage->pointer, &this_thread);
+    if (f->storage->signals.owner != f || f->storage->signals.gone ||
+        f->state == core::fiber_status::finished)
+      continue;
+    if (*core::tls::tid(f->storage->pointer) == tid)
+      return *core::tls::other(f->storage->pointer, &this_thread);
   }
   return nullptr;
 }
@@ -468,7 +497,9 @@ void bare_child_begins(bool shares_descriptors) noexcept {
   renumbered = arch::thread_pointer();
 }
 
-pid_t gettid() { return this_thread && renumbered != arch::thread_pointer() ? own_tid() : pid_t(sys::gettid()); }
+pid_t gettid() {
+  return this_thread && renumbered != arch::thread_pointer() ? own_tid() : pid_t(sys::gettid());
+}
 
 int look_up_own_tid() noexcept {
   return known_tid = this_thread ? *core::tls::tid(arch::thread_pointer()) : sys::gettid();
@@ -484,7 +515,8 @@ const char* threads_obstacle() noexcept { return core::tls::obstacle(); }
 
 int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(void*), void* argument,
                    const void* caller) {
-  bool first = threads_are_fibers.load(std::memory_order_relaxed) && !threads_home.load(std::memory_order_relaxed);
+  bool first = threads_are_fibers.load(std::memory_order_relaxed) &&
+               !threads_home.load(std::memory_order_relaxed);
   if (first && !memory_left()) return EAGAIN;
   hub* h = possible() && !needs_kernels(caller) ? begin_threads() : nullptr;
   // A kernel thread that is not the hub's was made by somebody who needs those, and so are its own.
@@ -506,7 +538,10 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
     core::handlers_wait quiet(*h);
     h->stacks.allow_code();
   }
-  auto make = [&] { return a.stack ? make_beside(a.stack, a.stack_size) : make_on_stack(*h, a.stack_size, a.guard_size); };
+  auto make = [&] {
+    return a.stack ? make_beside(a.stack, a.stack_size)
+                   : make_on_stack(*h, a.stack_size, a.guard_size);
+  };
   thread* t = make();
   if (!t) {
     let_others_run();  // who ends leaves memory
@@ -520,7 +555,8 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   t->explicit_scheduling = a.explicit_scheduling;
   t->policy = a.policy;
   t->priority = a.priority;
-  if (this_thread && this_thread->processors && (t->processors = static_cast<cpu_set_t*>(malloc(sizeof(cpu_set_t))))) {
+  if (this_thread && this_thread->processors &&
+      (t->processors = static_cast<cpu_set_t*>(malloc(sizeof(cpu_set_t))))) {
     *t->processors = *this_thread->processors;
   }
   if (a.has_processors) {
@@ -530,7 +566,8 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
     }
   }
   // After set_processors(), whose failure is the last.
-  if (core::identity* creators = core::current->storage->identity; creators && !(t->storage.identity = copy_of(*creators))) {
+  if (core::identity* creators = core::current->storage->identity;
+      creators && !(t->storage.identity = copy_of(*creators))) {
     recycle(t);
     return EAGAIN;
   }
@@ -567,7 +604,8 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   {
     core::handlers_wait quiet(*h);
     t->storage.float_flags = arch::float_flags();
-    if (core::switches_carry_any(core::protection_rights)) t->storage.protection = arch::protection_rights();
+    if (core::switches_carry_any(core::protection_rights))
+      t->storage.protection = arch::protection_rights();
     h->thread_begins(t->storage, f, a.has_mask ? a.mask : h->own_mask());
   }
   bool started = core::start(f);
@@ -591,8 +629,8 @@ int join(pthread_t id, void** result, const deadline* until) noexcept {
   if (known & thread::joined) return ESRCH;
   if (known & thread::detached) return EINVAL;
   // Each waits for the other, unless one of them is being cancelled.
-  if (self && self->joiner.load(std::memory_order_relaxed) == t && !core::tls::ends_early(t->storage.pointer) &&
-      !cancel_due()) {
+  if (self && self->joiner.load(std::memory_order_relaxed) == t &&
+      !core::tls::ends_early(t->storage.pointer) && !cancel_due()) {
     return EDEADLK;
   }
   thread* nobody = nullptr;
@@ -617,7 +655,8 @@ int join(pthread_t id, void** result, const deadline* until) noexcept {
 
 namespace {
 
-// The end of a kernel thread, which only the C library knows of, is asked for again and again while others run.
+// The end of a kernel thread, which only the C library knows of, is asked for again and again while
+// others run.
 int join_kernel_thread(pthread_t id, void** result, deadline until) noexcept {
   core::wait_info what;
   what.remote = what.interruptible = true;
@@ -626,7 +665,9 @@ int join_kernel_thread(pthread_t id, void** result, deadline until) noexcept {
     core::nanoseconds t = core::now();
     if (r != EBUSY) return r;
     if (until.passed(t)) return ETIMEDOUT;
-    if (wait_parked(what, deadline{std::min(until.at, t + pause)}, on_signal::restart) == -ECANCELED) act_on_cancel();
+    if (wait_parked(what, deadline{std::min(until.at, t + pause)}, on_signal::restart) ==
+        -ECANCELED)
+      act_on_cancel();
   }
 }
 
@@ -667,7 +708,8 @@ int pthread_detach(pthread_t id) {
   do {
     if (life & thread::joined) return ESRCH;
     if (life & thread::detached) return EINVAL;
-  } while (!t->life.compare_exchange_weak(life, life | thread::detached, std::memory_order_acq_rel));
+  } while (
+      !t->life.compare_exchange_weak(life, life | thread::detached, std::memory_order_acq_rel));
   if (life & thread::ended) recycle(t), tidy_up();
   return 0;
 }
@@ -683,15 +725,16 @@ void pthread_exit(void* result) {
 
 void run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept {
   core::at_fork(nullptr, after_fork);
-  // Nothing comes between main and exit, as in the C library: Free Pascal's programs end by a jump to where main returns
-  // to, on whatever stack they are.
+  // Nothing comes between main and exit, as in the C library: Free Pascal's programs end by a jump
+  // to where main returns to, on whatever stack they are.
   run_to_end(&main_thread, [&] { exit(main(argc, argv, envp)); });
   // The main thread has ended by itself; the process does with its last thread.
   my_hub().thread_ends(my_hub().storage);
   main_thread.life.fetch_or(thread::ended);
   futex::wake(&main_thread.life, INT32_MAX);
   one_less();
-  while (std::uint32_t n = living.load()) futex::wait(&living, n, deadline::never(), futex::ends::by_wake);
+  while (std::uint32_t n = living.load())
+    futex::wait(&living, n, deadline::never(), futex::ends::by_wake);
   exit(0);
 }
 

@@ -1,4 +1,5 @@
-// Threads that are fibers: what there is to know of one, beside what its fiber and its storage know.
+// Threads that are fibers: what there is to know of one, beside what its fiber and its storage
+// know.
 #pragma once
 
 #include <sched.h>
@@ -6,8 +7,8 @@
 
 #include <tendril/pthread.hpp>
 
-#include "thread/tls.hpp"
 #include "posix/common/cooperate.hpp"
+#include "thread/tls.hpp"
 
 namespace tendril::posix {
 
@@ -25,7 +26,7 @@ struct thread {
 
   // How its life goes on, also a futex for who waits for its end.
   enum : std::uint32_t {
-    ended = 1,     // it has left its stack for good
+    ended = 1,  // it has left its stack for good
     detached = 2,
     joined = 4,
     free_of_fiber = 8,  // its fiber, which lies beside it, is gone, or was not made yet
@@ -44,7 +45,8 @@ struct thread {
   int policy = SCHED_OTHER;
   int priority = 0;
   core::nanoseconds user_time = 0, system_time = 0;  // what getrusage() last said
-  bool clock_is_known = false;     // somebody has asked for its CPU clock, and it is in a list of such
+  // somebody has asked for its CPU clock, and it is in a list of such
+  bool clock_is_known = false;
   thread* next_known_clock = nullptr;
   bool named = false;  // it has been given a name, which is its fiber's
 
@@ -52,7 +54,8 @@ struct thread {
   bool is_fiber() const noexcept { return stack.size || allocated; }
 };
 
-// The running thread, if it is a fiber that stands for one (or the main thread, once there are such).
+// The running thread, if it is a fiber that stands for one (or the main thread, once there are
+// such).
 extern __thread thread* this_thread __attribute__((tls_model("initial-exec")));
 
 // While it lives, cancellation waits, unless it is one that comes at any point.
@@ -76,7 +79,8 @@ extern std::atomic<std::uint32_t> living;
 // The number by which locks know their owner: gettid(), or what stands for it.
 extern __thread int known_tid __attribute__((tls_model("initial-exec")));  // 0: not asked for yet
 int look_up_own_tid() noexcept;
-// The running thread goes on in a child of clone(2) without CLONE_VM, of which the C library knows nothing.
+// The running thread goes on in a child of clone(2) without CLONE_VM, of which the C library knows
+// nothing.
 void bare_child_begins(bool shares_descriptors) noexcept;
 inline int own_tid() noexcept { return known_tid ? known_tid : look_up_own_tid(); }
 
@@ -98,8 +102,8 @@ thread* thread_of(int tid) noexcept;
 // Sends it a signal as the kernel would. 0, -EAGAIN.
 int send_signal(thread& t, int signal, const siginfo_t& info) noexcept;
 
-// The runtime's own signal has come: puts off what the program asked for if that was for a thread's timer (SIGEV_THREAD_ID),
-// and says for which thread. False: it was for no timer.
+// The runtime's own signal has come: puts off what the program asked for if that was for a thread's
+// timer (SIGEV_THREAD_ID), and says for which thread. False: it was for no timer.
 bool thread_timer_expired(const siginfo_t& tick, core::thread_storage*& target) noexcept;
 // The thread has ended; the process is a forked child, whose timers are its parent's.
 void timers_lose_thread(const core::thread_storage& s) noexcept;
@@ -109,11 +113,13 @@ void timers_are_not_inherited() noexcept;
 void clocks_lose_thread(thread& t) noexcept;
 void clocks_are_not_inherited() noexcept;
 
-// The system call of that number, if it changes the identity of the calling thread alone (SYS_setresuid, SYS_setfsuid,
-// SYS_capset ...), made for the running thread. False: it is another one.
+// The system call of that number, if it changes the identity of the calling thread alone
+// (SYS_setresuid, SYS_setfsuid, SYS_capset ...), made for the running thread. False: it is another
+// one.
 bool changes_identity(long& result, long number, long a, long b, long c) noexcept;
 
-// Whether threads become fibers in this process. It turns to false when the first thread shows that they cannot.
+// Whether threads become fibers in this process. It turns to false when the first thread shows that
+// they cannot.
 extern std::atomic<bool> threads_are_fibers;
 
 }  // namespace tendril::posix

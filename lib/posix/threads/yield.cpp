@@ -1,4 +1,5 @@
-// sched_yield(2), the fibers' way: to each that can run, and to the other kernel threads if there is none.
+// sched_yield(2), the fibers' way: to each that can run, and to the other kernel threads if there
+// is none.
 #include <tendril/pthread.hpp>
 
 #include <sched.h>
@@ -20,7 +21,8 @@ int sched_yield() {
   if (!self) return real.sched_yield();
   hub& h = *hub::of(self);
   if (!leaves_nothing(h, self) || !core::give_way_plainly(h, self)) return yield_with_all();
-  if (cancel_asked() && cancels_at_once()) [[unlikely]] act_on_cancel();
+  if (cancel_asked() && cancels_at_once()) [[unlikely]]
+    act_on_cancel();
   return 0;
 }
 

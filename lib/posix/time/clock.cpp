@@ -1,8 +1,9 @@
 // clock_gettime(2), clock_getres(2), clock_settime(2), getrusage(2), pthread_getcpuclockid(3).
 //
-// Threads that are fibers share a kernel thread, and its CPU clock. To know what each has used, every switch would have
-// to read it, which costs ten times the switch: so that is done from the first question on. What was used before is known by
-// the ticks (preempt.cpp), each of which is put down to who runs: as exactly as kernels knew it for long.
+// Threads that are fibers share a kernel thread, and its CPU clock. To know what each has used,
+// every switch would have to read it, which costs ten times the switch: so that is done from the
+// first question on. What was used before is known by the ticks (preempt.cpp), each of which is put
+// down to who runs: as exactly as kernels knew it for long.
 #include "posix/time/clock.hpp"
 
 #include <sys/resource.h>
@@ -16,7 +17,9 @@ namespace {
 
 // As the kernel numbers them: the clock of one thread, which counts by the scheduler.
 constexpr int clock_kind = 7, thread_by_scheduler = 6;
-bool counts_a_thread(clockid_t clock) noexcept { return clock < 0 && (clock & clock_kind) == thread_by_scheduler; }
+bool counts_a_thread(clockid_t clock) noexcept {
+  return clock < 0 && (clock & clock_kind) == thread_by_scheduler;
+}
 int tid_of(clockid_t clock) noexcept { return ~(clock >> 3); }  // 0: the running one's
 
 // The living threads for whose clock somebody has asked, under the guard.
@@ -25,7 +28,9 @@ constinit thread* known = nullptr;
 timeval timeval_of(core::nanoseconds t) noexcept {
   return {.tv_sec = t / 1'000'000'000, .tv_usec = t % 1'000'000'000 / 1000};
 }
-core::nanoseconds nanoseconds_of(const timeval& t) noexcept { return t.tv_sec * 1'000'000'000 + t.tv_usec * 1000; }
+core::nanoseconds nanoseconds_of(const timeval& t) noexcept {
+  return t.tv_sec * 1'000'000'000 + t.tv_usec * 1000;
+}
 
 // What stands for it in the kernel: the kernel thread's own.
 clockid_t kernels(clockid_t clock) noexcept {
@@ -39,10 +44,13 @@ clockid_t kernels(clockid_t clock) noexcept {
 
 constinit core::spin_lock living_clocks;
 
-clockid_t clock_of(int tid) noexcept { return clockid_t(~unsigned(tid) << 3 | thread_by_scheduler); }
+clockid_t clock_of(int tid) noexcept {
+  return clockid_t(~unsigned(tid) << 3 | thread_by_scheduler);
+}
 
 bool is_own_clock(clockid_t clock) noexcept {
-  return clock == CLOCK_THREAD_CPUTIME_ID || (counts_a_thread(clock) && (tid_of(clock) == 0 || tid_of(clock) == own_tid()));
+  return clock == CLOCK_THREAD_CPUTIME_ID ||
+         (counts_a_thread(clock) && (tid_of(clock) == 0 || tid_of(clock) == own_tid()));
 }
 
 bool may_be_ours(clockid_t clock) noexcept {
@@ -62,7 +70,8 @@ thread* thread_of_clock(clockid_t clock) noexcept {
 core::nanoseconds cpu_time(core::thread_storage& t) noexcept {
   hub& h = *hub::of(t.signals.owner);
   if (!core::switches_carry_any(core::cpu_time)) core::switches_carry |= core::cpu_time;
-  if (!core::current || core::current->home != &h) return core::cpu_time_elsewhere(t, h, clock_of(h.tid));
+  if (!core::current || core::current->home != &h)
+    return core::cpu_time_elsewhere(t, h, clock_of(h.tid));
   core::handlers_wait quiet(h);
   core::thread_storage& running = *core::current->storage;
   core::count_cpu_time(running, running, h);
@@ -78,7 +87,8 @@ bool time_of_thread(clockid_t clock, core::nanoseconds& now) noexcept {
 }
 
 int clock_gettime(clockid_t clock, timespec* to) {
-  if (clock != CLOCK_THREAD_CPUTIME_ID && clock >= 0) [[likely]] return real.clock_gettime(clock, to);
+  if (clock != CLOCK_THREAD_CPUTIME_ID && clock >= 0) [[likely]]
+    return real.clock_gettime(clock, to);
   core::nanoseconds n;
   if (!time_of_thread(clock, n)) return real.clock_gettime(clock, to);
   // The kernel says whether there is anything at `to`.
@@ -88,13 +98,16 @@ int clock_gettime(clockid_t clock, timespec* to) {
 }
 
 int clock_getres(clockid_t clock, timespec* to) { return real.clock_getres(kernels(clock), to); }
-int clock_settime(clockid_t clock, const timespec* t) { return real.clock_settime(kernels(clock), t); }
+int clock_settime(clockid_t clock, const timespec* t) {
+  return real.clock_settime(kernels(clock), t);
+}
 
 int pthread_getcpuclockid(pthread_t id, clockid_t* clock) {
   thread* t = thread_of(id);
   if (!t || !t->is_fiber()) return real.pthread_getcpuclockid(id, clock);
   clocks_guard guard;
-  if (t->life.load(std::memory_order_acquire) & thread::ended || t->runs->storage->signals.gone) return ESRCH;
+  if (t->life.load(std::memory_order_acquire) & thread::ended || t->runs->storage->signals.gone)
+    return ESRCH;
   if (!t->clock_is_known) t->next_known_clock = known, known = t;
   t->clock_is_known = true;
   *clock = clock_of(*core::tls::tid(t->storage.pointer));
@@ -115,13 +128,14 @@ void clocks_are_not_inherited() noexcept {
   if (known) known->next_known_clock = nullptr;
 }
 
-// Of the thread's own there is its time, which is split as the kernel thread's is, and never runs backwards in either
-// part. All else is the kernel thread's.
+// Of the thread's own there is its time, which is split as the kernel thread's is, and never runs
+// backwards in either part. All else is the kernel thread's.
 int getrusage(int who, rusage* usage) {
   thread* t = who == RUSAGE_THREAD && core::current && in_hubs_process() ? this_thread : nullptr;
   int r = real.getrusage(who, usage);
   if (r < 0 || !t) return r;
-  core::nanoseconds user = nanoseconds_of(usage->ru_utime), system = nanoseconds_of(usage->ru_stime);
+  core::nanoseconds user = nanoseconds_of(usage->ru_utime),
+                    system = nanoseconds_of(usage->ru_stime);
   core::nanoseconds mine = cpu_time(*t->runs->storage);
   double systems = user + system > 0 ? double(system) / double(user + system) : 0;
   system = std::max(core::nanoseconds(double(mine) * systems), t->system_time);

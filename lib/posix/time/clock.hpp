@@ -13,8 +13,8 @@ class clocks_guard {
   core::spin_guard held_{living_clocks};
 };
 
-// Whether the clock may be a thread's that is a fiber, or the main thread's beside such. Then which one's, with a guard;
-// null: none of them. Any kernel thread.
+// Whether the clock may be a thread's that is a fiber, or the main thread's beside such. Then which
+// one's, with a guard; null: none of them. Any kernel thread.
 bool may_be_ours(clockid_t clock) noexcept;
 thread* thread_of_clock(clockid_t clock) noexcept;
 // Whether it is the running thread's, also of one that is the kernel's.

@@ -6,21 +6,22 @@
 
 #include <algorithm>
 
-#include "posix/time/clock.hpp"
 #include "posix/common/offload.hpp"
+#include "posix/time/clock.hpp"
 
 namespace tendril::posix {
 
 namespace {
 
-// What may be left after a handler has ended a sleep: to the point by which it would have been over, with the slack that
-// the kernel allows its timers.
+// What may be left after a handler has ended a sleep: to the point by which it would have been
+// over, with the slack that the kernel allows its timers.
 timespec rest_of_sleep(deadline until, core::nanoseconds ended) noexcept {
   long slack = sys::call(SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
   return time_left(slack > 0 ? deadline::after(until.at, slack) : until, ended);
 }
 
-// Sleeps until a point of CLOCK_MONOTONIC. 0, -EINTR, -ECANCELED. Sets `ended` with -EINTR, as wait_parked() does.
+// Sleeps until a point of CLOCK_MONOTONIC. 0, -EINTR, -ECANCELED. Sets `ended` with -EINTR, as
+// wait_parked() does.
 int sleep_until(deadline until, core::nanoseconds& ended) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::sleep;
@@ -65,8 +66,8 @@ int sleep_by_clock(clockid_t clock, core::nanoseconds target) noexcept {
   }
 }
 
-// On the CPU clock of another thread, which goes no faster than time does: looks again when it could have come so far. A
-// thread that has ended stays where it is, for ever.
+// On the CPU clock of another thread, which goes no faster than time does: looks again when it
+// could have come so far. A thread that has ended stays where it is, for ever.
 int sleep_by_thread(clockid_t clock, int flags, const timespec& t, timespec& rest) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::sleep;
@@ -108,12 +109,16 @@ int sleep_any(clockid_t clock, int flags, const timespec* wanted, timespec* left
     timespec start{}, end{};
     sys::call(SYS_clock_gettime, clock, &start);
     if (clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0) {
-      r = int(offload_interruptible([&] { return sys::call(SYS_clock_nanosleep, clock, flags, &t, 0); }, on_signal::always));
+      r = int(offload_interruptible(
+          [&] { return sys::call(SYS_clock_nanosleep, clock, flags, &t, 0); }, on_signal::always));
     } else {
-      r = sleep_by_clock(clock, absolute ? nanoseconds_of(t) : deadline::after(nanoseconds_of(start), nanoseconds_of(t)).at);
+      r = sleep_by_clock(clock, absolute
+                                    ? nanoseconds_of(t)
+                                    : deadline::after(nanoseconds_of(start), nanoseconds_of(t)).at);
     }
     sys::call(SYS_clock_gettime, clock, &end);
-    core::nanoseconds n = deadline::after(nanoseconds_of(start), nanoseconds_of(t)).at - nanoseconds_of(end);
+    core::nanoseconds n =
+        deadline::after(nanoseconds_of(start), nanoseconds_of(t)).at - nanoseconds_of(end);
     if (n > 0) rest = {.tv_sec = n / 1'000'000'000, .tv_nsec = n % 1'000'000'000};
   }
   if (r == -EINTR && left && !absolute && !copy_out(left, rest)) return EFAULT;
@@ -148,9 +153,11 @@ int nanosleep(const timespec* wanted, timespec* left) {
 }
 
 int clock_nanosleep(clockid_t clock, int flags, const timespec* wanted, timespec* left) {
-  // Unknown clocks: errors that the C library knows best. Below zero: CPU clocks of threads and processes.
-  bool known = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_TAI ||
-               clock == CLOCK_REALTIME_ALARM || clock == CLOCK_BOOTTIME_ALARM || clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0;
+  // Unknown clocks: errors that the C library knows best. Below zero: CPU clocks of threads and
+  // processes.
+  bool known = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME ||
+               clock == CLOCK_TAI || clock == CLOCK_REALTIME_ALARM ||
+               clock == CLOCK_BOOTTIME_ALARM || clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0;
   if (!cooperative() || !known) return real.clock_nanosleep(clock, flags, wanted, left);
   if (is_own_clock(clock)) return EINVAL;  // the time would never come
   return sleep_any(clock, flags, wanted, left);

@@ -1,15 +1,17 @@
-// timer_create(2) for threads that are fibers: timers that signal one of them, and timers on the CPU clock of one.
+// timer_create(2) for threads that are fibers: timers that signal one of them, and timers on the
+// CPU clock of one.
 //
-// The kernel knows one thread where there are many, which block different signals. So what it sends at a timer's time is
-// the tick's signal, which none of them blocks; what the program asked for follows from there.
+// The kernel knows one thread where there are many, which block different signals. So what it sends
+// at a timer's time is the tick's signal, which none of them blocks; what the program asked for
+// follows from there.
 #include <sys/utsname.h>
 #include <tendril/posix.hpp>
 
 #include <new>
 
 #include "base/runtime_signal.hpp"
-#include "posix/time/clock.hpp"
 #include "posix/threads/preempt.hpp"
+#include "posix/time/clock.hpp"
 
 namespace tendril::posix {
 
@@ -19,15 +21,17 @@ constexpr int most_signals = 64;
 
 struct thread_timer {
   std::atomic<bool> used{false};
-  std::atomic<core::thread_storage*> thread{nullptr};  // that is signalled, or whose clock it is; null: it has ended
-  timer_t timer{};                                      // which sends the tick's signal
+  // that is signalled, or whose clock it is; null: it has ended
+  std::atomic<core::thread_storage*> thread{nullptr};
+  timer_t timer{};  // which sends the tick's signal
   // Returns the thread for which a signal has been put off, if any.
   core::thread_storage* (*ticked)(thread_timer&, const siginfo_t&) noexcept = nullptr;
   // If it signals the thread: how.
   int signal = 0;
   sigval value{};
   std::atomic<int> overruns{0};  // as the program last saw its signal
-  // If it is on the thread's CPU clock: the program's timer, which is set off, and when. 0: it is disarmed.
+  // If it is on the thread's CPU clock: the program's timer, which is set off, and when. 0: it is
+  // disarmed.
   bool counts = false;
   timer_t sets_off{};
   core::nanoseconds due = 0, interval = 0;
@@ -62,7 +66,8 @@ thread_timer* take_thread_timer() noexcept {
 }
 
 // A timer of the kernel's which ticks for that thread; null: none can be had (EAGAIN), or errno.
-thread_timer* make_ticking(clockid_t clock, thread& who, decltype(thread_timer::ticked) ticked) noexcept {
+thread_timer* make_ticking(clockid_t clock, thread& who,
+                           decltype(thread_timer::ticked) ticked) noexcept {
   thread_timer* mine = tick_installed() ? take_thread_timer() : nullptr;
   if (!mine) {
     errno = EAGAIN;
@@ -91,7 +96,8 @@ core::thread_storage* signal_thread(thread_timer& timer, const siginfo_t& tick) 
   return &target;
 }
 
-int create_for_thread(clockid_t clock, const sigevent& event, thread& who, timer_t* timer) noexcept {
+int create_for_thread(clockid_t clock, const sigevent& event, thread& who,
+                      timer_t* timer) noexcept {
   thread_timer* mine = make_ticking(clock, who, signal_thread);
   if (!mine) return -1;
   mine->signal = event.sigev_signo;
@@ -102,24 +108,28 @@ int create_for_thread(clockid_t clock, const sigevent& event, thread& who, timer
 
 // --- on the CPU clock of a thread ---
 //
-// Which goes no faster than the kernel thread's: when that one says that the time may have come, it is asked how much is
-// left. The program's own timer, on another clock, is set off when nothing is.
+// Which goes no faster than the kernel thread's: when that one says that the time may have come, it
+// is asked how much is left. The program's own timer, on another clock, is set off when nothing is.
 
-timespec timespec_of(core::nanoseconds t) noexcept { return {.tv_sec = t / 1'000'000'000, .tv_nsec = t % 1'000'000'000}; }
+timespec timespec_of(core::nanoseconds t) noexcept {
+  return {.tv_sec = t / 1'000'000'000, .tv_nsec = t % 1'000'000'000};
+}
 
 void start_timer(timer_t timer, core::nanoseconds in) noexcept {
   itimerspec once{.it_interval = {}, .it_value = timespec_of(in)};
   real.timer_settime(timer, 0, &once, nullptr);
 }
 
-// Held over what changes in such timers, which any kernel thread may set. No handler runs meanwhile, the tick's included.
+// Held over what changes in such timers, which any kernel thread may set. No handler runs
+// meanwhile, the tick's included.
 constinit core::spin_lock cpu_timers;
 class cpu_timers_guard {
   core::undisturbed quiet_;
   core::spin_guard held_{cpu_timers};
 };
 
-// Sets off the program's timer if it is due, and sees to it that it is looked at when it could be next.
+// Sets off the program's timer if it is due, and sees to it that it is looked at when it could be
+// next.
 void look(thread_timer& timer) noexcept {
   core::thread_storage* whose = timer.thread.load(std::memory_order_acquire);
   if (!timer.due || !whose) return;
@@ -199,7 +209,8 @@ bool kernel_drops_sent() noexcept {
 // Makes the call that does so, and drops what has come to us before it.
 template <class F>
 int drop_sent(timer_t timer, F call) noexcept {
-  if (!core::current || !in_hubs_process() || !my_hub().several_threads || !kernel_drops_sent()) return call();
+  if (!core::current || !in_hubs_process() || !my_hub().several_threads || !kernel_drops_sent())
+    return call();
   hub& h = my_hub();
   core::handlers_wait quiet(h);
   std::uint64_t all = ~0ULL, mask;
@@ -221,8 +232,10 @@ itimerspec state_of(const thread_timer& t) noexcept {
 
 bool thread_timer_expired(const siginfo_t& tick, core::thread_storage*& target) noexcept {
   auto* timer = static_cast<thread_timer*>(tick.si_value.sival_ptr);
-  if (tick.si_code != SI_TIMER || timer < thread_timers || timer >= thread_timers + most_timers) return false;
-  if (!timer->thread.load(std::memory_order_acquire) || !core::current || !in_hubs_process()) return true;
+  if (tick.si_code != SI_TIMER || timer < thread_timers || timer >= thread_timers + most_timers)
+    return false;
+  if (!timer->thread.load(std::memory_order_acquire) || !core::current || !in_hubs_process())
+    return true;
   int saved = errno;
   target = timer->ticked(*timer, tick);
   errno = saved;
@@ -235,8 +248,10 @@ int timer_create(clockid_t clock, sigevent* event, timer_t* timer) {
     if (thread* whose = thread_of_clock(clock)) return create_on_cpu_clock(*whose, event, timer);
   }
   if (!core::current || !in_hubs_process()) return real.timer_create(clock, event, timer);
-  thread* who = event && event->sigev_notify == SIGEV_THREAD_ID ? thread_of(event->_sigev_un._tid) : nullptr;
-  if (!who || event->sigev_signo <= 0 || event->sigev_signo > most_signals) return real.timer_create(clock, event, timer);
+  thread* who =
+      event && event->sigev_notify == SIGEV_THREAD_ID ? thread_of(event->_sigev_un._tid) : nullptr;
+  if (!who || event->sigev_signo <= 0 || event->sigev_signo > most_signals)
+    return real.timer_create(clock, event, timer);
   return create_for_thread(clock, *event, *who, timer);
 }
 
@@ -267,7 +282,9 @@ int timer_settime(timer_t timer, int flags, const itimerspec* value, itimerspec*
   }
   mine->overruns = 0;
   mine->interval = nanoseconds_of(value->it_interval);
-  mine->due = in == 0 || !whose ? 0 : flags & TIMER_ABSTIME ? in : deadline::after(cpu_time(*whose), in).at;
+  mine->due = in == 0 || !whose       ? 0
+              : flags & TIMER_ABSTIME ? in
+                                      : deadline::after(cpu_time(*whose), in).at;
   look(*mine);
   return 0;
 }
@@ -284,7 +301,8 @@ int timer_gettime(timer_t timer, itimerspec* value) {
 int timer_getoverrun(timer_t timer) {
   thread_timer* mine = on_cpu_clock(timer);
   int r = real.timer_getoverrun(timer);
-  if (thread_timer* signals = that_signals_thread(timer); r >= 0 && signals) return signals->overruns.load(std::memory_order_relaxed);
+  if (thread_timer* signals = that_signals_thread(timer); r >= 0 && signals)
+    return signals->overruns.load(std::memory_order_relaxed);
   return r >= 0 && mine ? r + mine->overruns.load(std::memory_order_relaxed) : r;
 }
 

@@ -17,14 +17,16 @@ namespace {
 struct session : std::enable_shared_from_this<session> {
   explicit session(tcp::socket s) : socket(std::move(s)) {}
   void read() {
-    socket.async_read_some(asio::buffer(data), [self = shared_from_this()](auto error, std::size_t n) {
-      if (!error) self->write(n);
-    });
+    socket.async_read_some(asio::buffer(data),
+                           [self = shared_from_this()](auto error, std::size_t n) {
+                             if (!error) self->write(n);
+                           });
   }
   void write(std::size_t n) {
-    asio::async_write(socket, asio::buffer(data, n), [self = shared_from_this()](auto error, std::size_t) {
-      if (!error) self->read();
-    });
+    asio::async_write(socket, asio::buffer(data, n),
+                      [self = shared_from_this()](auto error, std::size_t) {
+                        if (!error) self->read();
+                      });
   }
   tcp::socket socket;
   char data[4096];
@@ -83,10 +85,12 @@ void sleep(work& w) {
   long wakes = 0;
   std::vector<std::unique_ptr<asio::steady_timer>> timers;
   auto again = [&](auto& again, asio::steady_timer& t) -> void {
-    auto until = asio::steady_timer::clock_type::now() + std::chrono::microseconds(random() % 1'000'000);
+    auto until =
+        asio::steady_timer::clock_type::now() + std::chrono::microseconds(random() % 1'000'000);
     t.expires_at(until);
     t.async_wait([&, until](auto) {
-      late.add(std::chrono::duration<double>(asio::steady_timer::clock_type::now() - until).count());
+      late.add(
+          std::chrono::duration<double>(asio::steady_timer::clock_type::now() - until).count());
       wakes++;
       again(again, t);
     });
@@ -96,7 +100,8 @@ void sleep(work& w) {
   late = {};
   w.begin();
   wakes = 0;
-  io.run_for(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(w.length)));
+  io.run_for(std::chrono::duration_cast<std::chrono::nanoseconds>(
+      std::chrono::duration<double>(w.length)));
   w.ops = wakes;
   w.end();
   w.report_lateness(late);

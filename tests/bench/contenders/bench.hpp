@@ -1,4 +1,5 @@
-// What the contenders written in C and C++ share: the clock, how often to do it, and the form of the answer.
+// What the contenders written in C and C++ share: the clock, how often to do it, and the form of
+// the answer.
 //
 //   CONTENDER QUESTION N SECONDS     prints one line of JSON: {"ns": ..., "cpu_ns": ..., ...}, per operation
 //   CONTENDER echo 0 0               prints "port P", and serves until it is ended
@@ -47,7 +48,9 @@ inline double seconds(clockid_t clock = CLOCK_MONOTONIC) {
 // Durations in microseconds, up to four seconds.
 class histogram {
  public:
-  void add(double s) { counts_[std::size_t(std::clamp(s * 1e6, 0.0, double(most - 1)))]++, total_++; }
+  void add(double s) {
+    counts_[std::size_t(std::clamp(s * 1e6, 0.0, double(most - 1)))]++, total_++;
+  }
   // The duration in microseconds below which that share of them lies.
   double at(double share) const {
     auto left = std::uint64_t(double(total_) * share);
@@ -69,7 +72,8 @@ struct work {
   long n;         // the size that the question was asked for: fibers, connections
   long argument;  // seconds, or a port
   double length;  // seconds that the run should take
-  long ops;       // how many operations to do, between begin() and end(); may be changed to what was done
+  // how many operations to do, between begin() and end(); may be changed to what was done
+  long ops;
   double wall = 0, cpu = 0;
   std::string extra;  // more of the answer
 
@@ -93,13 +97,15 @@ struct work {
   }
 };
 
-// The bytes that a process occupies: what is resident, the page tables, and what the kernel has for each of its tasks: a
-// stack of 16 KB, and 7 KB of descriptors (by /proc/meminfo, with 20,000 of them).
+// The bytes that a process occupies: what is resident, the page tables, and what the kernel has for
+// each of its tasks: a stack of 16 KB, and 7 KB of descriptors (by /proc/meminfo, with 20,000 of
+// them).
 inline double occupied(const std::string& pid) {
   double kilobytes = 0;
   std::ifstream file("/proc/" + pid + "/status");
   for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with("VmRSS:") && !line.starts_with("VmPTE:") && !line.starts_with("Threads:")) continue;
+    if (!line.starts_with("VmRSS:") && !line.starts_with("VmPTE:") && !line.starts_with("Threads:"))
+      continue;
     double value = std::atof(line.c_str() + line.find(':') + 1);
     kilobytes += line[0] == 'T' ? value * (16 + 7) : value;
   }

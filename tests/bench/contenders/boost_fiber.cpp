@@ -99,8 +99,8 @@ void sleep(work& w) {
   late = {};
   w.begin();
   wakes = 0;
-  boost::this_fiber::sleep_for(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(w.length)));
+  boost::this_fiber::sleep_for(std::chrono::duration_cast<std::chrono::nanoseconds>(
+      std::chrono::duration<double>(w.length)));
   w.ops = wakes;
   w.end();
   w.report_lateness(late);

@@ -40,7 +40,8 @@ void echo(work&) {
   });
 }
 
-// SOCKS5 without ceremony: the handshake blocks, which the load does one by one; the relaying does not.
+// SOCKS5 without ceremony: the handshake blocks, which the load does one by one; the relaying does
+// not.
 void relay(work&) {
   int listener = listen_on_loopback(), ep = epoll_create1(0);
   watch(ep, listener);

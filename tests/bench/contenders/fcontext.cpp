@@ -1,5 +1,5 @@
-// Raw jump_fcontext: the physical limit of switching. No scheduler, no exceptions' state, nothing that can go
-// wrong.
+// Raw jump_fcontext: the physical limit of switching. No scheduler, no exceptions' state, nothing
+// that can go wrong.
 #include <boost/context/detail/fcontext.hpp>
 
 #include <sys/mman.h>
@@ -16,7 +16,8 @@ constexpr std::size_t stack_size = 64 * 1024;
 // Tops apart by cache lines, or they collide in the cache.
 struct stacks {
   explicit stacks(long n) : size(std::size_t(n) * stack_size) {
-    memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) fail("mmap");
     madvise(memory, size, MADV_NOHUGEPAGE);
   }
@@ -46,7 +47,9 @@ void two(work& w) {
 
 #ifdef __x86_64__
 // The same, with another thread pointer each time, as a thread with storage of its own needs it.
-[[gnu::always_inline]] inline void set_thread_pointer(void* p) { __asm__ volatile("wrfsbase %0" ::"r"(p)); }
+[[gnu::always_inline]] inline void set_thread_pointer(void* p) {
+  __asm__ volatile("wrfsbase %0" ::"r"(p));
+}
 
 void two_threads(work& w) {
   stacks s(1);
@@ -70,8 +73,8 @@ void two_threads(work& w) {
 }
 #endif
 
-// A ring of n contexts, each with the stack of one that is soon due on its way into the cache: no queue is
-// simpler.
+// A ring of n contexts, each with the stack of one that is soon due on its way into the cache: no
+// queue is simpler.
 void ring_of(work& w) {
   static std::vector<fcontext_t> ring;
   static std::size_t at;

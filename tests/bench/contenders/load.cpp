@@ -32,7 +32,8 @@ int connect_to(long port) {
   sockaddr_in a = loopback(port);
   if (fd < 0 || connect(fd, reinterpret_cast<sockaddr*>(&a), sizeof a) < 0) fail("connect");
   no_delay(fd);
-  linger reset{.l_onoff = 1, .l_linger = 0};  // closing leaves no port in TIME_WAIT for the next run
+  // closing leaves no port in TIME_WAIT for the next run
+  linger reset{.l_onoff = 1, .l_linger = 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   return fd;
 }
@@ -54,7 +55,8 @@ void open_tunnel(int fd, long backend) {
     check(exchange(fd, request, 10).starts_with(std::string("\5\0", 2)), "SOCKS connection");
   } else if (kind == "connect") {
     std::string to = "127.0.0.1:" + std::to_string(backend);
-    std::string answer = exchange(fd, "CONNECT " + to + " HTTP/1.1\r\nHost: " + to + "\r\n\r\n", 4096);
+    std::string answer =
+        exchange(fd, "CONNECT " + to + " HTTP/1.1\r\nHost: " + to + "\r\n\r\n", 4096);
     check(answer.find(" 200 ") != answer.npos && answer.ends_with("\r\n\r\n"), "CONNECT");
   }
 }
@@ -64,14 +66,17 @@ std::size_t packet_at(const std::string& s, std::size_t i) {
   auto byte = [&](std::size_t k) { return std::size_t(static_cast<unsigned char>(s[i + k])); };
   return 4 + byte(0) + byte(1) * 256;
 }
-std::string packet(char number, const std::string& body) { return std::string{char(body.size()), 0, 0, number} + body; }
+std::string packet(char number, const std::string& body) {
+  return std::string{char(body.size()), 0, 0, number} + body;
+}
 
 // Greeting, user without password, OK.
 void log_in(int fd) {
   char greeting[4096];
   check(recv(fd, greeting, sizeof greeting, 0) > 0, "a greeting");
   std::string hello("\1\x82\0\0\0\0\0\1\x21", 9);  // what we know, the longest packet, UTF-8
-  std::string answer = exchange(fd, packet(1, hello + std::string(23, '\0') + std::string("root\0\0", 6)), 4096);
+  std::string answer =
+      exchange(fd, packet(1, hello + std::string(23, '\0') + std::string("root\0\0", 6)), 4096);
   check(answer.size() > 4 && answer[4] == 0, "a log-in");
 }
 
@@ -147,8 +152,8 @@ void ask_all(char** argument) {
     c.fd = connect_to(port);
     open_tunnel(c.fd, backend);
     if (kind == "mysql") log_in(c.fd);
-    // Served before the next one comes: where more queue up than a server takes, the kernel lets them try again after
-    // seconds.
+    // Served before the next one comes: where more queue up than a server takes, the kernel lets
+    // them try again after seconds.
     ask(c);
     do {
       pollfd p{.fd = c.fd, .events = POLLIN, .revents = 0};
@@ -186,8 +191,9 @@ void ask_all(char** argument) {
       "{\"cpu_us\": %.6g, \"us\": %.6g, \"per_second\": %.6g, \"p50_us\": %.6g, \"p99_us\": %.6g, "
       "\"p999_us\": %.6g, "
       "\"bytes\": %.6g, \"ops\": %ld}\n",
-      cpu * per, (now - window) * per, double(answers) / (now - window), latency.at(0.5), latency.at(0.99),
-      latency.at(0.999), (occupied(std::to_string(pid)) - memory) / double(all.size()), answers);
+      cpu * per, (now - window) * per, double(answers) / (now - window), latency.at(0.5),
+      latency.at(0.99), latency.at(0.999),
+      (occupied(std::to_string(pid)) - memory) / double(all.size()), answers);
 }
 
 void answer_delayed(double delay) {
@@ -199,7 +205,8 @@ void answer_delayed(double delay) {
   int listener = listen_on_loopback(SOCK_NONBLOCK), ep = epoll_create1(0);
   epoll_event e{.events = EPOLLIN, .data = {.fd = listener}};
   epoll_ctl(ep, EPOLL_CTL_ADD, listener, &e);
-  std::string head = "HTTP/1.0 200 OK\r\n\r\n", answer = head + std::string(fetch_answer - head.size(), 'x');
+  std::string head = "HTTP/1.0 200 OK\r\n\r\n",
+              answer = head + std::string(fetch_answer - head.size(), 'x');
   for (epoll_event events[256];;) {
     int n = epoll_wait(ep, events, 256, waiting.empty() ? -1 : 1);
     double now = seconds();
@@ -213,10 +220,8 @@ void answer_delayed(double delay) {
       } else {
         char request[4096];
         epoll_ctl(ep, EPOLL_CTL_DEL, fd, nullptr);
-        if (recv(fd, request, sizeof request, 0) > 0)
-          waiting.push_back({now + delay, fd});
-        else
-          close(fd);
+        if (recv(fd, request, sizeof request, 0) > 0) waiting.push_back({now + delay, fd});
+        else close(fd);
       }
     }
     for (; !waiting.empty() && waiting.front().when <= now; waiting.pop_front()) {
@@ -235,6 +240,7 @@ int main(int argc, char** argv) {
   setrlimit(RLIMIT_NOFILE, &files);
   signal(SIGPIPE, SIG_IGN);
   if (argc >= 8 && !std::strcmp(argv[1], "ask")) return ask_all(argv + 2), 0;
-  if (argc == 3 && !std::strcmp(argv[1], "delayed")) return answer_delayed(std::atof(argv[2]) * 1e-3), 0;
+  if (argc == 3 && !std::strcmp(argv[1], "delayed"))
+    return answer_delayed(std::atof(argv[2]) * 1e-3), 0;
   return 2;
 }

@@ -47,16 +47,15 @@ void hand_over(work& w) {
     long mine = reinterpret_cast<long>(p);
     pth_mutex_acquire(&lock, FALSE, nullptr);
     while (turn < the->ops) {
-      if (turn % 2 == mine)
-        turn++, pth_cond_notify(&turned, FALSE);
-      else
-        pth_cond_await(&turned, &lock, nullptr);
+      if (turn % 2 == mine) turn++, pth_cond_notify(&turned, FALSE);
+      else pth_cond_await(&turned, &lock, nullptr);
     }
     pth_mutex_release(&lock);
     return nullptr;
   };
   w.begin();
-  pth_t a = start(player, reinterpret_cast<void*>(0)), b = start(player, reinterpret_cast<void*>(1));
+  pth_t a = start(player, reinterpret_cast<void*>(0)),
+        b = start(player, reinterpret_cast<void*>(1));
   pth_join(a, nullptr), pth_join(b, nullptr);
   w.end();
   check(turn == w.ops, "each was handed over");
@@ -103,7 +102,9 @@ void echo(work&) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return contend(
-      argc, argv,
-      {{"yield", yield}, {"hand_over", hand_over}, {"spawn", spawn}, {"echo", echo, question::once}});
+  return contend(argc, argv,
+                 {{"yield", yield},
+                  {"hand_over", hand_over},
+                  {"spawn", spawn},
+                  {"echo", echo, question::once}});
 }

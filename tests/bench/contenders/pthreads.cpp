@@ -1,5 +1,5 @@
-// Plain pthreads and blocking calls: a program that knows nothing of Tendril, measured natively and under the
-// shim.
+// Plain pthreads and blocking calls: a program that knows nothing of Tendril, measured natively and
+// under the shim.
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -74,16 +74,15 @@ void conditions(work& w) {
   auto player = [](void* p) -> void* {
     pthread_mutex_lock(&lock);
     while (turn < the->ops) {
-      if (turn % 2 == reinterpret_cast<long>(p))
-        turn++, pthread_cond_signal(&turned);
-      else
-        pthread_cond_wait(&turned, &lock);
+      if (turn % 2 == reinterpret_cast<long>(p)) turn++, pthread_cond_signal(&turned);
+      else pthread_cond_wait(&turned, &lock);
     }
     pthread_mutex_unlock(&lock);
     return nullptr;
   };
   w.begin();
-  pthread_t a = start(player, reinterpret_cast<void*>(0)), b = start(player, reinterpret_cast<void*>(1));
+  pthread_t a = start(player, reinterpret_cast<void*>(0)),
+            b = start(player, reinterpret_cast<void*>(1));
   pthread_join(a, nullptr), pthread_join(b, nullptr);
   w.end();
   check(turn == w.ops, "each was handed over");

@@ -1,4 +1,5 @@
-// A raw io_uring loop, by liburing: completions instead of readiness, many operations per system call.
+// A raw io_uring loop, by liburing: completions instead of readiness, many operations per system
+// call.
 #include <liburing.h>
 
 #include "bench.hpp"
@@ -28,7 +29,8 @@ void receive(connection* c) {
 void echo(work&) {
   int listener = listen_on_loopback();
   // One loop, and completions only when it asks for them.
-  if (io_uring_queue_init(4096, &ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) < 0 &&
+  if (io_uring_queue_init(4096, &ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) <
+          0 &&
       io_uring_queue_init(4096, &ring, 0) < 0)
     fail("io_uring");
   auto accept_next = [=] {
@@ -53,7 +55,8 @@ void echo(work&) {
         close(c->fd);
         delete c;
       } else {
-        // The reply goes out before the next request is asked for: a full socket would only delay that.
+        // The reply goes out before the next request is asked for: a full socket would only delay
+        // that.
         io_uring_sqe* s = next();
         io_uring_prep_send(s, c->fd, c->buffer, unsigned(e->res), MSG_WAITALL);
         s->flags |= IOSQE_CQE_SKIP_SUCCESS | IOSQE_IO_LINK;
