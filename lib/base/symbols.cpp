@@ -18,6 +18,7 @@ namespace {
 // linkers.
 struct module {
   std::uintptr_t base = 0, first = 0, end = 0;  // `first` to `end`: what is mapped of it
+  std::uintptr_t thread_local_block = 0;        // of the kernel thread that listed it, the main one
   const ElfW(Sym) * symbols = nullptr;
   const char* strings = nullptr;
   const std::uint32_t* gnu_hash = nullptr;
@@ -41,7 +42,8 @@ struct modules {
   module* at() noexcept { return reinterpret_cast<module*>(this + 1); }
 };
 
-module::module(const dl_phdr_info& info) noexcept :base(info.dlpi_addr) {
+module::module(const dl_phdr_info& info) noexcept :base(info.dlpi_addr),
+    thread_local_block(reinterpret_cast<std::uintptr_t>(info.dlpi_tls_data)) {
   const ElfW(Dyn)* d = nullptr;
   for (int i = 0; i < info.dlpi_phnum; i++) {
     const ElfW(Phdr)& p = info.dlpi_phdr[i];
@@ -79,14 +81,17 @@ bool module::is(std::uint32_t i, const char* name) const noexcept {
   bool visible = bind == STB_GLOBAL || bind == STB_WEAK || bind == STB_GNU_UNIQUE;
   bool usable =
       type == STT_NOTYPE || type == STT_OBJECT || type == STT_FUNC || type == STT_GNU_IFUNC;
-  if (s.st_shndx == SHN_UNDEF || !s.st_value || !visible || !usable ||
-      strcmp(strings + s.st_name, name) != 0)
+  if (type == STT_TLS) usable = thread_local_block != 0;
+  else if (!s.st_value) usable = false;
+  if (s.st_shndx == SHN_UNDEF || !visible || !usable || strcmp(strings + s.st_name, name) != 0)
     return false;
   constexpr ElfW(Half) hidden = 0x8000;  // an older version, for programs that were linked to it
   return !versions || !(versions[i] & hidden);
 }
 
 void* module::address(std::uint32_t i) const noexcept {
+  if (ELF64_ST_TYPE(symbols[i].st_info) == STT_TLS)
+    return reinterpret_cast<void*>(thread_local_block + symbols[i].st_value);
   std::uintptr_t p = base + symbols[i].st_value;
   if (ELF64_ST_TYPE(symbols[i].st_info) != STT_GNU_IFUNC) return reinterpret_cast<void*>(p);
   return reinterpret_cast<void* (*)(unsigned long)>(p)(getauxval(AT_HWCAP));

@@ -9,7 +9,7 @@ namespace tendril::core {
 
 // The first definition in the order of loading, behind the module with the code at `behind` if that
 // is not null; null: there is none. As dlsym() has it with RTLD_DEFAULT and RTLD_NEXT, the default
-// version is meant.
+// version is meant. Of a thread-local variable: the main kernel thread's.
 void* find_symbol(const char* name, const void* behind = nullptr) noexcept;
 
 // The same in one library that may have been loaded since, named by its file's name. Takes the

@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+#include <bit>
+
+#include "events/own_descriptors.hpp"
 #include "posix/common/offload.hpp"
 #include "posix/descriptors/wait_set.hpp"
 #include "posix/signals/signalfd_loan.hpp"
@@ -95,6 +98,17 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
   }
 }
 
+// How many places the program's table of descriptors has without the runtime's, as the kernel
+// counts them: select(2) passes over the numbers beyond, open or not.
+int size_of_programs_table() noexcept {
+  int highest = int(core::own_descriptors::highest());
+  while (highest > 0 &&
+         (sys::call(SYS_fcntl, highest, F_GETFD) < 0 || core::own_descriptors::is_kept(highest)))
+    highest--;
+  constexpr int least = 64, step = 128;  // step: of a larger table, whose steps are a power of two
+  return highest < least ? least : int(std::bit_ceil(unsigned(highest / step + 1))) * step;
+}
+
 // The bits of the three sets, copied, because select(2) clears what is not ready.
 class select_sets {
  public:
@@ -131,8 +145,16 @@ class select_sets {
       std::size_t size;
     } masked{mask, 8};
     lent_signals lent(mask);
-    timespec none{};
-    return sys::call(SYS_pselect6, n_, theirs_[0], theirs_[1], theirs_[2], &none, &masked);
+    auto ask = [&] {
+      timespec none{};
+      return sys::call(SYS_pselect6, n_, theirs_[0], theirs_[1], theirs_[2], &none, &masked);
+    };
+    long ready = ask();
+    if (ready != -EBADF) return ready;
+    int size = size_of_programs_table();
+    if (size >= n_) return ready;
+    n_ = size;
+    return ask();
   }
   // What the program passed, as a call that fails leaves it.
   long fail(int error) noexcept {
