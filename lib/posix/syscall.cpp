@@ -406,6 +406,11 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
       if (this_thread)
         return posix::sched_setaffinity(pid_t(a), std::size_t(b), pointer<cpu_set_t>(c));
       break;
+    case SYS_sched_getaffinity:
+      return result<long>(
+          posix::sched_getaffinity_by_number(pid_t(a), std::size_t(b), pointer<cpu_set_t>(c)));
+    case SYS_sched_rr_get_interval:
+      return posix::sched_rr_get_interval(pid_t(a), pointer<timespec>(b));
     case SYS_sched_setscheduler:
       return posix::sched_setscheduler(pid_t(a), int(b), pointer<sched_param>(c));
     case SYS_sched_getscheduler:

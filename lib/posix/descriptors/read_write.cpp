@@ -136,6 +136,20 @@ bool is_readable(const iovec* v, int n) noexcept {
          sys::readable(v, std::size_t(n) * sizeof *v);
 }
 
+// Whether the file was opened for that: O_RDONLY or O_WRONLY. Else the kernel refuses the call at
+// once, while the file may never become ready for it.
+bool is_opened_for(int fd, int use) noexcept {
+  if (sys::is_refused(SYS_fcntl)) return true;
+  long flags = sys::call(SYS_fcntl, fd, F_GETFL);
+  if (flags < 0) return sys::turns_out_refused(SYS_fcntl);
+  int mode = int(flags & O_ACCMODE);
+  return !(flags & O_PATH) && (mode == use || mode == O_RDWR);
+}
+
+// Whether the program's array is nowhere, which is for the kernel to say. (One of a single part is
+// looked at here, larger ones where the kernel has taken them.)
+bool is_nowhere(const iovec* v, int n) noexcept { return n == 1 && !is_readable(v, n); }
+
 // The rest of a read of a file, of which `walk` has come from the page cache: it waits for the
 // disk.
 long read_from_disk(int fd, vector_walk& walk, off_t at, int flags) noexcept {
@@ -229,6 +243,7 @@ long read_terminal(int fd, const iovec* v, int n) noexcept {
 // A read of what has no non-blocking form.
 long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
   if (!is_readable(v, n)) return -EFAULT;
+  if (!is_opened_for(fd, O_RDONLY)) return read_plain(fd, v, n, at, flags);
   // These have no position.
   if (file_kind k = kind_of(fd); at != here && (is_socket(k) || k == file_kind::pipe))
     return read_plain(fd, v, n, at, flags);
@@ -341,6 +356,7 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
   auto plain = [&](const iovec* part, int parts) noexcept {
     return write_plain(fd, part, parts, at, flags);
   };
+  if (!is_opened_for(fd, O_WRONLY)) return plain(v, n);
   file_kind kind = kind_of(fd);
   if (at != here && (is_socket(kind) || kind == file_kind::pipe)) return plain(v, n);
   if (kind == file_kind::pipe ||
@@ -444,12 +460,12 @@ ssize_t write(int fd, const void* buf, size_t n) {
 }
 
 ssize_t readv(int fd, const iovec* v, int n) {
-  if (!cooperative() || n <= 0 || n > 1024) return real.readv(fd, v, n);
+  if (!cooperative() || n <= 0 || n > 1024 || is_nowhere(v, n)) return real.readv(fd, v, n);
   return result(read_any(fd, v, n, here));
 }
 
 ssize_t writev(int fd, const iovec* v, int n) {
-  if (!cooperative() || n <= 0 || n > 1024) return real.writev(fd, v, n);
+  if (!cooperative() || n <= 0 || n > 1024 || is_nowhere(v, n)) return real.writev(fd, v, n);
   return result(write_any(fd, v, n, here));
 }
 
@@ -466,23 +482,25 @@ ssize_t pwrite(int fd, const void* buf, size_t n, off_t at) {
 }
 
 ssize_t preadv(int fd, const iovec* v, int n, off_t at) {
-  if (!cooperative() || at < 0 || n <= 0 || n > 1024) return real.preadv(fd, v, n, at);
+  if (!cooperative() || at < 0 || n <= 0 || n > 1024 || is_nowhere(v, n))
+    return real.preadv(fd, v, n, at);
   return result(read_any(fd, v, n, at));
 }
 
 ssize_t pwritev(int fd, const iovec* v, int n, off_t at) {
-  if (!cooperative() || at < 0 || n <= 0 || n > 1024) return real.pwritev(fd, v, n, at);
+  if (!cooperative() || at < 0 || n <= 0 || n > 1024 || is_nowhere(v, n))
+    return real.pwritev(fd, v, n, at);
   return result(write_any(fd, v, n, at));
 }
 
 ssize_t preadv2(int fd, const iovec* v, int n, off_t at, int flags) {
-  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags))
+  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags) || is_nowhere(v, n))
     return real.preadv2(fd, v, n, at, flags);
   return result(read_any(fd, v, n, at, flags));
 }
 
 ssize_t pwritev2(int fd, const iovec* v, int n, off_t at, int flags) {
-  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags))
+  if (!cooperative() || at < -1 || n <= 0 || n > 1024 || (flags & ~plain_flags) || is_nowhere(v, n))
     return real.pwritev2(fd, v, n, at, flags);
   return result(write_any(fd, v, n, at, flags));
 }

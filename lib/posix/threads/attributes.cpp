@@ -61,8 +61,8 @@ const cpu_set_t& processors() noexcept {
   return all;
 }
 
-// How many bytes the kernel fills in, or -errno.
-long get_processors(const thread* t, std::size_t size, cpu_set_t* set) noexcept {
+// As the system call: how many bytes are filled in, or -errno.
+long processors_of(const thread* t, std::size_t size, cpu_set_t* set) noexcept {
   cpu_set_t of_process;
   CPU_ZERO(&of_process);
   long n = sys::call(SYS_sched_getaffinity, my_hub().tid,
@@ -71,9 +71,14 @@ long get_processors(const thread* t, std::size_t size, cpu_set_t* set) noexcept 
   if (n >= 0)
     n = sys::call(SYS_sched_getaffinity, my_hub().tid,
                   size < sizeof of_process ? size : sizeof of_process, set);
-  if (n < 0) return n;
-  memset(set, 0, size);
-  memcpy(set, t->processors ? t->processors : &of_process, std::size_t(n));
+  if (n > 0) memcpy(set, t->processors ? t->processors : &of_process, std::size_t(n));
+  return n;
+}
+
+// As the C library's function, which clears what the kernel leaves alone.
+long get_processors(const thread* t, std::size_t size, cpu_set_t* set) noexcept {
+  long n = processors_of(t, size, set);
+  if (n >= 0) memset(reinterpret_cast<char*>(set) + n, 0, size - std::size_t(n));
   return n;
 }
 
@@ -303,6 +308,12 @@ long sched_getattr(pid_t tid, void* attributes, unsigned size, unsigned flags) n
   a.priority = std::uint32_t(t->priority);
   a.flags = (a.flags & ~1ULL) | (t->policy & SCHED_RESET_ON_FORK ? 1 : 0);
   return r;
+}
+
+long sched_getaffinity_by_number(pid_t tid, std::size_t size, cpu_set_t* set) noexcept {
+  thread* t = fiber_with(tid);
+  if (!t || !core::current) return sys::call(SYS_sched_getaffinity, tid, size, set);
+  return processors_of(t, size, set);
 }
 
 int sched_rr_get_interval(pid_t tid, timespec* interval) {

@@ -93,6 +93,8 @@ int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcep
 // As the kernel has them (-errno); the C library has no functions for them.
 long sched_setattr(pid_t tid, const void* attributes, unsigned flags) noexcept;
 long sched_getattr(pid_t tid, void* attributes, unsigned size, unsigned flags) noexcept;
+// The C library's function hides how many bytes the kernel fills in, and clears the others.
+long sched_getaffinity_by_number(pid_t tid, std::size_t size, cpu_set_t* set) noexcept;
 
 // The thread that a pthread_t names; null: a thread of the kernel's, beside the fibers.
 thread* thread_of(pthread_t id) noexcept;
