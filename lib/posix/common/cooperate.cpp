@@ -410,10 +410,12 @@ int wait_ready(int fd, short events) noexcept {
   }
   if (!blocks(fd)) return -EAGAIN;
   std::uint32_t wanted = (events & POLLIN ? EPOLLIN : 0u) | (events & POLLOUT ? EPOLLOUT : 0u);
+  deadline until = socket_deadline(fd, events & POLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO);
+  on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
   do {
-    int w = wait_for(fd, wanted, deadline::never(), on_signal::restart);
+    int w = wait_for(fd, wanted, until, rule);
     if (w == -EPERM) return 0;
-    if (w < 0) return w;
+    if (w < 0) return w == -ETIMEDOUT ? -EAGAIN : w;
   } while (!ready_now(fd, events));
   return 0;
 }

@@ -337,7 +337,8 @@ bool receives_by_mark(int fd) noexcept;
 bool hung_up(int fd) noexcept;
 
 // For descriptors whose calls have no non-blocking form: waits until it is ready. 0, or as
-// wait_for; -EAGAIN if the program made it non-blocking.
+// wait_for; -EAGAIN if the program made it non-blocking, or its time (SO_RCVTIMEO, SO_SNDTIMEO) is
+// over.
 int wait_ready(int fd, short events) noexcept;
 
 }  // namespace tendril::posix
