@@ -191,6 +191,7 @@ bool poller::is_whole() const noexcept {
 
 void poller::make_sure_now() noexcept {
   made_sure_ = arch::ticks();
+  if (sys::is_refused(SYS_epoll_ctl)) return go_without_epoll();
   if (is_whole()) return;
   if (sys::turns_out_refused(SYS_epoll_ctl)) go_without_epoll();
   else rebuild();
@@ -515,6 +516,10 @@ void poller::tell_waiters(slot& s, std::uint32_t events) noexcept {
 }
 
 bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noexcept {
+  if (sys::is_refused(SYS_epoll_pwait) && sys::is_refused(SYS_epoll_pwait2)) [[unlikely]] {
+    if (epoll_ >= 0) go_without_epoll();
+    return true;
+  }
   int n = sys::epoll_wait(epoll_, events_, sizeof events_ / sizeof *events_, timeout, mask);
   if (n == -EINTR) return false;
   if (n < 0 && sys::turns_out_refused(SYS_epoll_pwait)) go_without_epoll();
