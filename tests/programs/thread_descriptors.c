@@ -51,6 +51,11 @@ static void prepare(void) {
   // a name that is nobody else's
   MUST(bind(datagrams[1], (struct sockaddr*)&receiver, sizeof(sa_family_t)));
   MUST(getsockname(datagrams[1], (struct sockaddr*)&receiver, &receiver_size));
+  // The queue is full before there is a sender: were the sender to fill it, the one datagram that
+  // is taken out could be an early one, and the sender would wait for ever.
+  while (sendto(datagrams[0], "x", 1, MSG_DONTWAIT, (struct sockaddr*)&receiver, receiver_size) ==
+         1)
+    continue;
   MUST(pipe(child_goes));
   child = MUST(fork());
   if (child == 0) {
@@ -114,9 +119,6 @@ static void ends_child(void) { MUST(write(child_goes[1], "x", 1)); }
 
 static void* sends_datagram(void* unused) {
   (void)unused;
-  while (sendto(datagrams[0], "x", 1, MSG_DONTWAIT, (struct sockaddr*)&receiver, receiver_size) ==
-         1)
-    continue;
   SAY("  sendto", sendto(datagrams[0], "y", 1, 0, (struct sockaddr*)&receiver, receiver_size));
   return NULL;
 }
