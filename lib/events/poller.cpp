@@ -306,14 +306,37 @@ void poller::wake_all(source s) noexcept {
 
 // --- descriptors that are kept for a while ---
 
-int poller::keep(kept_descriptor& k, int fd) noexcept {
-  k.fd = own_descriptors::keep(fd, &k, false);
-  if (k.fd >= 0) kept_.push_back(k);
-  return k.fd;
+kept_descriptor* poller::keep(int fd, const void* frame) noexcept {
+  // A wait of this fiber that stands no higher on the stack was left by siglongjmp. (In a handler
+  // on an alternate stack it may go on: then it finds its descriptor gone, and makes another.)
+  for (kept_descriptor *k = kept_.front(), *next; k; k = next) {
+    next = kept_.after(*k);
+    if (k->who == current && k->frame <= frame) drop(*k);
+  }
+  if (!free_kept_.front()) {
+    constexpr std::size_t size = 4096;
+    auto* more = static_cast<kept_descriptor*>(sys::map(size));
+    for (std::size_t i = 0; more && i < size / sizeof *more; i++)
+      free_kept_.push_back(*new (more + i) kept_descriptor);
+  }
+  kept_descriptor* k = free_kept_.front();
+  if (!k) {
+    sys::close(fd);
+    return nullptr;
+  }
+  k->fd = own_descriptors::keep(fd, k, false);
+  if (k->fd < 0) return nullptr;
+  k->who = current;
+  k->frame = frame;
+  k->unlink();
+  kept_.push_back(*k);
+  return k;
 }
 
 void poller::drop(kept_descriptor& k) noexcept {
   k.unlink();
+  k.who = nullptr;
+  free_kept_.push_back(k);
   if (!own_descriptors::is_kept(k.fd, &k)) return;
   forget_descriptor(k.fd);
   own_descriptors::release(k.fd, &k);

@@ -50,9 +50,12 @@ struct source_waiter : list_node {
   fiber* who = nullptr;
 };
 
-// A descriptor that a waiting fiber has opened for itself: see poller::keep().
+// A descriptor that a waiting fiber has opened for itself: see poller::keep(). It lies in the
+// poller's memory, not in the frame of the wait, which a handler may leave by siglongjmp.
 struct kept_descriptor : list_node {
   int fd = -1;
+  const fiber* who = nullptr;   // whose wait it is for; null: it is free
+  const void* frame = nullptr;  // where that wait stands
 };
 
 // --- the poller's own descriptors ---
@@ -83,8 +86,9 @@ class poller {
   bool add(source_waiter& w, source s) noexcept;
   void remove(source_waiter& w) noexcept;
   // Keeps fd, opened just now, out of the program's way until drop(); in a child of fork it is
-  // closed. -errno: there is no place for it, and it is closed.
-  int keep(kept_descriptor& k, int fd) noexcept;
+  // closed. `frame`: where the wait that it is for stands. Null: there is no place for it, and it
+  // is closed.
+  kept_descriptor* keep(int fd, const void* frame) noexcept;
   void drop(kept_descriptor& k) noexcept;
   // Makes the epoll instance, if there is none yet; false: no descriptors left. interrupt() works
   // from here on.
@@ -247,7 +251,7 @@ class poller {
   std::uint64_t made_sure_ = 0;  // arch::ticks() when it was
   std::size_t waiting_ = 0;
   list<source_waiter> on_source_[2];
-  list<kept_descriptor> kept_;
+  list<kept_descriptor> kept_, free_kept_;
   std::atomic<slot*> chunks_[descriptors::limit / per_chunk] = {};
   // No more at a time than have their turn until the hub looks again at the earliest
   // (hub::is_to_look_around): what the kernel and we have touched of a descriptor is in the cache

@@ -31,12 +31,12 @@ bool may_trace() noexcept {
   return k;
 }
 
-// Opens a pidfd; false: there is none to be had.
-bool keep_child(core::kept_descriptor& child, id_t id) noexcept {
-  if (!in_hubs_process()) return false;
+// Opens a pidfd for the wait that stands at `frame`; null: there is none to be had.
+core::kept_descriptor* keep_child(id_t id, const void* frame) noexcept {
+  if (!in_hubs_process()) return nullptr;
   core::handlers_wait quiet(my_hub());
   int fd = int(sys::call(SYS_pidfd_open, id, 0));
-  return fd >= 0 && my_hub().io.keep(child, fd) >= 0;
+  return fd >= 0 ? my_hub().io.keep(fd, frame) : nullptr;
 }
 
 // Waits until a child of that kind has something to report. 0: ask again; -errno.
@@ -45,13 +45,14 @@ long wait_for_child(int type, id_t id, int options) noexcept {
   if (unsigned(type) == p_pidfd && only_its_end)
     return wait_for(int(id), EPOLLIN, deadline::never(), on_signal::restart);
   if (type == P_PID && only_its_end) {
-    core::kept_descriptor child;
-    if (keep_child(child, id)) {
+    const void* frame = __builtin_frame_address(0);
+    if (core::kept_descriptor* child = keep_child(id, frame)) {
       // The program may close the pidfd unseen, so that nobody tells of the child's end.
-      int r = wait_for(child.fd, EPOLLIN, deadline::after(core::now(), 1'000'000'000),
+      int r = wait_for(child->fd, EPOLLIN, deadline::after(core::now(), 1'000'000'000),
                        on_signal::restart);
       core::handlers_wait quiet(my_hub());
-      my_hub().io.drop(child);
+      // Unless a handler's own wait took it for one that was left.
+      if (child->who == core::current && child->frame == frame) my_hub().io.drop(*child);
       return r == -ETIMEDOUT || r == -EBADF ? 0 : r;
     }
   }
