@@ -47,6 +47,29 @@ inline std::string bytes_repr(std::string_view bytes) {
   return out + quote;
 }
 
+// UTF-8 as str.encode("ascii", "backslashreplace") writes it. (Bytes that are no UTF-8 stay.)
+inline std::string backslash_replace(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size();) {
+    auto first = static_cast<unsigned char>(text[i]);
+    std::size_t n = first < 0xc0 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    if (n == 1 || i + n > text.size()) {
+      out += text[i++];
+      continue;
+    }
+    unsigned code = first & (0x7fu >> n);
+    for (std::size_t k = 1; k < n; k++)
+      code = code << 6 | (static_cast<unsigned char>(text[i + k]) & 0x3fu);
+    char escape[16];
+    if (code < 0x100) std::snprintf(escape, sizeof escape, "\\x%02x", code);
+    else if (code < 0x10000) std::snprintf(escape, sizeof escape, "\\u%04x", code);
+    else std::snprintf(escape, sizeof escape, "\\U%08x", code);
+    out += escape;
+    i += n;
+  }
+  return out;
+}
+
 // ('127.0.0.1', 10000)
 inline std::string repr(const tendril::net::address& a) {
   return "('" + a.host() + "', " + std::to_string(a.port()) + ")";

@@ -279,6 +279,7 @@ class Http(unittest.TestCase):
             self.assertEqual(server.get("/"), (200, "<h1>Index</h1>"))
             self.assertEqual(server.get("/hello/you"), (200, "<h1>hello, you!</h1>"))
             self.assertEqual(server.get("/hello/J%C3%B6rg?x=1"), (200, "<h1>hello, Jörg!</h1>"))
+            self.assertEqual(server.get("/hello/a%2Fb"), (200, "<h1>hello, a/b!</h1>"))
             self.assertEqual(server.get("/nowhere"), (404, "404: Not Found"))
             self.assertEqual(server.get("/", "POST"), (405, "405: Method Not Allowed"))
             connection = server.connection()
@@ -289,7 +290,7 @@ class Http(unittest.TestCase):
             out, _ = server.process.communicate(timeout=bound)
         self.assertEqual(server.process.returncode, 0)
         self.assertEqual(re.sub(r"fd=\d+", "fd=N", out).splitlines(), [
-            "Receive: <Request GET / >", "Receive: <Request GET /hello/you >", "Receive: <Request GET /hello/Jörg >",
+            "Receive: <Request GET / >", "Receive: <Request GET /hello/you >", "Receive: <Request GET /hello/J\\xf6rg >", "Receive: <Request GET /hello/a/b >",
             "Receive: <Request GET / >",
             "Server <Server sockets=(<asyncio.TransportSocket fd=N, family=2, type=1, proto=6, "
             f"laddr={('127.0.0.1', server.port)}>,)> shutting down."])

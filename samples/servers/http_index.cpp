@@ -24,15 +24,17 @@ namespace {
 // In Python each answer is an async function; here any function may wait.
 response answer(const request& r) {
   constexpr std::string_view hello = "/hello/";
-  std::optional<std::string> path =
-      decoded(std::string_view(r.target).substr(0, r.target.find('?')));
+  std::string_view raw = std::string_view(r.target).substr(0, r.target.find('?'));
+  std::optional<std::string> path = decoded(raw);
   if (!path) return {400, "Bad Request", "400: Bad Request"};
-  bool greets = path->starts_with(hello) && path->size() > hello.size() &&
-                path->find('/', hello.size()) == path->npos;
+  // A slash in the name is one that was written as %2F.
+  bool greets = raw.starts_with(hello) && raw.size() > hello.size() &&
+                raw.find('/', hello.size()) == raw.npos;
   if (!greets && *path != "/") return {404, "Not Found", "404: Not Found"};
   if (r.method != "GET")
     return {405, "Method Not Allowed", "405: Method Not Allowed", "Allow: GET\r\n"};
-  std::printf("Receive: <Request %s %s >\n", r.method.c_str(), path->c_str());
+  std::printf("Receive: <Request %s %s >\n", r.method.c_str(),
+              python::backslash_replace(*path).c_str());
   tendril::sleep(500ms);
   std::string text =
       greets ? "<h1>hello, " + path->substr(hello.size()) + "!</h1>" : "<h1>Index</h1>";

@@ -21,9 +21,9 @@ namespace {
 struct connection {
   tendril::net::socket socket;
   std::deque<std::string> messages;
-  bool is_output = false;  // there may be something to send
   int fd() const { return socket.descriptor(); }
 };
+using connections = std::vector<std::shared_ptr<connection>>;
 
 }  // namespace
 
@@ -35,7 +35,8 @@ int main(int argc, char** argv) {
   std::printf("%s starting up on localhost port %u\n", python::stderr_repr,
               server.local_address().port());
 
-  std::vector<std::unique_ptr<connection>> connections;
+  connections inputs;          // in the order in which they came, behind the server
+  connections outputs;         // those that may have something to send, in the order of that
   std::string client_address;  // of the connection that came last
   for (;;) {
     std::puts("\nwaiting for the next event");
@@ -44,44 +45,59 @@ int main(int argc, char** argv) {
     FD_ZERO(&writable);
     FD_SET(server.descriptor(), &readable);
     int highest = server.descriptor();
-    for (auto& c : connections) {
+    for (auto& c : inputs) {
       FD_SET(c->fd(), &readable);
-      if (c->is_output) FD_SET(c->fd(), &writable);
       highest = std::max(highest, c->fd());
     }
+    for (auto& c : outputs) FD_SET(c->fd(), &writable);
     if (tendril::posix::select(highest + 1, &readable, &writable, nullptr, nullptr) < 0) {
       std::perror("select");
       return 1;
     }
+    connections to_read, to_write;
+    for (auto& c : inputs) {
+      if (FD_ISSET(c->fd(), &readable)) to_read.push_back(c);
+    }
+    for (auto& c : outputs) {
+      if (FD_ISSET(c->fd(), &writable)) to_write.push_back(c);
+    }
 
-    for (auto& c : connections) {
-      if (!FD_ISSET(c->fd(), &readable)) continue;
+    if (FD_ISSET(server.descriptor(), &readable)) {
+      auto c = std::make_shared<connection>(connection{server.accept(), {}});
+      if (c->fd() < FD_SETSIZE) {  // else it is more than select(2) can name
+        client_address = python::repr(c->socket.remote_address());
+        std::printf("new connection from %s\n", client_address.c_str());
+        inputs.push_back(c);
+      }
+    }
+    for (auto& c : to_read) {
       std::string data, peer;
       try {
         peer = python::repr(c->socket.remote_address());
         data = c->socket.recv(1024);
-      } catch (
-          const std::system_error&) {  // the client has reset the connection: as if it had ended
+      } catch (const std::system_error&) {
+        // The client has reset the connection: as if it had ended.
       }
       if (!data.empty()) {
         std::printf("%s received \"%s\" from %s\n", python::stderr_repr,
                     python::bytes_repr(data).c_str(), peer.c_str());
         c->messages.push_back(std::move(data));
-        c->is_output = true;
+        if (std::find(outputs.begin(), outputs.end(), c) == outputs.end()) outputs.push_back(c);
       } else {
         // The tutorial names the client that came last, whichever this is.
         std::printf("closing %s after reading no data\n", client_address.c_str());
-        FD_CLR(c->fd(), &writable);
+        std::erase(outputs, c);
+        std::erase(inputs, c);
         c->socket.close();
       }
     }
-    for (auto& c : connections) {
-      if (!c->socket || !FD_ISSET(c->fd(), &writable)) continue;
+    for (auto& c : to_write) {
+      if (!c->socket) continue;
       try {
         std::string peer = python::repr(c->socket.remote_address());
         if (c->messages.empty()) {
           std::printf("output queue for %s is empty\n", peer.c_str());
-          c->is_output = false;
+          std::erase(outputs, c);
         } else {
           std::string next = std::move(c->messages.front());
           c->messages.pop_front();
@@ -89,18 +105,10 @@ int main(int argc, char** argv) {
           std::size_t sent = c->socket.send(next, MSG_DONTWAIT);
           if (sent < next.size()) c->messages.push_front(next.substr(sent));
         }
-      } catch (const std::system_error&) {  // reset: the next select finds it readable, at its end
-        c->is_output = false;
+      } catch (const std::system_error&) {
+        // Reset: the next select finds it readable, at its end.
+        std::erase(outputs, c);
       }
-    }
-    std::erase_if(connections, [](auto& c) { return !c->socket; });
-
-    if (FD_ISSET(server.descriptor(), &readable)) {
-      auto c = std::make_unique<connection>(connection{server.accept(), {}});
-      if (c->fd() >= FD_SETSIZE) continue;  // more than select(2) can name
-      client_address = python::repr(c->socket.remote_address());
-      std::printf("new connection from %s\n", client_address.c_str());
-      connections.push_back(std::move(c));
     }
   }
 }
