@@ -3,10 +3,10 @@
 // The C library runs the routine and undoes the beginning when the routine is left by cancellation
 // or an exception. Here is only how a fiber waits while another one is in there: in the futex
 // table, and looking now and then, since nobody tells of a routine that was left.
-#include <dlfcn.h>
 
 #include <tendril/pthread.hpp>
 
+#include "base/symbols.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/locks/ownership.hpp"
 
@@ -36,11 +36,9 @@ constinit std::ptrdiff_t call_once_variables[2];
 __attribute__((constructor)) void find_call_once_variables() noexcept {
   const char* const names[] = {"_ZSt15__once_callable", "_ZSt11__once_call"};
   for (int i = 0; i < 2; i++) {
-    void* found = dlsym(RTLD_DEFAULT, names[i]);
-    if (found)
+    if (void* found = core::find_symbol(names[i]))
       call_once_variables[i] =
           static_cast<char*>(found) - static_cast<char*>(arch::thread_pointer());
-    else dlerror();  // no error of the program's
   }
 }
 

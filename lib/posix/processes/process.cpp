@@ -164,8 +164,7 @@ class child_signal_blocked {
 struct system_calls {
   core::futex_lock lock;
   int running = 0;
-  struct sigaction interrupt {
-  }, quit{};
+  struct sigaction interrupt = {}, quit = {};
 
   void begin() noexcept {
     core::futex_guard guard(lock);
