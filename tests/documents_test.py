@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """documents_test BUILD_DIRECTORY: what the documents print is so.
 
 A code block whose first line is a comment with a file's name (`// first.cpp`, `# waiting.py`) is that file. The lines

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """debugger_test.py SHIM PROGRAM: gdb attaches to PROGRAM under SHIM, and reads its core, as it does natively: it finds
 the function that runs, and what called it. Skipped without gdb, or where it may not trace."""
 

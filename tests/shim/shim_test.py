@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """shim_test.py SHIM TABLE MALLOC: the shim exports what the table says, needs no C++ run-time library, and
 does the real thing before its constructors, inside malloc, and in destructors."""
 
