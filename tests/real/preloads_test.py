@@ -62,7 +62,7 @@ def run(command, extra=()):
 
 
 under = [launcher, "run", "--"]
-python = ["python3", "-S", "-c", script]
+python = ["/usr/bin/python3", "-S", "-c", script]
 
 
 class Libraries(unittest.TestCase):

@@ -15,7 +15,7 @@ commands = [
     ["/bin/true"],
     ["ls", "/"],
     ["/bin/sh", "-c", "echo $(echo inner) | cat"],
-    ["python3", "-S", "-c", "import os, time, socket; time.sleep(0.001); print(os.popen('echo x').read(), os.wait3, "
+    ["/usr/bin/python3", "-S", "-c", "import os, time, socket; time.sleep(0.001); print(os.popen('echo x').read(), os.wait3, "
      "socket.getaddrinfo('127.0.0.1', 80)[0][4], socket.gethostbyname('localhost'))"],
 ]
 
