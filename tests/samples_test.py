@@ -108,19 +108,6 @@ class Tasks(Printing):
         self.prints("cancel", *cancelled, "main(): cancel_me is cancelled now", *cancelled, "main(): timeout!")
 
 
-class Executors(Printing):
-    def test_a_thread_pool_maps_submits_completes_and_shuts_down(self):
-        done = run("thread_pool")
-        self.assertEqual((done.stderr, done.returncode), ("", 0))
-        lines = done.stdout.splitlines()
-        self.assertEqual(lines[:2], ["map, in order: 25 16 9 4 1", "submit: 36"])
-        self.assertEqual(sorted(re.findall(r"\d+", lines[2]), key=int), ["1", "4", "9", "16", "25", "55"])
-        self.assertEqual(lines[3:5], ["in time: 1", "TimeoutError: 1 (of 2) futures unfinished"])
-        self.assertCountEqual(lines[5:7], ["7: value returned: 49",
-                                           'main: saw error "the value 8 is no good" when accessing result'])
-        self.assertEqual(lines[7:], ["after shutdown: the executor was shut down"])
-
-
 class Fetch(unittest.TestCase):
     def test_a_session_fetches_at_once_and_answers_in_order(self):
         paths = [(f"/bytes/{n}", f"200, {n} bytes") for n in range(30)] + [("/status/404", "404, 13 bytes")]

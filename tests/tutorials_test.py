@@ -6,14 +6,20 @@
 Times, thread numbers, ports and descriptors are masked.
 """
 
+import concurrent.futures
+import contextlib
 import os
+import pathlib
 import re
+import select
 import signal
 import socket
 import subprocess
+import threading
+import time
 import unittest
 
-from samples_test import EchoServer, HttpServer, Printing, bound, cacert, http, https, run, samples, source, ways
+from samples_test import EchoServer, HttpServer, Printing, await_that, bound, cacert, http, https, run, samples, ways
 
 fibers_for_threads = os.environ.get("SANITIZE", "none") == "none"
 stderr_repr = "<_io.TextIOWrapper name='<stderr>' mode='w' encoding='UTF-8'>"
@@ -22,11 +28,12 @@ stderr_repr = "<_io.TextIOWrapper name='<stderr>' mode='w' encoding='UTF-8'>"
 class Server:
     """A server that says where it listens on standard error."""
 
-    def __init__(self, name):
+    def __init__(self, name, stdout=subprocess.PIPE):
         self.command = [samples / name, "0"]
+        self.stdout = stdout
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(self.command, stdout=self.stdout, stderr=subprocess.PIPE, text=True)
         self.port = int(self.process.stderr.readline().rsplit(":", 1)[1])
         return self
 
@@ -51,6 +58,16 @@ class Generators(Printing):
         second = [f"天宫二号 倒计时: {n}秒" for n in range(10, 0, -1)] + ["天宫二号 发射"]
         in_turns = [line for pair in zip(first, second) for line in pair] + second[len(first):]
         self.prints("countdown", *in_turns, arguments=[0])
+
+    def test_each_count_takes_its_time(self):
+        start = time.monotonic()
+        rockets = subprocess.Popen([samples / "countdown", "0.01"], stdout=subprocess.PIPE, text=True)
+        waits = 0  # for these a line had to wait: one rocket's count holds up the other, as time.sleep() does
+        for line in rockets.stdout:
+            self.assertGreaterEqual(time.monotonic() - start, 0.01 * waits, line)
+            waits += "倒计时" in line
+        rockets.stdout.close()
+        self.assertEqual((rockets.wait(), waits), (0, 15))
 
     def test_a_producer_sends_and_a_consumer_replies(self):
         self.prints("producer_consumer", *(line for n in range(1, 6) for line in (
@@ -162,6 +179,89 @@ class Loop(Printing):
         self.assertEqual(three, "custom process pool 333333283333335000000")
 
 
+def thread_pool_of_python():
+    """The lines of samples/executors/thread_pool.cpp, by concurrent.futures itself. Those of a list come in any order."""
+
+    def task(n):
+        time.sleep(n * 0.01)
+        return n * n
+
+    def fails():
+        raise RuntimeError("the value 8 is no good")
+
+    def waits(for_what, result):
+        for_what.wait()
+        return result
+
+    pool = concurrent.futures.ThreadPoolExecutor(2)
+    numbers = [5, 4, 3, 2, 1]
+    yield "map, in order: " + " ".join(map(str, pool.map(task, numbers)))
+    yield f"submit: {pool.submit(task, 6).result()}"
+    squares = [f.result() for f in concurrent.futures.as_completed([pool.submit(task, n) for n in numbers])]
+    yield f"as completed, in any order: {' '.join(map(str, sorted(squares)))}, together {sum(squares)}"
+
+    not_yet = threading.Event()
+    one_waits = [pool.submit(task, 1), pool.submit(waits, not_yet, 0)]
+    one_waits[0].result()
+    try:
+        for f in concurrent.futures.as_completed(one_waits, 0.01):
+            yield f"in time: {f.result()}"
+    except concurrent.futures.TimeoutError as e:
+        yield f"TimeoutError: {e}"
+    not_yet.set()
+
+    any_order = []
+    called_back = pool.submit(task, 7)
+    called_back.add_done_callback(lambda f: any_order.append(f"7: value returned: {f.result()}"))
+    try:
+        pool.submit(fails).result()
+    except RuntimeError as e:
+        any_order.append(f'main: saw error "{e}" when accessing result')
+
+    pending = pool.submit(task, 9)
+    pool.shutdown()
+    yield any_order
+    yield f"shutdown: pending future {'done' if pending.done() else 'not done'}"
+    try:
+        pool.submit(task, 10)
+    except RuntimeError:
+        yield "after shutdown: the executor was shut down"  # in Tendril's words
+
+    one = concurrent.futures.ThreadPoolExecutor(1)
+    go_on = threading.Event()
+    left = [one.submit(waits, go_on, 11), one.submit(task, 12)]
+    one.shutdown(wait=False)
+    for f in left:
+        yield f"shutdown without waiting: pending future {'done' if f.done() else 'not done'}"
+    go_on.set()
+    for f in left:
+        yield f"its result: {f.result()}"
+
+
+class Executors(unittest.TestCase):
+    def test_a_thread_pool_prints_what_that_of_python_does(self):
+        done = run("thread_pool")
+        self.assertEqual((done.stderr, done.returncode), ("", 0))
+        lines = done.stdout.splitlines()
+        # The results as they came, sorted.
+        name, results, together = re.fullmatch(r"(as completed, in any order:)((?: \d+)+)(, together \d+)", lines[2]).groups()
+        lines[2] = f"{name} {' '.join(sorted(results.split(), key=int))}{together}"
+        for expected in thread_pool_of_python():
+            if isinstance(expected, list):
+                self.assertCountEqual([lines.pop(0) for _ in expected], expected)
+            else:
+                self.assertEqual(lines.pop(0), expected)
+        self.assertEqual(lines, [])
+
+    def test_shutdown_of_a_thread_pool_interrupts_nothing(self):
+        """What the tutorial's tips say, whatever this Python does."""
+        lines = run("thread_pool").stdout.splitlines()
+        self.assertIn("TimeoutError: 1 (of 2) futures unfinished", lines)
+        self.assertEqual(lines[-6:], [
+            "shutdown: pending future done", "after shutdown: the executor was shut down",
+            *["shutdown without waiting: pending future not done"] * 2, "its result: 11", "its result: 144"])
+
+
 class Fetching(unittest.TestCase):
     def test_urlopen_fetches_one_by_one_and_then_at_once(self):
         urls = [f"{http}/bytes/3", f"{https}/bytes/50000", f"{http}/bytes/0"]
@@ -182,6 +282,38 @@ class Fetching(unittest.TestCase):
         self.assertRegex(done.stderr, r"^urlopen: .*404\n$")
 
 
+# select_server and its client
+parts = ["This is the message. ", "It will be sent ", "in parts."]
+waiting = ("", "waiting for the next event")
+
+
+class SelectServer:
+    def __enter__(self):
+        self.process = subprocess.Popen([samples / "select_server", "0"], stdout=subprocess.PIPE, text=True)
+        first = self.process.stdout.readline()
+        self.port = int(re.fullmatch(rf"{re.escape(stderr_repr)} starting up on localhost port (\d+)\n", first)[1])
+        return self
+
+    def prints(self, *lines):
+        """Reads as many lines as these, each of which has to be the next one."""
+        for i, line in enumerate(lines):
+            printed = self.process.stdout.readline()
+            assert printed == line + "\n", f"{printed!r}, not {line!r}, after {lines[:i]}"
+
+    lines_until = Server.lines_until
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """What happens meanwhile it learns of at once when it goes on."""
+        self.process.send_signal(signal.SIGSTOP)
+        stat = pathlib.Path(f"/proc/{self.process.pid}/stat")
+        await_that(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+        yield
+        self.process.send_signal(signal.SIGCONT)
+
+    __exit__ = Server.__exit__
+
+
 class Servers(unittest.TestCase):
     def test_the_gevent_server_and_its_interactive_client(self):
         with Server("gevent_server") as server:
@@ -196,10 +328,10 @@ class Servers(unittest.TestCase):
     def test_a_hundred_threads_hammer_the_gevent_server(self):
         for way in ways():
             with self.subTest(way), Server("gevent_server") as server:
-                done = subprocess.run([*way, source / "samples" / "servers" / "hammer_client", str(server.port), "10"],
+                done = subprocess.run([*way, samples / "hammer_client", str(server.port), "10"],
                                       capture_output=True, text=True, timeout=bound)
                 served = server.lines_until("recv: b'hello", times=1000)
-                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual((done.stderr, done.returncode), ("", 0))
                 said = {}  # by thread; one that has ended may leave its number to the next
                 for line in done.stdout.splitlines():
                     thread, what = re.fullmatch(r"\[(\d+)\]recv from server: (hello \d)", line).groups()
@@ -209,34 +341,49 @@ class Servers(unittest.TestCase):
                     self.assertEqual(lines, [f"hello {k}" for k in range(10)] * (len(lines) // 10))
                 self.assertEqual(sorted(line for line in served if "hello" in line),
                                  [f"recv: b'hello {k}'" for k in range(10) for _ in range(100)])
-                if way:
-                    self.assertEqual(done.stderr, "100 threads ran on 1 of the kernel's\n")
+
+    def test_the_hundred_threads_hammer_without_end_and_are_fibers_under_the_shim(self):
+        for way in ways():
+            with self.subTest(way), Server("gevent_server", stdout=subprocess.DEVNULL) as server:
+                client = subprocess.Popen([*way, samples / "hammer_client", str(server.port)], stdout=subprocess.PIPE,
+                                          text=True)
+                try:
+                    next_of = {}  # by thread, the number of its next line
+                    while len(next_of) < 100 or min(next_of.values()) < 20:
+                        thread, number = re.fullmatch(r"\[(\d+)\]recv from server: hello (\d+)\n",
+                                                      client.stdout.readline()).groups()
+                        self.assertEqual(int(number), next_of.get(thread, 0))
+                        next_of[thread] = int(number) + 1
+                    self.assertEqual(len(next_of), 100)
+                    tasks = len(os.listdir(f"/proc/{client.pid}/task"))
+                    if way:
+                        self.assertLess(tasks, 8)
+                    else:
+                        self.assertEqual(tasks, 101)
+                finally:
+                    client.kill()
+                    client.communicate()
+
+    def test_the_hammering_client_knows_nothing_of_tendril(self):
+        libraries = subprocess.run(["ldd", samples / "hammer_client"], capture_output=True, text=True, check=True).stdout
+        self.assertIn("libc.so", libraries)
+        self.assertNotIn("tendril", libraries)
 
     def test_select_server_and_client_print_what_is_shown(self):
-        parts = ["This is the message. ", "It will be sent ", "in parts."]
-        server = subprocess.Popen([samples / "select_server", "0"], stdout=subprocess.PIPE, text=True)
-        try:
-            first = server.stdout.readline()
-            self.assertRegex(first, rf"^{re.escape(stderr_repr)} starting up on localhost port \d+\n$")
-            port = int(first.rsplit(" ", 1)[1])
-            done = run("select_client", port)
-            served = ""
-            while served.count("after reading no data") < 2:
-                served += server.stdout.readline()
-        finally:
-            server.kill()
-            server.communicate()
+        with SelectServer() as server:
+            done = run("select_client", server.port)
+            served = server.lines_until("after reading no data", times=2)
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         a, b = list(dict.fromkeys(re.findall(r"\('127\.0\.0\.1', \d+\)", done.stdout)))
         self.assertEqual(done.stdout.splitlines(), [
-            f"{stderr_repr} connecting to localhost port {port}",
+            f"{stderr_repr} connecting to localhost port {server.port}",
             *(f"{stderr_repr} {s}: {line}" for part in parts for line in (
                 f'sending "{part}"', f'received "{part.encode()!r}"') for s in (a, b))])
 
         # What is ready together depends on who was faster, and so whether a queue is found empty before the next part has
         # come; the other lines about each connection do not.
         for s in (a, b):
-            about = [line for line in served.splitlines() if s in line and "after reading" not in line]
+            about = [line for line in served if s in line and "after reading" not in line]
             empty = f"output queue for {s} is empty"
             self.assertEqual([line for line in about if line != empty], [
                 f"new connection from {s}",
@@ -246,10 +393,71 @@ class Servers(unittest.TestCase):
                 if line == empty:
                     self.assertTrue(before.startswith("sending"), about)
         # As the tutorial shows it: both lines name the connection that came last.
-        self.assertEqual(served.count(f"closing {b} after reading no data\n"), 2)
-        known = re.compile(r"waiting for the next event|new connection|.* received|sending|output queue|closing|$")
-        for line in served.splitlines():
-            self.assertTrue(known.match(line), line)
+        self.assertEqual(served.count(f"closing {b} after reading no data"), 2)
+
+    def test_select_server_prints_each_event_as_shown(self):
+        """The tutorial's whole listing: each event is over before the next one comes."""
+        with SelectServer() as server, contextlib.ExitStack() as closed:
+            server.prints(*waiting)
+            clients = []
+            for _ in range(2):
+                clients.append(closed.enter_context(socket.create_connection(("127.0.0.1", server.port))))
+                server.prints(f"new connection from {clients[-1].getsockname()}", *waiting)
+            for part in parts:
+                data = part.encode()
+                for s in clients:
+                    s.sendall(data)
+                    server.prints(f'{stderr_repr} received "{data!r}" from {s.getsockname()}', *waiting,
+                                  f'sending "{data!r}" to {s.getsockname()}', *waiting,
+                                  f"output queue for {s.getsockname()} is empty", *waiting)
+                    self.assertEqual(s.recv(100), data)
+            last = clients[-1].getsockname()
+            for s in reversed(clients):
+                s.close()
+                server.prints(f"closing {last} after reading no data", *waiting)
+
+    def test_select_server_accepts_first_then_reads_then_writes_in_order(self):
+        """What is ready together is done in Python's order: that of the lists of inputs and of outputs."""
+        with SelectServer() as server, contextlib.ExitStack() as closed:
+            server.prints(*waiting)
+
+            def received(s, data):
+                return f'{stderr_repr} received "{data!r}" from {s.getsockname()}'
+
+            def sending(s, data):
+                return f'sending "{data!r}" to {s.getsockname()}'
+
+            def empty(s):
+                return f"output queue for {s.getsockname()} is empty"
+
+            def new(s):
+                return f"new connection from {s.getsockname()}"
+
+            with server.stopped():
+                a, b, c = (closed.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(3))
+                for s, data in ((c, b"3"), (b, b"2"), (a, b"1")):
+                    s.sendall(data)
+            server.prints(new(a), *waiting, new(b), received(a, b"1"), *waiting,
+                          new(c), received(b, b"2"), sending(a, b"1"), *waiting,
+                          received(c, b"3"), empty(a), sending(b, b"2"), *waiting,
+                          empty(b), sending(c, b"3"), *waiting, empty(c), *waiting)
+
+            with server.stopped():
+                for s, data in ((c, b"6"), (b, b"5"), (a, b"4")):
+                    s.sendall(data)
+            server.prints(received(a, b"4"), received(b, b"5"), received(c, b"6"), *waiting,
+                          sending(a, b"4"), sending(b, b"5"), sending(c, b"6"), *waiting,
+                          empty(a), empty(b), empty(c), *waiting)
+
+            self.assertEqual(b.recv(100), b"25")  # what is left unread would be reset when it is closed
+            with server.stopped():
+                a.sendall(b"7")
+                d = closed.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                b.close()
+            server.prints(new(d), received(a, b"7"), f"closing {d.getsockname()} after reading no data", *waiting,
+                          sending(a, b"7"), *waiting, empty(a), *waiting)
+            for s, data in ((a, b"147"), (c, b"36")):
+                self.assertEqual(s.recv(100), data)
 
     def test_the_selectors_server_echoes(self):
         with Server("selectors_echo") as server:
@@ -265,8 +473,12 @@ class Servers(unittest.TestCase):
 
 
 class IndexServer(HttpServer):
+    def __init__(self, *seconds):
+        self.seconds = map(str, seconds)  # that an answer takes, where they are not the tutorial's
+
     def __enter__(self):
-        self.process = subprocess.Popen([samples / "http_index", "127.0.0.1", "0"], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([samples / "http_index", "127.0.0.1", "0", *self.seconds],
+                                        stdout=subprocess.PIPE, text=True)
         self.started = self.process.stdout.readline()
         self.host, port = re.fullmatch(r"Server started at http://(.*):(\d+)\.\.\.\n", self.started).groups()
         self.port = int(port)
@@ -275,12 +487,13 @@ class IndexServer(HttpServer):
 
 class Http(unittest.TestCase):
     def test_the_index_server_greets_and_shuts_down_on_ctrl_c(self):
-        with IndexServer(0.5) as server:
+        with IndexServer() as server:
             self.assertEqual(server.get("/"), (200, "<h1>Index</h1>"))
             self.assertEqual(server.get("/hello/you"), (200, "<h1>hello, you!</h1>"))
             self.assertEqual(server.get("/hello/J%C3%B6rg?x=1"), (200, "<h1>hello, Jörg!</h1>"))
             self.assertEqual(server.get("/hello/a%2Fb"), (200, "<h1>hello, a/b!</h1>"))
-            self.assertEqual(server.get("/nowhere"), (404, "404: Not Found"))
+            for nowhere in ("/nowhere", "/hello/", "/hello/a/b", "/hello/you/", "/hello/{you"):
+                self.assertEqual(server.get(nowhere), (404, "404: Not Found"))
             self.assertEqual(server.get("/", "POST"), (405, "405: Method Not Allowed"))
             connection = server.connection()
             connection.request("GET", "/")
@@ -290,10 +503,30 @@ class Http(unittest.TestCase):
             out, _ = server.process.communicate(timeout=bound)
         self.assertEqual(server.process.returncode, 0)
         self.assertEqual(re.sub(r"fd=\d+", "fd=N", out).splitlines(), [
-            "Receive: <Request GET / >", "Receive: <Request GET /hello/you >", "Receive: <Request GET /hello/J\\xf6rg >", "Receive: <Request GET /hello/a/b >",
-            "Receive: <Request GET / >",
+            "Receive: <Request GET / >", "Receive: <Request GET /hello/you >", "Receive: <Request GET /hello/J\\xf6rg >",
+            "Receive: <Request GET /hello/a/b >", "Receive: <Request GET / >",
             "Server <Server sockets=(<asyncio.TransportSocket fd=N, family=2, type=1, proto=6, "
             f"laddr={('127.0.0.1', server.port)}>,)> shutting down."])
+
+    def test_each_answer_of_the_index_server_takes_half_a_second(self):
+        def asked(path):
+            start = time.monotonic()
+            return server.get(path), time.monotonic() - start >= 0.5
+
+        paths = ["/", *(f"/hello/{i}" for i in range(9))]
+        with IndexServer() as server, concurrent.futures.ThreadPoolExecutor(len(paths)) as clients:
+            self.assertEqual(list(clients.map(asked, paths)), [
+                ((200, "<h1>Index</h1>"), True), *(((200, f"<h1>hello, {i}!</h1>"), True) for i in range(9))])
+
+    def test_requests_to_the_index_server_wait_at_once(self):
+        with IndexServer(3600) as server, contextlib.ExitStack() as all_closed:
+            clients = [all_closed.enter_context(contextlib.closing(server.connection())) for _ in range(3)]
+            for client, path in zip(clients, ("/", "/hello/you", "/")):
+                client.request("GET", path)
+            # It has begun with each, and answered none.
+            self.assertEqual(sorted(server.process.stdout.readline() for _ in clients), [
+                "Receive: <Request GET / >\n", "Receive: <Request GET / >\n", "Receive: <Request GET /hello/you >\n"])
+            self.assertEqual(select.select([client.sock for client in clients], [], [], 0)[0], [])
 
 
 class Echo(unittest.TestCase):

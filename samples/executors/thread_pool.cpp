@@ -1,5 +1,5 @@
 // A pool of kernel threads, as Python's concurrent.futures: map, submit, as_completed, callbacks,
-// shutdown.
+// shutdown, which interrupts nothing: it waits for what was submitted, or lets the caller go on.
 
 #include <array>
 #include <cstdio>
@@ -75,10 +75,29 @@ int main() {
     std::printf("main: saw error \"%s\" when accessing result\n", e.what());
   }
 
-  pool.shutdown();  // waits for what has been submitted
+  // shutdown() waits for what was submitted; so does the end of a pool's scope (Python: of a
+  // `with` block).
+  tendril::future<int> pending = pool.submit(task, 9);
+  pool.shutdown();
+  std::printf("shutdown: pending future %s\n", pending.done() ? "done" : "not done");
   try {
-    pool.submit(task, 9);
+    pool.submit(task, 10);
   } catch (const tendril::error& e) {
     std::printf("after shutdown: %s\n", e.what());
   }
+
+  // shutdown(false), in Python shutdown(wait=False), returns at once. The pending calls go on, also
+  // those that have not begun, and the threads end after them.
+  tendril::thread_pool_executor one(1);
+  tendril::event go_on;
+  std::vector<tendril::future<int>> left{one.submit([&go_on] {
+                                           go_on.wait();
+                                           return 11;
+                                         }),
+                                         one.submit(task, 12)};
+  one.shutdown(false);
+  for (const auto& l : left)
+    std::printf("shutdown without waiting: pending future %s\n", l.done() ? "done" : "not done");
+  go_on.set();
+  for (const auto& l : left) std::printf("its result: %d\n", l.get());
 }

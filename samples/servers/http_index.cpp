@@ -1,7 +1,7 @@
 // aiohttp's example of a server: an index, and a greeting, half a second each, for any number of
 // clients at once.
 //
-//   http_index [ADDRESS [PORT]]   127.0.0.1, 8888; port 0: one that is free
+//   http_index [ADDRESS [PORT [SECONDS]]]   127.0.0.1, 8888 (0: a port that is free), 0.5: what an answer takes
 //
 //   GET /               <h1>Index</h1>
 //   GET /hello/{name}   <h1>hello, {name}!</h1>
@@ -21,21 +21,23 @@ using namespace std::chrono_literals;
 
 namespace {
 
+std::chrono::duration<double> takes = 500ms;
+
 // In Python each answer is an async function; here any function may wait.
 response answer(const request& r) {
   constexpr std::string_view hello = "/hello/";
   std::string_view raw = std::string_view(r.target).substr(0, r.target.find('?'));
   std::optional<std::string> path = decoded(raw);
   if (!path) return {400, "Bad Request", "400: Bad Request"};
-  // A slash in the name is one that was written as %2F.
+  // aiohttp's {name} stands for anything without these, unless they are escaped: %2F is a slash.
   bool greets = raw.starts_with(hello) && raw.size() > hello.size() &&
-                raw.find('/', hello.size()) == raw.npos;
+                raw.find_first_of("/{}", hello.size()) == raw.npos;
   if (!greets && *path != "/") return {404, "Not Found", "404: Not Found"};
   if (r.method != "GET")
     return {405, "Method Not Allowed", "405: Method Not Allowed", "Allow: GET\r\n"};
   std::printf("Receive: <Request %s %s >\n", r.method.c_str(),
               python::backslash_replace(*path).c_str());
-  tendril::sleep(500ms);
+  tendril::sleep(takes);
   std::string text =
       greets ? "<h1>hello, " + path->substr(hello.size()) + "!</h1>" : "<h1>Index</h1>";
   return {200, "OK", text, {}, "text/html"};
@@ -47,6 +49,7 @@ int main(int argc, char** argv) try {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);  // each line at once, also into a file
   std::string address = argc > 1 ? argv[1] : "127.0.0.1";
   auto port = static_cast<std::uint16_t>(argc > 2 ? std::atoi(argv[2]) : 8888);
+  if (argc > 3) takes = std::chrono::duration<double>(std::atof(argv[3]));
   tendril::net::socket listener = tendril::net::listen_on(tendril::net::address::ip(address, port));
   port = listener.local_address().port();
   std::string srv =

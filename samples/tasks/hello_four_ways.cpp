@@ -6,6 +6,11 @@
 //
 // The program is linked against libtendril-preload.so, so the waits overlap in all four, on one
 // kernel thread: the threads of the first way are fibers too.
+//
+// Python fixes the order of gevent's lines: of the hellos by the order of spawning, of the byes by
+// the waits. (The tutorial shows gevent's last two byes exchanged; gevent itself prints 0, 1, 2.)
+// Threads that are the kernel's may say hello in any order, and so may the tasks of asyncio.wait(),
+// which are a set. Here all four print in the order of their numbers.
 
 #include <unistd.h>
 
