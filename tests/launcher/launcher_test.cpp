@@ -15,6 +15,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -227,7 +228,10 @@ std::string loader_of(const std::string& image) {
   return image.c_str() + p->p_offset;
 }
 
-void skip(const std::string& why) { MESSAGE("skipped: ", why); }
+// Says it in the line that tests/run counts.
+void skip(const std::string& why) {
+  std::printf("skipped: %s: %s\n", doctest::getContextOptions()->currentTest->m_name, why.c_str());
+}
 
 // Root, with other users to become: not so in a user namespace of one's own.
 bool can_become_nobody(const sandbox& here) {
@@ -468,7 +472,8 @@ TEST_CASE("the doctor reports which poller would be used, and why not io_uring")
 
 TEST_CASE("the doctor reports what each library imports") {
   sandbox here;
-  if (here.tendril({"doctor", "/usr/bin/python3"}).status == 127) return skip("no python3");
+  if (here.tendril({"doctor", "/usr/bin/python3"}).status == 127)
+    return skip("not installed: python3");
   result r = here.doctor({"/usr/bin/python3"});
   auto line = [&](const std::string& start) {
     std::size_t from = r.out.find("\n  " + start + " ");

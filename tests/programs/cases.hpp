@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "thread_kind.h"
+
 template <class T>
 void say(const char* sentence, const T& value) {
   if constexpr (std::is_same_v<T, bool>) std::printf("%s: %s\n", sentence, value ? "yes" : "no");
@@ -36,5 +38,8 @@ class notes {
   std::string text_;
 };
 
-// Keeps a hang from lasting: the test would fail anyway.
-__attribute__((constructor)) static void limit() { alarm(60); }
+// Keeps a hang from lasting, as in cases.h: the test would fail anyway.
+__attribute__((constructor)) static void limit() {
+  const char* patience = getenv("PATIENCE");
+  alarm(patience ? static_cast<unsigned>(atoi(patience)) : 300);
+}

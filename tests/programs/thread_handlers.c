@@ -2,6 +2,7 @@
 // let them go on. What sigsuspend(2), sem_wait(3), pthread_mutex_lock(3), read(2), and a loop that
 // looks at memory do there; masks and EINTR of the calls that were interrupted.
 #include "cases.h"
+#include "thread_kind.h"
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 

@@ -34,9 +34,8 @@ static void* uses(void* p) {
 int main(void) {
   key = pkey_alloc(0, PKEY_DISABLE_WRITE);
   if (key < 0) {
-    // No such processor, or kernel.
-    puts("no keys");
-    return 0;
+    puts("no protection keys: no such processor, or kernel");
+    return 77;
   }
   page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   SAY("pkey_mprotect", pkey_mprotect((void*)page, 4096, PROT_READ | PROT_WRITE, key));

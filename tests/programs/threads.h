@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cases.h"
+#include "thread_kind.h"
 
 #include <pthread.h>
 

@@ -16,7 +16,9 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True  # beside the sources
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 import installed
+import skipping
 from installed import missing, needs
 from local_servers import Server, Socks, Web, free_port
 
@@ -488,4 +490,4 @@ def setUpModule():
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    skipping.main(verbosity=2)

@@ -26,7 +26,9 @@ import unittest
 from http.client import HTTPConnection
 
 sys.dont_write_bytecode = True  # beside the sources
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 import installed
+import skipping
 from installed import needs
 from local_servers import Server, Socks, Web, free_port
 
@@ -385,4 +387,4 @@ class Echo(__import__("socketserver").BaseRequestHandler):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    skipping.main(verbosity=2)

@@ -3,11 +3,16 @@
 the function that runs, and what called it. Skipped without gdb, or where it may not trace."""
 
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+
+sys.dont_write_bytecode = True  # beside the sources
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
+import skipping
 
 SHIM, PROGRAM = (os.path.abspath(p) for p in sys.argv[1:3])
 
@@ -86,6 +91,6 @@ class Debugger(unittest.TestCase):
 
 if __name__ == "__main__":
     if not shutil.which("gdb"):
-        print("there is no gdb")
+        print("skipped: all cases: not installed: gdb")
         sys.exit(77)
-    unittest.main(argv=sys.argv[:1])
+    skipping.main(argv=sys.argv[:1])
