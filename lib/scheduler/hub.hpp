@@ -211,7 +211,6 @@ struct hub : fiber_home {
 
  private:
   void out_of_breath() noexcept;
-  void take_over_pending() noexcept;
   void add_pending(thread_storage& t, pending_signal* p) noexcept;
   void deliver(thread_storage& t) noexcept;
   void let_masked_signals_in() noexcept;

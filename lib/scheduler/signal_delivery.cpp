@@ -1,8 +1,6 @@
 #include "scheduler/signal_delivery.hpp"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <string.h>
 
 #include <new>
 
@@ -225,38 +223,6 @@ void hub::let_masked_signals_in() noexcept {
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
 }
 
-// What is pending for the calling kernel thread alone, as proc(5) tells; 0: nothing, or it does not
-// tell. There are no other threads yet that could see the descriptor.
-static std::uint64_t pending_for_thread() noexcept {
-  char text[4096];
-  long fd = sys::call(SYS_openat, AT_FDCWD, "/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  long n = sys::read(int(fd), text, sizeof text - 1);
-  sys::close(int(fd));
-  text[n > 0 ? n : 0] = 0;
-  const char* line = strstr(text, "\nSigPnd:\t");
-  std::uint64_t bits = 0;
-  for (line = line ? line + 9 : ""; *line > ' '; line++)
-    bits = bits << 4 | std::uint64_t(*line <= '9' ? *line - '0' : *line - 'a' + 10);
-  return bits;
-}
-
-// The kernel keeps what was sent to the main thread alone, and what that blocks, for the kernel
-// thread: the next thread on it that does not block it would get it.
-void hub::take_over_pending() noexcept {
-  std::uint64_t pending = 0;
-  if (sys::call(SYS_rt_sigpending, &pending, 8) < 0 || !pending) return;
-  timespec at_once{};
-  while (std::uint64_t mine = pending_for_thread() & pending) {
-    // Given before what is pending for the process.
-    std::uint64_t bit = mine & -mine;
-    siginfo_t info;
-    if (sys::call(SYS_rt_sigtimedwait, &bit, &info, &at_once, 8) < 0 ||
-        post(storage, info.si_signo, info) < 0)
-      return;
-  }
-}
-
 void hub::begin_threads() noexcept {
   if (several_threads) return;
   handlers_wait quiet(*this);
@@ -267,13 +233,12 @@ void hub::begin_threads() noexcept {
   count_cpu_time(storage, storage, *this);
   several_threads = true;
   stack_t has{};
-  if (sys::call(SYS_sigaltstack, 0, &has) == 0 && !(has.ss_flags & SS_DISABLE) &&
-      has.ss_sp != signal_stack) {
+  if (!sys::is_refused(SYS_sigaltstack) && sys::call(SYS_sigaltstack, 0, &has) == 0 &&
+      !(has.ss_flags & SS_DISABLE) && has.ss_sp != signal_stack) {
     s.stack = s.entered = has;
     s.stack.ss_flags &= ~SS_ONSTACK;
   }
   own_stacks.set();
-  take_over_pending();
 }
 
 void hub::thread_begins(thread_storage& t, fiber* owner, std::uint64_t mask) noexcept {

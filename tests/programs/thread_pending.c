@@ -309,6 +309,24 @@ static void before_threads(void) {
   take_handled();
 }
 
+// In processes of their own: there is one first thread in each.
+static void before_threads_each(void) {
+  for (int forbidden = 0; forbidden < 2; forbidden++) {
+    fflush(stdout);
+    pid_t child = MUST(fork());
+    if (child == 0) {
+      limit();
+      struct rlimit none = {0, 0};
+      if (forbidden) MUST(setrlimit(RLIMIT_NOFILE, &none));
+      before_threads();
+      exit(0);
+    }
+    int status;
+    MUST(waitpid(child, &status, 0));
+    if (status) printf("ended with %x\n", status);
+  }
+}
+
 // --- ignored while it is pending ---
 
 static void* ignores(void* p) {
@@ -342,7 +360,7 @@ static void ignored(void) {
 }
 
 int main(void) {
-  before_threads();
+  before_threads_each();
   ignored();
   sigemptyset(&blocked);
   sigaddset(&blocked, SIGUSR1);
