@@ -7,10 +7,11 @@
 // writer hands over to readers (PTHREAD_RWLOCK_PREFER_READER_NP) or to the next writer (the
 // others), and new readers stay behind waiting writers only for
 // PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP. Objects that other processes share are the C
-// library's.
+// library's (shared_rwlock.hpp).
 #include "posix/common/backoff.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/locks/ownership.hpp"
+#include "posix/locks/shared_rwlock.hpp"
 
 namespace tendril::posix {
 
@@ -120,13 +121,18 @@ int wait_and_take(pthread_rwlock_t* l, std::uint32_t as, deadline until) noexcep
   }
 }
 
-// What only asks the C library, again and again on behalf of a fiber.
-template <class Try, class Blocking>
-int take_foreign(pthread_rwlock_t* l, deadline until, Try& attempt, Blocking blocking) noexcept {
+// One that other processes share. `blocking` is the C library's call.
+template <class Blocking>
+int take_foreign(pthread_rwlock_t* l, std::uint32_t as, deadline until,
+                 Blocking blocking) noexcept {
   if (!ours() || !may_wait()) return blocking();
+  if (shared_rwlock::known()) {
+    return as == as_reader ? shared_rwlock::lock_for_reading(l, until)
+                           : shared_rwlock::lock_for_writing(l, until);
+  }
   int r;
   bool done = retry_until(until, l, [&] {
-    r = attempt(l);
+    r = as == as_reader ? real.pthread_rwlock_tryrdlock(l) : real.pthread_rwlock_trywrlock(l);
     return r != EBUSY || l->__data.__cur_writer == lock_owner();
   });
   if (!done) return ETIMEDOUT;
@@ -153,7 +159,7 @@ int take(pthread_rwlock_t* l, std::uint32_t as, clockid_t clock, const timespec*
 
 int pthread_rwlock_rdlock(pthread_rwlock_t* l) {
   if (foreign(l)) {
-    return take_foreign(l, deadline::never(), real.pthread_rwlock_tryrdlock,
+    return take_foreign(l, as_reader, deadline::never(),
                         [l] { return real.pthread_rwlock_rdlock(l); });
   }
   return take(l, as_reader, CLOCK_MONOTONIC, nullptr);
@@ -161,7 +167,7 @@ int pthread_rwlock_rdlock(pthread_rwlock_t* l) {
 
 int pthread_rwlock_wrlock(pthread_rwlock_t* l) {
   if (foreign(l)) {
-    return take_foreign(l, deadline::never(), real.pthread_rwlock_trywrlock,
+    return take_foreign(l, as_writer, deadline::never(),
                         [l] { return real.pthread_rwlock_wrlock(l); });
   }
   return take(l, as_writer, CLOCK_MONOTONIC, nullptr);
@@ -171,14 +177,14 @@ int pthread_rwlock_clockrdlock(pthread_rwlock_t* l, clockid_t clock, const times
   if (!foreign(l)) return take(l, as_reader, clock, until);
   auto blocking = [&] { return real.pthread_rwlock_clockrdlock(l, clock, until); };
   if (!valid_time(clock, until)) return blocking();
-  return take_foreign(l, futex::absolute(clock, *until), real.pthread_rwlock_tryrdlock, blocking);
+  return take_foreign(l, as_reader, futex::absolute(clock, *until), blocking);
 }
 
 int pthread_rwlock_clockwrlock(pthread_rwlock_t* l, clockid_t clock, const timespec* until) {
   if (!foreign(l)) return take(l, as_writer, clock, until);
   auto blocking = [&] { return real.pthread_rwlock_clockwrlock(l, clock, until); };
   if (!valid_time(clock, until)) return blocking();
-  return take_foreign(l, futex::absolute(clock, *until), real.pthread_rwlock_trywrlock, blocking);
+  return take_foreign(l, as_writer, futex::absolute(clock, *until), blocking);
 }
 
 int pthread_rwlock_timedrdlock(pthread_rwlock_t* l, const timespec* until) {
