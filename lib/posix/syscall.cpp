@@ -194,6 +194,43 @@ long futex_call(long a, long b, long c, long d, long e, long f) noexcept {
   }
 }
 
+// The calls of newer kernels, each a part of futex(2), by numbers that older headers lack.
+constexpr long futex_waitv = 449, futex_wake = 454, futex_wait = 455;
+constexpr long word_of_32_bits = 2;  // flags beside FUTEX_PRIVATE_FLAG
+
+// Several words at once are waited for in the kernel, also those of this process: who wakes wakes
+// there, too.
+long wait_for_one_of(long a, long b, long c, long d, long e) noexcept {
+  auto wait = [=] { return sys::call(futex_waitv, a, b, c, d, e); };
+  if (!ours() || !may_wait()) return wait();
+  forget_signals();
+  return offload_interruptible(wait, d ? on_signal::always : on_signal::restart);
+}
+
+// wait(word, value, bits, flags, deadline, clock)
+long wait_for_one(long a, long b, long c, long d, long e, long f) noexcept {
+  auto kernels = [=] { return sys::call(futex_wait, a, b, c, d, e, f); };
+  bool private_word = d == (word_of_32_bits | FUTEX_PRIVATE_FLAG);
+  if (!ours() || !may_wait()) return kernels();
+  deadline until;
+  bool plain =
+      private_word && b == std::uint32_t(b) && c && c == std::uint32_t(c) &&
+      (f == CLOCK_MONOTONIC || f == CLOCK_REALTIME) &&
+      read_deadline(until, reinterpret_cast<const timespec*>(e), true, f == CLOCK_REALTIME);
+  if (plain)
+    return wait_private(reinterpret_cast<word*>(a), std::uint32_t(b), until, std::uint32_t(c));
+  forget_signals();
+  return offload_interruptible(kernels, e ? on_signal::always : on_signal::restart);
+}
+
+// wake(word, bits, how many, flags)
+long wake_some(long a, long b, long c, long d) noexcept {
+  long r = sys::call(futex_wake, a, b, 0, d);  // nobody: whether it may be called like that
+  bool private_word = d == (word_of_32_bits | FUTEX_PRIVATE_FLAG);
+  if (r < 0 || c < 1 || !ours() || !private_word) return sys::call(futex_wake, a, b, c, d);
+  return wake_private(reinterpret_cast<word*>(a), int(c), std::uint32_t(b));
+}
+
 template <class T>
 T* pointer(long v) noexcept {
   return reinterpret_cast<T*>(v);
@@ -257,8 +294,8 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
     case SYS_dup2: r = posix::dup2(int(a), int(b)); return true;
     case SYS_open: r = posix::open(pointer<char>(a), int(b), mode_t(c)); return true;
 #endif
-    case SYS_epoll_pwait: r = posix::epoll_pwait(int(a), pointer<epoll_event>(b), int(c), int(d), pointer<sigset_t>(e)); return true;
-    case SYS_epoll_pwait2: r = posix::epoll_pwait2(int(a), pointer<epoll_event>(b), int(c), pointer<timespec>(d), pointer<sigset_t>(e)); return true;
+    case SYS_epoll_pwait: if (e && f != 8) return false; r = posix::epoll_pwait(int(a), pointer<epoll_event>(b), int(c), int(d), pointer<sigset_t>(e)); return true;
+    case SYS_epoll_pwait2: if (e && f != 8) return false; r = posix::epoll_pwait2(int(a), pointer<epoll_event>(b), int(c), pointer<timespec>(d), pointer<sigset_t>(e)); return true;
     case SYS_nanosleep: r = posix::nanosleep(pointer<timespec>(a), pointer<timespec>(b)); return true;
     case SYS_close: r = posix::close(int(a)); return true;
     case SYS_dup3: r = posix::dup3(int(a), int(b), int(c)); return true;
@@ -280,8 +317,8 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
     case SYS_msgrcv: r = posix::msgrcv(int(a), pointer<void>(b), std::size_t(c), d, int(e)); return true;
     case SYS_semop: r = posix::semop(int(a), pointer<sembuf>(b), std::size_t(c)); return true;
     case SYS_semtimedop: r = posix::semtimedop(int(a), pointer<sembuf>(b), std::size_t(c), pointer<timespec>(d)); return true;
-    case SYS_rt_sigsuspend: r = posix::sigsuspend(pointer<sigset_t>(a)); return true;
-    case SYS_rt_sigtimedwait: r = posix::sigtimedwait(pointer<sigset_t>(a), pointer<siginfo_t>(b), pointer<timespec>(c)); return true;
+    case SYS_rt_sigsuspend: if (b != 8) return false; r = posix::sigsuspend(pointer<sigset_t>(a)); return true;
+    case SYS_rt_sigtimedwait: if (d != 8) return false; r = posix::sigtimedwait(pointer<sigset_t>(a), pointer<siginfo_t>(b), pointer<timespec>(c)); return true;
       // clang-format on
       // The C library's functions read and write the time-outs of these; the kernel tells what is
       // left of them.
@@ -377,6 +414,12 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
   switch (number) {
     case SYS_futex:
       return result<long>(futex_call(a, b, c, d, e, f));
+    case futex_waitv:
+      return result<long>(wait_for_one_of(a, b, c, d, e));
+    case futex_wait:
+      return result<long>(wait_for_one(a, b, c, d, e, f));
+    case futex_wake:
+      return result<long>(wake_some(a, b, c, d));
     case SYS_io_uring_enter:
       return result<long>(enter_uring(int(a), unsigned(b), unsigned(c), unsigned(d),
                                       pointer<void>(e), std::size_t(f)));

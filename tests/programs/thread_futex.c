@@ -174,6 +174,79 @@ static void inheriting(void) {
   futex(&word, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0);
 }
 
+// The calls of newer kernels, by their numbers (ENOSYS natively, too, where there are none).
+enum { futex_waitv = 449, futex_wake = 454, futex_wait = 455, of_32_bits = 2 };
+struct one_of {
+  uint64_t value, address;
+  uint32_t flags, reserved;
+};
+static uint32_t three[3];
+static void list_three(struct one_of* v) {
+  for (int i = 0; i < 3; i++)
+    v[i] = (struct one_of){0, (uintptr_t)&three[i], of_32_bits | (uint32_t) private, 0};
+}
+static void* waits_for_three(void* unused) {
+  struct one_of v[3];
+  (void)unused;
+  list_three(v);
+  SAY("  one of three words is woken", syscall(futex_waitv, v, 3, 0, NULL, CLOCK_MONOTONIC));
+  return NULL;
+}
+static void* waits_newly(void* bits) {
+  SAY("  futex_wait", syscall(futex_wait, &word, 0, (unsigned long)(uintptr_t)bits,
+                              of_32_bits | private, NULL, CLOCK_MONOTONIC));
+  return NULL;
+}
+static void newer(void) {
+  struct one_of v[3];
+  struct worker w;
+  struct wait old;
+  list_three(v);
+  memset(three, 0, sizeof three);
+  struct timespec soon = in_ms(CLOCK_MONOTONIC, 3);
+  SAY("waitv, soon", syscall(futex_waitv, v, 3, 0, &soon, CLOCK_MONOTONIC));
+  soon = in_ms(CLOCK_REALTIME, 3);
+  SAY("waitv, soon, realtime", syscall(futex_waitv, v, 3, 0, &soon, CLOCK_REALTIME));
+  v[1].value = 1;
+  SAY("waitv, another value", syscall(futex_waitv, v, 3, 0, NULL, CLOCK_MONOTONIC));
+  SAY("waitv nowhere", syscall(futex_waitv, NOWHERE, 3, 0, NULL, CLOCK_MONOTONIC));
+  SAY("waitv of none", syscall(futex_waitv, v, 0, 0, NULL, CLOCK_MONOTONIC));
+  if (syscall(futex_waitv, v, 3, 1, NULL, CLOCK_MONOTONIC) == -1 && errno == ENOSYS) return;
+  start(&w, waits_for_three, NULL);
+  await_waiting(&w);
+  SAY("WAKE of the third", futex(&three[2], FUTEX_WAKE, 1, NULL, NULL, 0));
+  end_of(&w);
+  word = 0;
+  soon = in_ms(CLOCK_MONOTONIC, 3);
+  SAY("wait, soon",
+      syscall(futex_wait, &word, 0, 1UL, of_32_bits | private, &soon, CLOCK_MONOTONIC));
+  soon = in_ms(CLOCK_REALTIME, 3);
+  SAY("wait, soon, realtime",
+      syscall(futex_wait, &word, 0, 1UL, of_32_bits | private, &soon, CLOCK_REALTIME));
+  SAY("wait, another value",
+      syscall(futex_wait, &word, 1, 1UL, of_32_bits | private, NULL, CLOCK_MONOTONIC));
+  SAY("wait, no bits", syscall(futex_wait, &word, 0, 0UL, of_32_bits | private, NULL, 1));
+  SAY("wait, a clock", syscall(futex_wait, &word, 0, 1UL, of_32_bits | private, &soon, 5));
+  SAY("wait nowhere", syscall(futex_wait, NOWHERE, 0, 1UL, of_32_bits | private, NULL, 1));
+  SAY("wait, flags", syscall(futex_wait, &word, 0, 1UL, 64 | private, NULL, 1));
+  SAY("wake, no bits", syscall(futex_wake, &word, 0UL, 1, of_32_bits | private));
+  SAY("wake, flags", syscall(futex_wake, &word, 1UL, 1, 64 | private));
+  SAY("wake of nobody", syscall(futex_wake, &word, 1UL, 1, of_32_bits | private));
+  start(&w, waits_newly, (void*)6);
+  await_waiting(&w);
+  SAY("wake by other bits", syscall(futex_wake, &word, 1UL, 9, of_32_bits | private));
+  SAY("wake none", syscall(futex_wake, &word, 2UL, 0, of_32_bits | private));
+  SAY("wake by a bit", syscall(futex_wake, &word, 2UL, 9, of_32_bits | private));
+  end_of(&w);
+  start(&w, waits_newly, (void*)1);
+  await_waiting(&w);
+  SAY("WAKE", futex(&word, FUTEX_WAKE, 1, NULL, NULL, 0));
+  end_of(&w);
+  waiters(&old, 1, &word, 0);
+  SAY("wake of who waits by futex(2)", syscall(futex_wake, &word, 4UL, 1, of_32_bits | private));
+  ends(&old, 1);
+}
+
 static void* by_number(void* p) {
   int* fd = p;
   char c = 0;
@@ -234,11 +307,13 @@ int main(void) {
   wakes();
   wake_ops();
   inheriting();
+  newer();
   numbers();
   printf("shared\n");
   private = 0;
   word = other = 0;
   errors();
   wakes();
+  newer();
   return 0;
 }
