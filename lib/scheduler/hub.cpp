@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/single_threaded.h>
 #include <sys/stat.h>
 
 #include <new>
@@ -88,6 +89,9 @@ fiber_home* try_to_make_home() noexcept {
   __lsan_register_root_region(memory, sizeof(hub));
 #endif
   current = &h->main;
+  // The C++ library takes who finds the initialisation of a local static variable begun, on the
+  // only thread there is, for a recursion, and throws.
+  __libc_single_threaded = 0;
   {
     registry_guard guard;
     h->next_hub = hub::registry;
