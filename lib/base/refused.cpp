@@ -48,6 +48,17 @@ constexpr known_answer table[] = {
     {SYS_membarrier, {private_expedited, -1, 0, 0, 0, 0}, -EINVAL},
     {449 /* futex_waitv */, {0, 0, 0, 0, 0, 0}, -EINVAL},
     {SYS_fcntl, {-1, 3 /* F_GETFL */, 0, 0, 0, 0}, -EBADF},
+    {SYS_fstat, {-1, 0, 0, 0, 0, 0}, -EBADF},
+    {SYS_getsockopt, {-1, SOL_SOCKET, SO_TYPE, 0, 0, 0}, -EBADF},
+    {SYS_prlimit64, {0, -1, 0, 0, 0, 0}, -EINVAL},
+    {SYS_tgkill, {-1, -1, 0, 0, 0, 0}, -EINVAL},
+    {SYS_rt_sigpending, {0, 1024, 0, 0, 0, 0}, -EINVAL},
+    {SYS_sigaltstack, {1, 0, 0, 0, 0, 0}, -EFAULT},
+    {SYS_get_robust_list, {-1, 0, 0, 0, 0, 0}, -ESRCH},
+#if defined(__x86_64__)
+    // The thread pointer, where the processor has no instruction for it. (It may not be there.)
+    {SYS_arch_prctl, {0x1002 /* ARCH_SET_FS */, -1, 0, 0, 0, 0}, -EPERM},
+#endif
 };
 
 // A call as a filter sees it.

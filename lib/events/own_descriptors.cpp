@@ -18,8 +18,13 @@ constexpr long mark = 33;
 // the program may use or has come to.
 constexpr std::uint64_t high_enough = 1 << 15;
 
+long control(int fd, int command, std::uint64_t argument = 0) noexcept {
+  return sys::is_refused(SYS_fcntl) ? -EPERM : sys::call(SYS_fcntl, fd, command, argument);
+}
+
 bool limits(std::uint64_t (&both)[2]) noexcept {
-  return sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, both) == 0;
+  return !sys::is_refused(SYS_prlimit64) &&
+         sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, both) == 0;
 }
 
 // Duplicates fd to one of the highest free numbers below `top`. A table that is crowded there is
@@ -28,7 +33,7 @@ int duplicate_high(int fd, std::uint64_t top) noexcept {
   constexpr std::uint64_t lowest = 3;
   for (std::uint64_t room = 2;; room *= 4) {
     std::uint64_t from = top > lowest + room ? top - room : lowest;
-    int high = int(sys::call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, from));
+    int high = int(control(fd, F_DUPFD_CLOEXEC, from));
     if (high >= 0 || from == lowest) return high;
   }
 }
@@ -37,7 +42,7 @@ void belongs_to(int fd, const void* owner) noexcept {
   if (descriptor* d = descriptors::at(fd)) d->owner.store(owner, std::memory_order_release);
 }
 
-bool is_marked(int fd) noexcept { return sys::call(SYS_fcntl, fd, F_GETSIG) == mark; }
+bool is_marked(int fd) noexcept { return control(fd, F_GETSIG) == mark; }
 
 }  // namespace
 
@@ -50,7 +55,7 @@ unsigned highest(int programs) noexcept {
 
 int keep(int fd, const void* owner, bool may_stay) noexcept {
   if (fd < 0) return fd;
-  int high = int(sys::call(SYS_fcntl, fd, F_SETSIG, mark));
+  int high = int(control(fd, F_SETSIG, mark));
   if (high >= 0) high = duplicate_high(fd, highest());
   if (high >= 0 && !descriptors::at(high)) {
     sys::close(high);

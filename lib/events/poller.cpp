@@ -344,8 +344,8 @@ void poller::drop(kept_descriptor& k) noexcept {
 
 template <class F>
 void poller::for_each_slot(F f) noexcept {
-  for (int c = 0; c < descriptors::limit / per_chunk; c++) {
-    slot* s = chunks_[c].load(std::memory_order_acquire);
+  for (int c = 0; c < chunk_end_; c++) {
+    slot* s = chunks_[c];
     for (int i = 0; s && i < per_chunk; i++) f(s[i], c * per_chunk + i);
   }
 }
@@ -353,14 +353,22 @@ void poller::for_each_slot(F f) noexcept {
 poller::~poller() {
   own_descriptors::release(epoll_, &epoll_);
   own_descriptors::release(doorbell_, &doorbell_);
-  for (auto& c : chunks_) {
-    if (slot* s = c.load()) sys::unmap(s, per_chunk * sizeof(slot));
+  drop_chunks();
+}
+
+void poller::drop_chunks() noexcept {
+  for (int i = 0; i < chunk_end_; i++) {
+    if (chunks_[i]) sys::unmap(chunks_[i], per_chunk * sizeof(slot));
+    chunks_[i] = nullptr;
   }
+  chunk_end_ = 0;
 }
 
 [[gnu::noinline]] poller::slot* poller::make_chunk(int i) noexcept {
   auto* s = static_cast<slot*>(sys::map(per_chunk * sizeof(slot)));
-  if (s) chunks_[i].store(s, std::memory_order_release);
+  if (!s) return nullptr;
+  std::atomic_ref(chunks_[i]).store(s, std::memory_order_release);
+  if (i >= chunk_end_) chunk_end_ = i + 1;
   return s;
 }
 
@@ -407,8 +415,9 @@ void poller::begin_to_learn(slot& s, int fd) noexcept {
     known = false;
   }
   // There is no epoll instance: ppoll(2) is asked, now and then.
+  if (sys::is_refused(SYS_fcntl)) return 0;
   long flags = sys::call(SYS_fcntl, w.fd, F_GETFD);
-  return flags < 0 ? int(flags) : 0;
+  return flags < 0 && !sys::turns_out_refused(SYS_fcntl) ? int(flags) : 0;
 }
 
 int poller::add(io_waiter& w) noexcept {
@@ -781,10 +790,7 @@ void poller::after_fork() noexcept {
   under_way_ = 0;
   without_ring_ = epoll_is_watched_ = epoll_is_ready_ = false;
   without_epoll_ = false;
-  for (auto& c : chunks_) {
-    if (slot* s = c.load()) sys::unmap(s, per_chunk * sizeof(slot));
-    c = nullptr;
-  }
+  drop_chunks();
 }
 
 }  // namespace tendril::core

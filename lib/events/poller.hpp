@@ -198,7 +198,7 @@ class poller {
   slot* at(int fd) noexcept {
     if (fd < 0 || fd >= descriptors::limit) [[unlikely]]
       return nullptr;
-    slot* s = chunks_[fd / per_chunk].load(std::memory_order_acquire);
+    slot* s = std::atomic_ref(chunks_[fd / per_chunk]).load(std::memory_order_acquire);
     return s ? s + fd % per_chunk : nullptr;
   }
   slot* make(int fd) noexcept {
@@ -208,6 +208,7 @@ class poller {
     return make_chunk(fd / per_chunk) ? at(fd) : nullptr;
   }
   slot* make_chunk(int i) noexcept;
+  void drop_chunks() noexcept;
   int watch(slot& s, const io_waiter& w, bool known) noexcept;
   int watch_anew(slot& s, io_waiter& w, bool known) noexcept;
   // The descriptor is one of which nothing is known yet.
@@ -252,7 +253,10 @@ class poller {
   std::size_t waiting_ = 0;
   list<source_waiter> on_source_[2];
   list<kept_descriptor> kept_, free_kept_;
-  std::atomic<slot*> chunks_[descriptors::limit / per_chunk] = {};
+  // Zero, as the hub's memory is when it is new: 128 KB of which a page or two are touched. Those
+  // from chunk_end_ on are null.
+  slot* chunks_[descriptors::limit / per_chunk];
+  int chunk_end_ = 0;
   // No more at a time than have their turn until the hub looks again at the earliest
   // (hub::is_to_look_around): what the kernel and we have touched of a descriptor is in the cache
   // when its fiber runs. By 256 at a time 10,000 busy connections cost a tenth more, for the ready

@@ -330,7 +330,8 @@ bool prepare(fiber* f) noexcept {
 }
 
 void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
-  arch::set_thread_pointer(to->pointer, !switches_carry_any(system_call));
+  if (!arch::set_thread_pointer(to->pointer, !switches_carry_any(system_call))) [[unlikely]]
+    sys::die("a filter (seccomp) forbids to set the thread pointer; use --threads=kernel");
   if (from->float_flags != to->float_flags)
     arch::set_float_flags(from->float_flags, to->float_flags);
   if (switches_carry_any(cpu_time)) count_cpu_time(*from, *to, *home);

@@ -26,13 +26,16 @@ std::size_t whole_size() noexcept {
 
 // The kernel refuses as long as the stack pointer is on the one that it knows: so it is on the new
 // one meanwhile.
-void tell_kernel(const stack_t& stack) noexcept {
-  if (sys::call(SYS_sigaltstack, &stack, 0) != -EPERM) return;
+bool tell_kernel(const stack_t& stack) noexcept {
+  if (sys::is_refused(SYS_sigaltstack)) return false;
+  long r = sys::call(SYS_sigaltstack, &stack, 0);
+  if (r == 0 || sys::turns_out_refused(SYS_sigaltstack)) return r == 0;
   std::uint64_t all = ~0ULL, mask;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
   arch::system_call_on(static_cast<char*>(stack.ss_sp) + stack.ss_size - 64, SYS_sigaltstack,
                        long(&stack));
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+  return true;
 }
 
 }  // namespace
@@ -67,22 +70,26 @@ void signal_stacks::give_back(own_stack* s) noexcept {
 }
 
 bool signal_stacks::set() noexcept {
-  if (!set_ && !(set_ = take())) return false;
-  tell_kernel(kernels());
-  return true;
+  if (set_) return tell_kernel(kernels());
+  if (!(set_ = take())) return false;
+  if (tell_kernel(kernels())) return true;
+  give_back(set_);
+  set_ = nullptr;
+  return false;
 }
 
 own_stack* signal_stacks::keep(const void* frame, bool& failed) noexcept {
   own_stack* kept = holds(frame) ? set_ : nullptr;
-  if (kept) {
-    own_stack* other = take();
-    failed = !other;
-    if (failed) return nullptr;
-    set_ = other;
-  }
+  own_stack* other = kept ? take() : nullptr;
+  failed = kept && !other;
+  if (failed) return nullptr;
+  if (kept) set_ = other;
   // Else nobody stands on the one that is set, whatever the kernel knows of it.
   failed = !set();
-  return kept;
+  if (!failed || !kept) return kept;
+  set_ = kept;
+  give_back(other);
+  return nullptr;
 }
 
 void signal_stacks::keep_no_longer(own_stack* kept, stack_t& after) noexcept {

@@ -84,7 +84,7 @@ void watch_overflow(fiber_home& home) noexcept {
       return;
     }
   }
-  if (programs_own.load(std::memory_order_relaxed)) return;
+  if (programs_own.load(std::memory_order_relaxed) || sys::is_refused(SYS_sigaltstack)) return;
   stack_t has{};
   if (sys::call(SYS_sigaltstack, 0, &has) < 0 || !(has.ss_flags & SS_DISABLE)) return;
   stack_t gets{};

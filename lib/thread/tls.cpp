@@ -189,13 +189,20 @@ const char* look() noexcept {
     listed |= reinterpret_cast<char*>(l) == at(d, std::ptrdiff_t(c.list));
   }
   if (!listed) return "the main thread is not in the list of threads";
+#if defined(__x86_64__)
+  bool by_instruction = arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2));
+  bool refused = !by_instruction && sys::is_refused(SYS_arch_prctl);
+  if (refused || !arch::set_thread_pointer(tp, by_instruction))
+    return "a filter forbids to set the thread pointer";
+#endif
   struct {
     void* list;
     long futex_offset;
     void* pending;
   }* robust = nullptr;
   std::size_t robust_size = 0;
-  if (sys::call(SYS_get_robust_list, 0, &robust, &robust_size) < 0 ||
+  if (sys::is_refused(SYS_get_robust_list) ||
+      sys::call(SYS_get_robust_list, 0, &robust, &robust_size) < 0 ||
       robust_size != sizeof *robust) {
     return "the kernel has no robust mutexes";
   }

@@ -76,8 +76,9 @@ inline void set_protection_rights(std::uint32_t) noexcept {}
 
 // The thread pointer: where thread-local storage is found.
 inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
-[[gnu::always_inline]] inline void set_thread_pointer(void* p, bool) noexcept {
+[[gnu::always_inline]] inline bool set_thread_pointer(void* p, bool) noexcept {
   __asm__ volatile("msr tpidr_el0, %0" : : "r"(p) : "memory");
+  return true;
 }
 inline bool thread_pointer_by_instruction(unsigned long) noexcept { return true; }
 

@@ -102,12 +102,13 @@ inline void set_protection_rights(std::uint32_t rights) noexcept {
 // The thread pointer: where thread-local storage is found.
 inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 // `by_instruction`: the kernel lets programs write the register themselves (AT_HWCAP2, bit 1).
-[[gnu::always_inline]] inline void set_thread_pointer(void* p, bool by_instruction) noexcept {
+// False: a filter forbids it.
+[[gnu::always_inline]] inline bool set_thread_pointer(void* p, bool by_instruction) noexcept {
   if (by_instruction) [[likely]] {
     __asm__ volatile("wrfsbase %0" : : "r"(p) : "memory");
-    return;
+    return true;
   }
-  system_call(158 /* arch_prctl */, 0x1002 /* ARCH_SET_FS */, (long)p);
+  return system_call(158 /* arch_prctl */, 0x1002 /* ARCH_SET_FS */, (long)p) == 0;
 }
 inline bool thread_pointer_by_instruction(unsigned long hwcap2) noexcept { return hwcap2 & 2; }
 

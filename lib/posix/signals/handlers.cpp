@@ -132,7 +132,9 @@ void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, s
   mark = 0;
   s.depth = depth;
   s.unsure = depth > 0;
-  h.note_handled(t, restart);
+  // What the running instruction did, be it a system call of the runtime's that a filter traps,
+  // comes to no wait.
+  if (!is_fault(signal, info)) h.note_handled(t, restart);
 }
 
 // The kernel has begun a handler on a stack of ours, which it takes for the alternate one: goes on

@@ -109,12 +109,10 @@ void* watcher(void* p) {
   hub& h = *static_cast<hub*>(p);
   unsigned turns = h.turns(), seen = 0, idle = 0, busy = 0, unanswered = 0;
   core::nanoseconds period = longest_tick;
-  int pid = sys::getpid();
   for (;;) {
     timespec nap{.tv_sec = 0, .tv_nsec = idle > 20 ? idle_tick : period};
     naps_long = idle > 20;
-    if (idle <= 20) sys::call(SYS_nanosleep, &nap, 0);
-    else if (living.load() > 1) sys::futex_wait(&naps_long, 1, &nap);
+    if (idle <= 20 || living.load() > 1) sys::futex_wait(&naps_long, idle > 20, &nap);
     unsigned now = h.turns();
     // Said before the last look: a thread that is left alone either hears of it, or gets no tick.
     ticking.store(living.load() > 1);
@@ -128,10 +126,10 @@ void* watcher(void* p) {
       period = longest_tick;
     } else if (now == turns || ++busy % lockstep_ticks == 0) {
       idle = 0;
-      if (tick_installed() &&
+      if (tick_installed() && tick_can_be_sent() &&
           (!sent.exchange(true, std::memory_order_relaxed) || ++unanswered == most_unanswered)) {
         unanswered = 0;
-        sys::call(SYS_tgkill, pid, h.tid, core::runtime_signal::number);
+        sys::call(SYS_tgkill, h.pid, h.tid, core::runtime_signal::number);
       }
       // The more often that helps, the more often it is done: somebody spins until another has run.
       unsigned done = preempted.load(std::memory_order_relaxed);
@@ -158,6 +156,8 @@ void give_way_late() noexcept {
 }
 
 bool tick_installed() noexcept { return core::runtime_signal::install(on_tick); }
+
+bool tick_can_be_sent() noexcept { return !sys::is_refused(SYS_tgkill); }
 
 void watcher_may_end() noexcept {
   if (naps_long.load() && naps_long.exchange(0)) sys::futex_wake(&naps_long, 1);

@@ -37,6 +37,8 @@ inline void give_way_if_due() noexcept {
 // Makes sure that the signal which does it (core::runtime_signal) finds our handler; false: the
 // system refuses. It also tells of threads' timers (see posix/time/timer.cpp). Any thread.
 bool tick_installed() noexcept;
+// Whether no filter is known to forbid to send it.
+bool tick_can_be_sent() noexcept;
 
 // A signal of the runtime's own has interrupted the running thread outside of the runtime. While
 // this lives, the thread is inside it, and may be left: the stack that its handler stands on stays

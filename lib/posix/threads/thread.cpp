@@ -19,6 +19,7 @@
 #include "posix/descriptors/stdio.hpp"
 #include "posix/locks/ownership.hpp"
 #include "posix/locks/robust.hpp"
+#include "posix/signals/inherited_pending.hpp"
 #include "posix/threads/preempt.hpp"
 
 extern "C" {
@@ -387,7 +388,7 @@ bool possible() noexcept {
   if (!threads_are_fibers.load(std::memory_order_relaxed)) return false;
   if (threads_home.load(std::memory_order_relaxed) || sys::gettid() != sys::getpid()) return true;
   const char* why = core::tls::obstacle();
-  bool ticks = tick_installed();
+  bool ticks = tick_installed() && tick_can_be_sent();
   const char* call = why ? nullptr : imported_capability_call();
   if (!why && ticks && !call) return true;
   threads_are_fibers = false;
@@ -400,8 +401,8 @@ bool possible() noexcept {
              ", which changes one of them for good");
   else
     sys::say(
-        "threads stay kernel threads: signal 32, by which they would take turns, cannot be handled "
-        "here");
+        "threads stay kernel threads: signal 32, by which they would take turns, cannot be sent or "
+        "handled here");
   return false;
 }
 
@@ -441,6 +442,7 @@ hub* begin_threads() noexcept {
   core::look_at_stack_protection();
   h->trim_threads = trim_idle;
   h->begin_threads();
+  take_over_pending(*h);
   threads_home.store(h, std::memory_order_release);
   return h;
 }
