@@ -29,10 +29,10 @@ __attribute__((destructor)) static void tell_thread_kind(void) {
   pthread_t t;
   int error = pthread_create(&t, NULL, find_kernel_thread, &others);
   if (error == 0) pthread_join(t, NULL);
-  const char* kind = error                             ? strerror(error)
-                     : !*mine.name || !*others.name    ? "not known"
-                     : strcmp(mine.name, others.name)  ? "kernel"
-                                                       : "fibers";
+  const char* kind = error                            ? strerror(error)
+                     : !*mine.name || !*others.name   ? "not known"
+                     : strcmp(mine.name, others.name) ? "kernel"
+                                                      : "fibers";
   FILE* f = fopen(path, "a");
   if (!f) return;
   fprintf(f, "%d %s\n", (int)getpid(), kind);

@@ -78,15 +78,26 @@ bool is_for_running(hub& h, int signal, const siginfo_t* info) noexcept {
   }
 }
 
+// Whose signal it is, if that is settled; null: of any thread that lets it through.
+core::thread_storage* addressee(hub& h, core::thread_storage* running, int signal,
+                                const siginfo_t* info) noexcept {
+  if (!h.several_threads) return nullptr;
+  if (is_for_running(h, signal, info)) return running;
+  // What another process sends to one thread, it can only send to the kernel's.
+  core::thread_storage* main = h.first->storage;
+  bool from_outside = info->si_code == SI_TKILL && info->si_pid != h.pid;
+  return from_outside && !main->signals.gone ? main : nullptr;
+}
+
 // Where the handler of a signal that has come is to run: null: here. `running` blocks what it
 // blocked before.
 core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signal,
                                 const siginfo_t* info) noexcept {
-  if (!h.several_threads || is_for_running(h, signal, info)) return nullptr;
+  if (!h.several_threads) return nullptr;
+  if (core::thread_storage* whose = addressee(h, running, signal, info))
+    return whose != running ? whose : nullptr;
   core::thread_storage* main = h.first->storage;
   core::signal_state& s = main->signals;
-  // What another process sends to one thread, it can only send to the kernel's.
-  if (info->si_code == SI_TKILL && info->si_pid != h.pid && main != running && !s.gone) return main;
   if (main == running || s.gone || (s.mask & core::signal_bit(signal)) || !h.runs_its_own(*main))
     return nullptr;
   return main;
@@ -197,7 +208,9 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   auto* context = static_cast<ucontext_t*>(where);
   // It has interrupted another's first steps on that stack.
   bool amid = h->own_stacks.holds(arch::interrupted_stack(*context));
-  if (amid && !is_fault(signal, info) && put_off(*h, signal, info, nullptr)) return;
+  if (amid && !is_fault(signal, info) &&
+      put_off(*h, signal, info, addressee(*h, self->storage, signal, info)))
+    return;
   bool waits = h->inside && h->delivery.signal != signal && !is_fault(signal, info);
   if (!waits && !amid) begin_where_wanted(*h, signal, info, context);
   // It is put off, or has to run here.
@@ -237,9 +250,7 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &during, 0, 8);
   } else if (!is_fault(signal, info)) {
     if (h.inside) {
-      core::thread_storage* target =
-          h.several_threads && is_for_running(h, signal, info) ? t : nullptr;
-      if (put_off(h, signal, info, target)) return void(errno = saved);
+      if (put_off(h, signal, info, addressee(h, t, signal, info))) return void(errno = saved);
     } else if (core::thread_storage* other = elsewhere(h, t, signal, info)) {
       bool later = put_off(h, signal, info, other);
       if (later) {
