@@ -78,6 +78,22 @@ TEST_CASE("a buffered channel takes so many values before send waits") {
   t.join();
 }
 
+TEST_CASE("a receive from a full channel makes room for the sender that waits longest") {
+  channel<int> c(1);
+  c.send(1);
+  int sent = 0;
+  auto second = spawn([&] { c.send(2), sent = 2; });
+  auto third = spawn([&] { c.send(3), sent = 3; });
+  yield();
+  CHECK(*c.receive() == 1);
+  yield();
+  CHECK(sent == 2);
+  CHECK(c.size() == 1);
+  CHECK(*c.receive() == 2);
+  CHECK(*c.receive() == 3);
+  third.join();
+}
+
 TEST_CASE("closing wakes everybody: receivers with nothing, senders with channel_closed") {
   channel<int> c;
   auto receiver = spawn([&] { return c.receive().has_value(); });
@@ -121,6 +137,18 @@ TEST_CASE("a value for a receiver that was killed before goes to the next") {
 
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("select");
+
+TEST_CASE("a value for a receiver that was killed before is the next to be received") {
+  channel<int> c(2);
+  auto killed = spawn([&] { c.receive(); });
+  yield();
+  killed.request_kill();
+  c.send(1);  // is given to it
+  c.send(2);
+  killed.join();
+  CHECK(*c.receive() == 1);
+  CHECK(*c.receive() == 2);
+}
 
 TEST_CASE("select does what can be done at once, the first case first, and says which it was") {
   channel<int> a(1), b(1);
@@ -197,6 +225,16 @@ TEST_CASE("a closed channel ends a select: received nothing, sent with channel_c
   CHECK(receives.get());
   sends.get();
   CHECK_THROWS_AS(select(on_send(a, 1, [] {})), channel_closed);
+}
+
+TEST_CASE("a select that waits to send throws channel_closed when the channel is closed") {
+  channel<int> a;
+  bool sent = false;
+  auto sends = spawn([&] { select(on_send(a, 1, [&] { sent = true; })); });
+  yield();
+  a.close();
+  CHECK_THROWS_AS(sends.get(), channel_closed);
+  CHECK_FALSE(sent);
 }
 
 TEST_CASE("a select that is killed leaves nothing behind, and hands a value on that it was given") {

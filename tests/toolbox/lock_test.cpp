@@ -263,6 +263,35 @@ TEST_CASE("readers behind a writer that gives up go on") {
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("condition");
 
+TEST_CASE(
+    "a waiter that is killed has the lock again, whatever comes while it waits for the lock") {
+  mutex m;
+  condition c;
+  bool owned = false;
+  auto t = spawn([&] {
+    std::unique_lock lock(m);
+    try {
+      c.wait(lock);
+    } catch (const fiber_exit&) {
+      owned = m.owned();
+      throw;
+    }
+  });
+  yield();
+  m.lock();
+  t.request_kill();
+  yield();  // it waits for the lock
+  t.request_kill();
+  yield();
+  CHECK_FALSE(t.ready());
+  m.unlock();
+  try {
+    t.join();
+  } catch (...) {}
+  CHECK(owned);
+  CHECK_FALSE(m.locked());
+}
+
 TEST_CASE("notify_one wakes the first who waits, notify_all all; the lock is held again then") {
   tendril::mutex m;
   condition c;
