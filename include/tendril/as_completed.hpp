@@ -1,9 +1,10 @@
 // Waiting for many futures at once.
 //
-//   for (auto& f : tendril::as_completed(futures)) use(f.get());   // the first that is done comes first
+//   for (auto& f : tendril::as_completed(futures)) use(f.get());   // in the order of completion
 //
-// Any kernel thread may call these. The waits are cancellation points.
-// (concurrent.futures.as_completed, wait)
+// Any kernel thread may call these functions. Each wait is a cancellation point: it throws what
+// kill() or a timeout delivers. All throw `error` for a future without a result (valid() is false).
+// (concurrent.futures: as_completed, wait)
 #pragma once
 
 #include <deque>
@@ -16,12 +17,14 @@
 
 namespace tendril {
 
-// Futures in the order of their completion: what as_completed() gives. Used by one fiber at a time.
+// The futures of a range in the order of their completion: what as_completed() returns. One fiber
+// at a time may use it.
 template <class R>
 class completions {
  public:
-  // The next future that is done; none when all have been given. Past the time-out:
-  // std::system_error with std::errc::timed_out; it may be called again.
+  // Waits for the next future to be done and returns it; returns an empty optional when all have
+  // been returned. If the time-out passes first, throws std::system_error with
+  // std::errc::timed_out; next() may be called again.
   std::optional<future<R>> next() {
     if (given_ == total_) return {};
     std::unique_lock lock(shared_->mutex);
@@ -62,15 +65,15 @@ class completions {
   std::size_t total_ = 0, given_ = 0;
 };
 
-// The futures of a range, each when it is done; those that are done already come first, in their
-// order.
+// Returns the futures of a range one by one, each as soon as it is done. Futures that are done
+// already come first, in the order of the range. (concurrent.futures.as_completed)
 template <std::ranges::input_range Futures>
   requires detail::is_future<std::ranges::range_value_t<Futures>>
 auto as_completed(Futures&& futures) {
   using result = typename std::ranges::range_value_t<Futures>::result_type;
   return completions<result>(futures, std::chrono::steady_clock::time_point::max());
 }
-// The same, for at most `timeout` from now in all.
+// The same, with one time-out for the whole iteration: `timeout` from now.
 template <std::ranges::input_range Futures, class Rep, class Period>
   requires detail::is_future<std::ranges::range_value_t<Futures>>
 auto as_completed(Futures&& futures, std::chrono::duration<Rep, Period> timeout) {
@@ -78,7 +81,7 @@ auto as_completed(Futures&& futures, std::chrono::duration<Rep, Period> timeout)
   return completions<result>(futures, detail::later(timeout));
 }
 
-// When wait_futures() returns.
+// The condition on which wait_futures() returns.
 enum class return_when { all_completed, first_completed, first_exception };
 
 template <class R>
@@ -86,9 +89,10 @@ struct waited_futures {
   std::vector<future<R>> done, not_done;
 };
 
-// Waits until the futures of a range are done: all of them, the first, or the first that ended by
-// an exception (or all, if none does; a cancelled one does not count). Returns which are and which
-// are not, in their order.
+// Waits until all futures of a range are done, until the first is, or until the first ends with an
+// exception (or all are done without one; a cancelled future does not count as one). Returns the
+// done and the pending futures, each in the order of the range. Does not throw when the deadline
+// passes. (concurrent.futures.wait)
 template <std::ranges::forward_range Futures>
   requires detail::is_future<std::ranges::range_value_t<Futures>>
 auto wait_futures(

@@ -1,12 +1,14 @@
-// A result that somebody will set: what gevent calls AsyncResult, asyncio Future, the standard
-// library a promise and its future in one.
+// A result that is set later by another fiber or thread: gevent's AsyncResult, asyncio's Future,
+// the standard library's promise and future in one object.
 //
 //   tendril::async_result<int> answer;
 //   std::thread([&] { answer.set(compute()); }).detach();
 //   int a = answer.get();   // other fibers run meanwhile
 //
-// Any kernel thread may use it, one without fibers too. Waiters wake in the order in which they
-// came. It may be destroyed as soon as a get() or wait() has returned.
+// Any kernel thread may use it, including one without fibers. Waiters wake in the order of their
+// arrival. A wait is a cancellation point unless the result is set already: it throws what kill()
+// or a timeout delivers, and loop_exit if nothing can end it. The object may be destroyed as soon
+// as a get() or wait() has returned.
 #pragma once
 
 #include <optional>
@@ -25,15 +27,15 @@ class async_result {
   async_result(const async_result&) = delete;
   async_result& operator=(const async_result&) = delete;
 
-  // Whether it has been set, with a value or an exception.
+  // Whether a value or an exception has been set.
   bool ready() const noexcept { return ready_.load(std::memory_order_acquire); }
-  // Whether it has been set with a value.
+  // Whether a value has been set.
   bool successful() const noexcept { return ready() && !error_; }
-  // The exception that it was set with, or null.
+  // The exception that was set, or null.
   std::exception_ptr exception() const noexcept { return ready() ? error_ : nullptr; }
 
-  // Sets the value (from anything that makes a T; from nothing for void) and wakes all waiters.
-  // error if it was set before.
+  // Sets the value, constructed from the arguments (none for void), and wakes all waiters. Never
+  // waits. Throws `error` if a value or an exception was set before. (gevent: AsyncResult.set)
   template <class... V>
     requires(
         (std::is_void_v<T> && sizeof...(V) == 0) ||
@@ -44,7 +46,8 @@ class async_result {
     value_.emplace(std::forward<V>(value)...);
     finish();
   }
-  // Sets an exception, which get() will throw, and wakes all waiters.
+  // Sets the exception that get() will throw, and wakes all waiters. Throws `error` if a value or
+  // an exception was set before. (gevent: AsyncResult.set_exception)
   void set_exception(std::exception_ptr e) {
     detail::held h(exclusion_);
     refuse_second();
@@ -56,8 +59,8 @@ class async_result {
   void set_exception(E&& e) {
     set_exception(std::make_exception_ptr(std::forward<E>(e)));
   }
-  // Sets what a task that has ended left: `t.link(std::ref(result))` hands its end on. (gevent:
-  // link(AsyncResult))
+  // Sets the result of an ended task, its value or its exception: `t.link(std::ref(result))`
+  // forwards the task's outcome. (gevent: link(AsyncResult))
   template <class Task>
     requires requires(const Task& t) { t.get(), t.exception(); }
   void operator()(const Task& t) {
@@ -70,26 +73,27 @@ class async_result {
     }
   }
 
-  // Waits until it is set, and returns the value (a reference that lives as long as this), or
-  // throws the exception.
+  // Waits until the result is set. Returns the value (a reference that is valid as long as this
+  // object), or throws the exception that was set. (gevent: AsyncResult.get)
   std::add_lvalue_reference_t<T> get() {
     wait();
     return result();
   }
-  // The same, for at most `timeout`; then throws timeout_error.
+  // The same, for at most `timeout`: throws timeout_error if the result is not set by then.
   template <class Rep, class Period>
   std::add_lvalue_reference_t<T> get(std::chrono::duration<Rep, Period> timeout) {
     if (!wait(timeout)) throw timeout_error("get() of an async_result timed out");
     return result();
   }
-  // Without waiting: timeout_error if it is not set. (gevent: get_nowait)
+  // Returns or throws the result without waiting: throws timeout_error if it is not set. (gevent:
+  // get_nowait)
   std::add_lvalue_reference_t<T> try_get() {
     if (!ready()) throw timeout_error("the async_result is not set");
     return result();
   }
-  // Waits until it is set; does not throw the exception that it was set with.
+  // Waits until the result is set. Does not throw the exception that was set.
   void wait() { wait_until(detail::never); }
-  // The same, for at most `timeout`, or until `t`; returns whether it is set.
+  // The same, for at most `timeout`, or until `t`. Returns whether the result is set.
   template <class Rep, class Period>
   bool wait(std::chrono::duration<Rep, Period> timeout) {
     return wait_until(detail::later(timeout));
@@ -99,7 +103,7 @@ class async_result {
         exclusion_, waiters_, [this] { return ready(); }, t, core::wait_kind::event);
   }
 
-  // For wait() in wait.hpp.
+  // Used by wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) {
     return detail::watch(exclusion_, waiters_, w, [this] { return ready(); });
   }

@@ -1,9 +1,10 @@
-// A barrier: a number of fibers wait for each other, again and again. (threading.Barrier,
+// A barrier: a fixed number of fibers wait for each other, any number of times. (threading.Barrier,
 // asyncio.Barrier)
 //
-// Fibers of several kernel threads may share one. If one of them gives up (a time-out, a kill) or
-// somebody calls abort(), the others would wait in vain: the barrier breaks, and all who wait, and
-// all who come, get broken_barrier until reset().
+// Any kernel thread may use it, and fibers of several kernel threads may share one. If a waiter
+// gives up (a time-out, a kill) or a fiber calls abort(), the barrier breaks, because the remaining
+// waiters could never be released. Everyone who waits then, or arrives later, gets broken_barrier
+// until reset().
 #pragma once
 
 #include <cstddef>
@@ -20,8 +21,9 @@ class broken_barrier : public error {
 
 class barrier {
  public:
-  // For so many fibers, at least one. `completion` is called by the last that arrives, before
-  // anybody goes on; it must not wait. If it throws, the barrier breaks.
+  // A barrier for `parties` fibers, at least one; throws `error` for 0. The last fiber to arrive
+  // calls `completion` before any waiter goes on. `completion` must not wait. If it throws, the
+  // barrier breaks.
   explicit barrier(std::size_t parties, std::function<void()> completion = nullptr)
       : parties_(parties), completion_(std::move(completion)) {
     if (parties == 0) throw error("a barrier is for at least one fiber");
@@ -30,7 +32,7 @@ class barrier {
   barrier& operator=(const barrier&) = delete;
 
   std::size_t parties() const noexcept { return parties_; }
-  // How many wait now.
+  // The number of fibers that wait now.
   std::size_t waiting() noexcept {
     detail::held h(exclusion_);
     return arrived_;
@@ -40,23 +42,25 @@ class barrier {
     return broken_;
   }
 
-  // Waits until all have arrived. Returns the place in the order of arrival, the last one's being
-  // 0. A cancellation point.
+  // Waits until all parties have arrived. Returns the caller's place in the order of arrival,
+  // counted down: parties() - 1 for the first, 0 for the last. A cancellation point. Throws
+  // broken_barrier, and `error` if more fibers arrive than the barrier is for. (threading:
+  // Barrier.wait)
   std::size_t wait() { return arrive(detail::never); }
-  // The same, for at most `timeout`: then the barrier breaks.
+  // The same, for at most `timeout`: if it passes, the barrier breaks.
   template <class Rep, class Period>
   std::size_t wait(std::chrono::duration<Rep, Period> timeout) {
     return arrive(detail::later(timeout));
   }
-  // The name of std::barrier.
+  // wait() by its name in std::barrier.
   void arrive_and_wait() { wait(); }
 
-  // Breaks it: all who wait get broken_barrier.
+  // Breaks the barrier: all waiters get broken_barrier. Never waits.
   void abort() noexcept {
     detail::held h(exclusion_);
     break_it();
   }
-  // Makes it like new; all who wait get broken_barrier.
+  // Makes the barrier usable again; all current waiters get broken_barrier. Never waits.
   void reset() noexcept {
     detail::held h(exclusion_);
     break_it();
@@ -95,7 +99,7 @@ class barrier {
     }
     if (place == 0) return complete(generation);
     static constexpr auto what = detail::waits_for(core::wait_kind::event);
-    // Whoever gives up breaks it, unless the last one has arrived just then.
+    // A fiber that gives up breaks the barrier, unless the last party has just arrived.
     struct given_up {
       barrier& b;
       party& w;

@@ -1,14 +1,16 @@
-// Channels between fibers, and select() over several: as Go's, and as curio's. Without a capacity a
-// channel is a rendezvous: send() waits until somebody receives. With one, so many values wait in
-// it.
+// Channels between fibers and select() over several of them, as in Go and curio. A channel without
+// capacity is a rendezvous: send() waits until a receiver takes the value. A channel of capacity n
+// buffers n values.
 //
 //   tendril::channel<int> numbers, quit;
 //   tendril::select(tendril::on_receive(numbers, [&](std::optional<int> n) { if (n) sum += *n; }),
 //                   tendril::on_receive(quit, [&](auto) { done = true; }),
 //                   tendril::after(1s, [&] { complain(); }));
 //
-// Any kernel thread may use them. Fair: who waits is served in the order in which they came. Waits
-// are cancellation points. A value that was handed to a receiver which was killed meanwhile goes to
+// Any kernel thread may use them. Waiters are served in the order of their arrival. Waits are
+// cancellation points: they throw what kill() or a timeout delivers, and loop_exit if nothing can
+// end them. If a receiver is killed after a value was handed to it, the value goes to the next
+// receiver.
 // the next one.
 #pragma once
 
@@ -24,7 +26,7 @@
 
 namespace tendril {
 
-// A value was sent to a channel that is closed.
+// Thrown by a send to a closed channel.
 class channel_closed : public error {
  public:
   channel_closed() : error("the channel is closed") {}
@@ -32,7 +34,8 @@ class channel_closed : public error {
 
 namespace detail {
 
-// A select() that waits: the first who claims it decides which of its cases happens.
+// A select() that waits. Whoever claims it first (a peer, or the select() itself) decides which
+// case happens.
 struct selection {
   core::fiber* who = nullptr;
   std::atomic<bool> claimed{false};
@@ -40,20 +43,20 @@ struct selection {
   bool claim() noexcept { return !claimed.exchange(true, std::memory_order_acq_rel); }
 };
 
-// A sender or a receiver that waits: alone, or as one case of a select().
+// A waiting sender or receiver: on its own, or as one case of a select().
 template <class T>
 struct channel_party : waiter {
   explicit channel_party(core::fiber* f = nullptr) noexcept : waiter(f) {}
 
   union {
-    std::optional<T>* into;  // a receiver's; stays empty if the channel was closed
+    std::optional<T>* into;  // a receiver's; stays empty if the channel is closed
     T* from;                 // a sender's
   };
   bool closed = false;
   selection* of = nullptr;
-  std::size_t place;  // if `of`
+  std::size_t place;  // of the case in the select(), if `of` is set
 
-  // Whether it is still to be served, for one case of a select().
+  // For a case of a select(): claims the select(); false if another case has claimed it.
   bool claim() noexcept {
     if (!of->claim()) return false;
     of->chosen = place;
@@ -77,7 +80,7 @@ class channel {
   channel& operator=(const channel&) = delete;
 
   std::size_t capacity() const noexcept { return capacity_; }
-  // Values that wait in it.
+  // The number of buffered values.
   std::size_t size() const noexcept {
     detail::held h(exclusion_);
     return buffer_.size();
@@ -87,13 +90,13 @@ class channel {
     return closed_;
   }
 
-  // Sends a value; waits until somebody receives it, or there is room. channel_closed if it is
-  // closed, also meanwhile. If the fiber is killed while it waits, the value may or may not have
-  // been received.
+  // Sends a value: waits until a receiver takes it or the buffer has room. Throws channel_closed if
+  // the channel is closed, before or during the wait. If the fiber is killed while it waits, the
+  // value may or may not have been received.
   [[gnu::always_inline]] void send(const T& value) { send(T(value)); }
   [[gnu::always_inline]] void send(T&& value) { send_until(value, detail::never); }
-  // The same, waiting for at most `timeout`; returns whether it was sent. If not, it stays the
-  // caller's.
+  // The same, for at most `timeout`. Returns whether the value was sent; if not, `value` is
+  // unchanged.
   template <class Rep, class Period>
   bool send(const T& value, std::chrono::duration<Rep, Period> timeout) {
     return send(T(value), timeout);
@@ -102,22 +105,24 @@ class channel {
   bool send(T&& value, std::chrono::duration<Rep, Period> timeout) {
     return send_until(value, detail::later(timeout));
   }
-  // Without waiting.
+  // Sends the value if that is possible without waiting, and returns whether it was; if not,
+  // `value` is unchanged. Throws channel_closed.
   bool try_send(const T& value) { return try_send(T(value)); }
   bool try_send(T&& value) {
     detail::held h(exclusion_);
     return send_now(value);
   }
 
-  // Receives a value; waits for one. None: the channel is closed, and all that was in it has been
-  // received.
+  // Receives a value, and waits for one if necessary. Returns an empty optional if the channel is
+  // closed and empty.
   [[gnu::always_inline]] std::optional<T> receive() { return receive_until(detail::never); }
-  // The same, waiting for at most `timeout`: then throws timeout_error.
+  // The same, for at most `timeout`: then throws timeout_error.
   template <class Rep, class Period>
   std::optional<T> receive(std::chrono::duration<Rep, Period> timeout) {
     return receive_until(detail::later(timeout));
   }
-  // Without waiting; none also if there is no value now.
+  // Receives a value if that is possible without waiting. Returns an empty optional if no value is
+  // available now, also if the channel is closed and empty.
   std::optional<T> try_receive() {
     std::optional<T> value;
     detail::held h(exclusion_);
@@ -125,8 +130,8 @@ class channel {
     return value;
   }
 
-  // Ends it: who waits in send() gets channel_closed, and receivers get what is still there, then
-  // nothing. Closing again changes nothing. Never waits.
+  // Closes the channel: waiting senders get channel_closed; receivers get the buffered values, then
+  // an empty optional. A second close has no effect. Never waits.
   void close() noexcept {
     detail::held h(exclusion_);
     closed_ = true;
@@ -138,7 +143,7 @@ class channel {
     }
   }
 
-  // for (T& value : channel): receives until the channel is closed.
+  // For `for (T& value : channel)`: receives until the channel is closed and empty.
   auto begin() { return detail::pull_iterator<channel, T>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
   std::optional<T> next() { return receive(); }
@@ -149,8 +154,8 @@ class channel {
   template <class U, class F>
   friend class send_case;
 
-  // The first who is still to be served, and is now claimed; done() takes that one off and wakes
-  // it.
+  // Returns the first party of the list that can be served, claimed if it belongs to a select().
+  // done() takes it off the list and wakes it.
   [[gnu::always_inline]] static party* first(detail::wait_list& list) noexcept {
     party* p = static_cast<party*>(list.front());
     return !p || !p->of ? p : first_claimed(list);
@@ -176,8 +181,8 @@ class channel {
     done(receivers_, *r);
     return true;
   }
-  // Both return whether it is over with. What a rendezvous does is inline, what a buffer does is
-  // not: of a hand-over through the former, a quarter of the time went into that.
+  // Both return whether the operation is complete. The rendezvous path is inline and the buffer's
+  // is not: inlining both took a quarter of a hand-over's time.
   [[gnu::always_inline]] bool send_now(T& value) {
     if (closed_) [[unlikely]]
       throw_closed();
@@ -256,19 +261,19 @@ class channel {
   detail::wait_list receivers_;
 };
 
-// One thing that select() may do. Made by the functions below, for that one call.
+// One alternative of a select(). Made by the functions below for a single call.
 class select_case {
  public:
   virtual ~select_case() = default;
   virtual detail::exclusion* exclusion() noexcept = 0;
-  // The first two with the exclusion held. now(): it happens at once. enlist(): it may happen from
-  // now on.
+  // now() and enlist() are called with the exclusion held. now(): performs the operation if it can
+  // happen at once. enlist(): waits for it from now on.
   virtual bool now() = 0;
   virtual void enlist(detail::selection& s, std::size_t place) = 0;
-  virtual void delist() noexcept = 0;  // it does not happen any more
-  virtual void put_back() = 0;         // it happened, but the fiber has been killed
-  virtual void run() = 0;              // it happened: tells the program
-  // A case without a channel: when it happens if nothing else has.
+  virtual void delist() noexcept = 0;  // stops waiting for it
+  virtual void put_back() = 0;         // it happened, but the fiber has been killed: undoes it
+  virtual void run() = 0;              // it happened: calls the program's function
+  // For a case without a channel: the time at which it happens, unless another case happens first.
   virtual clock::time_point deadline() const noexcept { return detail::never; }
 };
 
@@ -347,24 +352,26 @@ class after_case final : public select_case {
   F call_;
 };
 
-// Receives from the channel, and calls f(std::optional<T>): without a value if the channel is
-// closed.
+// A case that receives from the channel and calls f(std::optional<T>); the optional is empty if the
+// channel is closed. The channel must outlive the select().
 template <class T, class F>
   requires std::invocable<F&, std::optional<T>>
 receive_case<T, F> on_receive(channel<T>& from, F f) {
   return {from, std::move(f)};
 }
-// Sends the value, and calls f(). select() throws channel_closed if the channel is closed.
+// A case that sends the value and calls f(). If the channel is closed, select() throws
+// channel_closed.
 template <class T, std::invocable F>
 send_case<T, F> on_send(channel<T>& to, std::type_identity_t<T> value, F f) {
   return {to, std::move(value), std::move(f)};
 }
-// When nothing else has happened after `d`, calls f().
+// A case that calls f() if no other case has happened within `d`. (Go: time.After)
 template <class Rep, class Period, std::invocable F>
 after_case<F> after(std::chrono::duration<Rep, Period> d, F f) {
   return {detail::later(d), std::move(f)};
 }
-// When nothing else can happen at once, calls f(): select() does not wait. (Go: default)
+// A case that calls f() if no other case can happen at once, so that select() does not wait. (Go:
+// default)
 template <std::invocable F>
 after_case<F> otherwise(F f) {
   return {clock::time_point::min(), std::move(f)};
@@ -372,7 +379,7 @@ after_case<F> otherwise(F f) {
 
 namespace detail {
 
-// Holds the exclusions of several channels, in the order of their addresses, each once.
+// Holds the exclusions of several channels, each locked once, in address order to avoid deadlock.
 template <std::size_t N>
 class held_all {
  public:
@@ -401,7 +408,7 @@ template <std::size_t N>
 std::size_t select_any(const std::array<select_case*, N>& cases) {
   selection s;
   s.who = core::fiber_current();
-  std::size_t timed = N;  // the case of the earliest deadline
+  std::size_t timed = N;  // index of the case with the earliest deadline
   for (std::size_t i = 0; i < N; i++) {
     if (cases[i]->exclusion()) continue;
     if (timed == N || cases[i]->deadline() < cases[timed]->deadline()) timed = i;
@@ -428,8 +435,8 @@ std::size_t select_any(const std::array<select_case*, N>& cases) {
   for (;;) {
     core::wake why = park_raw(s.who, deadline, what);
     if (why == core::wake::unparked && !s.claimed.load(std::memory_order_acquire)) continue;
-    bool mine = s.claim();  // else somebody has decided
-    delist();               // and has finished with us by now
+    bool mine = s.claim();  // else a peer has decided
+    delist();               // and has finished with our cases by now
     if (why == core::wake::interrupted) {
       if (!mine) cases[s.chosen]->put_back();
       checked(why, &what);
@@ -442,9 +449,10 @@ std::size_t select_any(const std::array<select_case*, N>& cases) {
 
 }  // namespace detail
 
-// Waits until one of the cases can happen, does that one, and returns its number, counted from 0.
-// If several can happen at once it is the first of them. What the case calls may wait. (Go: select;
-// curio: select)
+// Waits until one of the cases can happen, performs it, calls its function, and returns its index
+// in the argument list. If several can happen at once, the first of them does. The function may
+// wait; what it throws leaves select(). Throws channel_closed for a send to a closed channel. (Go:
+// select; curio: select)
 template <std::derived_from<select_case>... Cases>
   requires(sizeof...(Cases) > 0)
 std::size_t select(Cases&&... cases) {

@@ -1,13 +1,14 @@
-// A condition variable, as std::condition_variable_any: wait() lets go of any lock that has lock()
-// and unlock(), waits to be notified, and takes the lock again. (gevent and threading: Condition)
+// A condition variable, as std::condition_variable_any: wait() releases the lock (any type with
+// lock() and unlock()), waits for a notification, and takes the lock again. (gevent and threading:
+// Condition)
 //
 //   std::unique_lock lock(mutex);
 //   changed.wait(lock, [&] { return !items.empty(); });
 //
-// Fibers of several kernel threads may share one, if they share the lock. Waiters are notified in
-// the order in which they came, never without cause; a notification that reached a fiber which was
-// killed meanwhile goes to the next. However a wait ends, the lock is held again then: that part
-// cannot be interrupted.
+// Any kernel thread may use it; fibers of several kernel threads may share one if they share the
+// lock. Waiters are notified in the order of their arrival. There are no spurious wake-ups. If a
+// fiber is killed after it was notified, the notification goes to the next waiter. Every wait
+// returns or throws with the lock held; a kill or a time-out does not interrupt taking it.
 #pragma once
 
 #include <condition_variable>
@@ -22,31 +23,32 @@ class condition {
   condition(const condition&) = delete;
   condition& operator=(const condition&) = delete;
 
-  // Wakes the first waiter, or the first n. Never waits; the lock need not be held.
+  // Wakes the first waiter, or the first n. Never waits. The caller need not hold the lock.
   void notify_one() noexcept { notify(1); }
   void notify(std::size_t n) noexcept {
     detail::held h(exclusion_);
     for (; n > 0 && !waiters_.empty(); n--) detail::grant(*waiters_.pop());
   }
-  // Wakes all who wait now.
+  // Wakes all current waiters. Never waits. The caller need not hold the lock.
   void notify_all() noexcept {
     detail::held h(exclusion_);
     detail::grant_all(waiters_);
   }
 
-  // Waits for a notification. The lock is held before and after. A cancellation point.
+  // Waits for a notification. The caller must hold the lock. A cancellation point: throws what
+  // kill() or a timeout delivers, and loop_exit if nothing can end the wait.
   template <class Lock>
   void wait(Lock& lock) {
     wait_for_notice(lock, detail::never);
   }
-  // Waits until the predicate holds, which is asked with the lock held.
+  // Waits until the predicate is true. The predicate is called with the lock held.
   template <class Lock, class Predicate>
     requires std::predicate<Predicate&>
   void wait(Lock& lock, Predicate holds) {
     while (!holds()) wait(lock);
   }
-  // The same, for at most `timeout`, or until `t`. Returns whether it was notified
-  // (std::cv_status), or whether the predicate holds.
+  // The same, for at most `timeout`, or until `t`. Without a predicate, returns
+  // std::cv_status::timeout if no notification came; with one, returns the predicate's value.
   template <class Lock>
   std::cv_status wait_until(Lock& lock, clock::time_point t) {
     return wait_for_notice(lock, t) ? std::cv_status::no_timeout : std::cv_status::timeout;
@@ -78,7 +80,7 @@ class condition {
       detail::held h(exclusion_);
       waiters_.push(w);
     }
-    // Listed before the lock is free: no notification is missed.
+    // The waiter is listed before the lock is released, so no notification is missed.
     try {
       lock.unlock();
     } catch (...) {

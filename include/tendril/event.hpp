@@ -1,11 +1,11 @@
-// An event: a flag that fibers wait for. What gevent, asyncio and threading call Event.
+// An event: a flag that fibers wait for. (Event in gevent, asyncio and threading)
 //
 //   tendril::event ready;
 //   auto t = tendril::spawn([&] { ready.wait(); use(); });
 //   ready.set();
 //
-// Any kernel thread may use it, one without fibers too. Waiters wake in the order in which they
-// came.
+// Any kernel thread may use it, including one without fibers. Waiters wake in the order of their
+// arrival.
 #pragma once
 
 #include "detail/waiting.hpp"
@@ -14,27 +14,29 @@ namespace tendril {
 
 class event {
  public:
-  // Not set.
+  // The flag is not set.
   event() = default;
   event(const event&) = delete;
   event& operator=(const event&) = delete;
 
   bool is_set() const noexcept { return set_.load(std::memory_order_acquire); }
-  // Sets the flag and wakes everybody who waits now, even if it is cleared before they run.
+  // Sets the flag and wakes all current waiters, even if the flag is cleared before they run. Never
+  // waits.
   void set() noexcept {
     detail::held h(exclusion_);
     set_.store(true, std::memory_order_release);
     detail::grant_all(waiters_);
   }
-  // Whoever waits from now on waits for the next set().
+  // Clears the flag: later waits last until the next set().
   void clear() noexcept {
     detail::held h(exclusion_);
     set_.store(false, std::memory_order_release);
   }
 
-  // Waits until the flag is set. A cancellation point, unless it is set already.
+  // Waits until the flag is set. A cancellation point unless it is set already: throws what kill()
+  // or a timeout delivers, and loop_exit if nothing can end the wait.
   [[gnu::always_inline]] void wait() { wait_until(detail::never); }
-  // The same, for at most `timeout`, or until `t`; returns whether it was set.
+  // The same, for at most `timeout`, or until `t`. Returns whether the flag was set.
   template <class Rep, class Period>
   bool wait(std::chrono::duration<Rep, Period> timeout) {
     return wait_until(detail::later(timeout));
@@ -44,7 +46,7 @@ class event {
         exclusion_, waiters_, [this] { return is_set(); }, t, core::wait_kind::event);
   }
 
-  // For wait() in wait.hpp.
+  // Used by wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) {
     return detail::watch(exclusion_, waiters_, w, [this] { return is_set(); });
   }

@@ -7,11 +7,11 @@
 //
 //   tendril::event_loop::run([] { ... });    // asyncio.run: a loop of its own, closed at the end
 //
-// For those who come from asyncio. What is created runs as any task does: also while something else
-// than this loop waits, and a callback may wait too. What a loop adds is a scope for its tasks,
-// callbacks that other kernel threads may hand over, and futures that call back in it. At most one
-// runs at a time on a kernel thread. Unless said otherwise a loop is used by the kernel thread that
-// made it.
+// Meant for code ported from asyncio. Tasks created here run like all tasks: they also run while
+// the program waits for something other than this loop, and a callback may wait too. What a loop
+// adds is a scope for its tasks, callbacks handed over by other kernel threads, and futures that
+// call back in the loop. At most one loop runs at a time on a kernel thread. Unless said otherwise,
+// only the kernel thread that made a loop may use it.
 #pragma once
 
 #include <concepts>
@@ -33,15 +33,16 @@ namespace tendril {
 
 class event_loop;
 
-// A future that the program completes. Copies are handles of the same. (asyncio.Future)
+// A future that the program completes. Copies are handles of the same result. (asyncio.Future)
 template <class T>
 class loop_future : public future<T> {
  public:
   // No future.
   loop_future() noexcept = default;
 
-  // Completes it with a value (nothing for void), or with an exception. Any kernel thread, one at a
-  // time. error: it is done already, or was cancelled. (asyncio: InvalidStateError)
+  // Completes the future with a value (none for void) or with an exception. Any kernel thread may
+  // call it, one at a time. Throws `error` if the future is done or was cancelled. (asyncio:
+  // InvalidStateError)
   template <class... V>
     requires(std::is_void_v<T> ? sizeof...(V) == 0 : sizeof...(V) == 1)
   void set_result(V&&... value) const {
@@ -53,8 +54,8 @@ class loop_future : public future<T> {
   void set_exception(E&& e) const {
     set_exception(std::make_exception_ptr(std::forward<E>(e)));
   }
-  // Has f(future) called by the loop, as call_soon() would, when it is done; if it is already,
-  // soon; never once the loop is closed. Any kernel thread.
+  // Makes the loop call f(future), as by call_soon(), once the future is done; soon, if it is done
+  // already. If the loop is closed, f is never called. Any kernel thread may call it.
   template <std::invocable<const future<T>&> F>
   void add_done_callback(F f) const {
     future<T>::add_done_callback([calls = calls_, f = std::move(f)](const future<T>& done) mutable {
@@ -78,13 +79,14 @@ class event_loop {
   event_loop() = default;
   event_loop(const event_loop&) = delete;
   event_loop& operator=(const event_loop&) = delete;
-  // As close(). The loop must not be running.
+  // Does what close() does. The loop must not be running.
   ~event_loop() {
     detail::uninterrupted guard;
     end();
   }
 
-  // Runs f(args...) in a new task. To cancel it, kill() it. error: the loop is closed.
+  // Runs f(args...) in a new task and returns the task; kill() cancels it. Throws `error` if the
+  // loop is closed. (asyncio: loop.create_task)
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto create_task(F&& f, A&&... args) {
@@ -94,21 +96,23 @@ class event_loop {
     t.link([this, place = std::prev(tasks_.end())] { tasks_.erase(place); });
     return t;
   }
-  // A future of which nobody knows the value yet.
+  // Makes a future that has no result yet. Throws `error` if the loop is closed. (asyncio:
+  // loop.create_future)
   template <class T>
   loop_future<T> create_future() {
     check_open();
     return loop_future<T>(calls_);
   }
 
-  // Calls f(args...) when it is its turn, in the order of these calls, in a task of its own; kill()
-  // takes it back. What it throws is reported on standard error. error: the loop is closed.
+  // Calls f(args...) in a task of its own, after the functions of earlier calls. kill() on the
+  // returned task withdraws the call. A std::exception that f throws is reported on standard error.
+  // Throws `error` if the loop is closed. (asyncio: loop.call_soon)
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   task<void> call_soon(F&& f, A&&... args) {
     return create_task(reporting(std::forward<F>(f), std::forward<A>(args)...));
   }
-  // The same, not before `delay` has passed, or `t` has come.
+  // The same, but not before `delay` has passed, or not before the time `t`.
   template <class Rep, class Period, class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   task<void> call_later(std::chrono::duration<Rep, Period> delay, F&& f, A&&... args) {
@@ -123,7 +127,8 @@ class event_loop {
           call();
         });
   }
-  // call_soon() from any kernel thread; f must be copyable. It is called when the loop runs.
+  // call_soon() for any kernel thread; f must be copyable. It is called while the loop runs. Throws
+  // `error` if the loop is closed.
   template <std::invocable F>
   void call_soon_threadsafe(F f) {
     try {
@@ -132,12 +137,12 @@ class event_loop {
       throw error("the event loop is closed");
     }
   }
-  // Now, for call_at().
+  // The current time, on the clock that call_at() uses.
   clock::time_point time() const { return clock::now(); }
 
-  // Runs until the task has ended, and returns its result (a copy, if it can be copied), or throws
-  // what it threw. error: the loop is running, closed, or stop() came first; another loop is
-  // running on this kernel thread.
+  // Runs the loop until the task has ended. Returns its result (a copy, if it can be copied), or
+  // throws what the task threw. Throws `error` if the loop is running or closed, if stop() was
+  // called before the task ended, or if another loop is running on this kernel thread.
   template <class R>
   R run_until_complete(const task<R>& t) {
     run_while([&] { wait(std::vector<waitable>{t, stopped_}, forever, 1); });
@@ -145,27 +150,27 @@ class event_loop {
     if constexpr (std::is_void_v<R> || std::copy_constructible<R>) return t.get();
     else return std::move(t.get());
   }
-  // The same for a future, which may be one of an executor's.
+  // The same for a future, including one of an executor.
   template <class R>
   R run_until_complete(const future<R>& f) {
     return run_until_complete(create_task([f]() -> R { return f.get(); }));
   }
-  // The same for f(args...), in a new task.
+  // The same for f(args...), called in a new task.
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto run_until_complete(F&& f, A&&... args) {
     return run_until_complete(create_task(std::forward<F>(f), std::forward<A>(args)...));
   }
-  // Runs until stop().
+  // Runs the loop until stop(). Throws `error` as run_until_complete().
   void run_forever() {
     run_while([&] { stopped_.wait(); });
   }
-  // Ends the run, or the next one if the loop does not run. Tasks that have not ended wait for the
-  // run after.
+  // Ends the current run, or the next one if the loop is not running. Never waits. Unfinished tasks
+  // stay with the loop.
   void stop() noexcept { stopped_.set(); }
 
-  // Kills the tasks that are left (asyncio only complains about them), and drops the callbacks. May
-  // be called again. error: the loop is running.
+  // Kills the remaining tasks (asyncio only warns about them), waits for their end, and drops the
+  // callbacks. May be called again. Throws `error` if the loop is running.
   void close() {
     if (running_) throw error("a running event loop cannot be closed");
     end();
@@ -173,10 +178,10 @@ class event_loop {
   bool is_running() const noexcept { return running_; }
   bool is_closed() const noexcept { return closed_; }
 
-  // The loop that runs on this kernel thread, or null.
+  // The loop that is running on this kernel thread, or null.
   static event_loop* running() noexcept { return running_here(); }
-  // Returns f(args...), called in a loop of its own; then kills what tasks of that are left.
-  // (asyncio.run)
+  // Calls f(args...) in a loop of its own, kills the tasks that remain, and returns or throws the
+  // call's outcome. (asyncio.run)
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   static auto run(F&& f, A&&... args) {
@@ -218,7 +223,7 @@ class event_loop {
         running_here() = &loop;
       }
       ~run_scope() {
-        hand_over.request_kill();  // not waited for: stop() is to stop at once
+        hand_over.request_kill();  // without waiting for it, so that stop() takes effect at once
         loop.stopped_.clear();
         loop.running_ = false;
         running_here() = nullptr;
@@ -229,7 +234,7 @@ class event_loop {
   void end() {
     closed_ = true;
     calls_->shutdown(true);
-    // All are killed before the first unwinds.
+    // Request all kills before the first task unwinds.
     std::vector<any_task> left(tasks_.begin(), tasks_.end());
     for (auto& t : left) t.request_kill();
     joinall(left);
@@ -243,7 +248,8 @@ class event_loop {
   bool closed_ = false;
 };
 
-// The loop that runs on this kernel thread. error: none does. (asyncio.get_running_loop)
+// The loop that is running on this kernel thread. Throws `error` if none is.
+// (asyncio.get_running_loop)
 inline event_loop& get_running_loop() {
   if (event_loop* loop = event_loop::running()) return *loop;
   throw error("no running event loop");

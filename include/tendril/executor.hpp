@@ -1,11 +1,10 @@
-// What executors have in common, and how a fiber lets one work.
+// What all executors have in common, and run_in_executor(), by which a fiber waits for one.
 //
-//   std::string digest = tendril::run_in_executor([&] { return sha256(file); });   // other fibers run
-//   meanwhile
+//   std::string digest = tendril::run_in_executor([&] { return sha256(file); });
 //
 // An executor makes calls elsewhere: on other kernel threads (thread_pool_executor.hpp) or in other
-// processes (process_pool_executor.hpp). (concurrent.futures.Executor, asyncio's
-// loop.run_in_executor)
+// processes (process_pool_executor.hpp). Any kernel thread may use it.
+// (concurrent.futures.Executor, asyncio's loop.run_in_executor)
 #pragma once
 
 #include <signal.h>
@@ -21,15 +20,16 @@
 
 namespace tendril {
 
-// Results in the order of the calls: what map() gives. What has not been taken when it goes away is
-// cancelled.
+// Results in the order of the calls: what map() returns. Its destructor cancels the calls whose
+// results have not been taken. One fiber at a time may use it.
 template <class R>
 class ordered_results {
   static_assert(!std::is_void_v<R>, "map() is for calls that return something; submit() takes all");
 
  public:
-  // The next result, when it is there; none at the end. Throws what that call threw, and cancels
-  // the rest; past the time-out, std::system_error with std::errc::timed_out.
+  // Waits for the next result and returns it; returns an empty optional at the end. Throws what the
+  // call threw, or std::system_error with std::errc::timed_out if the time-out passes; both cancel
+  // the remaining calls. A cancellation point.
   std::optional<R> next() {
     if (futures_.empty()) return {};
     future<R> f = std::move(futures_.front());
@@ -64,8 +64,8 @@ class ordered_results {
 
 namespace detail {
 
-// While one lives, its kernel thread blocks all signals, and so do the threads that it makes:
-// handlers are the program's.
+// While an object lives, its kernel thread blocks all signals, and the threads that it creates
+// inherit that mask: signals are handled by the program's own threads.
 class signals_blocked {
  public:
   signals_blocked() noexcept {
@@ -82,18 +82,18 @@ class signals_blocked {
 
 }  // namespace detail
 
-// The base of the executors: each has submit(f, args...), which makes the call elsewhere and
+// The base of the executors. Each has submit(f, args...), which makes the call elsewhere and
 // returns its future.
 template <class Derived>
 class executor {
  public:
-  // f(x) for each x of a range, all submitted now; the results come in the range's order.
-  // (Executor.map)
+  // Submits f(x) for each x of a range now. Returns the results, in the order of the range. Throws
+  // what submit() throws. (Executor.map)
   template <class F, std::ranges::input_range Range>
   auto map(F f, Range&& range) {
     return submit_each(f, range, std::chrono::steady_clock::time_point::max());
   }
-  // The same; all results must be there within `timeout` from now.
+  // The same, with one time-out for all results: `timeout` from now.
   template <class F, std::ranges::input_range Range, class Rep, class Period>
   auto map(F f, Range&& range, std::chrono::duration<Rep, Period> timeout) {
     return submit_each(f, range, detail::later(timeout));
@@ -103,7 +103,7 @@ class executor {
   executor() = default;
   ~executor() = default;
 
-  // No job is taken any more; those that wait for a worker are cancelled, or still done.
+  // Refuses further jobs. Queued jobs are cancelled if `cancel_futures`, else they are still done.
   template <class State>
   static void close(State& s, bool cancel_futures) {
     decltype(s.jobs) dropped;
@@ -129,9 +129,10 @@ class executor {
   }
 };
 
-// Calls f(args...) in `pool`, and returns what it returns, or throws what it throws; the fiber
-// waits, others run. A kill ends the wait: a call that has not begun never will, one that has goes
-// on, so what it refers to must live. Any kernel thread.
+// Calls f(args...) in `pool` and waits for it while other fibers run. Returns or throws what the
+// call does. A cancellation point: a kill ends the wait and cancels a call that has not begun; a
+// call that has begun goes on, so what it refers to must outlive it. Any kernel thread may call it.
+// (asyncio: loop.run_in_executor)
 template <class Pool, class F, class... A>
   requires std::derived_from<Pool, executor<Pool>>
 auto run_in_executor(Pool& pool, F&& f, A&&... args) {

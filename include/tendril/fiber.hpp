@@ -1,30 +1,30 @@
-// Fibers with an explicit switch, in the manner of greenlet: nothing runs until somebody switches
-// to it.
+// Fibers with an explicit switch, in the manner of greenlet: a fiber runs only when another one
+// switches to it.
 //
 //   tendril::fiber<int> doubler([](int x) -> int {
 //     for (;;) x = tendril::fiber<int>::current().parent().switch_to(2 * x);  // hands 2x out, waits for the next x
 //   });
 //   int four = doubler.switch_to(2);
 //
-// A fiber<T> belongs to the family of fibers that exchange values of type T: switch_to takes a T
-// and returns the T that somebody later hands back. One type for both directions, because in a free
-// switch there is no caller and callee: whoever switches here next (a child, a parent, a stranger)
-// must hand over something that the waiting switch_to can return, and a type per pair of fibers
-// could not be checked. For several kinds of message use a std::variant; for none, fiber<> (T =
-// void). Fibers of different families may be parents and children of each other; a value that
-// reaches the wrong family is a fiber_error, never a wrong value.
+// All fiber<T> exchange values of type T: switch_to() takes a T and returns the T that another
+// fiber hands back later. Both directions have the same type, because an explicit switch has no
+// caller and callee: any fiber (a child, a parent, an unrelated one) may be the next to switch
+// here, and must hand over a value that the waiting switch_to() can return. A type for each pair of
+// fibers could not be checked. Use a std::variant for several kinds of message, and fiber<> (T =
+// void) for none. Fibers of different types may be parents and children of each other; a value of
+// the wrong type is reported as fiber_error and never delivered.
 //
-// A fiber that ends hands over to its parent, which must be waiting in a switch_to: if the parent
-// is parked in the hub instead (it sleeps, reads, joins), the process aborts with a line that says
-// so. So a fiber that a task is to run is best made in that task.
+// A fiber that ends switches to its parent, which must be waiting in a switch_to(). If the parent
+// is parked in the hub instead (it sleeps, reads, joins), the process aborts with a message. So
+// make a fiber in the task that runs it.
 //
-// All fibers of a kernel thread stay on it. Unless said otherwise, a function here must be called
-// on the kernel thread where the fiber was made, and throws fiber_error elsewhere. Copies of a
-// fiber<T> are handles of the same fiber. When the last handle of a suspended fiber goes away, the
-// fiber is unwound by fiber_exit. A child holds its parent: so a fiber is not unwound while a child
-// of its own lives on its stack, nor while it keeps a handle of itself there. An owner that cannot
-// rule that out calls throw_() in its destructor. What is still suspended when the kernel thread
-// ends is unwound then, whoever holds it.
+// A fiber stays on the kernel thread that made it. Unless said otherwise, only that kernel thread
+// may call the functions here; on another one they throw fiber_error. Copies of a fiber<T> are
+// handles of the same fiber. When the last handle of a suspended fiber is destroyed, fiber_exit
+// unwinds the fiber. A child holds its parent, so a fiber is not unwound while a child of its own,
+// or a handle of itself, lives on its stack. An owner that cannot rule that out calls throw_() in
+// its destructor. Fibers that are still suspended when their kernel thread ends are unwound then,
+// even if handles exist.
 #pragma once
 
 #include <concepts>
@@ -48,10 +48,10 @@ struct fiber_options {
   const char* name = "";       // for reports; the first 23 characters are kept
 };
 
-// A fiber whose family is not known: what parent(), current_fiber() and trace callbacks give.
+// A fiber of any value type: what parent(), current_fiber() and trace callbacks give.
 class any_fiber {
  public:
-  // No fiber.
+  // A handle of no fiber.
   any_fiber() noexcept = default;
   any_fiber(const any_fiber& o) noexcept : core_(o.core_) {
     if (core_) core::fiber_ref(core_);
@@ -59,55 +59,56 @@ class any_fiber {
   any_fiber(any_fiber&& o) noexcept : core_(std::exchange(o.core_, nullptr)) {}
   any_fiber& operator=(const any_fiber& o) noexcept { return *this = any_fiber(o); }
   any_fiber& operator=(any_fiber&& o) noexcept {
-    // Not by a parameter that is swapped with: for `f = {}` in a template, clang 14 forgets to
-    // destroy that.
+    // Not by copy and swap with the parameter: for `f = {}` in a template, clang 14 fails to
+    // destroy the parameter.
     any_fiber gone(std::exchange(core_, std::exchange(o.core_, nullptr)));
     return *this;
   }
-  // May switch: the last handle of a suspended fiber unwinds it, here and now, with the running
-  // fiber as its parent (on another kernel thread: the next time that the fiber's own kernel thread
-  // makes a fiber, or ends).
+  // May switch: if this is the last handle of a suspended fiber, the fiber is unwound here and now,
+  // with the running fiber as its parent. If the handle is destroyed on another kernel thread, the
+  // fiber is unwound when its own kernel thread next makes a fiber, or ends.
   ~any_fiber() {
     if (core_) core::fiber_unref(core_);
   }
 
-  // Whether this is a handle of some fiber. Any thread.
+  // Whether this is a handle of a fiber. Any kernel thread may ask.
   bool valid() const noexcept { return core_ != nullptr; }
-  // Whether the fiber has been switched to for the first time. The main fiber always has. Any
-  // thread.
+  // Whether the fiber has ever been switched to; true for a main fiber. Any kernel thread may ask.
   bool started() const noexcept {
     return core_ && core::fiber_state(core_) != core::fiber_status::fresh;
   }
-  // Whether the fiber has ended, by returning or by an exception. Any thread.
+  // Whether the fiber has ended, by returning or by an exception. Any kernel thread may ask.
   bool dead() const noexcept {
     return core_ && core::fiber_state(core_) == core::fiber_status::finished;
   }
-  // Started and not dead. (greenlet: bool(g))
+  // Whether the fiber has started and not ended. Any kernel thread may ask. (greenlet: bool(g))
   explicit operator bool() const noexcept { return started() && !dead(); }
-  // Whether this is its kernel thread's main fiber: the one that the thread began with.
+  // Whether this is the main fiber of its kernel thread: the one that the thread began with.
   bool is_main() const noexcept { return core_ && core::fiber_is_main(core_); }
+  // The name for reports, at most 23 characters; empty if none was given. The setter copies `n`.
   std::string_view name() const noexcept { return core_ ? core::fiber_name(core_) : ""; }
   void name(const char* n) noexcept {
     if (core_) core::fiber_set_name(core_, n);
   }
-  // A number that no other fiber of the process has had. Any thread.
+  // A number that no other fiber of the process has or had; 0 for a handle of no fiber. Any kernel
+  // thread may ask.
   std::uint64_t id() const noexcept { return core_ ? core::fiber_id(core_) : 0; }
 
-  // Where control goes when this fiber ends: at first the fiber that made it. None for a main fiber
-  // or a task.
+  // The fiber that runs on when this one ends: initially the fiber that made it. A handle of no
+  // fiber for a main fiber or a task. (greenlet: parent)
   any_fiber parent() const& noexcept {
     core::fiber* p = core_ ? core::fiber_parent(core_) : nullptr;
     return p ? adopt_ref(p) : any_fiber();
   }
-  // On a temporary, lets go of the fiber first: current().parent().switch_to() would else leave the
-  // suspended fiber holding itself, and so never be unwound.
+  // On a temporary, releases this handle first: in current().parent().switch_to(), the suspended
+  // fiber would otherwise hold itself and never be unwound.
   any_fiber parent() && noexcept {
     any_fiber p = std::as_const(*this).parent();
     any_fiber gone = std::move(*this);
     return p;
   }
-  // Sets the parent. fiber_error: this is a main fiber or a task, `p` is on another kernel thread,
-  // or is a descendant of this fiber.
+  // Sets the parent. Throws fiber_error if this is a main fiber or a task, or if `p` is on another
+  // kernel thread or is a descendant of this fiber.
   void parent(const any_fiber& p) const& {
     if (!core_ || !p.core_) throw fiber_error("no fiber");
     if (!core::fiber_parent(core_)) throw fiber_error("a main fiber or a task has no parent");
@@ -128,18 +129,18 @@ class any_fiber {
     core::fiber_ref(f);
     return any_fiber(f);
   }
-  // Takes over a reference that the caller owns.
+  // Adopts a reference that the caller owns.
   explicit any_fiber(core::fiber* owned) noexcept : core_(owned) {}
 
  protected:
   core::fiber* core_ = nullptr;
 };
 
-// The running fiber. Never throws; a kernel thread that has no fibers yet becomes its own main
-// fiber.
+// The running fiber. Never throws. On a kernel thread without fibers, the thread itself becomes its
+// main fiber. Any kernel thread may call it. (greenlet: getcurrent)
 inline any_fiber current_fiber() noexcept { return any_fiber::adopt_ref(core::fiber_current()); }
 
-// A fiber of the family that exchanges values of type T.
+// A fiber that exchanges values of type T.
 template <class T>
 class fiber : public any_fiber {
   static_assert(std::is_void_v<T> || (std::is_object_v<T> && std::move_constructible<T>),
@@ -150,12 +151,13 @@ class fiber : public any_fiber {
  public:
   using value_type = T;
 
-  // No fiber.
+  // A handle of no fiber.
   fiber() noexcept = default;
 
-  // A new fiber that will call run(value) with the first value switched to it; what it returns goes
-  // to the parent. The callable may also take no argument, and must return something convertible to
-  // T. The parent is the running fiber. Nothing runs yet. std::bad_alloc if there is no memory.
+  // Makes a fiber that will call run(value) with the first value that is switched to it; its result
+  // goes to the parent. The callable may also take no argument, and must return something
+  // convertible to T. The parent is the running fiber, or `p`. Nothing runs yet. Throws
+  // std::bad_alloc if there is no memory, and fiber_error if `p` cannot be the parent.
   template <class F>
     requires(!std::derived_from<std::remove_cvref_t<F>, any_fiber>)
   explicit fiber(F&& run, const fiber_options& o = {})
@@ -166,25 +168,25 @@ class fiber : public any_fiber {
     parent(p);
   }
 
-  // Treats a fiber of unknown family (a parent, a current_fiber()) as one of this family. If it is
-  // not, a switch to it throws fiber_error.
+  // Treats a fiber of unknown type (a parent, a current_fiber()) as a fiber<T>. If it has another
+  // type, a switch to it throws fiber_error.
   explicit fiber(const any_fiber& f) noexcept : any_fiber(f) {}
   explicit fiber(any_fiber&& f) noexcept : any_fiber(std::move(f)) {}
 
-  // The running fiber, as one of this family.
+  // The running fiber, as a fiber<T>.
   static fiber current() noexcept { return fiber(current_fiber()); }
-  // Its parent, as one of this family.
+  // Its parent, as a fiber<T>.
   fiber parent() const& noexcept { return fiber(any_fiber::parent()); }
   fiber parent() && noexcept { return fiber(static_cast<any_fiber&&>(*this).parent()); }
-  using any_fiber::parent;  // and the one that sets it
+  using any_fiber::parent;  // and the setter
 
-  // Runs this fiber, handing it `value` (a T; nothing for void): an unstarted one is called with
-  // it, a suspended one gets it from the switch_to in which it waits. Returns what is handed back
-  // when somebody switches to the running fiber, or when a child of it ends. A dead fiber hands the
-  // value on to its first living ancestor, so one whose ancestor is the running fiber returns it at
-  // once; a switch to the running fiber itself returns the value too. Throws what a child threw and
-  // did not catch, what throw_() was given, and fiber_error: no fiber, wrong kernel thread, another
-  // family, or the fiber is parked in the hub (only an event can wake it there). (greenlet: switch)
+  // Runs this fiber and hands it `value` (a T; nothing for void). A fiber that has not started is
+  // called with the value; a suspended one returns it from its switch_to(). Returns the value that
+  // is handed back when a fiber switches to the caller, or when a child of the caller ends. A dead
+  // fiber passes the value on to its first living ancestor; if that is the caller, or if the caller
+  // switches to itself, the value is returned at once. Throws what a child threw and did not catch,
+  // what throw_() was given, and fiber_error: no fiber, another kernel thread, another value type,
+  // or the fiber is parked in the hub, where only an event can wake it. (greenlet: switch)
   template <class... V>
     requires((std::is_void_v<T> && sizeof...(V) == 0) ||
              (!std::is_void_v<T> && sizeof...(V) <= 1 &&
@@ -194,11 +196,11 @@ class fiber : public any_fiber {
     return detail::exchange<T>(core_, s);
   }
 
-  // Raises an exception in this fiber: a suspended one gets it from its switch_to; an unstarted one
-  // ends without running; a dead one hands it on to its first living ancestor. An exception that
-  // the fiber does not catch travels to its parent. fiber_exit (the default) ends the fiber, and
-  // its parent gets T{}; so does the first living ancestor of a dead one. Returns and throws as
-  // switch_to. (greenlet: throw)
+  // Raises an exception in this fiber. A suspended fiber gets it from its switch_to(); a fiber that
+  // has not started ends without running; a dead one passes it on to its first living ancestor. An
+  // exception that the fiber does not catch goes to its parent. fiber_exit (the default) ends the
+  // fiber, and its parent gets T{}; for a dead fiber, its first living ancestor does. Returns and
+  // throws as switch_to(). (greenlet: throw)
   T throw_(std::exception_ptr e) const {
     if (dead() && detail::is_exit(e)) return switch_to();
     core::message m;

@@ -1,13 +1,13 @@
-// Futures: the results of calls that run elsewhere, on another kernel thread or in another process.
+// Futures: results of calls that run on another kernel thread or in another process.
 //
 //   tendril::thread_pool_executor pool(4);
 //   tendril::future<int> f = pool.submit(compress, std::ref(file));
-//   f.get();   // the fiber waits; the others of this kernel thread run
+//   f.get();   // this fiber waits; the other fibers of this kernel thread run
 //
-// A future is pending, then running, then finished; or cancelled while it was pending. Copies are
-// handles of the same result. Any kernel thread may use a future, also one without fibers: waiting
-// parks the calling fiber, which may be the only one. All waits are cancellation points.
-// (concurrent.futures.Future)
+// A future is pending, then running, then finished; a pending one can be cancelled instead. Copies
+// are handles of the same result. Any kernel thread may use a future, including one without fibers,
+// where the thread's main fiber is parked. All waits are cancellation points: they throw what
+// kill() or a timeout delivers. (concurrent.futures.Future)
 #pragma once
 
 #include <chrono>
@@ -28,7 +28,7 @@
 
 namespace tendril {
 
-// The call was cancelled before it began. (concurrent.futures.CancelledError)
+// Thrown for a call that was cancelled before it began. (concurrent.futures.CancelledError)
 class cancelled_error : public error {
  public:
   cancelled_error() : error("the future was cancelled") {}
@@ -45,10 +45,11 @@ class future {
 
   // No future.
   future() noexcept = default;
-  // Whether this is a handle of some result. All others here throw `error` if it is not.
+  // Whether this is a handle of a result. All other functions throw `error` if it is not.
   bool valid() const noexcept { return state_ != nullptr; }
 
-  // Cancels the call if it has not begun; returns whether it is cancelled.
+  // Cancels the call if it has not begun. Returns whether it is cancelled. Never waits for the
+  // call.
   bool cancel() const {
     auto lock = locked();
     if (state_->now == status::cancelled) return true;
@@ -57,39 +58,41 @@ class future {
     return true;
   }
   bool cancelled() const { return is(status::cancelled); }
-  // Whether the call has begun and not ended: too late for cancel().
+  // Whether the call has begun and has not ended; cancel() has no effect then.
   bool running() const { return is(status::running); }
-  // Whether it has finished or was cancelled.
+  // Whether the call has finished or was cancelled.
   bool done() const {
     auto lock = locked();
     return state_->ended();
   }
 
-  // Waits until it is done, and returns the result (a reference that lives as long as the future
-  // has handles). Throws what the call threw; cancelled_error. May be called again. (Future.result)
+  // Waits until the call is done and returns its result (a reference that is valid while the result
+  // has handles). Throws what the call threw, or cancelled_error. May be called again.
+  // (Future.result)
   std::add_lvalue_reference_t<R> get() const& { return value(forever); }
-  // On a temporary (submit(...).get()), the result itself is moved out.
+  // On a temporary (submit(...).get()), moves the result out.
   R get() && {
     if constexpr (std::is_void_v<R>) value(forever);
     else return std::move(value(forever));
   }
-  // The same for at most `timeout`; then std::system_error with std::errc::timed_out. The call goes
-  // on.
+  // The same, for at most `timeout`: then throws std::system_error with std::errc::timed_out. The
+  // call goes on.
   template <class Rep, class Period>
   std::add_lvalue_reference_t<R> get(std::chrono::duration<Rep, Period> timeout) const {
     return value(detail::later(timeout));
   }
 
-  // Waits until it is done, and returns the exception by which the call ended, or null.
-  // cancelled_error.
+  // Waits until the call is done. Returns the exception that the call ended with, or null. Throws
+  // cancelled_error; with a time-out, std::system_error with std::errc::timed_out.
+  // (Future.exception)
   std::exception_ptr exception() const { return error_at(forever); }
   template <class Rep, class Period>
   std::exception_ptr exception(std::chrono::duration<Rep, Period> timeout) const {
     return error_at(detail::later(timeout));
   }
 
-  // Waits until it is done, for at most `timeout`; returns whether it is. Does not throw what the
-  // call threw.
+  // Waits until the call is done, for at most `timeout`, or until `t`. Returns whether it is done.
+  // Does not throw what the call threw.
   void wait() const { wait_until(forever); }
   template <class Rep, class Period>
   bool wait(std::chrono::duration<Rep, Period> timeout) const {
@@ -100,9 +103,9 @@ class future {
     return state_->end_of_call.wait(lock, t, [&] { return state_->ended(); });
   }
 
-  // Calls f(*this) when it is done, on the kernel thread that ends it, in the order of adding; at
-  // once if it is done already. An exception of f is reported on standard error, and otherwise
-  // ignored.
+  // Calls f(*this) when the call is done: on the kernel thread that completes it, in the order of
+  // these calls, or at once if it is done already. An exception of f is reported on standard error
+  // and otherwise ignored. (Future.add_done_callback)
   template <std::invocable<const future&> F>
   void add_done_callback(F f) const {
     {
@@ -130,7 +133,7 @@ class future {
     std::optional<std::conditional_t<std::is_void_v<R>, std::monostate, R>> value;
     std::vector<std::function<void(const future&)>> callbacks;
     bool ended() const noexcept { return now == status::cancelled || now == status::finished; }
-    // Wakes who waits, and then, without the lock, calls back.
+    // Wakes the waiters, releases the lock, then calls the callbacks.
     void end(std::unique_lock<std::mutex>& lock, status how) {
       now = how;
       auto calls = std::move(callbacks);
@@ -166,7 +169,7 @@ class future {
   std::exception_ptr error_at(std::chrono::steady_clock::time_point t) const {
     if (!wait_until(t))
       throw std::system_error(std::make_error_code(std::errc::timed_out), "future");
-    // From its end on a state does not change.
+    // The state no longer changes once the call is done, so it is read without the lock.
     if (state_->now == status::cancelled) throw cancelled_error();
     return state_->error;
   }
@@ -178,9 +181,9 @@ class future {
   std::shared_ptr<state> state_;
 };
 
-// The other end of a future, for those who make the call: executors, and programs that bring
-// results of their own. Used by one kernel thread at a time. Without a result when it goes away,
-// the future gets an `error`.
+// The producing end of a future, for executors and for programs that complete futures themselves.
+// One kernel thread at a time may use it. If it is destroyed without a result, the future ends with
+// an `error`.
 template <class R>
 class promise {
   using status = typename future<R>::status;
@@ -202,8 +205,8 @@ class promise {
 
   future<R> get_future() const noexcept { return future<R>(state_); }
 
-  // The call begins: returns false if it was cancelled, and shall not. `error` if it has begun
-  // already. (Future.set_running_or_notify_cancel)
+  // Marks the call as begun. Returns false if it was cancelled: then it must not be made. Throws
+  // `error` if it has begun already. (Future.set_running_or_notify_cancel)
   bool start() {
     std::unique_lock lock(state_->mutex);
     if (state_->now == status::cancelled) return false;
@@ -212,7 +215,8 @@ class promise {
     return true;
   }
 
-  // The call ends. `error` if it has ended already. (Future.set_result, Future.set_exception)
+  // Ends the call with a value (none for void) or an exception. Throws `error` if it has ended
+  // already. (Future.set_result, Future.set_exception)
   template <class... V>
     requires(std::is_void_v<R> ? sizeof...(V) == 0 : sizeof...(V) == 1)
   void set_value(V&&... v) {

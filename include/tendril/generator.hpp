@@ -1,5 +1,5 @@
-// Generators, as Python's, but with a stack each: a generator may yield from any function that it
-// calls.
+// Generators as Python's, but each with a stack of its own: a generator may yield from any function
+// that it calls.
 //
 //   void walk(const tree& t) {
 //     if (t.left) walk(*t.left);                 // no `yield from`: the calls nest
@@ -8,14 +8,14 @@
 //   }
 //   for (int x : tendril::generator<int>([&] { walk(root); })) ...
 //
-// generator<Out, In, Result>: gives values of type Out, may be sent values of type In, and returns
-// a Result at its end. Its body runs only while somebody asks (next, send, throw_, close), on a
-// fiber of its own. It may wait, as in sleep() or a cooperative call: then the one who asked waits
-// too, and other tasks run.
+// generator<Out, In, Result> yields values of type Out, can be sent values of type In, and returns
+// a Result when its body ends. The body runs on a fiber of its own, and only while the consumer is
+// in next(), send(), throw_() or close(). The body may wait (sleep(), a cooperative call): then the
+// consumer waits too, and other tasks run.
 //
-// Everything here belongs to the kernel thread where the generator was made; fiber_error elsewhere.
-// What differs from Python: the end is an empty optional instead of StopIteration, and returned()
-// has the StopIteration's value. (Python: generator objects, PEP 342, PEP 380)
+// Only the kernel thread that made a generator may use it; elsewhere its functions throw
+// fiber_error. Differences from Python: the end is an empty optional instead of StopIteration, and
+// returned() has the StopIteration's value. (Python: generator objects, PEP 342, PEP 380)
 #pragma once
 
 #include <concepts>
@@ -31,15 +31,16 @@
 
 namespace tendril {
 
-// Bad use of a generator: it is running already; a value sent before it began; it yielded though it
-// was closed; yield outside a generator of that type. (ValueError, TypeError, RuntimeError)
+// Misuse of a generator: it is running already; a value was sent before it began; it yielded after
+// close(); yield() outside a generator of that type. (Python: ValueError, TypeError, RuntimeError)
 class generator_error : public error {
  public:
   using error::error;
 };
 
-// What close() raises in the body, at the yield where it is suspended. Catch it only to clean up,
-// and rethrow or return. Deliberately not a std::exception, like fiber_exit. (GeneratorExit)
+// Raised by close() in the body, at the yield where it is suspended. Catch it only to clean up,
+// then rethrow it or return. It is deliberately not a std::exception, like fiber_exit. (Python:
+// GeneratorExit)
 class generator_exit {
  public:
   const char* what() const noexcept { return "generator_exit"; }
@@ -57,11 +58,11 @@ class generator {
 
  public:
   using value_type = Out;
-  // What yield() returns: the value sent, or none if next() was called. Nothing for In = void.
+  // What yield() returns: the value sent, or an empty optional after next(). void for In = void.
   using received = std::conditional_t<std::is_void_v<In>, void, std::optional<sent>>;
 
-  // A generator that will run body(), which takes nothing and returns a Result. Nothing runs yet.
-  // std::bad_alloc if there is no memory.
+  // Makes a generator that will call body(), which takes no argument and returns a Result. Nothing
+  // runs yet. Throws std::bad_alloc if there is no memory.
   template <class F>
     requires(!std::same_as<std::remove_cvref_t<F>, generator> && std::invocable<std::decay_t<F>&>)
   explicit generator(F&& body, const fiber_options& o = {}) {
@@ -82,16 +83,18 @@ class generator {
   }
   generator(generator&&) noexcept = default;
   generator& operator=(generator&&) noexcept = default;
-  // Closes a generator that is suspended: what its body holds is destroyed. If the body ignores
-  // that, fiber_exit is raised in it; what it throws meanwhile is lost. (Python: __del__)
+  // Closes a suspended generator, which destroys what its body holds. If the body ignores
+  // generator_exit, fiber_exit is raised in it. Exceptions that the body throws meanwhile are
+  // dropped. (Python: __del__)
   ~generator() = default;
 
-  // Runs the body until its next yield, and returns the value; none at the end, and from then on.
-  // Throws what the body throws, which ends it; generator_error if it is running already.
+  // Runs the body until its next yield and returns the value; returns an empty optional once the
+  // body has ended. Throws what the body throws, which ends it, and generator_error if it is
+  // running already. (Python: next)
   std::optional<Out> next() { return resume({}); }
 
-  // The same, with the value that the yield in the body shall return.
-  // generator_error: the body has not begun, so that no yield waits for the value.
+  // The same; the yield at which the body is suspended returns `value`. Throws generator_error if
+  // the body has not begun, since no yield waits for the value then. (Python: generator.send)
   std::optional<Out> send(sent value)
     requires(!std::is_void_v<In>)
   {
@@ -103,9 +106,10 @@ class generator {
     return resume(std::move(l));
   }
 
-  // Raises an exception at the yield where the body is suspended; returns what it yields next, none
-  // if it ends. A body that has not begun ends without running; from that, and from one that has
-  // ended, the exception comes straight back. (generator.throw)
+  // Raises an exception at the yield where the body is suspended. Returns the next value that the
+  // body yields, or an empty optional if it ends. A body that has not begun ends without running.
+  // If the body has not begun or has ended, throw_() throws the exception itself. (Python:
+  // generator.throw)
   std::optional<Out> throw_(std::exception_ptr e) {
     check();
     if (state_->body.dead()) std::rethrow_exception(std::move(e));
@@ -119,9 +123,9 @@ class generator {
     return throw_(std::make_exception_ptr(std::forward<E>(e)));
   }
 
-  // Raises generator_exit at the yield where the body is suspended, which should end it. Nothing to
-  // do if it has ended; one that has not begun never will. Throws what the body throws instead of
-  // generator_exit, and generator_error if it yields again or is running.
+  // Ends the body by raising generator_exit at the yield where it is suspended. Does nothing if it
+  // has ended; a body that has not begun never runs. Throws what the body throws instead of
+  // generator_exit, and generator_error if it yields again or is running. (Python: generator.close)
   void close() {
     check();
     state_->close();
@@ -129,10 +133,10 @@ class generator {
 
   // Whether the body has ended.
   bool done() const noexcept { return !state_ || state_->body.dead(); }
-  // Whether the body runs now, or waits in the hub. (gi_running)
+  // Whether the body is running, or waits in the hub. (Python: gi_running)
   bool running() const noexcept { return state_ && state_->running; }
-  // What the body returned; for void, whether it returned by itself. None before, and if it ended
-  // by an exception or was closed. (StopIteration.value)
+  // What the body returned; for Result = void, whether it returned. Empty (false) before the end,
+  // and after an end by an exception or close(). (Python: StopIteration.value)
   const auto& returned() const noexcept
     requires(!std::is_void_v<Result>)
   {
@@ -144,18 +148,19 @@ class generator {
     return state_ && state_->end->result.has_value();
   }
 
-  // In the body of a generator of this very type, or in a function that it calls: gives `value` to
-  // whoever asked, and waits until the next value is asked for. Returns what was sent with that
-  // (nothing for In = void). Throws what throw_() and close() raise here, and generator_error
-  // outside of such a generator.
+  // In the body of a generator of this type, or in a function that the body calls: hands `value` to
+  // the consumer and waits until it asks for the next one. Returns what the consumer sent (nothing
+  // for In = void). Throws what throw_() and close() raise, and generator_error outside such a
+  // generator.
   static received yield(Out value) {
     detail::slot<letter> l{letter{std::move(value), {}}};
     letter back = detail::exchange<letter>(asker(), l);
     if constexpr (!std::is_void_v<In>) return std::move(back.in);
   }
 
-  // In the body: gives everything that `inner` gives, and returns what that returns. What is sent
-  // or raised here goes to `inner`; closing this one closes `inner` first. (yield from, PEP 380)
+  // In the body: yields all values of `inner` and returns what `inner` returns. Values sent and
+  // exceptions raised here are passed on to `inner`; closing this generator closes `inner` first.
+  // (Python: yield from, PEP 380)
   template <class R>
   static R yield_from(generator<Out, In, R>& inner) {
     std::optional<Out> value = inner.next();
@@ -187,32 +192,32 @@ class generator {
   static R yield_from(generator<Out, In, R>&& inner) {
     return yield_from(inner);
   }
-  // In the body: gives every element of a range.
+  // In the body: yields every element of a range.
   template <std::ranges::input_range Range>
     requires std::convertible_to<std::ranges::range_reference_t<Range>, Out>
   static void yield_from(Range&& values) {
     for (auto&& v : values) yield(static_cast<Out>(std::forward<decltype(v)>(v)));
   }
 
-  // for (auto& x : g): next() until the end. To stop early and go on later is allowed.
+  // For `for (auto& x : g)`: calls next() until the end. The loop may be left and resumed later.
   auto begin() { return detail::pull_iterator<generator, Out>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
  private:
-  // What the body and whoever asks hand to each other.
+  // What the body and the consumer hand to each other.
   struct letter {
     std::optional<Out> out;
     std::optional<sent> in;
   };
-  // What is left when the body has returned. Apart from the state, so that the body does not hold
-  // its own fiber.
+  // What remains when the body has returned. It is separate from the state, so that the body does
+  // not hold its own fiber.
   struct ending {
     std::optional<std::conditional_t<std::is_void_v<Result>, std::monostate, Result>> result;
   };
   struct state {
     state(fiber<letter> f, std::shared_ptr<ending> e) : body(std::move(f)), end(std::move(e)) {}
-    // Not left to the last handle: the generators that the body uses have it as their parent, and
-    // so hold it.
+    // Close explicitly: the last handle of `body` may not be here, because the generators that the
+    // body uses hold it as their parent.
     ~state() {
       try {
         close();
@@ -240,8 +245,9 @@ class generator {
     std::shared_ptr<ending> end;
     bool running = false;
   };
-  // While somebody asks, that fiber is the body's parent. Afterwards the body holds it no longer:
-  // an explicit fiber could else never be unwound while it owns a suspended generator.
+  // While the consumer is in a call, its fiber is the body's parent. Afterwards the body must not
+  // hold that fiber: an explicit fiber that owns a suspended generator could otherwise never be
+  // unwound.
   class asking {
    public:
     explicit asking(state& s) : state_(s) {
@@ -272,8 +278,8 @@ class generator {
     asking a(*held);
     return std::move(held->body.switch_to(std::move(l)).out);
   }
-  // Whoever asked the running generator: its parent, which waits for a letter of this family. No
-  // handle: a suspended body must not hold the one who asked last.
+  // The fiber that resumed the running generator: the body's parent, which must wait for a letter
+  // of this type. Returns no handle, since a suspended body must not hold its last consumer.
   static core::fiber* asker() {
     core::fiber* a = core::fiber_parent(core::fiber_current());
     if (!a || core::fiber_awaits(a) != detail::family<letter>() ||

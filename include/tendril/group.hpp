@@ -5,8 +5,10 @@
 //   for (auto& page : crowd.imap_unordered(fetch, urls)) use(page);
 //   crowd.join();
 //
-// A task leaves the group when it has ended. A group that goes away leaves its tasks alone;
-// task_group.hpp has one that does not. All on one kernel thread.
+// A task leaves the group when it ends. Destroying a group does not affect its tasks;
+// task_group.hpp has one that waits for them. Only one kernel thread may use a group, the one of
+// its tasks. Waits are cancellation points: they throw what kill() or a timeout delivers, and
+// loop_exit if nothing can end them.
 #pragma once
 
 #include <map>
@@ -35,18 +37,19 @@ class group {
   group& operator=(const group&) = delete;
   virtual ~group() = default;
 
-  // Puts a task in, until it ends. One that has ended already is not put in. Waits as spawn() does.
+  // Adds a task until it ends. Does nothing if it has ended or is in the group already. In a full
+  // pool, waits for a free place first. (gevent: add)
   void add(const any_task& t) {
     if (contains(t)) return;
     reserve();
     admit(t);
   }
-  // Takes a task out, which runs on.
+  // Removes a task; it goes on running. (gevent: discard)
   void discard(const any_task& t) {
     if (state_->remove(t.id())) vacate(1);
   }
   bool contains(const any_task& t) const noexcept { return state_->tasks.contains(t.id()); }
-  // Tasks in it that have not ended.
+  // The number of tasks in the group.
   std::size_t size() const noexcept { return state_->tasks.size(); }
   bool empty() const noexcept { return size() == 0; }
   std::vector<any_task> tasks() const {
@@ -55,8 +58,8 @@ class group {
     return all;
   }
 
-  // Runs f(args...) in a new task of the group. In a pool that is full, waits for a free place
-  // first.
+  // Runs f(args...) in a new task of the group and returns the task. In a full pool, waits for a
+  // free place first. (gevent: spawn)
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto spawn(F&& f, A&&... args) {
@@ -71,11 +74,11 @@ class group {
     }
   }
 
-  // Waits until the group is empty. loop_exit if it never can be.
+  // Waits until the group is empty. (gevent: join)
   void join() {
     while (!empty()) state_->none.wait();
   }
-  // The same, for at most `timeout`; returns whether it is.
+  // The same, for at most `timeout`. Returns whether the group is empty.
   template <class Rep, class Period>
   bool join(std::chrono::duration<Rep, Period> timeout) {
     clock::time_point end = detail::later(timeout);
@@ -84,14 +87,15 @@ class group {
     }
     return true;
   }
-  // Waits until it is empty, and throws the first exception that has left one of its tasks since it
-  // was empty last. (gevent: join(raise_error=True))
+  // Waits until the group is empty, then throws the first exception that ended one of its tasks
+  // since the group was last empty. (gevent: join(raise_error=True))
   void join_and_raise() {
     join();
     if (state_->failure) std::rethrow_exception(std::exchange(state_->failure, nullptr));
   }
 
-  // Kills all tasks in it, those too that are added meanwhile, and waits for their end.
+  // Kills all tasks of the group, including those added meanwhile, and waits for their end. A task
+  // of the group that calls this is killed too, after the others have ended. (gevent: kill)
   void kill() { kill(fiber_exit{}); }
   template <class E>
     requires(!detail::is_duration<E>)
@@ -109,23 +113,23 @@ class group {
     }
     detail::throw_if_interrupted();
   }
-  // Kills, and waits for at most `timeout`; returns whether it is empty.
+  // Kills the tasks and waits for at most `timeout`. Returns whether the group is empty.
   template <class Rep, class Period>
   bool kill(std::chrono::duration<Rep, Period> timeout) {
     for (auto& t : tasks()) t.request_kill();
     return join(timeout);
   }
 
-  // Calls f(args...) in a task of the group and returns its result. Called by a task of the group
-  // itself, calls f at once: to wait for a place would be to wait for itself.
+  // Calls f(args...) in a task of the group and returns its result. A task of the group itself
+  // calls f directly, since it could otherwise wait for its own place. (gevent: apply)
   template <class F, class... A>
   auto apply(F&& f, A&&... args) {
     if (state_->tasks.contains(current_fiber().id()))
       return std::invoke(std::forward<F>(f), std::forward<A>(args)...);
     return spawn(std::forward<F>(f), std::forward<A>(args)...).get();
   }
-  // The same, but returns at once, with a task whose result that will be. Never waits: in a pool
-  // that is full, the task waits for a place. The group must outlive it.
+  // The same, but returns the task at once. Never waits: in a full pool, the returned task waits
+  // for a place. The group must outlive that task. (gevent: apply_async)
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto apply_async(F&& f, A&&... args) {
@@ -138,9 +142,9 @@ class group {
         });
   }
 
-  // Calls f(x) for each x of the range, each in a task of the group, and returns the results in the
-  // order of the range (nothing if f returns nothing). When all have ended, throws the exception of
-  // the first x that had one.
+  // Calls f(x) for each x of the range, each in a task of the group. Returns the results in the
+  // order of the range (nothing if f returns nothing). When all tasks have ended, throws the
+  // exception of the first x that had one. (gevent: map)
   template <class F, std::ranges::input_range R>
   auto map(const F& f, R&& range) {
     using element = std::ranges::range_value_t<R>;
@@ -156,30 +160,30 @@ class group {
       return results;
     }
   }
-  // The same, but gives the results one by one, in the order of the range; an exception comes out
-  // in its place, and one may go on after it. At most `ahead` results wait for being taken. The
-  // range is copied; the group must outlive the results, which kill what is left of the work when
-  // they go away.
+  // The same, but returns the results one by one, in the order of the range. An exception is thrown
+  // in place of its result, and the iteration can go on after it. At most `ahead` results wait to
+  // be taken. The range is copied. The group must outlive the returned object, whose destructor
+  // kills the remaining tasks. (gevent: imap)
   template <class F, std::ranges::input_range R>
   auto imap(F f, R&& range, std::size_t ahead = queue<int>::unbounded) {
     return make_mapped(std::move(f), std::forward<R>(range), ahead, true);
   }
-  // The same, in the order in which the results come.
+  // The same, but in the order in which the results become available. (gevent: imap_unordered)
   template <class F, std::ranges::input_range R>
   auto imap_unordered(F f, R&& range, std::size_t ahead = queue<int>::unbounded) {
     return make_mapped(std::move(f), std::forward<R>(range), ahead, false);
   }
 
-  // Whether spawn() would wait: a group never is full.
+  // Whether spawn() would wait. Only a pool can be full.
   virtual bool full() const noexcept { return false; }
 
  protected:
-  // What outlives the group, since its tasks may.
+  // State that may outlive the group, since the tasks may.
   struct state {
     std::unordered_map<std::uint64_t, any_task> tasks;
     event none;
     std::exception_ptr failure;
-    std::shared_ptr<semaphore> places;  // a pool's free ones
+    std::shared_ptr<semaphore> places;  // a pool's free places
     bool remove(std::uint64_t id) {
       if (tasks.erase(id) == 0) return false;
       if (tasks.empty()) none.set();
@@ -219,7 +223,7 @@ class group {
   }
 };
 
-// The results of imap() and imap_unordered(), as they come. For use by the fiber that made it.
+// The results of imap() and imap_unordered(). Only the fiber that made it may use it.
 template <class R>
 class mapped {
   static_assert(!std::is_void_v<R>, "imap gives the results of a function that has some; see map");
@@ -236,14 +240,14 @@ class mapped {
         s->work.back().link([s, i](const task<R>& ended) { s->ended.try_put({i, ended}); });
       }
     });
-    // Nobody is to wait for what it will never begin.
+    // If the feeder fails, end the consumer's wait: the remaining calls never begin.
     feeder_.link([s = state_](const any_task& t) {
       if (t.exception()) s->ended.shutdown();
     });
   }
   mapped(const mapped&) = delete;
   mapped& operator=(const mapped&) = delete;
-  // Kills what is left of the work.
+  // Kills the tasks that remain.
   ~mapped() {
     detail::uninterrupted guard;
     feeder_.kill();
@@ -252,8 +256,8 @@ class mapped {
     }
   }
 
-  // Waits for the next result; none: that were all. Throws what that call of f threw; one may go on
-  // then.
+  // Waits for the next result and returns it; returns an empty optional at the end. Throws what
+  // that call of f threw; next() may be called again after that.
   std::optional<R> next() {
     if (left_ == 0) return std::nullopt;
     task<R> t = take();
@@ -262,7 +266,7 @@ class mapped {
     return std::move(t).get();
   }
 
-  // For a range-based for.
+  // For a range-based for loop.
   auto begin() { return detail::pull_iterator<mapped, R>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
@@ -275,7 +279,7 @@ class mapped {
     explicit state(std::size_t ahead)
         : room(std::ptrdiff_t(
               std::min<std::size_t>(ahead, std::numeric_limits<std::ptrdiff_t>::max()))) {}
-    semaphore room;  // for results that nobody has taken yet
+    semaphore room;  // for results that have not been taken yet
     queue<item> ended;
     std::vector<task<R>> work;
   };

@@ -1,8 +1,7 @@
-// A latch: fibers wait until something has been counted down to zero, once. As std::latch; Go's
-// WaitGroup.
+// A latch: fibers wait until a counter has reached zero, once. (std::latch, Go's WaitGroup)
 //
-// Any kernel thread may use it, one without fibers too. Waiters wake in the order in which they
-// came.
+// Any kernel thread may use it, including one without fibers. Waiters wake in the order of their
+// arrival.
 #pragma once
 
 #include <cstddef>
@@ -13,14 +12,14 @@ namespace tendril {
 
 class latch {
  public:
-  // To be counted down from `count`, 0 or more.
+  // A latch whose counter starts at `count`; throws `error` if it is negative.
   explicit latch(std::ptrdiff_t count) : count_(count) {
     if (count < 0) throw error("latch: a negative count");
     if (count == 0) zero_.set();
   }
 
-  // Counts down; whoever reaches zero wakes all waiters. Never waits. error if it would go below
-  // zero.
+  // Subtracts n from the counter; the call that reaches zero wakes all waiters. Never waits. Throws
+  // `error` if n is negative or the counter would go below zero. (std::latch)
   void count_down(std::ptrdiff_t n = 1) {
     std::ptrdiff_t before = count_.load(std::memory_order_relaxed);
     do {
@@ -28,21 +27,23 @@ class latch {
     } while (!count_.compare_exchange_weak(before, before - n, std::memory_order_acq_rel));
     if (before == n && n > 0) zero_.set();
   }
-  // Whether it is at zero.
+  // Whether the counter is at zero.
   bool try_wait() const noexcept { return zero_.is_set(); }
-  // Waits until it is at zero. A cancellation point, unless it is already.
+  // Waits until the counter is at zero. A cancellation point unless it is already: throws what
+  // kill() or a timeout delivers, and loop_exit if nothing can end the wait.
   void wait() { zero_.wait(); }
-  // The same, for at most `timeout`; returns whether it is.
+  // The same, for at most `timeout`. Returns whether the counter is at zero.
   template <class Rep, class Period>
   bool wait(std::chrono::duration<Rep, Period> timeout) {
     return zero_.wait(timeout);
   }
+  // count_down(n), then wait().
   void arrive_and_wait(std::ptrdiff_t n = 1) {
     count_down(n);
     wait();
   }
 
-  // For wait() in wait.hpp.
+  // Used by wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) { return zero_.watch_ready(w); }
   void unwatch_ready(detail::waiter& w) noexcept { zero_.unwatch_ready(w); }
 

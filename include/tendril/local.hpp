@@ -1,14 +1,15 @@
-// Fiber-local storage: a variable of which each fiber has its own. (gevent.local; contextvars come
-// close)
+// Fiber-local storage: a variable with a separate value for each fiber. (gevent.local; contextvars
+// are similar)
 //
 //   tendril::local<int> depth;            // begins as int{} in each fiber
-//   tendril::local<session> s([] { return session(user()); });   // or as a call of this returns
+//   tendril::local<session> s([] { return session(user()); });   // begins as the result of this call
 //   *depth += 1;
 //
-// Any fiber of any kernel thread may use one variable; each sees only its own value. A value is
-// made when its fiber first asks, and ends with the fiber, or with the variable if that is earlier;
-// so when a variable ends, no fiber of another kernel thread may be using it. Main fibers' values
-// end with their kernel thread, except those of the process's first thread, which are left alone.
+// Fibers of any kernel thread may use the same variable; each sees only its own value. A value is
+// made at its fiber's first access. It is destroyed with its fiber, or with the variable if that
+// ends first; when the variable is destroyed, no fiber of another kernel thread may be using it.
+// Main fibers' values are destroyed at the end of their kernel thread, except those of the
+// process's first thread, which are never destroyed.
 #pragma once
 
 #include <atomic>
@@ -25,13 +26,14 @@ namespace detail {
 
 struct local_value;
 
-// What a variable and its values share; the last of them destroys it.
+// Shared by a variable and its values; the last of them to go destroys it.
 struct local_variable {
   exclusion guard;
   local_value* first = nullptr;
 };
 
-// A value, listed in its fiber, and in its variable until one of the two ends.
+// A value. It is on its fiber's list, and on its variable's list until the fiber or the variable
+// ends.
 struct local_value {
   explicit local_value(std::shared_ptr<local_variable> v) : variable(std::move(v)) {}
   virtual ~local_value() = default;
@@ -42,9 +44,9 @@ struct local_value {
   local_value* next = nullptr;
   local_value* prev = nullptr;
   bool listed = false;
-  std::atomic<bool> ended{false};  // nobody uses it any more
+  std::atomic<bool> ended{false};  // destroyed, and no longer used by the thread that did it
 
-  // Whoever takes it off the variable's list ends it.
+  // Takes the value off the variable's list. Only the caller that gets `true` may end it.
   bool delist() noexcept {
     held h(variable->guard);
     if (!listed) return false;
@@ -67,7 +69,7 @@ inline void drop_local_values(void* locals) noexcept {
   while (v) {
     local_value* next = v->next_in_fiber;
     if (v->delist()) v->end();
-    // with its variable, elsewhere
+    // The variable's destructor is ending it on another kernel thread.
     else
       while (!v->ended.load(std::memory_order_acquire)) core::processor_yield();
     delete v;
@@ -83,14 +85,14 @@ class local {
   local()
     requires std::default_initializable<T>
       : local([] { return T{}; }) {}
-  // Each fiber's value begins as what `make` returns when that fiber first asks.
+  // A variable whose value in each fiber begins as what make() returns at the fiber's first access.
   template <std::invocable F>
     requires std::convertible_to<std::invoke_result_t<F&>, T>
   explicit local(F make)
       : make_(std::move(make)), variable_(std::make_shared<detail::local_variable>()) {}
   local(const local&) = delete;
   local& operator=(const local&) = delete;
-  // Ends the values of all fibers.
+  // Destroys the values of all fibers.
   ~local() {
     for (;;) {
       detail::local_value* v;
@@ -106,7 +108,8 @@ class local {
     }
   }
 
-  // The running fiber's value; the reference lives as long as that.
+  // The running fiber's value; the reference is valid as long as the value. Throws what making the
+  // value throws.
   T& get() {
     core::fiber_extra& x = core::fiber_extras(core::fiber_current());
     if (value* v = find(x)) return *v->value_;
@@ -119,11 +122,11 @@ class local {
   }
   T& operator*() { return get(); }
   T* operator->() { return &get(); }
-  // Whether the running fiber has a value already.
+  // Whether the running fiber has a value.
   bool has_value() const noexcept {
     return find(core::fiber_extras(core::fiber_current())) != nullptr;
   }
-  // Ends the running fiber's value; the next get() begins anew. (gevent: del local.x)
+  // Destroys the running fiber's value; the next access makes a new one. (gevent: del local.x)
   void reset() noexcept {
     core::fiber_extra& x = core::fiber_extras(core::fiber_current());
     value* v = find(x);
@@ -141,7 +144,7 @@ class local {
     std::unique_ptr<T> value_;
   };
 
-  // Also clears away what ended with its variable.
+  // Also deletes the entries whose variable has ended.
   value* find(core::fiber_extra& x) const noexcept {
     auto* at = static_cast<detail::local_value*>(x.locals);
     detail::local_value* before = nullptr;

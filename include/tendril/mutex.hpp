@@ -1,12 +1,15 @@
-// Mutual exclusion between fibers: mutex and recursive_mutex, as those of the standard library, for
-// std::lock_guard, std::unique_lock and std::scoped_lock. gevent calls the second one RLock.
+// Mutual exclusion between fibers: mutex and recursive_mutex have the interface of the standard
+// library's and work with std::lock_guard, std::unique_lock and std::scoped_lock. (gevent and
+// threading: Lock; RLock for the recursive one)
 //
-// The owner is a fiber. Fibers of several kernel threads may share one. Fair: unlock() hands over
-// to the waiter that came first, and nobody who comes later overtakes it; a fiber that was killed
-// meanwhile hands it on. Locks and waits are cancellation points only if they have to wait.
+// The owner is a fiber. Any kernel thread may use it, and fibers of several kernel threads may
+// share one. It is fair: unlock() hands the lock over to the first waiter, so a later caller cannot
+// overtake. If that waiter was killed meanwhile, it passes the lock on. Taking a lock is a
+// cancellation point only if it has to wait: it then throws what kill() or a timeout delivers, and
+// loop_exit if nothing can end the wait.
 //
-// A std::mutex held across a wait blocks the whole kernel thread when a second fiber wants it; this
-// one does not.
+// A std::mutex that a fiber holds across a wait blocks the whole kernel thread when a second fiber
+// wants it; this one blocks only that fiber.
 #pragma once
 
 #include "detail/waiting.hpp"
@@ -19,21 +22,23 @@ class mutex {
   mutex(const mutex&) = delete;
   mutex& operator=(const mutex&) = delete;
 
-  // Waits until nobody else has it, and takes it. error if this fiber has it already.
+  // Takes the lock, and waits while another fiber has it. Throws `error` if the calling fiber has
+  // it.
   [[gnu::always_inline]] void lock() { lock_until(detail::never); }
-  // Takes it if nobody has it. Never waits.
+  // Takes the lock if it is free, and returns whether it did. Never waits.
   bool try_lock() {
     detail::held h(exclusion_);
     return take_now(core::fiber_current());
   }
-  // Waits for at most `timeout`, or until `t`; returns whether it was taken.
+  // Waits for at most `timeout`, or until `t`. Returns whether the lock was taken.
   template <class Rep, class Period>
   bool try_lock_for(std::chrono::duration<Rep, Period> timeout) {
     return try_lock() || lock_until(detail::later(timeout));
   }
   bool try_lock_until(clock::time_point t) { return lock_until(t); }
 
-  // Hands it to the first waiter. Never waits. error if this fiber does not have it.
+  // Releases the lock, or hands it over to the first waiter. Never waits. Throws `error` if the
+  // calling fiber does not have it.
   void unlock() {
     detail::held h(exclusion_);
     if (owner() != core::fiber_current()) [[unlikely]]
@@ -41,7 +46,7 @@ class mutex {
     pass_on();
   }
 
-  // Whether somebody has it; whether this fiber does.
+  // locked(): whether a fiber has the lock. owned(): whether the calling fiber has it.
   bool locked() const noexcept { return owner() != nullptr; }
   bool owned() const noexcept { return owner() == core::fiber_current(); }
 
@@ -78,7 +83,8 @@ class mutex {
   detail::wait_list waiters_;
 };
 
-// A mutex that its owner may lock again, and then has to unlock as often.
+// A mutex that its owner may lock again; the owner then has to unlock it as often. (gevent and
+// threading: RLock)
 class recursive_mutex {
  public:
   void lock() {
@@ -105,7 +111,7 @@ class recursive_mutex {
   }
 
   mutex mutex_;
-  unsigned long extra_ = 0;  // how often its owner has locked it beyond the first time
+  unsigned long extra_ = 0;  // how often the owner has locked it beyond the first time
 };
 
 }  // namespace tendril

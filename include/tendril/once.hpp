@@ -1,10 +1,10 @@
-// Something that is done once, however many fibers ask for it at the same time. As std::call_once,
-// which would block the kernel thread if the call waited.
+// A call that is made once, however many fibers request it at the same time. (std::call_once, which
+// would block the kernel thread while the call waits)
 //
 //   tendril::once connected;
 //   connected([&] { connect(); });
 //
-// Fibers of several kernel threads may share one.
+// Any kernel thread may use it, and fibers of several kernel threads may share one.
 #pragma once
 
 #include <functional>
@@ -16,8 +16,9 @@ namespace tendril {
 
 class once {
  public:
-  // Calls f(), unless a call has succeeded before; waits while another fiber's call runs. If it
-  // throws, the next who asks calls its own. error if f asks again for the same.
+  // Calls f() unless a call has succeeded before; waits while another fiber's call is running. If f
+  // throws, the exception leaves this call, and the next caller's function is called. Throws
+  // `error` if f uses the same object. A cancellation point if it has to wait. (std::call_once)
   template <class F>
   void operator()(F&& f) {
     if (done()) return;

@@ -1,5 +1,5 @@
-// A pool: a group of at most so many tasks at once. (gevent.pool.Pool;
-// multiprocessing.pool.ThreadPool)
+// A pool: a group with an upper limit on its tasks. Only one kernel thread may use it.
+// (gevent.pool.Pool; multiprocessing.pool.ThreadPool)
 //
 //   tendril::pool ten(10);
 //   auto pages = ten.map(fetch, urls);   // never more than ten fetch at the same time
@@ -11,20 +11,21 @@ namespace tendril {
 
 class pool : public group {
  public:
-  // For so many tasks, one or more.
+  // A pool of at most `size` tasks; throws `error` for 0.
   explicit pool(std::size_t size) : size_(size) {
     if (size == 0) throw error("a pool has room for one task at least");
     state_->places = std::make_shared<semaphore>(std::ptrdiff_t(size));
   }
 
-  // How many tasks it may have.
+  // The maximum number of tasks.
   std::size_t limit() const noexcept { return size_; }
-  // How many spawn() calls would not wait now.
+  // The number of spawn() calls that would not wait now.
   std::size_t free_count() const noexcept { return std::size_t(state_->places->value()); }
   bool full() const noexcept override { return free_count() == 0; }
-  // Waits until there is a free place, without taking it.
+  // Waits until there is a free place, without taking it. A cancellation point. (gevent:
+  // wait_available)
   void wait_available() { state_->places->wait(); }
-  // The same, for at most `timeout`; returns whether there is one.
+  // The same, for at most `timeout`. Returns whether there is a free place.
   template <class Rep, class Period>
   bool wait_available(std::chrono::duration<Rep, Period> timeout) {
     return state_->places->wait(timeout);

@@ -1,20 +1,21 @@
-// A pool of processes that make calls: for what burns CPU and must not share memory, or may crash.
+// A pool of processes that make calls: for work that uses much CPU time and must not share memory,
+// or may crash.
 //
 //   tendril::process_pool_executor pool(4);         // early in main, before other threads are made
 //   auto f = pool.submit(count_primes, 10'000'000);
 //   auto g = pool.submit([base](int n) { return base + n; }, 1);
 //
-// Function, arguments and result travel as bytes (serializer.hpp); a lambda's captures as they are,
-// so they may be numbers and plain structures, but no references, pointers, strings. What the call
-// throws comes back: the standard exceptions, std::system_error and tendril::error as what they
-// are, others as remote_error.
+// The function, its arguments and its result are sent as bytes (serializer.hpp). A lambda's
+// captures are copied as they are, so they may be numbers and plain structures, but not references,
+// pointers or strings. What a call throws is thrown by its future: the standard exceptions,
+// std::system_error and tendril::error with their own type, others as remote_error.
 //
-// The worker processes are forked, from a server process that is forked by the constructor: they
-// see the program's memory as it was then. They have the standard descriptors (input from
-// /dev/null) and none of the program's others. Code that is loaded later (dlopen) they do not have.
-// When one dies in a call, the pool is broken: that call and those that have not begun fail with
-// broken_process_pool; those in other workers end as they do. Any kernel thread may use the pool.
-// (concurrent.futures.ProcessPoolExecutor, multiprocessing's forkserver)
+// The constructor forks a server process, which forks the workers, so they see the program's memory
+// as it was at the time of construction. Workers have the standard descriptors (with /dev/null as
+// input) and none of the program's others, and they do not have code that was loaded later
+// (dlopen). If a worker dies during a call, the pool is broken: that call and those that have not
+// begun fail with broken_process_pool; calls in other workers end normally. Any kernel thread may
+// use the pool. (concurrent.futures.ProcessPoolExecutor, multiprocessing's forkserver)
 #pragma once
 
 #include <signal.h>
@@ -33,7 +34,7 @@
 
 namespace tendril {
 
-// A worker process died before its call had ended; no more calls are taken.
+// A worker process died before its call had ended. The pool accepts no more calls.
 class broken_process_pool : public error {
  public:
   broken_process_pool() : error("a process of the pool died before its call had ended") {}
@@ -41,19 +42,19 @@ class broken_process_pool : public error {
 
 class process_pool_executor : public executor<process_pool_executor> {
  public:
-  // A pool of at most so many processes, made when there is work for them; 0: as many as there are
-  // cores. std::system_error: no process or thread can be made.
+  // Makes a pool of at most `max_workers` processes, which are created when there is work for them;
+  // 0: as many as there are cores. Throws std::system_error if no process or thread can be created.
   explicit process_pool_executor(unsigned max_workers = 0)
       : state_(std::make_shared<state>(
             max_workers ? max_workers : std::max(1u, std::thread::hardware_concurrency()))) {
-    // A kernel thread of its own talks to the workers, with a fiber for each. Handlers are none of
-    // its business.
+    // A separate kernel thread talks to the workers, with a fiber for each. It blocks all signals,
+    // so that handlers run on the program's own threads.
     detail::signals_blocked quiet;
     manager_ = std::thread(manage, state_);
   }
   process_pool_executor(const process_pool_executor&) = delete;
-  // Waits until all calls have ended, also those that have not begun, and the processes; not even a
-  // kill ends that wait. In the child of a fork it leaves them alone.
+  // Waits until all calls have ended, including those that have not begun, then until the processes
+  // have. A kill does not end that wait. In the child of a fork, it does not wait.
   ~process_pool_executor() {
     if (pid_ != ::getpid()) {
       manager_.detach();
@@ -64,8 +65,9 @@ class process_pool_executor : public executor<process_pool_executor> {
     if (manager_.joinable()) manager_.join();
   }
 
-  // Calls f(args...) in a process of the pool, in the order of submitting. `error`: the pool was
-  // shut down, or belongs to the parent process of a fork; broken_process_pool.
+  // Calls f(args...) in a process of the pool, in the order of submission, and returns its future.
+  // Never waits. Throws `error` if the pool was shut down or belongs to the parent process of a
+  // fork, and broken_process_pool. (Executor.submit)
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto submit(F&& f, A&&... args) {
@@ -87,16 +89,16 @@ class process_pool_executor : public executor<process_pool_executor> {
     return answer;
   }
 
-  // No more calls are taken. With cancel_futures those that have not begun are cancelled, else they
-  // are still made. Waits for the end of all calls and processes (a cancellation point), or returns
-  // at once. May be called again.
+  // Accepts no more calls. Calls that have not begun are cancelled if `cancel_futures`, else they
+  // are still made. If `wait`, waits for the end of all calls and processes (a cancellation point).
+  // May be called again. (Executor.shutdown)
   void shutdown(bool wait = true, bool cancel_futures = false) {
     close(*state_, cancel_futures);
     if (wait) await_end(false);
   }
 
   unsigned max_workers() const noexcept { return state_->max_workers; }
-  // How many processes there are now to make calls.
+  // The number of worker processes that exist now.
   unsigned workers() const {
     std::lock_guard lock(state_->mutex);
     return state_->live;
@@ -140,7 +142,7 @@ class process_pool_executor : public executor<process_pool_executor> {
     std::unique_ptr<detail::fork_server> server;  // the manager's
   };
 
-  // In the worker.
+  // Runs in the worker.
   template <class R, class F, class... A>
   static void make_call(byte_source& from, byte_sink& to) {
     F f = from.read<F>();
@@ -149,7 +151,7 @@ class process_pool_executor : public executor<process_pool_executor> {
     else to << static_cast<const R&>(std::apply(std::move(f), std::move(args)));
   }
 
-  // The manager's fibers: each has one worker at a time, made at its first call.
+  // The manager's fibers. Each has one worker at a time, created at its first call.
   static void manage(std::shared_ptr<state> s) {
     std::vector<task<void>> tasks;
     for (unsigned i = 0; i < s->max_workers; i++) tasks.push_back(spawn([&s = *s] { direct(s); }));
@@ -163,7 +165,7 @@ class process_pool_executor : public executor<process_pool_executor> {
     detail::owned_fd worker;
     std::unique_lock lock(s.mutex);
     for (;;) {
-      // A process that is there already goes before a new one.
+      // A fiber that already has a process goes before one that would create it.
       s.work.wait(lock, clock::time_point::max(),
                   [&] { return !s.jobs.empty() || s.closed || s.broken; },
                   {.kind = core::wait_kind::queue, .in_front = bool(worker)});

@@ -1,17 +1,18 @@
 // Queues between fibers: queue (first in, first out), lifo_queue, priority_queue, joinable_queue.
-// As gevent's and Python's.
+// (gevent.queue, Python's queue)
 //
 //   tendril::queue<std::string> lines(100);          // at most a hundred; then put() waits
 //   auto reader = tendril::spawn([&] { while (...) lines.put(read_line()); lines.shutdown(); });
 //   for (auto& line : lines) use(line);               // until shutdown
 //
-// Any kernel thread may use them. Fair: whoever waits is served in the order in which they came,
-// and nobody who comes later overtakes. An item that was meant for a getter which was killed
-// meanwhile goes to the next, or back to where it was taken. Waits are cancellation points;
-// operations that do not have to wait are not.
+// Any kernel thread may use them. Waiters are served in the order of their arrival; a later caller
+// cannot overtake. If a getter is killed after an item was handed to it, the item goes to the next
+// getter, or back into the queue. Waits are cancellation points: they throw what kill() or a
+// timeout delivers, and loop_exit if nothing can end them. Operations that do not have to wait are
+// not.
 //
-// A time-out of get() gives an empty optional and one of put() false, where gevent throws Empty and
-// Full; the item that could not be put stays the caller's. For a queue without room, a rendezvous,
+// When a time-out passes, get() returns an empty optional and put() returns false, where gevent
+// throws Empty and Full; the item stays with the caller. For a queue without room, a rendezvous,
 // see channel.hpp.
 #pragma once
 
@@ -28,8 +29,8 @@
 
 namespace tendril {
 
-// Nothing can be put into the queue any more, or nothing will ever be got from it. (Python:
-// queue.ShutDown)
+// Thrown when an item is put after shutdown(), or requested from a queue that is shut down and
+// empty. (Python: queue.ShutDown)
 class queue_shutdown : public error {
  public:
   queue_shutdown() : error("the queue has been shut down") {}
@@ -37,7 +38,7 @@ class queue_shutdown : public error {
 
 namespace detail {
 
-// In which order items come out.
+// The order in which items leave the queue.
 template <class T>
 struct fifo_order {
   std::deque<T> items;
@@ -82,7 +83,7 @@ struct least_first {
 
 }  // namespace detail
 
-// What all queues have. `Order` says in which order items come out.
+// The interface of all queues. `Order` determines the order in which items leave.
 template <class T, class Order>
 class basic_queue {
   static_assert(std::movable<T>, "a queue holds movable values");
@@ -91,15 +92,15 @@ class basic_queue {
   using value_type = T;
   static constexpr std::size_t unbounded = std::numeric_limits<std::size_t>::max();
 
-  // For at most `bound` items, one or more.
+  // A queue for at most `bound` items; throws `error` for 0.
   explicit basic_queue(std::size_t bound = unbounded) : bound_(bound) {
     if (bound == 0) throw error("a queue has room for one item at least; see channel");
   }
   basic_queue(const basic_queue&) = delete;
   basic_queue& operator=(const basic_queue&) = delete;
 
-  // Items that could be got now. Those of fibers that wait in put() are not counted. (gevent:
-  // qsize)
+  // The number of items that can be got now. Items of fibers that wait in put() are not counted.
+  // (gevent: qsize)
   std::size_t size() const noexcept {
     detail::held h(exclusion_);
     return stored();
@@ -108,11 +109,11 @@ class basic_queue {
   bool full() const noexcept { return size() >= bound_; }
   std::size_t bound() const noexcept { return bound_; }
 
-  // Puts an item in; waits while the queue is full. queue_shutdown after shutdown(). If the fiber
-  // is killed while it waits, the item may or may not have been taken.
+  // Puts an item in; waits while the queue is full. Throws queue_shutdown after shutdown(). If the
+  // fiber is killed while it waits, the item may or may not have been taken. (gevent: put)
   void put(const T& item) { put(T(item)); }
   [[gnu::always_inline]] void put(T&& item) { put_until(item, detail::never); }
-  // The same, waiting for at most `timeout`; returns whether the item was taken.
+  // The same, for at most `timeout`. Returns whether the item was taken.
   template <class Rep, class Period>
   bool put(const T& item, std::chrono::duration<Rep, Period> timeout) {
     return put(T(item), timeout);
@@ -121,25 +122,27 @@ class basic_queue {
   bool put(T&& item, std::chrono::duration<Rep, Period> timeout) {
     return try_put(std::move(item)) || put_until(item, detail::later(timeout));
   }
-  // Without waiting. (gevent: put_nowait)
+  // Puts the item in if there is room, and returns whether it did. Never waits. Throws
+  // queue_shutdown. (gevent: put_nowait)
   bool try_put(const T& item) { return try_put(T(item)); }
   bool try_put(T&& item) {
     detail::held h(exclusion_);
     return put_now(item);
   }
 
-  // Takes the next item out; waits while there is none. queue_shutdown if there is none and never
-  // will be.
+  // Takes the next item out; waits while there is none. Throws queue_shutdown if the queue is shut
+  // down and empty. (gevent: get)
   [[gnu::always_inline]] T get() { return std::move(*required(get_until(detail::never, false))); }
-  // The same, waiting for at most `timeout`.
+  // The same, for at most `timeout`. Returns an empty optional if no item came.
   template <class Rep, class Period>
   std::optional<T> get(std::chrono::duration<Rep, Period> timeout) {
     return get_until(detail::later(timeout), false);
   }
-  // Without waiting. (gevent: get_nowait)
+  // Takes the next item if there is one. Never waits. (gevent: get_nowait)
   std::optional<T> try_get() { return get_until(at_once, false); }
 
-  // A copy of the item that get() would take; waits and throws as get().
+  // Returns a copy of the item that get() would take, and leaves it in the queue. Waits and throws
+  // as get(), with a time-out or try_ likewise. (gevent: peek)
   T peek()
     requires std::copy_constructible<T>
   {
@@ -156,10 +159,11 @@ class basic_queue {
     return get_until(at_once, true);
   }
 
-  // From now on nothing can be put; what is there can still be got, unless `immediate`, which drops
-  // it. Whoever waits in put(), or in get() of an empty queue, gets queue_shutdown. (Python 3.13)
+  // Refuses further items. Items in the queue can still be got, unless `immediate` drops them.
+  // Fibers that wait in put(), or in get() of an empty queue, get queue_shutdown. Never waits.
+  // (Python 3.13: Queue.shutdown)
   void shutdown(bool immediate = false) {
-    Order dropped;  // destroyed when the exclusion is free: an item's destructor may do anything
+    Order dropped;  // destroyed outside the exclusion, since an item's destructor may do anything
     detail::held h(exclusion_);
     shut_ = true;
     if (immediate) {
@@ -174,10 +178,10 @@ class basic_queue {
     return shut_;
   }
 
-  // for (T& item : queue): gets items until the queue is shut down and empty.
+  // For `for (T& item : queue)`: gets items until the queue is shut down and empty.
   auto begin() { return detail::pull_iterator<basic_queue, T>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
-  // The next item; none: the queue is shut down and empty.
+  // Waits for the next item; returns an empty optional if the queue is shut down and empty.
   std::optional<T> next() {
     try {
       return get_until(detail::never, false);
@@ -187,7 +191,7 @@ class basic_queue {
   }
 
  protected:
-  // For joinable_queue: items that were put and not yet called done.
+  // Counts for joinable_queue: items that were put and for which task_done() has not been called.
   void finished(std::size_t n) noexcept {
     unfinished_ -= n;
     if (unfinished_ == 0) detail::grant_all(joiners_);
@@ -219,7 +223,7 @@ class basic_queue {
   }
   std::size_t stored() const noexcept { return order_.items.size(); }
 
-  // Getters wait only while nothing is stored, putters only while there is no room.
+  // Invariant: getters wait only while nothing is stored, putters only while there is no room.
   bool give_to_getter(T& item) {
     while (!getters_.empty()) {
       getter& g = *static_cast<getter*>(getters_.front());
@@ -243,7 +247,7 @@ class basic_queue {
     unfinished_++;
     return true;
   }
-  // Returns whether it is over with; else w is listed.
+  // Returns true if the item was put; otherwise w has been added to the waiters.
   bool put_or_enlist(putter& w, T& item) {
     detail::held h(exclusion_);
     if (put_now(item)) return true;
@@ -274,7 +278,7 @@ class basic_queue {
     detail::held h(exclusion_);
     if (!give_to_getter(item)) order_.put_back(std::move(item));
   }
-  // The same for a getter; nothing to wait for if `at_once`.
+  // The same for a getter. With `at_once`, returns true without an item instead of waiting.
   bool get_or_enlist(getter& w, bool at_once) {
     detail::held h(exclusion_);
     if (stored() > 0) {
@@ -293,8 +297,7 @@ class basic_queue {
     getters_.push(w);
     return false;
   }
-  // None: nothing came in time, or `required` for the queue is shut down. Inline: see
-  // core::arrival.
+  // Returns an empty optional if no item came in time. Inline: see core::arrival.
   [[gnu::always_inline]] std::optional<T> get_until(clock::time_point t, bool peeks) {
     getter w;
     w.peeks = peeks;
@@ -328,16 +331,15 @@ class lifo_queue : public basic_queue<T, detail::lifo_order<T>> {
   using basic_queue<T, detail::lifo_order<T>>::basic_queue;
 };
 
-// The least item comes out first, as in Python (std::priority_queue gives the greatest); equal ones
-// in any order. (gevent.queue.PriorityQueue)
+// The least item leaves first, as in Python (std::priority_queue returns the greatest). Equal items
+// leave in any order. (gevent.queue.PriorityQueue)
 template <class T, class Less = std::less<T>>
 class priority_queue : public basic_queue<T, detail::least_first<T, Less>> {
  public:
   using basic_queue<T, detail::least_first<T, Less>>::basic_queue;
 };
 
-// A queue that knows when all that was put into it has been dealt with.
-// (gevent.queue.JoinableQueue)
+// A queue that counts the items that have not been processed yet. (gevent.queue.JoinableQueue)
 template <class T>
 class joinable_queue : public basic_queue<T, detail::fifo_order<T>> {
   using base = basic_queue<T, detail::fifo_order<T>>;
@@ -345,20 +347,22 @@ class joinable_queue : public basic_queue<T, detail::fifo_order<T>> {
  public:
   using base::base;
 
-  // An item that was got has been dealt with. error if that is said more often than items were put.
+  // Reports that one item has been processed. Never waits. Throws `error` if it is called more
+  // often than items were put. (gevent: task_done)
   void task_done() {
     detail::held h(this->exclusion_);
     if (this->unfinished_ == 0) throw error("task_done() called more often than items were put");
     this->finished(1);
   }
+  // The number of items for which task_done() has not been called.
   std::size_t unfinished() const noexcept {
     detail::held h(this->exclusion_);
     return this->unfinished_;
   }
-  // Waits until task_done() was called for every item that was put. A cancellation point if it
-  // waits.
+  // Waits until task_done() was called for every item that was put. A cancellation point if it has
+  // to wait. (gevent: join)
   void join() { join_until(detail::never); }
-  // The same, for at most `timeout`; returns whether it was.
+  // The same, for at most `timeout`. Returns whether that is so.
   template <class Rep, class Period>
   bool join(std::chrono::duration<Rep, Period> timeout) {
     return join_until(detail::later(timeout));

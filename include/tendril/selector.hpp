@@ -1,11 +1,11 @@
-// Waiting for several descriptors at once, each with data of the program's.
+// Waiting for several descriptors at once, each with data of the program.
 //
 //   tendril::selector<connection*> s;
 //   s.register_(fd, s.read, &c);
 //   for (auto& [key, events] : s.select(1s)) key.data->ready(events);
 //
-// A selector belongs to one kernel thread at a time; while it waits, other fibers run, and may
-// register and unregister. Built on epoll: regular files are refused (EPERM), as they never wait.
+// One kernel thread at a time may use a selector. While it waits, other fibers run, and may
+// register and unregister descriptors. It is built on epoll, which refuses regular files (EPERM).
 // (Python's selectors.EpollSelector)
 #pragma once
 
@@ -28,7 +28,7 @@ namespace tendril {
 template <class Data = std::any>
 class selector {
  public:
-  // What to wait for, and what select() tells. Errors and hang-ups count as both.
+  // The events to wait for, and those that select() returns. Errors and hang-ups count as both.
   static constexpr unsigned read = 1, write = 2;
 
   // A registered descriptor. (SelectorKey)
@@ -39,32 +39,33 @@ class selector {
   };
   using event = std::pair<key, unsigned>;
 
-  // std::system_error: no descriptor is left.
+  // Throws std::system_error if no descriptor is free.
   selector()
       : epoll_(
             detail::checked_call("epoll_create1", [] { return ::epoll_create1(EPOLL_CLOEXEC); })) {}
   selector(selector&&) noexcept = default;
   selector& operator=(selector&&) noexcept = default;
 
-  // Begins to watch a descriptor, which stays the caller's. std::invalid_argument: not read, write
-  // or both; `error`: it is registered already; std::system_error: not open (EBADF), a regular file
-  // (EPERM).
+  // Begins to watch a descriptor, which remains the caller's. Returns its registration. Throws
+  // std::invalid_argument if `events` is not read, write or both, `error` if fd is registered
+  // already, and std::system_error if fd is not open (EBADF) or is a regular file (EPERM).
+  // (selectors: register)
   const key& register_(int fd, unsigned events, Data data = {}) {
     check(events);
     if (keys_.count(fd)) throw error("descriptor " + std::to_string(fd) + " is registered already");
     control(EPOLL_CTL_ADD, fd, events);
     return keys_.emplace(fd, key{fd, events, std::move(data)}).first->second;
   }
-  // Ends that, also for one that was closed meanwhile; returns what was registered. `error`: it is
-  // not.
+  // Ends the watch, also of a descriptor that was closed meanwhile. Returns the registration.
+  // Throws `error` if fd is not registered. (selectors: unregister)
   key unregister(int fd) {
     auto at = find(fd);
     key k = std::move(at->second);
     keys_.erase(at);
-    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);  // fails for one that was closed
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);  // fails if fd was closed
     return k;
   }
-  // Other events, other data. Errors as register_ and unregister.
+  // Replaces the events and the data. Throws as register_() and unregister(). (selectors: modify)
   const key& modify(int fd, unsigned events, Data data) {
     check(events);
     key& k = find(fd)->second;
@@ -74,23 +75,25 @@ class selector {
     return k;
   }
 
-  // Waits until something is ready; returns what, with the events that it waits for. A cancellation
-  // point.
+  // Waits until a descriptor is ready. Returns the ready ones, each with those of its events that
+  // occurred. A cancellation point. (selectors: select)
   std::vector<event> select() { return select_until(forever); }
-  // The same for at most `timeout`; 0 or less: does not wait. Empty: nothing was ready in time.
+  // The same, for at most `timeout`; if that is 0 or less, it does not wait. Returns an empty
+  // vector if nothing was ready in time.
   template <class Rep, class Period>
   std::vector<event> select(std::chrono::duration<Rep, Period> timeout) {
     return select_until(detail::later(std::max(timeout, timeout.zero())));
   }
 
-  // `error`: not registered.
+  // The registration of fd. Throws `error` if it is not registered.
   const key& get_key(int fd) const {
     auto at = keys_.find(fd);
     if (at == keys_.end()) throw missing(fd);
     return at->second;
   }
   const std::map<int, key>& get_map() const noexcept { return keys_; }
-  // Forgets all, and closes what it uses itself; from then on only EBADF. May be called again.
+  // Ends all watches and closes the epoll descriptor; afterwards calls fail with EBADF. May be
+  // called again.
   void close() noexcept {
     keys_.clear();
     epoll_.reset();

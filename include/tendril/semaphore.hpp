@@ -1,15 +1,16 @@
-// A semaphore: a number of permits that fibers take and give back. As std::counting_semaphore;
-// gevent's names (threading's too) are acquire and release.
+// A semaphore: a number of permits that fibers take and give back. (std::counting_semaphore;
+// Semaphore in gevent and threading, which name the operations acquire and release)
 //
 //   tendril::semaphore at_once(10);
 //   at_once.acquire();
 //   ...
 //   at_once.release();
 //
-// Any kernel thread may use it, one without fibers too, and a permit may be given back by another
-// than the one who took it. Fair: permits go to the waiters in the order in which they came, and
-// nobody who comes later overtakes them. A permit that was meant for a fiber which was killed
-// meanwhile goes to the next. It satisfies Lockable, so std::lock_guard holds a permit.
+// Any kernel thread may use it, including one without fibers. A permit may be given back by another
+// fiber or thread than the one that took it. Permits go to the waiters in the order of their
+// arrival; a later caller cannot overtake. If a fiber is killed after a permit was granted to it,
+// the permit goes to the next waiter. A semaphore satisfies Lockable, so a std::lock_guard holds a
+// permit.
 #pragma once
 
 #include <cstddef>
@@ -21,20 +22,22 @@ namespace tendril {
 
 class semaphore {
  public:
-  // With so many permits, 0 or more. (gevent's default is one)
+  // A semaphore with `permits` permits; throws `error` if the number is negative. (The default is
+  // gevent's.)
   explicit semaphore(std::ptrdiff_t permits = 1)
       : semaphore(permits, std::numeric_limits<std::ptrdiff_t>::max()) {}
   semaphore(const semaphore&) = delete;
   semaphore& operator=(const semaphore&) = delete;
 
-  // The permits that are there now.
+  // The number of permits that can be taken now.
   std::ptrdiff_t value() const noexcept { return permits_.load(std::memory_order_relaxed); }
-  // Whether there are none, so that acquire() would wait.
+  // Whether there is no permit, so that acquire() would wait.
   bool locked() const noexcept { return value() == 0; }
 
-  // Takes a permit; waits for one if there is none. A cancellation point only if it waits.
+  // Takes a permit, and waits while there is none. A cancellation point only if it has to wait:
+  // throws what kill() or a timeout delivers, and loop_exit if nothing can end the wait.
   [[gnu::always_inline]] void acquire() { take(detail::never); }
-  // The same, for at most `timeout`, or until `t`; returns whether it got one.
+  // The same, for at most `timeout`, or until `t`. Returns whether it took a permit.
   template <class Rep, class Period>
   bool acquire(std::chrono::duration<Rep, Period> timeout) {
     return try_acquire() || take(detail::later(timeout));
@@ -44,24 +47,24 @@ class semaphore {
     return acquire(timeout);
   }
   bool try_acquire_until(clock::time_point t) { return take(t); }
-  // Takes a permit if there is one. Never waits.
+  // Takes a permit if there is one, and returns whether it did. Never waits.
   bool try_acquire() noexcept {
     detail::held h(exclusion_);
     return take_now();
   }
 
-  // Gives n permits back, and wakes as many waiters. Never waits. error if there would be more than
-  // a bounded_semaphore began with.
+  // Gives n permits back and wakes up to n waiters. Never waits. Throws `error` if n is negative,
+  // or if a bounded_semaphore would have more permits than initially.
   [[gnu::always_inline]] void release(std::ptrdiff_t n = 1) {
     detail::held h(exclusion_);
-    // While somebody waits, there are no permits.
+    // While a fiber waits, there are no permits.
     if (n == 1 && most_ > 0 && !waiters_.empty()) [[likely]]
       detail::grant_fiber(*waiters_.pop());
     else give_back(n);
   }
 
-  // Waits until there is a permit, without taking it; returns whether there was one in time.
-  // (gevent: wait)
+  // Waits until there is a permit, without taking it; with a time-out, returns whether there was
+  // one in time. A cancellation point. (gevent: wait)
   void wait() { wait_until(detail::never); }
   template <class Rep, class Period>
   bool wait(std::chrono::duration<Rep, Period> timeout) {
@@ -72,12 +75,12 @@ class semaphore {
         exclusion_, watchers_, [this] { return value() > 0; }, t, core::wait_kind::lock);
   }
 
-  // For std::lock_guard and std::unique_lock.
+  // The interface of std::lock_guard and std::unique_lock.
   void lock() { acquire(); }
   bool try_lock() noexcept { return try_acquire(); }
   void unlock() { release(); }
 
-  // For wait() in wait.hpp.
+  // Used by wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) {
     return detail::watch(exclusion_, watchers_, w, [this] { return value() > 0; });
   }
@@ -101,7 +104,7 @@ class semaphore {
     permits_.store(free, std::memory_order_relaxed);
     if (free > 0) detail::grant_all(watchers_);
   }
-  // There are permits only while nobody waits.
+  // Invariant: there are permits only while no fiber waits.
   bool take_now() noexcept {
     std::ptrdiff_t free = value();
     if (free == 0) return false;
@@ -125,7 +128,7 @@ class semaphore {
   detail::wait_list watchers_;
 };
 
-// A semaphore that never has more permits than it began with: a release too many throws error.
+// A semaphore that never has more permits than initially: a surplus release() throws `error`.
 // (gevent: BoundedSemaphore)
 class bounded_semaphore : public semaphore {
  public:

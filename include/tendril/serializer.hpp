@@ -1,9 +1,9 @@
-// How values travel to another process of this program, and back: as bytes.
+// Converts values to bytes and back, to send them to another process of this program.
 //
-// What is trivially copyable goes as it is (but no pointers to objects, which mean nothing
-// elsewhere: what they point to is the program's business, so structures that hold some must not be
-// sent). Strings, pairs, tuples, optionals, variants, and standard containers of such values go
-// too. For a type of your own, specialise serializer:
+// A trivially copyable value is sent as it is. Pointers to objects are refused, because they mean
+// nothing in another process; structures that contain pointers are not detected and must not be
+// sent. Strings, pairs, tuples, optionals, variants, and standard containers of serializable values
+// are supported too. For a type of your own, specialise serializer:
 //
 //   template <> struct tendril::serializer<person> {
 //     static void write(tendril::byte_sink& to, const person& p) { to << p.name << p.age; }
@@ -13,8 +13,8 @@
 //     }
 //   };
 //
-// The bytes are for the same program on the same machine: not for files, not for the network. Any
-// kernel thread.
+// The bytes can be read only by the same program on the same machine: do not store them in files or
+// send them over a network. Any kernel thread may use this.
 #pragma once
 
 #include <array>
@@ -41,14 +41,14 @@ struct serializer;
 class byte_sink;
 class byte_source;
 
-// What can be sent: a serializer is there for it.
+// Types that have a serializer.
 template <class T>
 concept serializable = requires(byte_sink& to, byte_source& from, const T& value) {
   serializer<T>::write(to, value);
   { serializer<T>::read(from) } -> std::same_as<T>;
 };
 
-// Where bytes are written to.
+// Collects the bytes that are written.
 class byte_sink {
  public:
   void append(const void* p, std::size_t n) { bytes_.append(static_cast<const char*>(p), n); }
@@ -64,10 +64,11 @@ class byte_sink {
   std::string bytes_;
 };
 
-// Where they are read from, in the same order. `error`: they have come to an end.
+// Reads values from bytes, in the order in which they were written. Throws `error` if the bytes end
+// too soon.
 class byte_source {
  public:
-  // The bytes must outlive it.
+  // `bytes` must outlive this object.
   explicit byte_source(std::string_view bytes) noexcept : left_(bytes) {}
   void take(void* p, std::size_t n) {
     if (n > left_.size()) throw error("the bytes of a value are incomplete");
@@ -98,7 +99,7 @@ concept copied_as_bytes =
     std::is_trivially_copyable_v<T> && !refers<T> && !std::is_reference_v<T> &&
     !std::ranges::borrowed_range<T> && !std::is_const_v<T>;
 
-// A tuple or pair of what can be sent.
+// A tuple or pair of serializable types.
 template <class T>
 inline constexpr bool is_tuple = false;
 template <class... T>
@@ -106,7 +107,7 @@ inline constexpr bool is_tuple<std::tuple<T...>> = (serializable<T> && ...);
 template <class A, class B>
 inline constexpr bool is_tuple<std::pair<A, B>> = serializable<A> && serializable<B>;
 
-// What a container's elements are built as: a map's keys are const in place.
+// The type to build a container's element from: a map's keys are const in the container.
 template <class T>
 struct loose {
   using type = T;
@@ -178,7 +179,7 @@ struct serializer<T> {
  private:
   template <std::size_t... I>
   static T read([[maybe_unused]] byte_source& from, std::index_sequence<I...>) {
-    return T{from.read<std::tuple_element_t<I, T>>()...};  // braces: from left to right
+    return T{from.read<std::tuple_element_t<I, T>>()...};  // braces evaluate from left to right
   }
 };
 

@@ -1,10 +1,11 @@
-// A lock that many readers or one writer may have, as std::shared_mutex, for std::shared_lock and
-// std::unique_lock.
+// A lock that either one writer or many readers hold. It has the interface of std::shared_mutex and
+// works with std::shared_lock and std::unique_lock.
 //
-// Fibers of several kernel threads may share one. Fair: who waits is served in the order in which
-// they came, readers that follow each other together; so a reader that comes while a writer waits,
-// waits behind it, and nobody starves. It does not know who has it: unlocking is the business of
-// whoever locked.
+// Any kernel thread may use it, and fibers of several kernel threads may share one. Waiters are
+// served in the order of their arrival; consecutive readers are admitted together. A reader that
+// arrives while a writer waits is queued behind it, so no waiter starves. The lock does not record
+// its holders: the caller must unlock only what it has locked. Waiting is a cancellation point: it
+// throws what kill() or a timeout delivers, and loop_exit if nothing can end it.
 #pragma once
 
 #include "detail/waiting.hpp"
@@ -17,8 +18,9 @@ class shared_mutex {
   shared_mutex(const shared_mutex&) = delete;
   shared_mutex& operator=(const shared_mutex&) = delete;
 
-  // For one writer. Waits until nobody has it; at most until a time-out, and returns whether it was
-  // taken then.
+  // For one writer. lock() waits until no fiber holds the lock; try_lock() never waits. With a
+  // time-out, returns whether the lock was taken in time. unlock() throws `error` if no writer
+  // holds the lock.
   void lock() { take(true, detail::never); }
   bool try_lock() noexcept { return try_take(true); }
   template <class Rep, class Period>
@@ -33,7 +35,9 @@ class shared_mutex {
     pass_on();
   }
 
-  // For readers. Waits until no writer has it, nor waits before us.
+  // For readers. lock_shared() waits until no writer holds the lock or waits ahead of the caller;
+  // try_lock_shared() never waits. With a time-out, returns whether the lock was taken in time.
+  // unlock_shared() throws `error` if no reader holds the lock.
   void lock_shared() { take(false, detail::never); }
   bool try_lock_shared() noexcept { return try_take(false); }
   template <class Rep, class Period>
@@ -78,7 +82,7 @@ class shared_mutex {
       waiters_.push(w);
     }
     static constexpr auto what = detail::waits_for(core::wait_kind::lock);
-    // Readers behind a writer that gives up may go on.
+    // If a writer gives up, the readers queued behind it may be admitted.
     struct given_up {
       shared_mutex& m;
       applicant& w;

@@ -1,11 +1,12 @@
-// Signal handlers that are ordinary code: each delivery runs a function in a task of its own.
+// Signal handlers that are ordinary code: each delivery runs a function in a new task.
 //
 //   tendril::signal_handler on_term(SIGTERM, [&] { server.stop(10s); });
 //
-// The real handler only tells a task, so the function may allocate, lock, wait. It runs on the
-// kernel thread where the signal_handler was made, when that waits or yields, as many times as the
-// signal was delivered (the system merges standard signals that are pending). Several may be there
-// for one signal: all run. (gevent.signal_handler)
+// The installed handler only wakes a task, so the function may allocate, lock and wait. It runs on
+// the kernel thread that made the signal_handler, when that thread waits or yields, once for each
+// delivery (the system merges standard signals that are pending). If there are several
+// signal_handlers for a signal, all of them run. Unless said otherwise, only the kernel thread that
+// made a signal_handler may use it. (gevent.signal_handler)
 #pragma once
 
 #include <signal.h>
@@ -29,8 +30,8 @@
 namespace tendril {
 namespace detail {
 
-// Who is told of a signal: each by an eventfd, which is never closed, as a handler may be about to
-// write to it.
+// The receivers of a signal. Each has an eventfd, which is never closed, since a handler may be
+// about to write to it.
 struct signal_slot {
   std::atomic<int> fd{-1};
   std::atomic<bool> taken{false};
@@ -46,13 +47,14 @@ struct signal_table {
   std::array<signal_entry, _NSIG> entries;
 
   static signal_table& instance() {
-    static signal_table& t = *new signal_table;  // never destroyed: signals come during exit() too
+    // never destroyed: signals also arrive during exit()
+    static signal_table& t = *new signal_table;
     return t;
   }
   static void deliver(int signal) {
     int saved = errno;
     signal_table& t = instance();
-    // The child of a fork shares the eventfds, but has none of the tasks.
+    // After a fork, the child shares the eventfds but has none of the tasks.
     if (t.process.load() == ::getpid()) {
       for (auto& s : t.entries[std::size_t(signal)].slots) {
         std::uint64_t one = 1;
@@ -114,9 +116,10 @@ struct signal_table {
 
 class signal_handler {
  public:
-  // From now on f(args...) is called in a new task for each delivery of the signal, in place of
-  // what was installed. What it throws, or returns, is the task's. std::system_error: not a signal
-  // that can be caught (EINVAL); there are sixteen for it already (ENOSPC).
+  // From now on, calls f(args...) in a new task for each delivery of the signal, in place of the
+  // installed action. The task's result or exception is dropped with the task. Throws
+  // std::system_error: the signal cannot be caught (EINVAL), there are sixteen signal_handlers for
+  // it already (ENOSPC).
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>&, std::decay_t<A>&...>
   explicit signal_handler(int signal, F&& f, A&&... args)
@@ -140,16 +143,16 @@ class signal_handler {
     }
   }
   signal_handler(const signal_handler&) = delete;
-  // As cancel().
+  // Does what cancel() does.
   ~signal_handler() {
     try {
       cancel();
-    } catch (...) {  // another kernel thread: its end stops the watcher
+    } catch (...) {  // on another kernel thread: the end of the watcher's thread stops it
     }
   }
 
-  // No more calls begin; with the last handler of a signal, what was installed before is so again.
-  // May be called again. fiber_error: on another kernel thread.
+  // No more calls begin. The last signal_handler of a signal restores the action that was installed
+  // before. Never waits. May be called again. Throws fiber_error on another kernel thread.
   void cancel() {
     if (slot_) detail::signal_table::instance().give_back(signal_, *std::exchange(slot_, nullptr));
     if (watcher_.valid()) watcher_.request_kill();

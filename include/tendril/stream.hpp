@@ -5,10 +5,10 @@
 //   s.flush();
 //   for (std::string& line : s.lines()) ...
 //
-// One fiber may read while another writes; two that read at once are an error. What goes wrong
-// below is thrown as it comes (std::system_error); every wait is a cancellation point. A stream
-// belongs to one kernel thread at a time. (asyncio's StreamReader and StreamWriter; Python's
-// io.BufferedRWPair)
+// One fiber may read while another writes; `error` is thrown if two fibers read (or write) at once.
+// Errors of the transport are thrown unchanged (std::system_error). Every wait is a cancellation
+// point. One kernel thread at a time may use a stream. (asyncio's StreamReader and StreamWriter;
+// Python's io.BufferedRWPair)
 #pragma once
 
 #include <algorithm>
@@ -25,8 +25,8 @@
 
 namespace tendril {
 
-// The stream came to its end before all was there; partial() is what was.
-// (asyncio.IncompleteReadError)
+// The stream ended before the requested bytes were read. partial() returns what was read; it has
+// been consumed. (asyncio.IncompleteReadError)
 class incomplete_read : public error {
  public:
   explicit incomplete_read(std::string partial)
@@ -38,28 +38,31 @@ class incomplete_read : public error {
   std::string partial_;
 };
 
-// The delimiter did not come within the limit; what was read is still there to be read.
+// The delimiter did not come within the limit. What was read remains available.
 // (asyncio.LimitOverrunError)
 class limit_overrun : public error {
  public:
   using error::error;
 };
 
-// What a stream reads from and writes to. For one's own kinds of streams; the errors are theirs.
+// What a stream reads from and writes to. Derive from it to make other kinds of streams; the stream
+// passes on the exceptions that it throws.
 class transport {
  public:
   virtual ~transport() = default;
-  // Waits for some bytes, at most n; 0 at the end.
+  // Waits for at least one byte and returns the number of bytes read, at most n; 0 at the end of
+  // the stream.
   virtual std::size_t read_some(void* to, std::size_t n) = 0;
+  // Waits until all of `data` has been written.
   virtual void write_all(std::string_view data) = 0;
-  // Says to the other side that this was all; reading goes on.
+  // Tells the other side that no more data will come. Reading remains possible.
   virtual void end_writing() = 0;
   virtual void close() noexcept = 0;
-  // -1 if there is none.
+  // The descriptor, or -1 if there is none.
   virtual int descriptor() const noexcept { return -1; }
 };
 
-// A descriptor, which it takes over: a pipe, a terminal, a file. (For sockets:
+// A descriptor, which this object owns from now on: a pipe, a terminal, a file. (For sockets:
 // net::socket_transport.)
 class descriptor_transport : public transport {
  public:
@@ -67,7 +70,8 @@ class descriptor_transport : public transport {
   std::size_t read_some(void* to, std::size_t n) override {
     return std::size_t(detail::checked_call("read", [&] { return posix::read(fd_.get(), to, n); }));
   }
-  // A pipe that nobody reads sends SIGPIPE first, unless the program ignores that.
+  // Writing to a pipe without readers raises SIGPIPE before it throws EPIPE, unless the program
+  // ignores the signal.
   void write_all(std::string_view data) override {
     while (!data.empty()) {
       data.remove_prefix(std::size_t(detail::checked_call(
@@ -86,34 +90,35 @@ class stream {
  public:
   static constexpr std::size_t default_limit = 64 * 1024;
 
-  // No stream.
+  // A handle of no stream.
   stream() noexcept = default;
   explicit stream(std::unique_ptr<transport> t) noexcept : transport_(std::move(t)) {}
-  // Takes over a descriptor.
+  // Makes a stream that owns the descriptor.
   static stream adopt(int fd) { return stream(std::make_unique<descriptor_transport>(fd)); }
   stream(stream&&) noexcept = default;
   stream& operator=(stream&&) noexcept = default;
-  // Closes it, and does not wait: what has not been flushed is lost.
+  // Closes the stream without waiting: data that was not flushed is lost.
   ~stream() = default;
 
   explicit operator bool() const noexcept { return transport_ != nullptr; }
-  // What is below; null if there is nothing.
+  // The transport, or null.
   transport* below() const noexcept { return transport_.get(); }
   int descriptor() const noexcept { return transport_ ? transport_->descriptor() : -1; }
 
-  // What is there, at most n bytes; waits if there is nothing. Empty at the end.
+  // Returns the bytes that are available, at most n; waits if there are none. Empty at the end of
+  // the stream. (asyncio: read(n))
   std::string read_some(std::size_t n = default_limit) {
     busy b(reading_);
     if (n > 0 && unread().empty()) fill();
     return take(std::min(n, unread().size()));
   }
-  // Everything up to the end.
+  // Reads to the end of the stream. (asyncio: read())
   std::string read_all() {
     busy b(reading_);
     while (fill()) {}
     return take(unread().size());
   }
-  // n bytes. incomplete_read, which takes what there was: the end came first.
+  // Reads n bytes. Throws incomplete_read if the stream ends first. (asyncio: readexactly)
   std::string read_exactly(std::size_t n) {
     busy b(reading_);
     while (unread().size() < n) {
@@ -121,8 +126,9 @@ class stream {
     }
     return take(n);
   }
-  // Everything up to and with the delimiter, which is not empty. incomplete_read, which takes what
-  // there was: the end came first. limit_overrun: that would be more than `limit` bytes.
+  // Reads up to and including the delimiter, which must not be empty. Throws incomplete_read if the
+  // stream ends first, and limit_overrun if that would be more than `limit` bytes. (asyncio:
+  // readuntil)
   std::string read_until(std::string_view delimiter, std::size_t limit = default_limit) {
     if (delimiter.empty()) throw error("an empty delimiter");
     busy b(reading_);
@@ -130,8 +136,9 @@ class stream {
     if (!end) throw incomplete_read(take(unread().size()));
     return take(*end);
   }
-  // The next line without its "\n" or "\r\n"; the last one may have none. Empty optional: the end.
-  // limit_overrun.
+  // Reads the next line and returns it without its "\n" or "\r\n"; the last line may have neither.
+  // Returns an empty optional at the end of the stream. Throws limit_overrun if the line has more
+  // than `limit` bytes. (asyncio: readline)
   std::optional<std::string> read_line(std::size_t limit = default_limit) {
     busy b(reading_);
     std::optional<std::size_t> end = find_end("\n", limit);
@@ -143,12 +150,13 @@ class stream {
     }
     return line;
   }
-  // for (auto& line : s.lines()): read_line() until the end.
+  // For `for (auto& line : s.lines())`: calls read_line() until the end of the stream.
   auto lines(std::size_t limit = default_limit) { return line_range{*this, limit}; }
-  // What has been read ahead, and not been asked for.
+  // The bytes that have been read ahead and not been requested yet.
   std::string_view buffered() const noexcept { return unread(); }
 
-  // Keeps it to be sent; sends when there is much. Waits then.
+  // Adds `data` to the output buffer. If that becomes large, sends it, which may wait. (asyncio:
+  // write, drain)
   void write(std::string_view data) {
     busy b(writing_);
     if (out_.size() + data.size() < default_limit) {
@@ -158,19 +166,19 @@ class stream {
     send();
     open().write_all(data);
   }
-  // Sends what was kept, and waits until the system has taken it.
+  // Sends the output buffer and waits until the system has taken it. (io: flush)
   void flush() {
     busy b(writing_);
     send();
   }
-  // Flushes, and says to the other side that this was all. (write_eof)
+  // Flushes, then tells the other side that no more data will come. (asyncio: write_eof)
   void end_writing() {
     busy b(writing_);
     send();
     open().end_writing();
   }
-  // Flushes and closes; on an exception from that, closes too. Others that wait wake with EBADF.
-  // May be called again.
+  // Flushes and closes the stream; closes it too if flushing throws. Other fibers that wait on it
+  // wake with EBADF. May be called again.
   void close() {
     if (!transport_) return;
     struct closing {
@@ -181,7 +189,7 @@ class stream {
   }
 
  private:
-  // Fibers that get into each other's way.
+  // Detects that two fibers read, or write, at the same time.
   class busy {
    public:
     explicit busy(bool& flag) : flag_(flag) {
@@ -207,7 +215,7 @@ class stream {
     return *transport_;
   }
   std::string_view unread() const noexcept { return std::string_view(in_).substr(head_); }
-  // Reads ahead; false at the end.
+  // Reads ahead; false at the end of the stream.
   bool fill() {
     constexpr std::size_t piece = 16 * 1024;
     in_.erase(0, std::exchange(head_, 0));
@@ -222,8 +230,8 @@ class stream {
     c.to = before + got;
     return got > 0;
   }
-  // Where the delimiter that comes next ends, counted in what is unread; none if the stream ends
-  // first.
+  // Where the next delimiter ends, counted from the start of the unread bytes; none if the stream
+  // ends first.
   std::optional<std::size_t> find_end(std::string_view delimiter, std::size_t limit) {
     std::size_t searched = 0;
     for (;;) {
@@ -251,7 +259,7 @@ class stream {
 
   std::unique_ptr<transport> transport_;
   std::string in_, out_;
-  std::size_t head_ = 0;  // in_ up to there has been taken
+  std::size_t head_ = 0;  // in_ up to here has been consumed
   bool reading_ = false, writing_ = false;
 };
 

@@ -7,8 +7,8 @@
 //   tendril::subprocess p({"grep", "x"}, {.in = tendril::redirect::pipe, .out = tendril::redirect::pipe});
 //   auto [out, err] = p.communicate(text, 5s);
 //
-// Waiting parks the fiber, and is a cancellation point. A subprocess belongs to one kernel thread
-// at a time. (subprocess.Popen, gevent.subprocess)
+// Waits park the fiber and are cancellation points. One kernel thread at a time may use a
+// subprocess. (subprocess.Popen, gevent.subprocess)
 #pragma once
 
 #include <fcntl.h>
@@ -35,39 +35,42 @@
 
 namespace tendril {
 
-// What a child's standard descriptors may be, besides a descriptor of the parent's (an int).
+// What a child's standard descriptors can be connected to, besides a descriptor of the parent (an
+// int).
 namespace redirect {
 struct inherit_t {};
 struct pipe_t {};
 struct null_t {};
 struct output_t {};
 inline constexpr inherit_t inherit;  // the parent's
-inline constexpr pipe_t pipe;        // a pipe, of which the parent has the other end
+inline constexpr pipe_t pipe;        // a pipe; the parent has the other end
 inline constexpr null_t null;        // /dev/null
-inline constexpr output_t output;    // for errors: where the output goes
+inline constexpr output_t output;    // for `err` only: the same as the child's output
 }  // namespace redirect
 using redirection =
     std::variant<redirect::inherit_t, redirect::pipe_t, redirect::null_t, redirect::output_t, int>;
 
 struct subprocess_options {
   redirection in = redirect::inherit, out = redirect::inherit, err = redirect::inherit;
-  // The program's file, if it is not args[0]. Looked for in PATH if it has no slash.
+  // The program's file; empty: args[0]. It is searched for in PATH if it contains no slash.
   std::string executable = {};
   // The working directory; empty: the parent's.
   std::string directory = {};
   // The environment; none: the parent's.
   std::optional<std::map<std::string, std::string>> environment = std::nullopt;
-  // Apart from the terminal and the parent's signals: a session, or a process group, of its own.
+  // Whether the child gets a session, or a process group, of its own, and so does not receive the
+  // terminal's signals for the parent.
   bool new_session = false, new_group = false;
 };
 
-// A child ended with another status than 0. (subprocess.CalledProcessError)
+// A child ended with a status other than 0. (subprocess.CalledProcessError)
 class subprocess_error : public error {
  public:
   subprocess_error(const std::string& program, int status)
       : error(program + (status < 0 ? " was ended by signal " + std::to_string(-status)
                                     : " ended with status " + std::to_string(status))),
         status_(status) {}
+  // The exit status, or minus the number of the signal that ended the child.
   int status() const noexcept { return status_; }
 
  private:
@@ -77,9 +80,10 @@ class subprocess_error : public error {
 // How a child of run() ended, and what it wrote.
 struct completed_subprocess {
   std::string program;
-  int status = 0;  // minus the signal, if one ended it
+  int status = 0;  // minus the signal's number if a signal ended it
   std::string output, errors;
-  // subprocess_error: its status is not 0. (check_returncode)
+  // Throws subprocess_error if the status is not 0; otherwise returns this object.
+  // (check_returncode)
   const completed_subprocess& check() const {
     if (status) throw subprocess_error(program, status);
     return *this;
@@ -87,21 +91,21 @@ struct completed_subprocess {
 };
 
 struct run_options {
-  // What it reads; none: the parent's input.
+  // The child's input; none: the parent's input.
   std::optional<std::string> input = std::nullopt;
-  // Whether its output and errors are collected.
+  // Whether output and errors are collected.
   bool capture = false;
-  // Then it is killed, and std::errc::timed_out thrown. max(): it may take for ever.
+  // After this time the child is killed and std::errc::timed_out is thrown. max(): no limit.
   clock::duration timeout = clock::duration::max();
   subprocess_options options = {};
 };
 
 class subprocess {
  public:
-  // Starts a program with its arguments, the first of which is its name. All other descriptors of
-  // the parent that are not closed on exec are inherited. No signal is blocked there, and SIGPIPE
-  // is not ignored. std::system_error: it cannot be started (no such file, no permission);
-  // std::invalid_argument: no arguments.
+  // Starts a program with the given arguments, the first of which is its name. The child inherits
+  // all other descriptors of the parent that are not closed on exec. It has no blocked signals, and
+  // SIGPIPE and SIGXFSZ have their default action. Throws std::system_error if the program cannot
+  // be started (no such file, no permission) and std::invalid_argument if there are no arguments.
   explicit subprocess(std::vector<std::string> args, const subprocess_options& o = {})
       : program_(name_of(args, o)) {
     reap_abandoned();
@@ -116,7 +120,7 @@ class subprocess {
         pidfd_(std::move(o.pidfd_)),
         status_(o.status_) {}
   subprocess& operator=(subprocess&&) = delete;
-  // Closes the pipes. A child that still runs goes on; it is reaped when another subprocess is
+  // Closes the pipes. A child that still runs goes on; it is reaped when the next subprocess is
   // made.
   ~subprocess() {
     if (pid_ < 0 || poll()) return;
@@ -125,46 +129,49 @@ class subprocess {
     a.pids.push_back(pid_);
   }
 
-  // Starts a program, and waits until it has ended. What ends the wait by an exception kills it.
-  // (subprocess.run)
+  // Starts a program and waits until it has ended. If the wait ends by an exception (a kill, a
+  // time-out), kills the child and waits for its end. (subprocess.run)
   static completed_subprocess run(std::vector<std::string> args, const run_options& o = {});
-  // What a program writes; subprocess_error if it fails. (subprocess.check_output)
+  // Runs a program and returns what it wrote. Throws subprocess_error if it failed.
+  // (subprocess.check_output)
   static std::string check_output(std::vector<std::string> args, run_options o = {});
 
-  // The parent's ends of the pipes that were asked for. Close `in` (end_writing) to tell the child
-  // that this was all.
+  // The parent's ends of the requested pipes. Call in.end_writing() to tell the child that no more
+  // input will come.
   stream in, out, err;
 
   pid_t pid() const noexcept { return pid_; }
-  // Its exit status, or minus the signal that ended it; none while it runs.
+  // The exit status, or minus the number of the signal that ended the child; none while it runs.
+  // Never waits. (subprocess: poll)
   std::optional<int> poll() noexcept {
     if (!status_ && pid_ >= 0) reap();
     return status_;
   }
-  // Waits until it has ended, and returns its status. Beware of a child that waits for its pipes:
-  // see communicate().
+  // Waits until the child has ended and returns its status. A child that blocks on a full pipe
+  // never ends: see communicate(). (subprocess: wait)
   int wait() { return *wait_until(clock::time_point::max()); }
-  // The same for at most `timeout`; none if it still runs.
+  // The same, for at most `timeout`. Returns none if the child still runs.
   template <class Rep, class Period>
   std::optional<int> wait(std::chrono::duration<Rep, Period> timeout) {
     return wait_until(detail::later(timeout));
   }
 
-  // Writes `input` to its input and closes that, reads output and errors to their ends, all at
-  // once, and waits. Returns what was read of those that are pipes. A child that does not read all
-  // of its input is no error.
+  // Writes `input` to the child's input and closes it, reads output and errors to their ends, all
+  // concurrently, and waits for the child's end. Returns what was read from the pipes. A child that
+  // does not read all of its input is not an error. (subprocess: communicate)
   std::pair<std::string, std::string> communicate(std::string_view input = {}) {
     return communicate_until(input, clock::time_point::max());
   }
-  // The same for at most `timeout`; then std::errc::timed_out, and the child goes on. It may be
-  // called again, without input, and nothing is lost.
+  // The same, for at most `timeout`: then throws std::errc::timed_out, and the child goes on. It
+  // may be called again, without input; no data is lost.
   template <class Rep, class Period>
   std::pair<std::string, std::string> communicate(std::string_view input,
                                                   std::chrono::duration<Rep, Period> timeout) {
     return communicate_until(input, detail::later(timeout));
   }
 
-  // Nothing if it has ended. std::system_error: not permitted. (send_signal, terminate, kill)
+  // Sends a signal; does nothing if the child has ended. Throws std::system_error if that is not
+  // permitted. (send_signal, terminate, kill)
   void send_signal(int signal) {
     if (poll()) return;
     detail::checked_call("kill", [&] { return ::kill(pid_, signal); });
@@ -172,11 +179,11 @@ class subprocess {
   void terminate() { send_signal(SIGTERM); }
   void kill() { send_signal(SIGKILL); }
 
-  // The program's name, for reports.
+  // The program's name, as in messages.
   const std::string& program() const noexcept { return program_; }
 
  private:
-  // Ended or not, nobody waits for these any more.
+  // Children whose subprocess object is gone. They are reaped later.
   struct abandoned {
     std::mutex mutex;
     std::vector<pid_t> pids;
@@ -191,7 +198,7 @@ class subprocess {
     std::erase_if(a.pids, [](pid_t p) { return posix::waitpid(p, nullptr, WNOHANG) != 0; });
   }
 
-  // What posix_spawn is told.
+  // The arguments of posix_spawn.
   struct actions {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
@@ -214,10 +221,11 @@ class subprocess {
     return o.executable.empty() ? args[0] : o.executable;
   }
 
-  // The descriptor that the child shall have as its `number`, and the parent's end of a pipe.
-  // Numbers from 3 on, so that none is overwritten before it has been duplicated.
+  // The descriptor that becomes the child's descriptor `number`, and the parent's end of a pipe.
+  // Owned descriptors are numbered 3 and up, so that none is overwritten before it has been
+  // duplicated.
   struct end {
-    int child = -1;  // -1: as it is
+    int child = -1;  // -1: inherited
     detail::owned_fd owned;
     stream parent;
   };
@@ -254,7 +262,7 @@ class subprocess {
     }
     return e;
   }
-  // The end of a pipe whose reader may have gone: EPIPE without the signal.
+  // The writing end of a pipe whose reader may be gone: throws EPIPE without raising SIGPIPE.
   class pipe_end : public descriptor_transport {
    public:
     using descriptor_transport::descriptor_transport;
@@ -263,15 +271,15 @@ class subprocess {
       sigemptyset(&only);
       sigaddset(&only, SIGPIPE);
       while (!data.empty()) {
-        // Blocked around the call that may raise it, which does not wait: other fibers would go
-        // without it.
+        // Block SIGPIPE only around the write, which does not wait: during a wait, other fibers
+        // would run with it blocked.
         pollfd p{descriptor(), POLLOUT, 0};
         detail::checked_call("poll", [&] { return posix::poll(&p, 1, -1); });
         if (p.revents & POLLNVAL) errno = EBADF, detail::throw_errno("write");
         sigpending(&pending);
         bool was_pending = sigismember(&pending, SIGPIPE);
         pthread_sigmask(SIG_BLOCK, &only, &before);
-        // At least PIPE_BUF bytes go in when poll says that it is writable.
+        // If poll reports POLLOUT, at least PIPE_BUF bytes can be written.
         ssize_t n = ::syscall(SYS_write, descriptor(), data.data(),
                               std::min<std::size_t>(data.size(), PIPE_BUF));
         int e = errno;
@@ -302,8 +310,8 @@ class subprocess {
     if (!o.directory.empty())
       check(posix_spawn_file_actions_addchdir_np(&a.files, o.directory.c_str()), "chdir");
 
-    // As Python restores them; what is caught becomes the default by itself, and what is ignored
-    // (nohup) stays so.
+    // The same signals as Python restores. Caught signals get the default action at exec; ignored
+    // ones (nohup) stay ignored.
     sigset_t none, restored;
     sigemptyset(&none);
     sigemptyset(&restored);
@@ -340,12 +348,13 @@ class subprocess {
     while (r < 0 && errno == EINTR);
     if (r == pid_) status_ = WIFSIGNALED(s) ? -WTERMSIG(s) : WEXITSTATUS(s);
     else if (r < 0)
-      status_ = 0;  // somebody else reaped it: its status is not known (as in subprocess)
+      // another part of the program reaped it: the status is unknown (0, as in Python)
+      status_ = 0;
     if (status_) pidfd_.reset();
   }
   std::optional<int> wait_until(clock::time_point deadline) {
     while (!poll()) {
-      if (!pidfd_) {  // no descriptor was free: look again and again
+      if (!pidfd_) {  // no descriptor was free: poll periodically
         if (clock::now() >= deadline) return {};
         sleep(std::chrono::milliseconds(5));
         continue;
@@ -378,7 +387,7 @@ class subprocess {
       task<void>* tasks;
       ~stop() {
         for (int i = 0; i < 3; i++) {
-          // they use what is here: whatever comes, until they have ended
+          // the tasks use local variables, so they must have ended
           while (!tasks[i].ready()) {
             try {
               tasks[i].kill();
@@ -403,7 +412,7 @@ class subprocess {
     if (!in) return;
     try {
       while (!unsent_.empty()) {
-        // In pieces, so that a time-out finds what is left.
+        // Write in pieces, so that after a time-out `sent_` tells what is left.
         std::size_t n = std::min<std::size_t>(unsent_.size() - sent_, PIPE_BUF);
         in.write(std::string_view(unsent_).substr(sent_, n));
         in.flush();
@@ -419,9 +428,9 @@ class subprocess {
 
   std::string program_;
   pid_t pid_ = -1;
-  detail::owned_fd pidfd_;  // -1: it has ended, or there was no descriptor
+  detail::owned_fd pidfd_;  // -1: the child has ended, or no descriptor was free
   std::optional<int> status_;
-  // What communicate() has left to write, and has read, should it be called again.
+  // State between calls of communicate(): input not yet written, output read so far.
   std::string unsent_, output_, errors_;
   std::size_t sent_ = 0;
 };
@@ -436,7 +445,7 @@ inline completed_subprocess subprocess::run(std::vector<std::string> args, const
     return {p.program(), *p.poll(), std::move(out), std::move(err)};
   } catch (...) {
     p.kill();
-    while (!p.poll()) {  // it cannot refuse
+    while (!p.poll()) {  // SIGKILL cannot be ignored
       try {
         p.wait();
       } catch (...) {}

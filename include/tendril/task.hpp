@@ -1,17 +1,19 @@
-// Tasks: fibers that the hub runs. What gevent calls a Greenlet, and asyncio a Task.
+// Tasks: fibers that the hub schedules. (gevent.Greenlet, asyncio.Task)
 //
 //   tendril::task<int> t = tendril::spawn([] { tendril::sleep(10ms); return 42; });
 //   t.get();   // 42; other tasks run meanwhile
 //
-// A task starts when the running fiber first waits (or yields), in the order of spawning, and runs
-// whether or not its handle is kept. Tasks stay on the kernel thread where they were spawned;
-// functions here must be called on that thread and throw fiber_error elsewhere.
+// A task starts when the running fiber first waits or yields, in the order of spawning. It runs
+// whether or not a handle of it is kept. A task stays on the kernel thread that spawned it. Unless
+// said otherwise, only that kernel thread may call the functions here; on another one they throw
+// fiber_error.
 //
-// Every wait in this API is a cancellation point: kill() ends it by throwing fiber_exit (or what
-// kill was given) there. The cooperative POSIX calls (posix.hpp, and those of libc under the shim)
-// never throw, since C code may be waiting in them: in a killed task a call that would have to wait
-// fails with ECANCELED instead, until the next wait of this API throws. A destructor may wait while
-// an exception unwinds the task; what would interrupt that wait comes at the next one after.
+// Every wait of this API is a cancellation point: kill() ends it by throwing fiber_exit (or the
+// exception that kill() was given) there. The cooperative POSIX calls (posix.hpp, and those of libc
+// under the shim) never throw, since C code may be the caller: in a killed task, a call that would
+// have to wait fails with ECANCELED instead, until the next wait of this API throws. A destructor
+// may wait while an exception unwinds the task; a kill or time-out then takes effect at the next
+// wait after the unwinding.
 #pragma once
 
 #include <algorithm>
@@ -29,35 +31,39 @@
 
 namespace tendril {
 
-// A handle of a spawned task, whatever its result. Copies are handles of the same task.
+// A handle of a spawned task of any result type. Copies are handles of the same task.
 class any_task {
  public:
-  // No task.
+  // A handle of no task.
   any_task() noexcept = default;
 
-  // Whether this is a handle of some task.
+  // Whether this is a handle of a task.
   bool valid() const noexcept { return fiber_.valid(); }
-  // Whether the task has ended. Any thread may ask.
+  // Whether the task has ended. Any kernel thread may ask. (gevent: ready)
   bool ready() const noexcept { return valid() && (base()->ended() || fiber_.dead()); }
-  // Whether it has ended by returning, or was killed; not by an exception.
+  // Whether the task has ended by returning or by fiber_exit, rather than by another exception. Any
+  // kernel thread may ask. (gevent: successful)
   bool successful() const noexcept { return ready() && !base()->failed(); }
-  // The exception by which it ended, or null.
+  // The exception that the task ended with, or null (also after fiber_exit). Any kernel thread may
+  // ask. (gevent: exception)
   std::exception_ptr exception() const noexcept { return ready() ? base()->failure() : nullptr; }
 
-  // Waits until the task has ended; does not throw what it threw. loop_exit if nothing can ever end
-  // it; fiber_error: no task, another kernel thread's, or the task itself.
+  // Waits until the task has ended. Does not throw what the task threw. Throws loop_exit if nothing
+  // can ever end the wait, and fiber_error for a handle of no task, a task of another kernel
+  // thread, or the calling task itself. (gevent: join)
   [[gnu::always_inline]] void join() const { wait_for_end(detail::never); }
-  // The same, for at most `timeout`; returns whether the task has ended.
+  // The same, for at most `timeout`. Returns whether the task has ended.
   template <class Rep, class Period>
   bool join(std::chrono::duration<Rep, Period> timeout) const {
     return wait_for_end(detail::later(timeout));
   }
 
-  // Throws fiber_exit in the task where it waits, and waits until it has ended. A task that has not
-  // begun never begins; one that has ended stays as it is; one that is suspended in a switch_to of
-  // its own gets it at its next wait. A task may catch fiber_exit and go on: then this waits on.
+  // Throws fiber_exit in the task at its wait, then waits until the task has ended. A task that has
+  // not begun never runs; an ended one is unchanged; one that is suspended in a switch_to() gets
+  // the exception at its next wait. A task may catch fiber_exit and go on: then kill() goes on
+  // waiting. (gevent: kill)
   void kill() const { kill(fiber_exit{}); }
-  // The same with another exception; the task then has failed with it, unless it caught it.
+  // The same with another exception. If the task does not catch it, the task has failed with it.
   template <class E>
     requires(!detail::is_duration<E>)
   void kill(E&& exception) const {
@@ -65,13 +71,14 @@ class any_task {
     if (!is_current()) join();
     else detail::throw_if_interrupted();
   }
-  // Kills, and waits for at most `timeout`; returns whether the task has ended.
+  // Kills the task and waits for at most `timeout`. Returns whether the task has ended.
   template <class Rep, class Period>
   bool kill(std::chrono::duration<Rep, Period> timeout) const {
     request_kill();
     return is_current() ? (detail::throw_if_interrupted(), false) : join(timeout);
   }
-  // Only asks: the exception is thrown when the task next runs. (gevent: kill(block=False))
+  // Only requests the kill: the exception is thrown when the task next runs. Never waits. (gevent:
+  // kill(block=False))
   void request_kill() const { request_kill(fiber_exit{}); }
   template <class E>
   void request_kill(E&& exception) const {
@@ -84,25 +91,25 @@ class any_task {
     }
   }
 
-  // Has f(task) called, or f(), once the task has ended: on the task's own stack, after everybody
-  // who waits for it was made runnable, in the order of the calls of link; at once if it has ended
-  // already. f must not wait (it gets an error that says so) nor throw (that is reported on
-  // stderr). Returns a number for unlink. (gevent: link)
+  // Calls f(task), or f(), once the task has ended: on the task's own stack, after all waiters were
+  // made runnable, in the order of these calls; at once if it has ended already. f must not wait (a
+  // wait throws `error`) and should not throw (exceptions are reported on standard error). Returns
+  // a number for unlink(). (gevent: link)
   template <class F>
   std::size_t link(F f) const {
     return add_link(*this, std::move(f), [](const any_task&) { return true; });
   }
-  // The same, but only if the task ends successfully, as successful() says.
+  // The same, but only if the task is successful(). (gevent: link_value)
   template <class F>
   std::size_t link_value(F f) const {
     return add_link(*this, std::move(f), [](const any_task& t) { return t.successful(); });
   }
-  // The same, but only if it ends by an exception.
+  // The same, but only if the task ends by an exception. (gevent: link_exception)
   template <class F>
   std::size_t link_exception(F f) const {
     return add_link(*this, std::move(f), [](const any_task& t) { return !t.successful(); });
   }
-  // Takes back a link; returns whether it was still to be called.
+  // Removes a link. Returns whether it was still pending. (gevent: unlink)
   bool unlink(std::size_t link) const {
     check();
     return base()->remove_link(link);
@@ -119,7 +126,7 @@ class any_task {
 
   explicit any_task(any_fiber f) noexcept : fiber_(std::move(f)) {}
 
-  // For wait() and its kin.
+  // Used by wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) const {
     check();
     return !ready() && base()->watch_ready(w);
@@ -160,30 +167,30 @@ class any_task {
   any_fiber fiber_;
 };
 
-// A handle of a spawned task with a result of type R.
+// A handle of a spawned task whose result has type R.
 template <class R>
 class task : public any_task {
  public:
   using result_type = R;
 
-  // No task.
+  // A handle of no task.
   task() noexcept = default;
   explicit task(any_fiber f) noexcept : any_task(std::move(f)) {}
 
-  // Waits until the task has ended, and returns its result (a reference that lives as long as the
-  // task has handles; void for void). Throws what the task threw; fiber_exit if it was killed;
-  // loop_exit if nothing can ever end it. The result stays there: get() may be called again.
-  // fiber_error: no task, another kernel thread's, or the task itself.
+  // Waits until the task has ended and returns its result (a reference that is valid while the task
+  // has handles; nothing for void). Throws what the task threw, fiber_exit if it was killed,
+  // loop_exit if nothing can ever end the wait, and fiber_error as join() does. The result remains:
+  // get() may be called again. (gevent: get)
   [[gnu::always_inline]] std::add_lvalue_reference_t<R> get() const& {
     wait_for_end(detail::never);
     return state()->get();
   }
-  // On a temporary (spawn(...).get()), the result itself is moved out.
+  // On a temporary (spawn(...).get()), moves the result out.
   [[gnu::always_inline]] R get() && {
     wait_for_end(detail::never);
     return take();
   }
-  // The same, for at most `timeout`; then throws timeout_error, and the task runs on.
+  // The same, for at most `timeout`: then throws timeout_error, and the task runs on.
   template <class Rep, class Period>
   std::add_lvalue_reference_t<R> get(std::chrono::duration<Rep, Period> timeout) const& {
     if (!wait_for_end(detail::later(timeout))) throw timeout_error("get() of a task timed out");
@@ -195,7 +202,7 @@ class task : public any_task {
     return take();
   }
 
-  // As any_task's; f is given this type of handle.
+  // As in any_task, but f is called with a handle of this type.
   template <class F>
   std::size_t link(F f) const {
     return add_link(*this, std::move(f), [](const any_task&) { return true; });
@@ -218,8 +225,9 @@ class task : public any_task {
   }
 };
 
-// Runs f(args...) in a new task; f and args are moved or copied into it. std::bad_alloc if there is
-// no memory.
+// Runs f(args...) in a new task, into which f and args are moved or copied. Returns its handle.
+// Never waits. Any kernel thread may call it; the task belongs to that thread. Throws
+// std::bad_alloc if there is no memory. (gevent: spawn)
 template <class F, class... A>
   requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
 auto spawn(const fiber_options& o, F&& f, A&&... args) {
@@ -239,14 +247,15 @@ auto spawn(F&& f, A&&... args) {
   return spawn(fiber_options{}, std::forward<F>(f), std::forward<A>(args)...);
 }
 
-// How late a sleep may end: waking all sleepers of a millisecond in one go is much cheaper than one
-// by one. So one of 8 ms or more, and likewise any other wait's time-out, ends up to a millisecond
-// late. One that is shorter, or precise, ends as soon as the kernel wakes the thread (some 50 us
-// late) and the other fibers give way.
+// Selects a precise wake-up. A sleep of 8 ms or more, and the time-out of any other wait, may end
+// up to a millisecond late: waking all sleepers of a millisecond together is much cheaper than
+// waking each on its own. A shorter sleep, or a precise one, ends as soon as the kernel wakes the
+// thread (some 50 us late) and the other fibers yield.
 inline constexpr struct precise_t {
 } precise{};
 
-// Suspends the running fiber for at least `d`; 0 or less: yield(). A cancellation point.
+// Suspends the running fiber for at least `d`; if `d` is 0 or less, yields. A cancellation point.
+// Any kernel thread may call it. (gevent.sleep)
 template <class Rep, class Period>
 void sleep(std::chrono::duration<Rep, Period> d) {
   detail::sleep_until(d > d.zero() ? detail::later(d) : clock::time_point::min());
@@ -255,14 +264,16 @@ template <class Rep, class Period>
 void sleep(std::chrono::duration<Rep, Period> d, precise_t) {
   detail::sleep_until(d > d.zero() ? detail::later(d) : clock::time_point::min(), true);
 }
-// Suspends the running fiber until `t`.
+// Suspends the running fiber at least until `t`. A cancellation point. Any kernel thread may call
+// it.
 inline void sleep_until(clock::time_point t) { detail::sleep_until(t); }
 inline void sleep_until(clock::time_point t, precise_t) { detail::sleep_until(t, true); }
-// Lets every other fiber that can run do so once. A cancellation point. (gevent.sleep(0))
+// Lets every other runnable fiber run once. A cancellation point. Any kernel thread may call it.
+// (gevent.sleep(0))
 [[gnu::always_inline]] inline void yield() { detail::yield(); }
 
-// Runs f(args...) in a new task that begins after `delay`; one that is killed before then never
-// calls f. (gevent.spawn_later)
+// Runs f(args...) in a new task after `delay`. If the task is killed before that, f is never
+// called. (gevent.spawn_later)
 template <class Rep, class Period, class F, class... A>
   requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
 auto spawn_later(std::chrono::duration<Rep, Period> delay, F&& f, A&&... args) {
@@ -275,13 +286,13 @@ auto spawn_later(std::chrono::duration<Rep, Period> delay, F&& f, A&&... args) {
       std::forward<A>(args)...);
 }
 
-// Waits until all tasks of the range have ended; does not throw what they threw.
+// Waits until all tasks of the range have ended. Does not throw what they threw. (gevent.joinall)
 template <std::ranges::input_range Tasks>
 void joinall(Tasks&& tasks) {
   for (auto&& t : tasks) t.join();
 }
-// The same, for at most `timeout`; returns whether all have ended. (wait.hpp has a joinall with
-// more choices.)
+// The same, for at most `timeout`. Returns whether all have ended. (wait.hpp has a joinall() with
+// more options.)
 template <std::ranges::input_range Tasks, class Rep, class Period>
 bool joinall(Tasks&& tasks, std::chrono::duration<Rep, Period> timeout) {
   clock::time_point end = detail::later(timeout);
@@ -290,9 +301,9 @@ bool joinall(Tasks&& tasks, std::chrono::duration<Rep, Period> timeout) {
   return all;
 }
 
-// Kills all tasks of the range, then waits until all have ended: each gets the exception before the
-// first of them unwinds. The running task, if it is among them, is not waited for: it gets the
-// exception at the end of this call. (gevent.killall)
+// Kills all tasks of the range, then waits until all have ended; all of them get the exception
+// before the first one unwinds. If the running task is among them, it is not waited for and gets
+// the exception at the end of this call. (gevent.killall)
 template <std::ranges::forward_range Tasks, class E = fiber_exit>
   requires(!detail::is_duration<E>)
 void killall(Tasks&& tasks, const E& exception = {}) {
@@ -302,7 +313,7 @@ void killall(Tasks&& tasks, const E& exception = {}) {
   }
   detail::throw_if_interrupted();
 }
-// The same with fiber_exit, waiting for at most `timeout`; returns whether all have ended.
+// The same with fiber_exit, waiting for at most `timeout`. Returns whether all have ended.
 template <std::ranges::forward_range Tasks, class Rep, class Period>
 bool killall(Tasks&& tasks, std::chrono::duration<Rep, Period> timeout) {
   for (auto&& t : tasks) t.request_kill();

@@ -1,14 +1,14 @@
-// Structured concurrency: tasks that do not outlive a scope. What trio calls a nursery, and asyncio
-// a TaskGroup.
+// Structured concurrency: tasks that do not outlive a scope. (trio's nursery, asyncio.TaskGroup)
 //
 //   tendril::with_task_group([&](tendril::task_group& group) {
 //     group.spawn(fetch, "a");
 //     group.spawn(fetch, "b");
-//   });   // here both have ended; if one failed, the other was killed, and its exception comes out here
+//   });   // both have ended here; if one failed, the other was killed, and the first exception is thrown here
 //
-// The first exception that leaves a task of the group, or the body, kills the other tasks, and
-// interrupts the body where it waits. When all have ended, that exception is thrown. fiber_exit is
-// no error: a task that is killed leaves the others alone. All on one kernel thread.
+// The first exception that leaves a task of the group, or the body, kills the other tasks and
+// interrupts the body's wait. When all tasks have ended, that exception is thrown. fiber_exit is
+// not an error: killing one task does not affect the others. Only one kernel thread may use a
+// group, the one of its tasks.
 #pragma once
 
 #include <list>
@@ -20,20 +20,21 @@ namespace tendril {
 
 class task_group {
  public:
-  // The running fiber is the one that will join() it.
+  // Makes a group for the running fiber, which must be the one that calls join().
   task_group() : owner_(current_fiber()) {}
   task_group(const task_group&) = delete;
   task_group& operator=(const task_group&) = delete;
-  // Kills what has not ended, and waits for that; nothing interrupts this. Errors are lost: see
-  // join().
+  // Kills the tasks that have not ended and waits for their end; no kill or time-out interrupts
+  // this. Errors are dropped; call join() to get them.
   ~task_group() {
     detail::uninterrupted guard;
     cancel();
     wait_for_all();
   }
 
-  // Runs f(args...) in a new task of the group. Tasks of the group may spawn more. error if the
-  // group has been cancelled.
+  // Runs f(args...) in a new task of the group and returns the task. Tasks of the group may spawn
+  // more. Never waits. Throws `error` if the group has been cancelled. (trio: start_soon; asyncio:
+  // create_task)
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto spawn(F&& f, A&&... args) {
@@ -47,7 +48,7 @@ class task_group {
     return t;
   }
 
-  // Kills all tasks; does not wait for their end.
+  // Requests the kill of all tasks. Never waits.
   void cancel() {
     cancelled_ = true;
     for (auto& t : tasks_) {
@@ -55,13 +56,15 @@ class task_group {
     }
   }
   bool cancelled() const noexcept { return cancelled_; }
-  // Tasks that have not ended.
+  // The number of tasks that have not ended.
   std::size_t size() const noexcept { return tasks_.size(); }
 
-  // Waits until all tasks have ended, those too that they spawn meanwhile; throws the first error.
-  // If this wait is interrupted, all are killed and waited for first.
+  // Waits until all tasks have ended, including those spawned meanwhile, then throws the first
+  // error. A cancellation point: if the wait is interrupted, all tasks are killed, and it throws
+  // when they have ended.
   void join() {
-    // While it waits here, an error needs no interruption: the wait ends by itself.
+    // While this function waits, an error need not interrupt the owner: killing the tasks ends the
+    // wait.
     struct joining_scope {
       bool& joining;
       bool before = std::exchange(joining, true);
@@ -81,7 +84,7 @@ class task_group {
  private:
   template <class F>
   friend void with_task_group(F&& body);
-  // Ends the wait of the body: no error of its own.
+  // Ends the body's wait after a task has failed; the task's exception is thrown instead.
   struct body_cancelled {};
 
   void wait_for_all() {
@@ -103,8 +106,8 @@ class task_group {
   bool in_body_ = false;
 };
 
-// Calls body(group), then waits until all tasks of the group have ended, and throws the first error
-// of them all.
+// Calls body(group), waits until all tasks of the group have ended, and throws the first error of
+// the tasks and the body. A cancellation point.
 template <class F>
 void with_task_group(F&& body) {
   static_assert(std::is_invocable_v<F&, task_group&>, "the body takes a task_group&");

@@ -1,4 +1,4 @@
-// All of Tendril that needs no other library: see the table of names in include/README.md.
+// All headers of Tendril that need no other library: see the table of names in include/README.md.
 #pragma once
 
 #include "as_completed.hpp"

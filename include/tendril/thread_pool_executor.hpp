@@ -1,12 +1,12 @@
-// A pool of kernel threads that make calls: for what burns CPU, or blocks where no fiber can wait
-// (files, libraries).
+// A pool of kernel threads that make calls: for work that uses much CPU time, or blocks where a
+// fiber cannot wait (files, libraries).
 //
 //   tendril::thread_pool_executor pool(4);
 //   for (auto& page : pool.map(render, documents)) ...
 //
-// A call runs on the worker's own main fiber, and may itself use fibers, which live on that worker.
-// Signals are blocked there: handlers run on the program's own threads. Any kernel thread may use
-// the pool. (concurrent.futures.ThreadPoolExecutor, gevent.threadpool)
+// A call runs on the worker's own main fiber and may use fibers itself; they belong to that worker.
+// Workers block all signals, so that handlers run on the program's own threads. Any kernel thread
+// may use the pool. (concurrent.futures.ThreadPoolExecutor, gevent.threadpool)
 #pragma once
 
 #include <signal.h>
@@ -23,16 +23,17 @@ namespace tendril {
 
 class thread_pool_executor : public executor<thread_pool_executor> {
  public:
-  // A pool of at most so many threads, made when there is work for them; 0: four more than cores,
-  // at most 32. `name` is the threads' (its first 15 characters).
+  // Makes a pool of at most `max_workers` threads, which are created when there is work for them;
+  // 0: four more than there are cores, at most 32. The threads get the first 15 characters of
+  // `name`.
   explicit thread_pool_executor(unsigned max_workers = 0, std::string name = "tendril-pool")
       : max_workers_(max_workers ? max_workers
                                  : std::min(32u, std::thread::hardware_concurrency() + 4)),
         name_(name.substr(0, 15)) {}
   thread_pool_executor(const thread_pool_executor&) = delete;
-  // Waits until all calls have ended, also those that have not begun, and their threads; not even a
-  // kill ends that wait. On a thread of the pool itself, and in the child of a fork, it leaves them
-  // behind.
+  // Waits until all calls have ended, including those that have not begun, then until the threads
+  // have. A kill does not end that wait. On a thread of the pool, and in the child of a fork, it
+  // does not wait.
   ~thread_pool_executor() {
     bool own_thread = on_worker();
     close(*state_, false);
@@ -42,9 +43,10 @@ class thread_pool_executor : public executor<thread_pool_executor> {
     }
   }
 
-  // Calls f(args...) on a thread of the pool, in the order of submitting; f and args are moved or
-  // copied there. `error`: the pool was shut down, or belongs to the parent process of a fork.
-  // std::system_error: there is no thread, and none can be made.
+  // Calls f(args...) on a thread of the pool, in the order of submission, and returns its future. f
+  // and args are moved or copied. Never waits. Throws `error` if the pool was shut down or belongs
+  // to the parent process of a fork, and std::system_error if there is no thread and none can be
+  // created. (Executor.submit)
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto submit(F&& f, A&&... args) {
@@ -60,9 +62,9 @@ class thread_pool_executor : public executor<thread_pool_executor> {
     return f_of_j;
   }
 
-  // No more calls are taken. With cancel_futures those that have not begun are cancelled, else they
-  // are still made. Waits for the end of all (a cancellation point), or returns at once. May be
-  // called again. `error`: asked to wait by a call that runs in this pool.
+  // Accepts no more calls. Calls that have not begun are cancelled if `cancel_futures`, else they
+  // are still made. If `wait`, waits for the end of all calls (a cancellation point); throws
+  // `error` if a call of this pool asks for that. May be called again. (Executor.shutdown)
   void shutdown(bool wait = true, bool cancel_futures = false) {
     if (wait && on_worker()) throw error("a call in a pool cannot wait for that pool's end");
     close(*state_, cancel_futures);
@@ -70,12 +72,12 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   }
 
   unsigned max_workers() const noexcept { return max_workers_; }
-  // How many threads there are now.
+  // The number of threads that exist now.
   unsigned workers() const {
     std::lock_guard lock(state_->mutex);
     return state_->live;
   }
-  // The process that the pool belongs to: its threads are not in the children of a fork.
+  // The process that made the pool. Children of a fork do not have its threads.
   pid_t process() const noexcept { return pid_; }
 
  private:
@@ -97,8 +99,8 @@ class thread_pool_executor : public executor<thread_pool_executor> {
       } catch (...) {
         failure = std::current_exception();
       }
-      // Before anybody learns of the end, this thread lets go of what the call holds, and of what
-      // it threw.
+      // Before the future ends, destroy what the call holds and the exception it threw on this
+      // thread.
       call.reset();
       if (failure) result.set_exception(std::move(failure));
       else if constexpr (std::is_void_v<R>) result.set_value();
@@ -108,7 +110,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
     promise<R> result;
     std::optional<F> call;
   };
-  // What the threads need, also when the pool has left them behind.
+  // State that the threads use, also after the pool is gone.
   struct state {
     std::mutex mutex;
     detail::remote_wait work, end;
@@ -173,7 +175,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
                      [&] { return state_->live == 0; }, {.uninterruptible = whatever_comes});
     std::vector<std::thread> ended = std::exchange(threads_, {});
     lock.unlock();
-    for (auto& t : ended) t.join();  // they have nothing left to do
+    for (auto& t : ended) t.join();  // they have no work left
   }
 
   const unsigned max_workers_;
@@ -183,18 +185,19 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   std::vector<std::thread> threads_;
 };
 
-// The pool that run_in_executor() uses when it is given none; made at first use, and again in the
-// child of a fork. What still runs in it at the process's exit is abandoned.
+// The pool that run_in_executor() uses by default. It is made at first use, and again in the child
+// of a fork. Calls that still run at the process's exit are abandoned. Any kernel thread may call
+// it.
 inline thread_pool_executor& default_executor() {
   static std::mutex mutex;
   static thread_pool_executor* pool = nullptr;
   std::lock_guard lock(mutex);
   if (!pool || pool->process() != ::getpid())
-    pool = new thread_pool_executor;  // never destroyed: exit() does not wait
+    pool = new thread_pool_executor;  // never destroyed, so that exit() does not wait
   return *pool;
 }
 
-// run_in_executor(default_executor(), f, args...). (asyncio.to_thread)
+// Runs f(args...) in default_executor(): see run_in_executor() in executor.hpp. (asyncio.to_thread)
 template <class F, class... A>
   requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
 auto run_in_executor(F&& f, A&&... args) {

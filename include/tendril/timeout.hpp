@@ -1,5 +1,4 @@
-// Time-outs of a whole piece of code, whatever it waits for in between. (gevent.Timeout;
-// asyncio.timeout)
+// Time-outs for a piece of code, whatever it waits for. (gevent.Timeout; asyncio.timeout)
 //
 //   tendril::timeout limit(2s);
 //   fetch();                          // a wait that lasts beyond the two seconds throws timeout_error
@@ -8,11 +7,12 @@
 //   auto page = tendril::with_timeout(2s, [] { return fetch(); }, "");      // or returns ""
 //   bool done = tendril::move_on_after(2s, [] { fetch(); });                // or goes on silently
 //
-// A time-out ends a wait of the fiber that began it (tasks that it spawns meanwhile are their own);
-// code that does not wait is never interrupted. It ends one wait: code that catches the exception
-// may go on and wait again. Time-outs nest. If several have passed, the outermost throws, as its
-// exception leaves the scope of the others too; a kill() goes before them all. The cooperative
-// POSIX calls fail with ECANCELED, until the next wait of this API throws.
+// A time-out ends a wait of the fiber that made it, not of tasks that the fiber spawns. Code that
+// does not wait is not interrupted. A time-out ends one wait: code that catches the exception may
+// go on and wait again. Time-outs nest. If several have passed, the outermost one throws, since its
+// exception leaves the scopes of the others too; a kill() goes first. Cooperative POSIX calls that
+// would have to wait fail with ECANCELED, until the next wait of this API throws. Any kernel thread
+// may use it.
 #pragma once
 
 #include <atomic>
@@ -27,13 +27,13 @@ namespace tendril {
 
 class timeout {
  public:
-  // In force from now until the end of the scope, for the running fiber. 0 or less: the very next
-  // wait throws.
+  // Limits the waits of the running fiber until the end of the scope. If `after` is 0 or less, the
+  // next wait throws. (gevent: Timeout.start_new)
   template <class Rep, class Period>
   explicit timeout(std::chrono::duration<Rep, Period> after) {
     start(detail::later(after));
   }
-  // With an exception of one's own in place of timeout_error.
+  // The same with an exception of your own in place of timeout_error.
   template <class Rep, class Period, class E>
   timeout(std::chrono::duration<Rep, Period> after, E&& exception) {
     if constexpr (std::same_as<std::remove_cvref_t<E>, std::exception_ptr>)
@@ -43,10 +43,11 @@ class timeout {
   }
   timeout(const timeout&) = delete;
   timeout& operator=(const timeout&) = delete;
-  // Must run in the fiber that made it.
+  // Ends the limit. Must run in the fiber that made this object.
   ~timeout() { cancel(); }
 
-  // Ends it before its scope does. (gevent: cancel, close)
+  // Ends the limit before its scope ends. Must be called by the fiber that made it, else the
+  // process aborts. (gevent: cancel, close)
   void cancel() noexcept {
     if (!fiber_) return;
     if (core::fiber_current() != fiber_)
@@ -58,11 +59,11 @@ class timeout {
     detail::set_limit(fiber_);
     fiber_ = nullptr;
   }
-  // Whether it may still throw.
+  // Whether it can still throw.
   bool pending() const noexcept { return fiber_ && !limit_.fired; }
   // Whether it has thrown.
   bool expired() const noexcept { return limit_.fired; }
-  // Whether `e` is what it threw, rather than another time-out.
+  // Whether this time-out threw `e`, rather than another one.
   bool threw(const timeout_error& e) const noexcept { return e.id() == limit_.id; }
 
  private:
@@ -82,13 +83,15 @@ class timeout {
   core::fiber* fiber_ = nullptr;  // null: cancelled
 };
 
-// Returns f(), which may wait until `after` has passed; then throws timeout_error.
+// Returns f(), whose waits are limited to `after` from now: then throws timeout_error. (gevent:
+// with_timeout)
 template <class Rep, class Period, std::invocable F>
 decltype(auto) with_timeout(std::chrono::duration<Rep, Period> after, F&& f) {
   timeout limit(after);
   return std::invoke(std::forward<F>(f));
 }
-// The same, but then returns `otherwise`. Another's time-out goes through. (gevent: timeout_value)
+// The same, but returns `otherwise` in place of throwing. The exception of another time-out is
+// passed on. (gevent: timeout_value)
 template <class Rep, class Period, std::invocable F, class V>
 auto with_timeout(std::chrono::duration<Rep, Period> after, F&& f, V&& otherwise) {
   using result = std::decay_t<std::invoke_result_t<F>>;
@@ -100,8 +103,8 @@ auto with_timeout(std::chrono::duration<Rep, Period> after, F&& f, V&& otherwise
     return result(std::forward<V>(otherwise));
   }
 }
-// Runs f(), which may wait until `after` has passed; then goes on without an exception. Returns
-// whether f ended by itself. (gevent: Timeout(seconds, False); trio: move_on_after)
+// Runs f(), whose waits are limited to `after` from now: then returns without an exception. Returns
+// whether f returned. (gevent: Timeout(seconds, False); trio: move_on_after)
 template <class Rep, class Period, std::invocable F>
 bool move_on_after(std::chrono::duration<Rep, Period> after, F&& f) {
   timeout limit(after);

@@ -1,4 +1,4 @@
-// Being told of every switch of fibers on a kernel thread, in the manner of greenlet's settrace.
+// A callback for every switch of fibers on a kernel thread, in the manner of greenlet's settrace.
 #pragma once
 
 #include <functional>
@@ -9,8 +9,7 @@
 
 namespace tendril {
 
-// What a trace callback is told: that control went from one fiber to another, by a switch or by a
-// throw.
+// How control went from one fiber to another: by a switch, or by a throw.
 enum class trace_event { switched, thrown };
 using trace_callback = std::function<void(trace_event, const any_fiber& from, const any_fiber& to)>;
 
@@ -18,7 +17,7 @@ namespace detail {
 
 inline void* call_tracer(void* context, core::fiber* from, core::fiber* to, bool thrown) noexcept {
   try {
-    // a copy: it may replace itself
+    // Call a copy: the callback may replace itself.
     trace_callback callback = *static_cast<trace_callback*>(context);
     callback(thrown ? trace_event::thrown : trace_event::switched, any_fiber::adopt_ref(from),
              any_fiber::adopt_ref(to));
@@ -30,11 +29,11 @@ inline void* call_tracer(void* context, core::fiber* from, core::fiber* to, bool
 
 }  // namespace detail
 
-// Has `callback` called after each switch of fibers on this kernel thread, the hub's too, on the
-// fiber that was switched to; an empty callback ends tracing. Returns the previous callback.
-// Switches that the callback itself makes are not traced. If it throws, tracing ends, and the
-// exception comes out of the next explicit switch that returns, in place of what that would have
-// given. (greenlet: settrace)
+// Makes the runtime call `callback` after each switch of fibers on this kernel thread, including
+// the hub's, on the fiber that was switched to. An empty callback ends tracing. Returns the
+// previous callback. Switches that the callback itself makes are not traced. If it throws, tracing
+// ends, and the next explicit switch that returns throws the exception in place of its own result.
+// Any kernel thread may call it, for itself. (greenlet: settrace)
 inline trace_callback set_trace(trace_callback callback) {
   trace_callback old;
   if (auto* before = static_cast<trace_callback*>(core::tracer_context())) old = *before;

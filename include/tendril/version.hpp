@@ -1,4 +1,4 @@
-// Which Tendril this is.
+// The version of Tendril.
 #pragma once
 
 #define TENDRIL_VERSION_MAJOR 0

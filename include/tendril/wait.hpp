@@ -1,13 +1,15 @@
-// Waiting for several things: tasks, events, async_results, semaphores, latches, in any mixture.
+// Waiting for several objects: tasks, events, async_results, semaphores and latches, in any
+// combination.
 //
 //   for (auto& t : tendril::as_completed(tasks)) use(t.get());
 //   auto ready = tendril::wait(std::vector<tendril::waitable>{task, event, semaphore}, 1s, 1);
 //   auto [a, b] = tendril::gather(tendril::spawn(f), tendril::spawn(g));
 //
-// To wait for something does not take it: a semaphore is not acquired. Elements of a range may be
-// handles of tasks, pointers (smart ones too), std::reference_wrappers, or waitables. Objects must
-// outlive the wait, and may be used by other kernel threads meanwhile; tasks must be of this kernel
-// thread.
+// Waiting for an object does not take it: a semaphore is not acquired. Elements of a range may be
+// handles of tasks, pointers (also smart ones), std::reference_wrappers, or waitables. Objects must
+// outlive the wait; other kernel threads may use them meanwhile. Tasks must belong to the calling
+// kernel thread. Every wait is a cancellation point: it throws what kill() or a timeout delivers,
+// and loop_exit if nothing can end it.
 #pragma once
 
 #include <iterator>
@@ -23,8 +25,7 @@
 
 namespace tendril {
 
-// Something that can be waited for: a task (of which it is a handle), or a reference to another
-// object.
+// Something to wait for: a handle of a task, or a reference to another object.
 class waitable {
  public:
   waitable(const any_task& t) : task_(t) {}
@@ -36,7 +37,7 @@ class waitable {
             [](void* o, detail::waiter& w) -> bool { return static_cast<T*>(o)->watch_ready(w); }),
         unwatch_(
             [](void* o, detail::waiter& w) noexcept { static_cast<T*>(o)->unwatch_ready(w); }) {}
-  // What an element of a range stands for.
+  // The object that an element of a range points or refers to.
   template <class P>
     requires(!std::derived_from<P, any_task> && !std::same_as<P, waitable> &&
              !detail::watchable<P> && requires(const P& p) { waitable(*p); })
@@ -44,7 +45,7 @@ class waitable {
   template <class T>
   waitable(std::reference_wrapper<T> object) : waitable(object.get()) {}
 
-  // Whether both are the same task or object.
+  // Whether both refer to the same task or object.
   friend bool operator==(const waitable& a, const waitable& b) noexcept {
     return a.object_ == b.object_ && a.task_ == b.task_;
   }
@@ -66,7 +67,7 @@ class waitable {
 
 namespace detail {
 
-// The things that one fiber waits for, and which of them have become ready.
+// The objects that a fiber waits for, and those among them that have become ready.
 class watch_set {
  public:
   explicit watch_set(std::vector<waitable> on)
@@ -90,8 +91,8 @@ class watch_set {
   ~watch_set() { unwatch(); }
 
   std::size_t left() const noexcept { return on_.size() - taken_; }
-  // Waits for the next that is ready, in the order in which they became so; none: all were, or the
-  // deadline passed.
+  // Waits for the next object that is ready, in the order in which they became ready, and returns
+  // its index; none if all have been returned or the deadline has passed.
   std::optional<std::size_t> next(clock::time_point deadline) {
     if (left() == 0) return std::nullopt;
     waiter w;
@@ -129,7 +130,7 @@ class watch_set {
     return std::size_t(w - watches_.get());
   }
   void unwatch() noexcept {
-    // Also what is ready: whoever makes it so may be about to tell.
+    // Unwatch ready objects too: another thread may be in the middle of notifying.
     for (std::size_t i = 0; i < watched_; i++) {
       if (watches_[i].listed) on_[i].unwatch_ready(watches_[i]);
     }
@@ -148,8 +149,8 @@ class watch_set {
 
 }  // namespace detail
 
-// What iwait() returns: gives the elements as they become ready, each once. For use by the fiber
-// that made it.
+// What iwait() returns: the elements as they become ready, each once. Only the fiber that made it
+// may use it.
 template <class Item>
 class ready_items {
  public:
@@ -159,8 +160,8 @@ class ready_items {
         deadline_(deadline),
         count_(count) {}
 
-  // Waits for the next; none: there are no more, or the time-out has passed. A cancellation point
-  // if it waits.
+  // Waits for the next element and returns it; returns an empty optional if there are no more or
+  // the time-out has passed. A cancellation point if it has to wait.
   std::optional<Item> next() {
     if (count_ == 0) return std::nullopt;
     auto i = set_.next(deadline_);
@@ -169,7 +170,7 @@ class ready_items {
     return items_[*i];
   }
 
-  // For a range-based for.
+  // For a range-based for loop.
   auto begin() { return detail::pull_iterator<ready_items, Item>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
@@ -183,9 +184,9 @@ class ready_items {
 inline constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
 inline constexpr auto forever = clock::duration::max();
 
-// Gives the elements as they become ready, at most `count`, until `timeout` has passed: what is
-// ready already first, in the order of the range, then in the order of becoming ready.
-// (gevent.iwait)
+// Returns the elements as they become ready, at most `count`, until `timeout` has passed: first
+// those that are ready already, in the order of the range, then the others in the order of becoming
+// ready. (gevent.iwait)
 template <std::ranges::input_range R, class Rep = clock::rep, class Period = clock::period>
 auto iwait(R&& objects, std::chrono::duration<Rep, Period> timeout = forever,
            std::size_t count = all) {
@@ -193,8 +194,8 @@ auto iwait(R&& objects, std::chrono::duration<Rep, Period> timeout = forever,
   for (auto&& o : objects) items.push_back(o);
   return ready_items(std::move(items), detail::later(timeout), count);
 }
-// Waits until `count` of the elements are ready, at most for `timeout`; returns those that are, as
-// iwait() gives them. (gevent.wait; concurrent.futures.wait, whose FIRST_COMPLETED is count = 1)
+// Waits until `count` of the elements are ready, for at most `timeout`. Returns the ready ones in
+// the order of iwait(). (gevent.wait; concurrent.futures.wait, whose FIRST_COMPLETED is count = 1)
 template <std::ranges::input_range R, class Rep = clock::rep, class Period = clock::period>
 auto wait(R&& objects, std::chrono::duration<Rep, Period> timeout = forever,
           std::size_t count = all) {
@@ -202,20 +203,23 @@ auto wait(R&& objects, std::chrono::duration<Rep, Period> timeout = forever,
   for (auto& o : iwait(objects, timeout, count)) ready.push_back(o);
   return ready;
 }
-// The tasks, as they end. (asyncio, concurrent.futures)
+// Returns the tasks in the order of their end. (as_completed in asyncio and concurrent.futures)
 template <std::ranges::input_range R>
   requires std::derived_from<std::ranges::range_value_t<R>, any_task>
 auto as_completed(R&& tasks) {
   return iwait(std::forward<R>(tasks));
 }
 
-// How joinall() joins.
+// Options of joinall().
 struct join_options {
+  // The maximum time to wait.
   clock::duration timeout = forever;
-  bool raise_error = false;  // throw the exception of the first task that fails, as soon as it does
-  std::size_t count = all;   // enough have ended
+  // Whether to throw the exception of the first task that fails, as soon as it does.
+  bool raise_error = false;
+  // The number of ended tasks that is enough.
+  std::size_t count = all;
 };
-// Waits until all tasks have ended, or as the options say; returns those that have, in the order of
+// Waits until all tasks have ended, or as the options say. Returns the ended tasks in the order of
 // their end. (gevent.joinall)
 template <std::ranges::input_range Tasks>
 auto joinall(Tasks&& tasks, const join_options& o) {
@@ -247,10 +251,10 @@ void gather_all(const std::vector<Task>& tasks) {
 
 }  // namespace detail
 
-// Waits for all tasks and returns their results in the order given, a std::vector of a range's, a
-// std::tuple of several (a task<void>'s is std::monostate). Throws what the first task that fails
-// threw, as soon as it does; the others run on. If this wait is interrupted, the tasks are killed.
-// (asyncio.gather)
+// Waits for all tasks and returns their results in the given order: a std::vector for a range, a
+// std::tuple for several arguments (with std::monostate for a task<void>). Throws the exception of
+// the first task that fails, as soon as it does; the others run on. If the wait is interrupted, the
+// tasks are killed. (asyncio.gather)
 template <std::ranges::input_range Tasks>
 auto gather(Tasks&& tasks) {
   using handle = std::ranges::range_value_t<Tasks>;
@@ -276,7 +280,7 @@ auto gather(task<R>... tasks) {
   return std::tuple{result(tasks)...};
 }
 
-// A task that wait_for() is not to kill.
+// Marks a task that wait_for() must not kill. (asyncio.shield)
 template <class R>
 struct shielded {
   task<R> inner;
@@ -285,17 +289,17 @@ template <class R>
 shielded<R> shield(task<R> t) {
   return {std::move(t)};
 }
-// Returns f(), during which nothing interrupts the running fiber's waits: a kill or a time-out
-// comes at its next wait afterwards. (trio: CancelScope(shield=True))
+// Returns f(), and defers kills and time-outs of the running fiber meanwhile: they take effect at
+// its next wait after that. (trio: CancelScope(shield=True))
 template <std::invocable F>
 decltype(auto) shield(F&& f) {
   detail::uninterrupted guard;
   return std::invoke(std::forward<F>(f));
 }
 
-// Waits for the task's end and returns its result, at most for `timeout`: then kills it, waits for
-// its end, and throws timeout_error. If this wait is interrupted itself, the task is killed too. A
-// shielded task runs on in both cases. (asyncio.wait_for, asyncio.shield)
+// Waits for the task's end and returns its result, for at most `timeout`: then kills the task,
+// waits for its end, and throws timeout_error. If the wait is interrupted, the task is killed too.
+// A shielded task runs on in both cases. (asyncio.wait_for, asyncio.shield)
 template <class R, class Rep, class Period>
 R wait_for(task<R> t, std::chrono::duration<Rep, Period> timeout) {
   bool ended = false;

@@ -1,4 +1,5 @@
-// Socket addresses: IPv4, IPv6, and names of local (Unix) sockets. Values; any kernel thread.
+// Socket addresses: IPv4, IPv6, and the names of local (Unix) sockets. They are values; any kernel
+// thread may use them.
 #pragma once
 
 #include <arpa/inet.h>
@@ -18,16 +19,17 @@ namespace tendril::net {
 
 class address {
  public:
-  // No address: AF_UNSPEC.
+  // No address (AF_UNSPEC).
   address() noexcept { storage_.ss_family = AF_UNSPEC; }
-  // One that a call has filled in. std::length_error: longer than a sockaddr_storage.
+  // An address that a call has filled in. Throws std::length_error if it is longer than a
+  // sockaddr_storage.
   address(const sockaddr* a, socklen_t n) : length_(n) {
     if (n > sizeof storage_) throw std::length_error("a socket address that is too long");
     storage_.ss_family = AF_UNSPEC;
     if (n) std::memcpy(&storage_, a, n);
   }
-  // A numeric IPv4 or IPv6 address ("127.0.0.1", "::1", "fe80::1%eth0"). No name is looked up: see
-  // resolve(). std::invalid_argument: it is neither.
+  // A numeric IPv4 or IPv6 address ("127.0.0.1", "::1", "fe80::1%eth0"). Names are not looked up:
+  // see resolve(). Throws std::invalid_argument if it is not numeric.
   static address ip(const std::string& numeric, std::uint16_t port) {
     address a;
     if (in_addr v4; inet_pton(AF_INET, numeric.c_str(), &v4) == 1) {
@@ -51,10 +53,10 @@ class address {
     }
     throw std::invalid_argument("not an IP address: " + numeric);
   }
-  // The loopback address of IPv4.
+  // The IPv4 loopback address.
   static address loopback(std::uint16_t port) { return ip("127.0.0.1", port); }
-  // A local socket's path; one that begins with a zero byte is abstract, without a file.
-  // std::length_error: more than 107 bytes.
+  // The path of a local socket; a path that begins with a zero byte is an abstract name without a
+  // file. Throws std::length_error for more than 107 bytes.
   static address local(std::string_view path) {
     sockaddr_un un{};
     if (path.size() >= sizeof un.sun_path)
@@ -71,13 +73,13 @@ class address {
   const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(&storage_); }
   socklen_t size() const noexcept { return length_; }
 
-  // In host byte order; 0 if it has none.
+  // The port in host byte order; 0 if the address has none.
   std::uint16_t port() const noexcept {
     if (family() == AF_INET) return ntohs(as<sockaddr_in>().sin_port);
     if (family() == AF_INET6) return ntohs(as<sockaddr_in6>().sin6_port);
     return 0;
   }
-  // The numeric address without its port, or the path.
+  // The numeric address without the port, or the path.
   std::string host() const {
     char text[INET6_ADDRSTRLEN];
     if (family() == AF_INET) {
@@ -100,7 +102,7 @@ class address {
     }
     return {};
   }
-  // For people: "127.0.0.1:80", "[::1]:80", a path, "@name" for an abstract one.
+  // A readable form: "127.0.0.1:80", "[::1]:80", a path, "@name" for an abstract name.
   std::string to_string() const {
     std::string h = host();
     if (family() == AF_INET) return h + ":" + std::to_string(port());

@@ -1,4 +1,4 @@
-// Connecting to a name: all its addresses, and the first that answers wins (Happy Eyeballs, RFC
+// Connects to a name: tries all its addresses, and uses the first that answers (Happy Eyeballs, RFC
 // 8305).
 //
 //   tendril::net::socket s = tendril::net::create_connection("www.debian.org", 80);
@@ -23,7 +23,7 @@
 
 namespace tendril::net {
 
-// A name has no address: the code is one of getaddrinfo's EAI_ numbers. (socket.gaierror)
+// A name has no address. code() is one of getaddrinfo's EAI_ numbers. (socket.gaierror)
 class resolve_error : public error {
  public:
   resolve_error(int code, const std::string& name)
@@ -34,10 +34,10 @@ class resolve_error : public error {
   int code_;
 };
 
-// The addresses of a host (a name, or a numeric address) and a port (a number, or a service's
-// name), in the order of getaddrinfo(3), which looks them up on a helper thread. family: AF_INET,
-// AF_INET6, or both. passive: to bind to. resolve_error; std::system_error. A cancellation point.
-// Any kernel thread.
+// Looks up the addresses of a host (a name, or a numeric address) and a port (a number, or the name
+// of a service), by getaddrinfo(3) on a helper thread, and returns them in its order. family:
+// AF_INET, AF_INET6, or AF_UNSPEC for both. passive: for addresses to bind to. Throws resolve_error
+// and std::system_error. A cancellation point. Any kernel thread may call it. (socket.getaddrinfo)
 inline std::vector<address> resolve(const std::string& host, const std::string& port,
                                     int family = AF_UNSPEC, int type = SOCK_STREAM,
                                     bool passive = false) {
@@ -57,16 +57,17 @@ inline std::vector<address> resolve(const std::string& host, const std::string& 
 }
 
 struct connect_options {
-  // How long an attempt has before the next address is tried beside it (RFC 8305: 250 ms).
+  // The time after which the next address is tried concurrently (RFC 8305: 250 ms).
   clock::duration attempt_delay = std::chrono::milliseconds(250);
-  // All of it, look-up apart; then std::errc::timed_out. max(): none but the system's.
+  // The time for all attempts, without the look-up; then std::errc::timed_out is thrown. max():
+  // only the system's limit.
   clock::duration timeout = clock::duration::max();
-  // To bind to before connecting.
+  // The address to bind to before connecting.
   std::optional<address> local = std::nullopt;
 };
 
-// No address could be connected to. The code is the last attempt's; attempts() has all, in the
-// order of failing.
+// No attempt succeeded. code() is the last attempt's; attempts() lists all of them, in the order of
+// failing.
 class connect_error : public std::system_error {
  public:
   using attempt = std::pair<address, std::error_code>;
@@ -86,7 +87,7 @@ class connect_error : public std::system_error {
 
 namespace happy_eyeballs {
 
-// RFC 8305, section 4: as they come, but the families take turns.
+// RFC 8305, section 4: keeps the order, but alternates between the families.
 inline std::vector<address> interleaved(const std::vector<address>& in) {
   std::vector<address> first, second, out;
   for (auto& a : in) (a.family() == in.front().family() ? first : second).push_back(a);
@@ -97,7 +98,7 @@ inline std::vector<address> interleaved(const std::vector<address>& in) {
   return out;
 }
 
-// Attempts that run side by side; the first to succeed leaves its socket.
+// Concurrent attempts; the first that succeeds stores its socket.
 class race {
  public:
   explicit race(const connect_options& o) : options_(o) {}
@@ -132,7 +133,7 @@ class race {
   }
 
  private:
-  // Outlives the race, for attempts that are being killed.
+  // Shared with the attempts, which may outlive the race while they are being killed.
   struct outcome {
     std::mutex mutex;
     detail::remote_wait changed;
@@ -165,10 +166,10 @@ class race {
 
 }  // namespace happy_eyeballs
 
-// A socket that is connected to one of the addresses: they are tried in their order, families
-// taking turns, each next one when the one before has failed, or has had its time; those that come
-// too late are given up. connect_error; std::errc::timed_out. A cancellation point. Any kernel
-// thread.
+// Returns a socket that is connected to one of the addresses. They are tried in their order,
+// alternating between the families: each one when the attempt before it has failed or attempt_delay
+// has passed. The attempts that have not won are given up. Throws connect_error, and
+// std::system_error with std::errc::timed_out. A cancellation point. Any kernel thread may call it.
 inline socket create_connection(const std::vector<address>& addresses,
                                 const connect_options& o = {}) {
   if (addresses.empty()) throw error("no address to connect to");
@@ -177,7 +178,7 @@ inline socket create_connection(const std::vector<address>& addresses,
 inline socket create_connection(const address& a, const connect_options& o = {}) {
   return create_connection(std::vector{a}, o);
 }
-// The same for all addresses of a name. resolve_error.
+// The same for all addresses of a name. Throws resolve_error too.
 inline socket create_connection(const std::string& host, std::uint16_t port,
                                 const connect_options& o = {}) {
   return create_connection(resolve(host, std::to_string(port)), o);

@@ -1,9 +1,8 @@
-// A server of datagrams: a task for each that comes.
+// A server for datagrams: each runs the handler in a new task.
 //
-//   tendril::net::datagram_server echo(tendril::net::address::loopback(7000), [&](std::string data, const
-//   auto& from) {
-//     echo.send_to(data, from);
-//   });
+//   tendril::net::datagram_server echo(
+//       tendril::net::address::loopback(7000),
+//       [&](std::string data, const auto& from) { echo.send_to(data, from); });
 //
 // (gevent.server.DatagramServer)
 #pragma once
@@ -18,17 +17,17 @@ class datagram_server : public base_server {
  public:
   using handler = std::function<void(std::string data, const address& from)>;
 
-  // Binds there; port 0: any free one. std::system_error: it cannot be bound to.
+  // Binds to an address; port 0: any free one. Throws std::system_error if that fails.
   datagram_server(const address& a, handler h, server_options o = {})
       : datagram_server(bound_to(a), std::move(h), std::move(o)) {}
-  // Takes over a socket that is bound.
+  // Uses a bound socket, which the server owns from now on.
   datagram_server(socket s, handler h, server_options o = {})
       : base_server(std::move(s), std::move(o)),
         handler_(std::make_shared<const handler>(std::move(h))) {}
-  // Stops at once: handlers are killed.
+  // Stops at once and kills the handlers.
   ~datagram_server() { abandon(); }
 
-  // Sends from the server's socket.
+  // Sends a datagram from the server's socket. Throws std::system_error.
   void send_to(std::string_view data, const address& to) { socket_.send_to(data, to); }
 
  private:

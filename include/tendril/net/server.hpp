@@ -1,12 +1,12 @@
-// What servers have in common: they take what comes, and handle each in a task of its own.
-// (gevent.baseserver)
+// What all servers have in common: they accept connections (or datagrams) and handle each in a task
+// of its own. (gevent.baseserver)
 //
-// A server takes at most max_accept connections (or datagrams) before it lets others run; none
-// while max_connections handlers run; and rests for a while when the system has no descriptors or
-// memory left. What a handler throws is reported, and the server goes on.
+// A server accepts at most max_accept connections before it yields, and none while max_connections
+// handlers run. When the system has no descriptors or memory left, it pauses for a while.
+// Exceptions of handlers are reported, and the server goes on.
 //
-// A server and its handlers belong to the kernel thread where it was started; fiber_error
-// elsewhere.
+// A server and its handlers belong to the kernel thread that started it. Only that thread may call
+// the functions here; on another one they throw fiber_error.
 #pragma once
 
 #include <fcntl.h>
@@ -29,21 +29,22 @@
 namespace tendril::net {
 
 struct server_options {
-  // How many may wait in the system to be accepted: listen(2).
+  // The maximum number of connections that wait in the system to be accepted: listen(2).
   int backlog = 256;
-  // How many handlers may run at once; what comes then waits in the system. 0: any number.
+  // The maximum number of handlers that run at once; further connections wait in the system. 0: no
+  // limit.
   std::size_t max_connections = 0;
-  // How many are taken before others run.
+  // The number of connections that are accepted before other fibers run.
   unsigned max_accept = 100;
-  // How long to rest when the system has no descriptors or memory left: doubled each time, up to
-  // the longest.
+  // The pause when the system has no descriptors or memory left. It is doubled each time, up to
+  // max_delay.
   clock::duration min_delay = std::chrono::milliseconds(10), max_delay = std::chrono::seconds(1);
-  // The handlers' stacks: fiber_options::stack_size.
+  // The size of the handlers' stacks, as fiber_options::stack_size.
   std::size_t stack_size = 0;
-  // What a handler threw, or ended the server. Must not throw. Empty: a line on standard error.
+  // Called with the exception of a handler, or the one that ended the server. Must not throw.
+  // Empty: a line on standard error.
   std::function<void(std::exception_ptr)> on_error = {};
-  // Makes the stream of a connection, in its handler's task: where TLS begins. Empty:
-  // open_stream().
+  // Makes the stream of a connection, in its handler's task; used for TLS. Empty: open_stream().
   std::function<stream(socket)> wrap = {};
 };
 
@@ -51,19 +52,21 @@ class base_server {
  public:
   base_server(const base_server&) = delete;
 
-  // Begins to take what comes, in a task. Nothing if it has begun. `error`: the server was stopped.
+  // Begins to accept, in a task. Does nothing if the server is accepting. Throws `error` if the
+  // server was stopped. (gevent: start)
   void start() {
     if (closed()) throw error("the server was stopped");
     if (!accepting_.valid() || accepting_.ready())
       accepting_ = spawn({.name = "server"}, [this] { run(); });
   }
-  // Takes nothing more; handlers go on, and what comes waits in the system, until start().
+  // Stops accepting until start(). Handlers go on, and connections wait in the system. (gevent:
+  // stop_accepting)
   void pause() {
     if (accepting_.valid()) accepting_.kill();
   }
-  // Takes nothing more, closes its socket, waits for the handlers until they end or `timeout` has
-  // passed, and kills those that are left. A handler that stops its own server is not waited for.
-  // May be called again. (stop(timeout))
+  // Stops accepting, closes the socket, waits for the handlers for at most `timeout`, and kills
+  // those that remain. If a handler stops its own server, that handler is not waited for. May be
+  // called again. A cancellation point. (gevent: stop(timeout))
   template <class Rep, class Period>
   void stop(std::chrono::duration<Rep, Period> timeout) {
     auto until = detail::later(timeout);
@@ -72,8 +75,8 @@ class base_server {
     end(until);
   }
   void stop() { stop(std::chrono::seconds(1)); }
-  // Starts, and waits until the server is stopped; what ends that wait by an exception stops it. A
-  // cancellation point.
+  // Starts, and waits until the server is stopped. If the wait ends by an exception, stops the
+  // server. A cancellation point. (gevent: serve_forever)
   void serve_forever() {
     start();
     struct stops {
@@ -89,34 +92,36 @@ class base_server {
     guard.armed = false;
   }
 
-  // Where it listens; the port that the system chose, if that was 0.
+  // The server's address, with the port that the system chose if it was 0.
   const address& where() const noexcept { return where_; }
-  // Whether it takes what comes.
+  // Whether the server is accepting.
   bool started() const noexcept { return accepting_.valid() && !accepting_.ready(); }
-  // Whether it was stopped.
+  // Whether the server was stopped.
   bool closed() const noexcept { return !socket_; }
-  // How many handlers run.
+  // The number of handlers that run now.
   std::size_t connections() const noexcept { return handlers_->running.size(); }
 
  protected:
   base_server(socket s, server_options o)
       : socket_(std::move(s)), where_(socket_.local_address()), options_(std::move(o)) {
-    // It is ours now, and shall wait.
+    // The socket is ours now and must be a blocking one.
     int flags = posix::fcntl(socket_.descriptor(), F_GETFL);
     if (flags & O_NONBLOCK)
       posix::fcntl(socket_.descriptor(), F_SETFL,
                    reinterpret_cast<void*>(long(flags & ~O_NONBLOCK)));
   }
-  // Not of this class: its handlers use the whole server. See abandon().
+  // Does not stop the server: the derived class must do so (see abandon()), since handlers use the
+  // whole object.
   ~base_server() = default;
 
-  // Takes one, and handle()s it. Throws std::system_error as the call does.
+  // Accepts one connection (or datagram) and calls handle(). Throws std::system_error as the call
+  // does.
   virtual void take_one() = 0;
-  // Calls f() in a task that counts as one of the server's.
+  // Calls f() in a task that counts as one of the server's handlers.
   template <class F>
   void handle(F f) {
     auto at = handlers_->running.emplace(handlers_->running.end());
-    // The first capture is the last to go: by then the connection has been closed.
+    // The first capture is destroyed last, when the connection has been closed.
     auto run = [in = place(handlers_, at), on_error = options_.on_error,
                 f = std::move(f)]() mutable {
       try {
@@ -130,7 +135,7 @@ class base_server {
     task<void> t = spawn({.stack_size = options_.stack_size, .name = "handler"}, std::move(run));
     *at = std::move(t);
   }
-  // For destructors: as stop(0), whatever comes, and without exceptions.
+  // For destructors: like stop(0), but never interrupted and without exceptions.
   void abandon() noexcept {
     try {
       if (accepting_.valid()) accepting_.request_kill();
@@ -144,7 +149,7 @@ class base_server {
       handlers_->changed.wait(lock, clock::time_point::max(),
                               [&] { return only_me() && !started(); },
                               {.remote = false, .uninterruptible = true});
-    } catch (...) {  // another kernel thread, or nothing else can run: they stay as they are
+    } catch (...) {  // on another kernel thread, or nothing else can run: leave the tasks
     }
   }
 
@@ -154,16 +159,15 @@ class base_server {
 
  private:
   static constexpr detail::remote_wait::manner local{.remote = false};
-  // What handlers need at their end, when the server may have gone.
+  // Shared with the handlers, which may outlive the server.
   struct handlers {
     std::mutex mutex;
-    detail::remote_wait changed;  // a handler has ended, or all is over
+    detail::remote_wait changed;  // a handler has ended, or the server was stopped
     std::list<task<void>> running;
     bool stopped = false;
   };
 
-  // A handler's place among those that run, which it leaves when its task has ended, or never
-  // begins.
+  // A handler's entry in `running`, which is removed when its task has ended or never begins.
   class place {
    public:
     place(std::shared_ptr<handlers> h, std::list<task<void>>::iterator at) noexcept
@@ -198,8 +202,8 @@ class base_server {
   static bool lacks_room(int error) {
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
   }
-  // What ends a server; everything else concerns one connection (ECONNABORTED, EPROTO, ENETDOWN,
-  // ...).
+  // Errors that end a server; all others concern a single connection (ECONNABORTED, EPROTO,
+  // ENETDOWN, ...).
   static bool is_fatal(int error) {
     return error == EBADF || error == EINVAL || error == ENOTSOCK || error == EOPNOTSUPP ||
            error == EFAULT;

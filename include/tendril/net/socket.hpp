@@ -1,13 +1,13 @@
-// Sockets: an owned descriptor with the calls of socket(2), which wait in their fiber.
+// Sockets: an owned descriptor with the calls of socket(2). A call that waits parks its fiber.
 //
 //   tendril::net::socket s(AF_INET, SOCK_STREAM);
 //   s.connect(tendril::net::address::loopback(7000));
 //   s.send_all("hello\n");
 //   std::string reply = s.recv(4096);
 //
-// Errors are std::system_error with the call's errno; a signal handler does not end a call (PEP
-// 475). Every wait is a cancellation point. Any kernel thread may use a socket; closing it ends the
-// waits of others with EBADF. (Python's and gevent's socket.socket)
+// Errors are thrown as std::system_error with the call's errno. A signal handler does not end a
+// call (PEP 475). Every wait is a cancellation point. Any kernel thread may use a socket; closing
+// it ends the waits of other fibers with EBADF. (Python's and gevent's socket.socket)
 #pragma once
 
 #include <netinet/in.h>
@@ -31,33 +31,33 @@ class socket {
  public:
   // No socket: every call fails with EBADF.
   socket() noexcept = default;
-  // A new one, closed on exec.
+  // Makes a new socket, which is closed on exec.
   socket(int family, int type, int protocol = 0)
       : socket(made(detail::checked_call(
             "socket", [&] { return posix::socket(family, type | SOCK_CLOEXEC, protocol); }))) {}
-  // Takes a descriptor over, which should be a blocking one.
+  // Owns the given descriptor from now on; it should be a blocking one.
   static socket adopt(int fd) noexcept {
     socket s;
     s.fd_ = detail::owned_fd(fd);
     return s;
   }
-  // The same with one that was made just now, whose number nobody else knows.
+  // The same for a descriptor that was just made and whose number no other code knows.
   static socket made(int fd) noexcept {
     core::keep_descriptor(fd);
     return adopt(fd);
   }
   socket(socket&&) noexcept = default;
   socket& operator=(socket&&) noexcept = default;
-  // Closes it.
+  // Closes the socket.
   ~socket() = default;
 
-  // The descriptor; -1 if there is none. Whoever knows it can change how the socket waits: from now
-  // on each wait begins by looking at that, which costs some system calls.
+  // The descriptor; -1 if there is none. Code that knows it can change how the socket waits, so
+  // from now on each wait first checks that, which costs some system calls.
   int descriptor() const noexcept {
     core::reveal_descriptor(fd_.get());
     return fd_.get();
   }
-  // Gives it up without closing it.
+  // Returns the descriptor and gives up its ownership without closing it.
   int release() noexcept {
     core::reveal_descriptor(fd_.get());
     return fd_.release();
@@ -65,18 +65,19 @@ class socket {
   explicit operator bool() const noexcept { return bool(fd_); }
   void close() noexcept { fd_.reset(); }
 
+  // bind(2), listen(2).
   void bind(const address& a) {
     detail::checked_call("bind", [&] { return ::bind(fd_.get(), a.data(), a.size()); });
   }
   void listen(int backlog = SOMAXCONN) {
     detail::checked_call("listen", [&] { return ::listen(fd_.get(), backlog); });
   }
-  // Waits for a connection. Its peer is remote_address().
+  // Waits for a connection and returns its socket. The peer is its remote_address().
   socket accept() {
     return made(detail::checked_call(
         "accept", [&] { return posix::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC); }));
   }
-  // Waits until connected. After an exception the socket is good for nothing but closing.
+  // Waits until connected. If this throws, the socket can only be closed.
   void connect(const address& a) {
     if (posix::connect(fd_.get(), a.data(), a.size()) == 0) return;
     if (errno == EINTR) return await_connected();
@@ -84,7 +85,8 @@ class socket {
     detail::throw_errno("connect");
   }
 
-  // Receives what is there, at most n bytes, when there is something; 0 at the end of the stream.
+  // Receives at most n bytes and returns their number; waits for the first byte. 0 at the end of
+  // the stream.
   std::size_t recv(void* to, std::size_t n, int flags = 0) {
     return std::size_t(
         detail::checked_call("recv", [&] { return posix::recv(fd_.get(), to, n, flags); }));
@@ -94,18 +96,18 @@ class socket {
     s.resize(recv(s.data(), n));
     return s;
   }
-  // Sends some of it: a stream waits until all is sent, but for a time-out. Never SIGPIPE: EPIPE is
-  // thrown.
+  // Sends data and returns the number of bytes sent: on a stream, all of them, unless a time-out
+  // ends the wait. Throws EPIPE without raising SIGPIPE.
   std::size_t send(std::string_view data, int flags = 0) {
     return std::size_t(detail::checked_call("send", [&] {
       return posix::send(fd_.get(), data.data(), data.size(), flags | MSG_NOSIGNAL);
     }));
   }
-  // Sends all of it.
+  // Sends all of the data.
   void send_all(std::string_view data) {
     while (!data.empty()) data.remove_prefix(send(data));
   }
-  // A datagram, and where it came from. What is longer than n bytes is cut off.
+  // Waits for a datagram; returns it and its sender. Bytes beyond n are cut off.
   std::pair<std::string, address> recv_from(std::size_t n, int flags = 0) {
     std::string s(n, '\0');
     sockaddr_storage from{};
@@ -119,21 +121,24 @@ class socket {
     return {std::move(s),
             address(reinterpret_cast<sockaddr*>(&from), std::min<socklen_t>(length, sizeof from))};
   }
+  // Sends a datagram.
   void send_to(std::string_view data, const address& to, int flags = 0) {
     detail::checked_call("sendto", [&] {
       return posix::sendto(fd_.get(), data.data(), data.size(), flags | MSG_NOSIGNAL, to.data(),
                            to.size());
     });
   }
-  // SHUT_RD, SHUT_WR, SHUT_RDWR.
+  // shutdown(2): SHUT_RD, SHUT_WR, SHUT_RDWR.
   void shutdown(int how) {
     detail::checked_call("shutdown", [&] { return ::shutdown(fd_.get(), how); });
   }
 
+  // The socket's own address.
   address local_address() const { return ask("getsockname", ::getsockname); }
-  // ENOTCONN if there is no peer.
+  // The peer's address. Throws ENOTCONN if there is none.
   address remote_address() const { return ask("getpeername", ::getpeername); }
 
+  // getsockopt(2), setsockopt(2).
   template <class T = int>
   T option(int level, int name) const {
     T value{};
@@ -148,8 +153,8 @@ class socket {
       return posix::setsockopt(fd_.get(), level, name, &value, sizeof value);
     });
   }
-  // For each wait of recv, accept, send, connect: past it, std::errc::timed_out. 0: none.
-  // (settimeout)
+  // Limits each wait of recv, accept, send and connect to `d`: then std::errc::timed_out is thrown.
+  // 0: no limit. (settimeout)
   template <class Rep, class Period>
   void timeout(std::chrono::duration<Rep, Period> d) {
     auto us = std::chrono::ceil<std::chrono::microseconds>(d).count();
@@ -157,7 +162,7 @@ class socket {
     option(SOL_SOCKET, SO_RCVTIMEO, t);
     option(SOL_SOCKET, SO_SNDTIMEO, t);
   }
-  // Whether small writes go out at once (TCP_NODELAY).
+  // Whether small writes are sent at once (TCP_NODELAY).
   void no_delay(bool on) { option(IPPROTO_TCP, TCP_NODELAY, int(on)); }
 
  private:
@@ -177,7 +182,7 @@ class socket {
   detail::owned_fd fd_;
 };
 
-// Two sockets that are connected to each other. (socket.socketpair)
+// Makes two sockets that are connected to each other. (socket.socketpair)
 inline std::pair<socket, socket> socket_pair(int type = SOCK_STREAM) {
   int fds[2];
   detail::checked_call("socketpair",
@@ -185,8 +190,8 @@ inline std::pair<socket, socket> socket_pair(int type = SOCK_STREAM) {
   return {socket::made(fds[0]), socket::made(fds[1])};
 }
 
-// A socket that listens there, with SO_REUSEADDR. Port 0: any free one, which local_address()
-// tells. (gevent.socket's listeners, socket.create_server)
+// Makes a socket that listens on an address, with SO_REUSEADDR. Port 0: any free one, which
+// local_address() returns. (gevent.socket's listeners, socket.create_server)
 inline socket listen_on(const address& a, int backlog = SOMAXCONN) {
   socket s(a.family(), SOCK_STREAM);
   if (a.family() != AF_UNIX) s.option(SOL_SOCKET, SO_REUSEADDR, 1);
@@ -195,7 +200,7 @@ inline socket listen_on(const address& a, int backlog = SOMAXCONN) {
   return s;
 }
 
-// How a stream reads and writes a socket.
+// The transport of a stream over a socket.
 class socket_transport : public transport {
  public:
   explicit socket_transport(socket s) noexcept : socket_(std::move(s)) {}
@@ -209,7 +214,7 @@ class socket_transport : public transport {
   socket socket_;
 };
 
-// A buffered stream over a connected socket, which it takes over. (socket.makefile)
+// Makes a buffered stream that owns the connected socket. (socket.makefile)
 inline stream open_stream(socket s) {
   return stream(std::make_unique<socket_transport>(std::move(s)));
 }

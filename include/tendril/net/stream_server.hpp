@@ -1,4 +1,4 @@
-// A server of stream connections: a task for each.
+// A server for stream connections: each runs the handler in a new task.
 //
 //   tendril::net::stream_server echo(tendril::net::address::loopback(7000), [](tendril::stream& s) {
 //     for (auto& line : s.lines()) {
@@ -20,15 +20,15 @@ namespace tendril::net {
 
 class stream_server : public base_server {
  public:
-  // Listens there; port 0: any free one. From then on connections wait in the system, until
-  // start(). `handler` is called for each, in a task of its own, with one of
+  // Listens on an address; port 0: any free one. Connections wait in the system until start().
+  // `handler` is called for each, in a task of its own, with one of these argument lists:
   //   (stream&)  (stream&, const address& peer)   flushed and closed when the handler has returned
   //   (socket)   (socket, const address& peer)    options.wrap is not used
-  // std::system_error: the address cannot be bound to.
+  // Throws std::system_error if the address cannot be bound to.
   template <class Handler>
   stream_server(const address& a, Handler handler, server_options o = {})
       : stream_server(listen_on(a, o.backlog), std::move(handler), std::move(o)) {}
-  // Takes over a socket that listens.
+  // Uses a listening socket, which the server owns from now on.
   template <class Handler>
   stream_server(socket listener, Handler handler, server_options o = {})
       : base_server(std::move(listener), std::move(o)) {
@@ -50,7 +50,7 @@ class stream_server : public base_server {
           });
     }
   }
-  // Stops at once: handlers are killed.
+  // Stops at once and kills the handlers.
   ~stream_server() { abandon(); }
 
  private:

@@ -1,4 +1,4 @@
-// TLS for streams and servers, through OpenSSL: link with libssl and libcrypto. (Not part of
+// TLS for streams and servers, by OpenSSL: link with libssl and libcrypto. (Not included by
 // tendril.hpp.)
 //
 //   auto context = tendril::net::tls_context::client();
@@ -7,10 +7,10 @@
 //   auto mine = tendril::net::tls_context::server("chain.pem", "key.pem");
 //   tendril::net::stream_server server(where, handler, {.wrap = tendril::net::accept_tls(mine)});
 //
-// TLS 1.2 and later. Clients verify the server's certificate and name. A stream that ends without
-// TLS's own end may have been cut off by somebody: that is a tls_error, unless the context says
-// otherwise. As with every stream, one fiber may read while another writes. (ssl.SSLContext,
-// gevent.ssl)
+// TLS 1.2 and later. Clients verify the server's certificate and name. A connection that ends
+// without a TLS close_notify may have been truncated by an attacker: that is a tls_error, unless
+// the context allows it. As with every stream, one fiber may read while another writes. Every wait
+// is a cancellation point. (ssl.SSLContext, gevent.ssl)
 #pragma once
 
 #include <openssl/err.h>
@@ -35,12 +35,13 @@
 
 namespace tendril::net {
 
-// What OpenSSL says of a handshake, a certificate, a broken record. (ssl.SSLError)
+// An error of OpenSSL: in a handshake, a certificate, a record. (ssl.SSLError)
 class tls_error : public error {
  public:
   using error::error;
 
-  // The oldest of OpenSSL's errors on this kernel thread, of which none is left then.
+  // Makes an exception of the oldest error in this kernel thread's OpenSSL queue, and empties the
+  // queue.
   static tls_error last(const std::string& what) {
     unsigned long e = ERR_get_error();
     ERR_clear_error();
@@ -49,11 +50,12 @@ class tls_error : public error {
   }
 };
 
-// Certificates and settings for many connections. Copies are handles of the same. Set it up before
-// it is used; from then on any kernel thread may use it. (ssl.SSLContext)
+// Certificates and settings for any number of connections. Copies are handles of the same context.
+// Configure it before its first use; after that, any kernel thread may use it. (ssl.SSLContext)
 class tls_context {
  public:
-  // For connecting: trusts the authorities of a PEM file; if that is empty, the system's.
+  // A context for clients. It trusts the authorities in a PEM file; if none is given, the system's.
+  // Throws tls_error.
   static tls_context client(const std::string& authorities = {}) {
     tls_context c(TLS_client_method());
     SSL_CTX_set_verify(c.get(), SSL_VERIFY_PEER, nullptr);
@@ -63,8 +65,8 @@ class tls_context {
       throw tls_error::last("authorities " + authorities);
     return c;
   }
-  // For accepting: with a certificate, followed by those that lead to its authority, and its key,
-  // in PEM files.
+  // A context for servers, with a certificate (followed by its chain up to the authority) and its
+  // key, in PEM files. Throws tls_error.
   static tls_context server(const std::string& certificate_chain, const std::string& key) {
     tls_context c(TLS_server_method());
     if (SSL_CTX_use_certificate_chain_file(c.get(), certificate_chain.c_str()) != 1)
@@ -75,21 +77,22 @@ class tls_context {
     return c;
   }
 
-  // Connects to servers whoever they are: for tests. (verify_mode = CERT_NONE)
+  // Accepts any server certificate: for tests only. (verify_mode = CERT_NONE)
   tls_context& trust_anybody() {
     SSL_CTX_set_verify(get(), SSL_VERIFY_NONE, nullptr);
     settings_->checks_names = false;
     return *this;
   }
-  // A server asks its clients for certificates, by the authorities of a PEM file.
+  // Makes a server request client certificates and verify them by the authorities in a PEM file.
+  // Throws tls_error.
   tls_context& require_client_certificates(const std::string& authorities) {
     if (SSL_CTX_load_verify_locations(get(), authorities.c_str(), nullptr) != 1)
       throw tls_error::last(authorities);
     SSL_CTX_set_verify(get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
     return *this;
   }
-  // The application protocols that are spoken ("h2", "http/1.1"), the preferred first.
-  // (set_alpn_protocols)
+  // Sets the supported application protocols ("h2", "http/1.1"), the preferred one first. Throws
+  // std::invalid_argument. (set_alpn_protocols)
   tls_context& protocols(const std::vector<std::string>& names) {
     std::string& wire = settings_->protocols;
     wire.clear();
@@ -104,13 +107,13 @@ class tls_context {
     SSL_CTX_set_alpn_select_cb(get(), choose, settings_.get());
     return *this;
   }
-  // A stream that ends without TLS's own end just ends. (suppress_ragged_eofs)
+  // Treats a connection that ends without close_notify as a normal end. (suppress_ragged_eofs)
   tls_context& allow_truncation() {
     settings_->allows_truncation = true;
     return *this;
   }
 
-  // OpenSSL's, for what is not here.
+  // OpenSSL's context, for settings that have no function here.
   SSL_CTX* get() const noexcept { return context_.get(); }
   bool checks_names() const noexcept { return settings_->checks_names; }
   bool allows_truncation() const noexcept { return settings_->allows_truncation; }
@@ -139,18 +142,18 @@ class tls_context {
     return SSL_TLSEXT_ERR_OK;
   }
 
-  // (First: the context's callback uses it.)
+  // (Declared first, and so destroyed last: the context's callback uses it.)
   std::shared_ptr<settings> settings_ = std::make_shared<settings>();
   std::shared_ptr<SSL_CTX> context_;
 };
 
-// How a stream reads and writes TLS over a socket. OpenSSL itself sees memory only: no fiber waits
-// inside it, so that one may read while another writes.
+// The transport of a stream over TLS. OpenSSL reads and writes memory only, so that no fiber waits
+// inside it and one fiber may read while another writes.
 class tls_transport : public transport {
  public:
-  // Shakes hands: as a client of `server_name` (a name, or a numeric address), or as a server if
-  // that is null. tls_error: the certificate is not to be trusted, or is another's; the other side
-  // speaks no TLS. A wait.
+  // Performs the handshake: as a client of `server_name` (a name, or a numeric address), or as a
+  // server if that is null. Throws tls_error if the certificate is not trusted or is for another
+  // name, or if the other side does not speak TLS. A cancellation point.
   tls_transport(socket s, tls_context c, const std::string* server_name)
       : socket_(std::move(s)), context_(std::move(c)), ssl_(SSL_new(context_.get()), SSL_free) {
     if (!ssl_) throw tls_error::last("SSL_new");
@@ -161,7 +164,7 @@ class tls_transport : public transport {
       BIO_free(out_);
       throw std::bad_alloc();
     }
-    BIO_set_mem_eof_return(in_, -1);  // empty is not the end
+    BIO_set_mem_eof_return(in_, -1);  // an empty buffer is not the end
     SSL_set_bio(ssl_.get(), in_, out_);
     if (server_name) {
       expect(*server_name);
@@ -191,7 +194,7 @@ class tls_transport : public transport {
     take_output();
     flush(true);
   }
-  // Says so to the other side, if that takes no wait.
+  // Sends close_notify if that is possible without waiting, then closes the socket.
   void close() noexcept override {
     if (!socket_) return;
     if (ready_ && !broken_ && !sending_ && !(SSL_get_shutdown(ssl_.get()) & SSL_SENT_SHUTDOWN)) {
@@ -207,7 +210,8 @@ class tls_transport : public transport {
   }
   int descriptor() const noexcept override { return socket_.descriptor(); }
 
-  // "TLSv1.3"; the application protocol that was agreed on, or nothing; the cipher.
+  // The protocol version ("TLSv1.3"); the negotiated application protocol, or an empty string; the
+  // cipher.
   std::string version() const { return SSL_get_version(ssl_.get()); }
   std::string protocol() const {
     const unsigned char* p;
@@ -216,7 +220,7 @@ class tls_transport : public transport {
     return std::string(reinterpret_cast<const char*>(p), n);
   }
   std::string cipher() const { return SSL_get_cipher_name(ssl_.get()); }
-  // OpenSSL's, for what is not here; not for reading and writing.
+  // OpenSSL's connection, for functions that are not here; not for reading and writing.
   SSL* get() const noexcept { return ssl_.get(); }
 
  private:
@@ -237,7 +241,8 @@ class tls_transport : public transport {
     else SSL_set1_host(ssl_.get(), name.c_str());
   }
 
-  // Makes a call of OpenSSL's until it needs nothing more. Its result; 0: the other side has ended.
+  // Repeats an OpenSSL call until it needs no more input. Returns its result; 0 if the other side
+  // has ended.
   template <class Call>
   int run(const char* what, Call call) {
     for (;;) {
@@ -247,12 +252,13 @@ class tls_transport : public transport {
       int r = call();
       int why = SSL_get_error(ssl_.get(), r);
       unsigned long e = ERR_peek_error();
-      ERR_clear_error();  // it is the kernel thread's, and other fibers are about to run
+      // the queue belongs to the kernel thread, and other fibers are about to run
+      ERR_clear_error();
       bool wrote = take_output();
       if (why == SSL_ERROR_SSL || why == SSL_ERROR_SYSCALL) {
         auto failure = describe(what, e);
         try {
-          flush(false);  // an alert that says why
+          flush(false);  // an alert that states the reason
         } catch (const std::exception&) {}
         if (ended_ && ready_ && context_.allows_truncation()) return 0;
         throw failure;
@@ -274,7 +280,8 @@ class tls_transport : public transport {
     return tls_error(s);
   }
 
-  // What OpenSSL wants sent goes into a queue before any fiber can come in between.
+  // Moves OpenSSL's output to the queue before another fiber can run, so that the records stay in
+  // order.
   bool take_output() {
     char* p;
     long n = BIO_get_mem_data(out_, &p);
@@ -284,8 +291,8 @@ class tls_transport : public transport {
     (void)BIO_reset(out_);
     return true;
   }
-  // Sends the queue. If another fiber is at it already, that sends all; `wait` says whether to wait
-  // for it.
+  // Sends the queue. If another fiber is sending already, it sends this output too; `wait` says
+  // whether to wait for that.
   void flush(bool wait) {
     std::uint64_t mine = queued_;
     if (sending_) {
@@ -307,7 +314,7 @@ class tls_transport : public transport {
         notify();
       }
     } catch (...) {
-      // A record may be half sent: nothing can follow it.
+      // A record may have been sent in part, so nothing can follow it.
       broken_ =
           std::make_exception_ptr(tls_error("the TLS stream is broken: an earlier write failed"));
       sending_ = false;
@@ -317,7 +324,7 @@ class tls_transport : public transport {
     sending_ = false;
     notify();
   }
-  // Waits for bytes, unless some have come since `seen`.
+  // Waits for bytes, unless some have arrived since `seen`.
   void receive(std::uint64_t seen) {
     if (received_ != seen) return;
     if (receiving_) {
@@ -351,8 +358,8 @@ class tls_transport : public transport {
   socket socket_;
   tls_context context_;
   std::unique_ptr<SSL, void (*)(SSL*)> ssl_;
-  BIO* in_ = nullptr;   // what has been received; ssl_ owns both
-  BIO* out_ = nullptr;  // what is to be sent
+  BIO* in_ = nullptr;   // received data; ssl_ owns both
+  BIO* out_ = nullptr;  // data to send
   std::string queue_;
   std::uint64_t queued_ = 0, sent_ = 0, received_ = 0;
   bool ready_ = false, sending_ = false, receiving_ = false, ended_ = false;
@@ -361,16 +368,17 @@ class tls_transport : public transport {
   detail::remote_wait changed_;
 };
 
-// A TLS stream over a connected socket, as a client of that server. (SSLContext.wrap_socket)
+// Makes a TLS stream over a connected socket, as a client of `server_name`.
+// (SSLContext.wrap_socket)
 inline stream open_tls(socket s, const tls_context& c, const std::string& server_name) {
   return stream(std::make_unique<tls_transport>(std::move(s), c, &server_name));
 }
-// create_connection() and open_tls().
+// create_connection(), then open_tls().
 inline stream create_tls_connection(const std::string& host, std::uint16_t port,
                                     const tls_context& c, const connect_options& o = {}) {
   return open_tls(create_connection(host, port, o), c, host);
 }
-// For server_options::wrap: the handshake is made in the handler's task.
+// Returns a function for server_options::wrap: the handshake runs in the handler's task.
 inline std::function<stream(socket)> accept_tls(tls_context c) {
   return [c = std::move(c)](socket s) {
     return stream(std::make_unique<tls_transport>(std::move(s), c, nullptr));
