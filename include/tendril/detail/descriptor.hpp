@@ -1,4 +1,4 @@
-// An owned descriptor, and how cooperative calls report. Not for programs.
+// An owned descriptor, and how errors of cooperative calls become exceptions. Not for programs.
 #pragma once
 
 #include <cerrno>
@@ -25,7 +25,7 @@ class owned_fd {
   int get() const noexcept { return fd_; }
   int release() noexcept { return std::exchange(fd_, -1); }
   explicit operator bool() const noexcept { return fd_ >= 0; }
-  // Leaves errno as it is.
+  // Closes the descriptor; keeps errno.
   void reset() noexcept {
     if (fd_ < 0) return;
     int saved = errno;
@@ -37,16 +37,18 @@ class owned_fd {
   int fd_;
 };
 
-// Throws what errno says of `call`: what kill() left, if that ended it; a time-out of the
-// descriptor's as timed_out.
+// Throws the error in errno. ECANCELED becomes the exception of the kill or time-out that ended the
+// call; EAGAIN, a time-out of the descriptor, becomes std::errc::timed_out.
 [[noreturn]] inline void throw_errno(const char* call) {
   int e = errno;
   if (e == ECANCELED) throw_if_interrupted();
-  if (e == EAGAIN) e = ETIMEDOUT;  // our descriptors block, so it is SO_RCVTIMEO or SO_SNDTIMEO
+  // these descriptors are blocking, so it is SO_RCVTIMEO or SO_SNDTIMEO
+  if (e == EAGAIN) e = ETIMEDOUT;
   throw std::system_error(e, std::generic_category(), call);
 }
 
-// Makes a call, again if a signal handler interrupted it (PEP 475); returns its result, or throws.
+// Makes a call, and repeats it if a signal handler interrupted it (PEP 475). Returns its result, or
+// throws.
 template <class Call>
 auto checked_call(const char* name, Call call) {
   for (;;) {

@@ -1,5 +1,5 @@
-// How typed values and exceptions travel between fibers: the throwing half of
-// lib/fiber/lifetime.cpp. Not for programs.
+// How typed values and exceptions travel between fibers: the part of lib/fiber/lifetime.cpp that
+// throws. Not for programs.
 #pragma once
 
 #include <cxxabi.h>
@@ -17,7 +17,7 @@
 
 namespace tendril::detail {
 
-// A value on its way; for void, nothing.
+// A value in transit; for void, nothing.
 template <class T>
 struct slot {
   template <class... V>
@@ -32,7 +32,7 @@ inline core::eh_state* eh_globals() noexcept {
   return reinterpret_cast<core::eh_state*>(abi::__cxa_get_globals());
 }
 
-// The address that stands for a family. (Not const: a linker may fold equal constants.)
+// The address that identifies a value type. (Not const: a linker may merge equal constants.)
 template <class T>
 inline char family_tag = 0;
 template <class T>
@@ -40,7 +40,7 @@ const void* family() noexcept {
   return &family_tag<T>;
 }
 
-// Whether leaving a fiber by it is no error.
+// Whether `e` is a fiber_exit, with which a fiber may end without having failed.
 inline bool is_exit(const std::exception_ptr& e) noexcept {
   try {
     std::rethrow_exception(e);
@@ -51,8 +51,8 @@ inline bool is_exit(const std::exception_ptr& e) noexcept {
   }
 }
 
-// Calls settle(), if it is due, when what a message brought has been moved out of it, or could not
-// be.
+// Calls settle(), if it is due, after the value has been moved out of the message, or after that
+// has failed.
 struct settle_after {
   explicit settle_after(const core::message& m) noexcept : due(m.unsettled) {}
   settle_after(const settle_after&) = delete;
@@ -76,8 +76,8 @@ struct settle_after {
   }
 }
 
-// Switches to f, or to its first living ancestor. Returns the message that comes back.
-// Always inline: see core::arrival.
+// Switches to f, or to its first living ancestor. Returns the message that comes back. Always
+// inline: see core::arrival.
 [[gnu::always_inline]] inline core::message* exchange(core::fiber* f, core::message& m,
                                                       const void* family) {
   if (!f) [[unlikely]]
@@ -88,7 +88,7 @@ struct settle_after {
   return core::fiber_arrived(a.context, a.from, &m);
 }
 
-// Throws what has come in place of a value.
+// Throws what has arrived in place of a value.
 [[noreturn]] inline void throw_received(core::message* m) {
   std::exception_ptr e;
   if (auto* instead = static_cast<std::exception_ptr*>(std::exchange(m->instead, nullptr))) {
@@ -101,7 +101,7 @@ struct settle_after {
   std::rethrow_exception(std::move(e));
 }
 
-// Reads a message that has arrived; what it brings is moved out before its sender may go away.
+// Reads a message that has arrived: moves the value out before its sender can be destroyed.
 template <class T>
 [[gnu::always_inline]] inline T receive(core::message* m) {
   if (m->family != family<T>()) [[unlikely]]
@@ -110,7 +110,7 @@ template <class T>
   if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(m->value)->value));
 }
 
-// The same with a value of the family, for one.
+// The same with a value of type T in both directions.
 template <class T>
 [[gnu::noinline]] T exchange_slowly(core::fiber* f, slot<T>& s) {
   core::message m;
@@ -139,14 +139,14 @@ template <class T>
   if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(value)->value));
 }
 
-// The running fiber ends: so do its fiber-local values (local.hpp), and those that their
-// destructors make.
+// Destroys the fiber-local values (local.hpp) of the running fiber, which is ending, including
+// those that their destructors make.
 inline void drop_locals(core::fiber* self) noexcept {
   core::fiber_extra& x = core::fiber_extras(self);
   while (x.locals) x.drop_locals(std::exchange(x.locals, nullptr));
 }
 
-// What an explicit fiber keeps beside its stack: what it runs, and what it leaves behind.
+// What an explicit fiber keeps beside its stack: its callable, and its result.
 template <class T, class F>
 struct explicit_payload {
   explicit explicit_payload(F&& f) : run(std::move(f)) {}
@@ -187,7 +187,7 @@ struct explicit_payload {
       p.last.family = family<T>();
       p.last.value = &*p.result;
     }
-    p.run.reset();  // what the callable holds is let go as soon as it has ended
+    p.run.reset();  // the callable's contents are destroyed as soon as it has ended
     drop_locals(self);
     if (void* late = core::fiber_take_pending(self)) delete static_cast<std::exception_ptr*>(late);
     return &p.last;
@@ -216,8 +216,8 @@ core::fiber* make_explicit(F&& run, std::size_t stack_size, const char* name) {
   return f;
 }
 
-// fiber(f) deduces the family from f's argument, or from its result if it takes none.
-// std::function's own deduction guide knows every kind of callable.
+// fiber(f) deduces T from f's argument, or from its result if it takes none. std::function's own
+// deduction guide handles every kind of callable.
 template <class S>
 struct signature_of;
 template <class R, class A>

@@ -1,15 +1,15 @@
-// Keeps the kernel threads that use an object out of each other's way for the few instructions that
-// change its state. Not for programs; mutex.hpp has what a fiber may wait for.
+// Mutual exclusion of the kernel threads that use an object, for the few instructions that change
+// its state (a biased lock). Not for programs; mutex.hpp has a lock that fibers may wait for.
 //
-// The first kernel thread that comes has the object for itself: its lock() is two plain stores and
-// two loads. When a second one comes, the object becomes a futex lock for good. The hand-over is an
-// asymmetric Dekker protocol: the owner says "busy", then looks whether it still owns; the newcomer
-// takes the ownership away, puts a memory barrier on every kernel thread (membarrier), then waits
-// while the owner is busy. Either the owner sees that it owns no more, or the newcomer sees that it
-// is busy.
+// The first kernel thread that locks it owns it: its lock() takes two plain stores and two loads.
+// When a second one comes, the object becomes a futex lock for good. The revocation is an
+// asymmetric Dekker protocol: the owner sets `busy_`, then checks that it still owns the object;
+// the newcomer takes the ownership away, executes a memory barrier on every kernel thread
+// (membarrier), then waits while `busy_` is set. So either the owner sees that it is no longer the
+// owner, or the newcomer sees that it is busy.
 //
-// No fiber may be switched while it is held, nothing may throw out of it but under a `held`, and
-// nobody may take one twice.
+// While it is held, no fiber may be switched, and no exception may leave except through a `held`.
+// It is not recursive.
 #pragma once
 
 #include <atomic>
@@ -19,7 +19,7 @@
 
 namespace tendril::detail {
 
-// By what the kernel threads are told apart.
+// Identifies a kernel thread.
 struct by_thread_pointer {
   static std::uintptr_t me() noexcept {
     return reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
@@ -38,7 +38,7 @@ class exclusion_by {
     std::uintptr_t me = By::me();
     if (owner_.load(std::memory_order_relaxed) == me) [[likely]] {
       busy_.store(true, std::memory_order_relaxed);
-      // the processor's part is barrier_all()'s
+      // only the compiler must not reorder here: barrier_all() orders the processor's stores
       std::atomic_signal_fence(std::memory_order_seq_cst);
       if (owner_.load(std::memory_order_relaxed) == me) [[likely]]
         return false;
@@ -46,7 +46,7 @@ class exclusion_by {
     }
     return lock_slowly(me);
   }
-  // `shared` is what lock() returned.
+  // `shared` is the result of lock().
   void unlock(bool shared) noexcept {
     if (!shared) [[likely]]
       busy_.store(false, std::memory_order_release);
@@ -81,29 +81,31 @@ class exclusion_by {
     return true;
   }
 
-  // By::me(), 0 before the first comes, or one of these. nobody: the ownership is being taken away.
+  // Values of owner_: By::me(), 0 before the first lock(), or one of these. nobody: the ownership
+  // is being revoked.
   static constexpr std::uintptr_t everybody = 1, nobody = 2;
   std::atomic<std::uintptr_t> owner_{0};
   std::atomic<bool> busy_{false};
   std::atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held and waited for
 };
 
-// (A fiber that stands for a thread has a thread pointer of its own, and so counts as another one.)
+// (A fiber that is a thread has a thread pointer of its own, so it counts as another kernel
+// thread.)
 using exclusion = exclusion_by<by_thread_pointer>;
 
-// Holds an exclusion.
+// Locks an exclusion for the lifetime of the object.
 template <class Exclusion>
 class held {
  public:
   explicit held(Exclusion& x) noexcept : exclusion_(&x), shared_(x.lock()) {}
-  // Inline where an exception leaves, too: only so do its members stay in registers.
+  // Inline on exception paths too: only then do the members stay in registers.
   [[gnu::always_inline]] ~held() {
     if (exclusion_) exclusion_->unlock(shared_);
   }
   held(const held&) = delete;
   // Whether several kernel threads use the object.
   bool shared() const noexcept { return shared_; }
-  // Lets go of it now.
+  // Unlocks it now.
   void release() noexcept { std::exchange(exclusion_, nullptr)->unlock(shared_); }
 
  private:

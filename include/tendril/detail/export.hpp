@@ -1,4 +1,4 @@
-// Marks what libtendril.so offers; everything else in it is hidden.
+// Marks the symbols that libtendril.so exports; all others are hidden.
 #pragma once
 
 #define TENDRIL_API __attribute__((visibility("default")))

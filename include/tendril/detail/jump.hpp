@@ -1,45 +1,46 @@
-// The jump from one context to another, inline: not for programs. (aarch64 uses Boost.Context's
+// The inline jump from one context to another. Not for programs. (aarch64 uses Boost.Context's
 // jump_fcontext.)
 //
-// x86_64: what a jump keeps, its frame, lies below the stack pointer of the fiber that leaves:
+// x86_64: a jump saves its frame below the stack pointer of the fiber that leaves:
 //
 //    0 MXCSR   4 x87 control word   8 r12   16 r13   24 r14   32 r15   40 rbx   48 rbp   56 where to go on
 //
 // This function, the one in lib/base/arch/jump_x86_64.S, and the first frame of a new context
-// (arch::make_context) agree on that layout; programs have this function compiled in, so it is part
-// of the library's binary interface. Boost.Context has no part in it: its frames differ from
-// version to version (1.83 has room for a stack guard in them, a build for shadow stacks one more
-// word), and the program may have another version than the library was built with.
+// (arch::make_context) use that layout. This function is compiled into programs, so the layout is
+// part of the library's binary interface. It does not depend on Boost.Context, whose frames differ
+// between versions (1.83 has room for a stack guard, a build for shadow stacks has one more word):
+// the program may have another version than the library was built with.
 //
-// Two things differ from jump_fcontext. The control words of the floating-point units are set only
-// where they are other ones: that halves the time of a jump. And MXCSR's status flags stay as they
-// are, as the ABI lets any call leave them: a fiber that has calculated has other ones than one
-// that has not, and to change them takes 25 ns.
+// There are two differences from jump_fcontext. The floating-point control words are set only where
+// they differ, which halves the time of a jump. And MXCSR's status flags are left as they are, as
+// the ABI allows for any call: they differ between a fiber that has calculated and one that has
+// not, and setting them takes 25 ns.
 #pragma once
 
 #include "export.hpp"
 
 namespace tendril::core {
 
-// What a switch brings back when it returns, from whoever switched here. Each function that gives
-// one has a second half, to be called with it at once and on the same fiber.
+// The result of a switch when it returns: it comes from the fiber that switched here. Each function
+// that returns an arrival has a second half, which must be called with it at once and on the same
+// fiber.
 //
-// The halves are apart because a processor predicts where a function returns to by who called last.
-// After a switch that was another fiber, so each return costs more than the whole switch. The first
-// half ends in a tail call of the switch, which comes back straight to the caller; the second one
-// returns as usual.
+// There are two halves because a processor predicts where a function returns to from the last call.
+// After a switch, that call was another fiber's, so each mispredicted return costs more than the
+// whole switch. The first half ends with a tail call of the switch, which returns directly to the
+// caller; the second half returns as usual.
 struct arrival {
-  void* context;  // where `from` stands now; without a switch, the reason
-  // the fiber that switched here, perhaps with look_back_bit; that bit alone: there was no switch
+  void* context;  // where `from` was suspended; if there was no switch, the reason
+  // the fiber that switched here, possibly with look_back_bit; that bit alone: there was no switch
   void* from;
 };
 
 #ifdef __x86_64__
-// Continues who stands at `to`, and gives him `cargo`; returns what the next jump here gives.
+// Resumes the context `to` and passes it `cargo`. Returns what the next jump to here passes.
 [[gnu::always_inline]] inline arrival jump(void* to, void* cargo) noexcept {
   arrival a;
   __asm__ volatile(
-      "lea -128-64(%%rsp), %%rsp\n\t"  // the compiler may keep something below the stack pointer
+      "lea -128-64(%%rsp), %%rsp\n\t"  // the compiler may keep data below the stack pointer
       "stmxcsr (%%rsp)\n\t"
       "fnstcw 4(%%rsp)\n\t"
       "lea 1f(%%rip), %%rax\n\t"
@@ -53,7 +54,7 @@ struct arrival {
       "mov 56(%%rsp), %%r8\n\t"
       "xor (%%rsp), %%ecx\n\t"
       "xor 4(%%rsp), %%r9w\n\t"
-      "and $0xffc0, %%ecx\n\t"  // without MXCSR's status flags
+      "and $0xffc0, %%ecx\n\t"  // ignore MXCSR's status flags
       "or %%r9w, %%cx\n\t"
       "jne 3f\n"
       "2:\tmov 8(%%rsp), %%r12\n\t"
@@ -63,10 +64,10 @@ struct arrival {
       "mov 40(%%rsp), %%rbx\n\t"
       "mov 48(%%rsp), %%rbp\n\t"
       "lea 64(%%rsp), %%rsp\n\t"
-      "mov %%rsi, %%rdx\n\t"  // the results, of who goes on at 1
-      "mov %%rax, %%rdi\n\t"  // the arguments, of who begins
+      "mov %%rsi, %%rdx\n\t"  // the results, for a context that resumes at 1
+      "mov %%rax, %%rdi\n\t"  // the arguments, for a context that begins
       "jmp *%%r8\n"
-      "3:\tmov (%%rax), %%ecx\n\t"  // with the status flags of now
+      "3:\tmov (%%rax), %%ecx\n\t"  // keep the current status flags
       "xor (%%rsp), %%ecx\n\t"
       "and $0x3f, %%ecx\n\t"
       "xor %%ecx, (%%rsp)\n\t"

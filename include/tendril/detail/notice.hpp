@@ -1,6 +1,6 @@
-// Whether Tendril may say on standard error that a program, or some of its threads, run without it.
-// Such a line is for a person who wonders. Scripts and logs compare what a program writes byte for
-// byte, so they never get one.
+// Whether Tendril may write on standard error that a program, or some of its threads, run without
+// it. Such a line is for a person at a terminal. Scripts and logs may compare a program's output
+// byte by byte, so they never get it.
 #pragma once
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 
 namespace tendril {
 
-// To be told in any case: `tendril run --explain` sets it to 1.
+// Requests these lines in any case: `tendril run --explain` sets the variable to 1.
 inline constexpr char explain_variable[] = "TENDRIL_EXPLAIN";
 
 inline bool notices_wanted() noexcept {

@@ -1,5 +1,5 @@
-// How a task's result is kept and waited for: the throwing half of lib/scheduler/park.cpp. Not for
-// programs.
+// How a task's result is stored and waited for: the part of lib/scheduler/park.cpp that throws. Not
+// for programs.
 #pragma once
 
 #include <atomic>
@@ -21,16 +21,16 @@
 
 namespace tendril::detail {
 
-// What all tasks keep, whatever their result. Belongs to the task's kernel thread; any may ask for
-// ended(), and then read what the task left.
+// What every task stores, whatever its result type. Only the task's kernel thread may use it,
+// except that any kernel thread may call ended() and then read the result.
 class outcome_base {
  public:
-  // The task has run to its end: its result is there, its callable is gone.
+  // Whether the task has run to its end: its result is stored and its callable destroyed.
   bool ended() const noexcept { return ended_.load(std::memory_order_acquire); }
   bool failed() const noexcept { return error_ && !exited_; }
   std::exception_ptr failure() const noexcept { return failed() ? error_ : nullptr; }
 
-  // For wait(); add_joiner() for who knows that it has not ended.
+  // For wait(). add_joiner() requires that the task has not ended.
   bool watch_ready(waiter& w) noexcept {
     if (ended()) return false;
     add_joiner(w);
@@ -41,7 +41,7 @@ class outcome_base {
     if (!w.is_granted()) joiners_.remove(w);
   }
 
-  // Calls what link() left, in that order, when the task has ended.
+  // The callbacks of link(), which are called in that order when the task has ended.
   using callback = std::function<void(core::fiber*)>;
   std::size_t add_link(callback f) {
     if (!links_) links_.reset(new links);
@@ -75,8 +75,8 @@ class outcome_base {
       call_links(self);
   }
   std::exception_ptr error_;
-  bool exited_ = false;   // error_ is a fiber_exit: ended on request
-  bool callable_ = true;  // what the task runs is still there
+  bool exited_ = false;   // error_ is a fiber_exit: the task ended on request
+  bool callable_ = true;  // the task's callable exists
 
  private:
   struct link {
@@ -98,7 +98,8 @@ class outcome_base {
   std::atomic<bool> ended_{false};
   wait_list joiners_;
   struct delete_links {
-    [[gnu::noinline]] void operator()(links* l) const noexcept { delete l; }  // few have any
+    // out of line: few tasks have links
+    [[gnu::noinline]] void operator()(links* l) const noexcept { delete l; }
   };
   std::unique_ptr<links, delete_links> links_;
 };
@@ -106,7 +107,7 @@ class outcome_base {
 template <class R>
 class outcome : public outcome_base {
  public:
-  // The result of an ended task, or its exception.
+  // The result of an ended task; throws its exception.
   std::add_lvalue_reference_t<R> get() {
     if (error_) std::rethrow_exception(error_);
     if (!value_) throw error("the task belongs to the parent process of a fork");
@@ -147,7 +148,7 @@ class task_payload : public outcome<R> {
  private:
   void call(core::fiber* self) noexcept {
     try {
-      // killed before it began
+      // the task was killed before it began
       if (core::head(self).unusual) [[unlikely]]
         throw_if_interrupted(self);
       if constexpr (std::is_void_v<R>) {
@@ -161,8 +162,8 @@ class task_payload : public outcome<R> {
       this->exited_ = true;
     } catch (...) {
       this->error_ = std::current_exception();
-      // A cooperative call failed with ECANCELED because of a kill, and the code threw an error of
-      // its own.
+      // If a cooperative call failed with ECANCELED because of a kill and the code then threw its
+      // own error, the kill's exception is the result.
       if (auto* p = static_cast<std::exception_ptr*>(core::fiber_take_pending(self))) {
         this->error_ = std::move(*p);
         delete p;
@@ -170,13 +171,13 @@ class task_payload : public outcome<R> {
       }
     }
   }
-  // While `callable_`. (Not std::optional, whose flag would cost a line of the cache.)
+  // Exists while `callable_`. (Not a std::optional, whose flag would take one more cache line.)
   union {
     F run_;
   };
 };
 
-// At the end of a kernel thread its unfinished tasks get a fiber_exit.
+// Unfinished tasks get a fiber_exit at the end of their kernel thread.
 inline void reap_task(core::fiber* f) noexcept {
   interrupt(f, std::make_exception_ptr(fiber_exit{}));
 }
@@ -197,7 +198,7 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   return f;
 }
 
-// A join that has not simply seen the end.
+// The slow path of join(): the wait has not simply ended with the task's end.
 [[gnu::noinline]] inline bool joined(core::fiber* f, outcome_base& o, waiter& w,
                                      clock::time_point deadline, const core::wait_info& what,
                                      core::wake why) {
@@ -208,13 +209,13 @@ core::fiber* make_task(std::size_t stack_size, const char* name, F&& run) {
   } guard{o, w};
   for (;; why = park_once(w.who, deadline, what)) {
     why = checked(to_the_end(why, deadline, what), &what);
-    // One that belongs to the parent process of a fork has finished without an end.
+    // A task of the parent process of a fork is finished without having ended.
     bool ended = o.ended() || core::fiber_state(f) == core::fiber_status::finished;
     if (ended || why == core::wake::timeout) return ended;
   }
 }
-// `self`, which is running, waits until f, which has not ended, has, or the deadline; returns
-// whether it has. Always inline: see core::arrival.
+// Makes `self`, the running fiber, wait until f, which has not ended, has ended, or until the
+// deadline. Returns whether it has ended. Always inline: see core::arrival.
 [[gnu::always_inline]] inline bool join(core::fiber* self, core::fiber* f, outcome_base& o,
                                         clock::time_point deadline) {
   waiter w(self);

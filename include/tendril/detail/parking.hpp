@@ -1,4 +1,4 @@
-// How a wait ends for C++ code: the throwing half of lib/scheduler/park.cpp. Not for programs.
+// How a wait ends for C++ code: the part of lib/scheduler/park.cpp that throws. Not for programs.
 #pragma once
 
 #include <chrono>
@@ -24,11 +24,11 @@ inline constexpr bool is_duration<std::chrono::duration<R, P>> = true;
 
 inline constexpr clock::time_point never = clock::time_point::max();
 
-// steady_clock is CLOCK_MONOTONIC in nanoseconds, as lib/ counts; max() is never.
+// steady_clock is CLOCK_MONOTONIC in nanoseconds, which is lib/'s time; max() means never.
 inline std::int64_t deadline_of(clock::time_point t) noexcept {
   return t.time_since_epoch().count();
 }
-// Now plus d, rounded up to a nanosecond; what is too long to express is never.
+// Now plus d, rounded up to a nanosecond; `never` if that cannot be represented.
 template <class Rep, class Period>
 clock::time_point later(std::chrono::duration<Rep, Period> d) {
   auto now = clock::now();
@@ -38,8 +38,8 @@ clock::time_point later(std::chrono::duration<Rep, Period> d) {
   return now + std::chrono::ceil<clock::duration>(d);
 }
 
-// A time-out that is in force for a fiber (timeout.hpp). They nest, so each is listed in the one
-// that came later.
+// A time-out that is in force for a fiber (timeout.hpp). They nest: each points to the outer one
+// and the inner one.
 struct time_limit {
   std::int64_t at = INT64_MAX;
   std::uint64_t id = 0;
@@ -49,7 +49,7 @@ struct time_limit {
   time_limit* inner = nullptr;
 };
 
-// Tells lib/ the earliest limit in force.
+// Passes the earliest limit in force to lib/.
 inline void set_limit(core::fiber* f) noexcept {
   core::fiber_extra& x = core::fiber_extras(f);
   x.limit = INT64_MAX;
@@ -59,8 +59,8 @@ inline void set_limit(core::fiber* f) noexcept {
   core::tell_unusual(core::head(f));
 }
 
-// Throws what kill() or a time-out left for the running fiber. A kill goes first, then the
-// outermost time-out, since its exception leaves the inner ones too.
+// Throws what kill() or a time-out has stored for the running fiber. A kill goes first, then the
+// outermost time-out that has passed, since its exception leaves the scopes of the inner ones too.
 inline void throw_if_interrupted(core::fiber* self = core::fiber_current()) {
   core::fiber_extra& x = core::fiber_extras(self);
   if (x.forbidden) throw error(std::string(x.forbidden) + " cannot wait");
@@ -82,7 +82,8 @@ inline void throw_if_interrupted(core::fiber* self = core::fiber_current()) {
   std::rethrow_exception(expired->error);
 }
 
-// Whether destructors run because of an exception: one thrown now would end the process.
+// Whether an exception is being thrown, so that a second one from a destructor would end the
+// process.
 inline bool unwinding() noexcept { return std::uncaught_exceptions() > 0; }
 
 inline std::string wait_report(const core::wait_info* what) {
@@ -91,7 +92,7 @@ inline std::string wait_report(const core::wait_info* what) {
   return report;
 }
 
-// What the end of a wait for `what` means for C++ code.
+// Throws what the end of a wait for `what` means for C++ code; otherwise returns it.
 inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
   if (w == core::wake::interrupted) throw_if_interrupted();
   if (w == core::wake::deadlock) {
@@ -109,8 +110,8 @@ inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
   return w;
 }
 
-// Waits once; `self` is the running fiber. Whatever parks or yields without a deadline is always
-// inline: see core::arrival.
+// Waits once; `self` is the running fiber. Functions that park or yield without a deadline are
+// always inline: see core::arrival.
 [[gnu::always_inline]] inline core::wake park_once(core::fiber* self, clock::time_point deadline,
                                                    const core::wait_info& what,
                                                    bool precise = false) noexcept {
@@ -119,9 +120,8 @@ inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
                             : core::park_until_unparked(what, self);
   return core::parked(core::head(self), a.context, a.from, limited);
 }
-// What becomes of a wait that has ended so: in a destructor that runs because of an exception a
-// kill or a time-out has to wait for the next wait after it, for to throw here would end the
-// process.
+// Handles an interrupted wait: in a destructor that runs because of an exception, throwing would
+// end the process, so the wait goes on, and the kill or time-out takes effect at the next wait.
 inline core::wake to_the_end(core::wake w, clock::time_point deadline, const core::wait_info& what,
                              bool precise = false) {
   if (w != core::wake::interrupted) [[likely]]
@@ -131,7 +131,7 @@ inline core::wake to_the_end(core::wake w, clock::time_point deadline, const cor
   uninterruptible.uninterruptible = true;
   return core::park(deadline_of(deadline), uninterruptible, precise);
 }
-// Waits.
+// Waits to the end, as to_the_end() says. park() then throws as checked() does.
 [[gnu::always_inline]] inline core::wake park_raw(core::fiber* self, clock::time_point deadline,
                                                   const core::wait_info& what,
                                                   bool precise = false) {
@@ -162,8 +162,8 @@ inline void sleep_until(clock::time_point t, bool precise = false) {
   while (park(core::fiber_current(), t, what, precise) != core::wake::timeout) {}
 }
 
-// While one lives, nothing interrupts a wait of the running fiber; a kill or a time-out comes at
-// its next wait after.
+// While an object lives, nothing interrupts the running fiber's waits. A kill or a time-out takes
+// effect at the next wait after that.
 class uninterrupted {
  public:
   uninterrupted() noexcept { x_.shields++; }
@@ -174,7 +174,7 @@ class uninterrupted {
   core::fiber_extra& x_ = core::fiber_extras(core::fiber_current());
 };
 
-// While one lives, a wait of the running fiber throws an error that names who may not wait.
+// While an object lives, a wait of the running fiber throws an error that names `who`.
 class no_waiting {
  public:
   explicit no_waiting(const char* who) noexcept : before_(forbid(who)) {}

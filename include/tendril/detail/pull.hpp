@@ -1,5 +1,5 @@
-// Range-for over something whose next() returns a std::optional, empty at the end. Not for
-// programs.
+// Iteration by range-based for over an object whose next() returns a std::optional, empty at the
+// end. Not for programs.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace tendril::detail {
 
-// An input iterator: each step calls next().
+// An input iterator; each increment calls next().
 template <class Source, class Item>
 class pull_iterator {
  public:

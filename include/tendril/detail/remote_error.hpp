@@ -1,5 +1,5 @@
-// How exceptions travel from a worker process: the standard ones, std::system_error and
-// tendril::error as what they are, others as a remote_error that names their type. Not for
+// How exceptions are sent from a worker process: the standard ones, std::system_error and
+// tendril::error with their own type, others as a remote_error that names their type. Not for
 // programs.
 #pragma once
 
@@ -18,12 +18,12 @@
 
 namespace tendril {
 
-// A call in another process ended by an exception of a type that does not travel.
+// A call in another process ended by an exception whose type cannot be sent.
 class remote_error : public error {
  public:
   remote_error(std::string type, const std::string& what)
       : error(type + ": " + what), type_(std::move(type)) {}
-  // The exception's type, as it is written in C++.
+  // The exception's type as written in C++.
   const std::string& type() const noexcept { return type_; }
 
  private:
@@ -40,10 +40,10 @@ inline std::string readable(const std::type_info* t) {
   return s ? s.get() : t->name();
 }
 
-// Those that are made from their what().
+// The exception types that are constructed from their what().
 template <class... E>
 struct travelling_errors {
-  // The place of e's very type; -1: not here.
+  // The index of e's exact type; -1 if it is not among them.
   static int index(const std::exception& e) noexcept {
     int i = 0, found = -1;
     (void)((typeid(e) == typeid(E) ? (found = i) : i++, found >= 0) || ...);
@@ -70,7 +70,7 @@ inline void write_error(byte_sink& to, const std::exception_ptr& e) {
     bool generic = s.code().category() == std::generic_category();
     if (typeid(s) == typeid(std::system_error) &&
         (generic || s.code().category() == std::system_category())) {
-      // what() repeats the code's message at its end, and the constructor adds it again.
+      // what() ends with the code's message, which the constructor appends again.
       std::string what = s.what(), tail = s.code().message();
       if (what.ends_with(": " + tail)) what.resize(what.size() - tail.size() - 2);
       else if (what == tail) what.clear();

@@ -1,6 +1,6 @@
-// A condition that fibers of any kernel thread wait for, under a mutex: std::condition_variable on
-// park and unpark. The mutex is never held while a fiber waits, so two fibers of one kernel thread
-// never meet in it. Not for programs.
+// A condition that fibers of any kernel thread wait for under a mutex: std::condition_variable
+// built on park and unpark. A fiber never holds the mutex while it waits, so two fibers of one
+// kernel thread never contend for it. Not for programs.
 #pragma once
 
 #include <chrono>
@@ -16,8 +16,8 @@ class remote_wait {
   remote_wait() noexcept = default;
   remote_wait(const remote_wait&) = delete;
 
-  // How to wait: what a report says of it, and whether before those who came first (a worker whose
-  // cache is warm).
+  // How to wait: what a report says, and whether to queue in front of earlier waiters (used by a
+  // worker whose cache is warm).
   struct manner {
     core::wait_kind kind = core::wait_kind::event;
     bool remote = true;            // another kernel thread may end the wait: never a loop_exit
@@ -25,8 +25,8 @@ class remote_wait {
     bool in_front = false;
   };
 
-  // Waits until ready(), which is asked with the lock held, or until the deadline; returns whether
-  // it is. Throws as every wait does (kill, time-outs), with the lock held.
+  // Waits until ready(), which is called with the lock held, is true, or until the deadline.
+  // Returns whether it is true. Throws as every wait does (kill, time-outs), with the lock held.
   template <class Ready>
   bool wait(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline,
             Ready ready, const manner& how) {
@@ -44,7 +44,7 @@ class remote_wait {
       if (!notified) remove(w);
       if (why == core::wake::unparked || why == core::wake::signal) continue;
       if (ready()) return true;
-      if (notified) notify_one();  // it was for somebody who goes on waiting
+      if (notified) notify_one();  // it was meant for a fiber that goes on waiting
       if (why == core::wake::timeout) return false;
       checked(why, &what);
     }
@@ -56,7 +56,7 @@ class remote_wait {
     return wait(lock, deadline, std::move(ready), manner{});
   }
 
-  // With the lock held: whoever waits cannot leave meanwhile, so its fiber is there to be woken.
+  // The caller must hold the lock: then a waiter cannot leave, so its fiber still exists.
   void notify_one() noexcept {
     if (waiter* w = first_) wake(*w);
   }

@@ -1,10 +1,10 @@
-// Fibers that wait for an object: first come, first served. Not for programs.
+// Fibers that wait for an object, first come, first served. Not for programs.
 //
-// An object has an exclusion, and a wait_list of waiters, each in the frame of the fiber that
-// waits. Whoever changes the object so that a waiter may go on takes it off the list and grants it
-// what it wants, all under the exclusion. The waiter returns only when that is free again; so
-// neither the waiter's frame and fiber nor the object itself go away under the one who grants, on
-// whatever kernel thread that is.
+// An object has an exclusion and a wait_list of waiters, each in the frame of the fiber that waits.
+// A thread that changes the object so that a waiter may go on takes the waiter off the list and
+// grants its request, all under the exclusion. The waiter returns only after the exclusion has been
+// released. So neither the waiter's frame and fiber nor the object can be destroyed while the
+// granting thread, whichever it is, still uses them.
 #pragma once
 
 #include <atomic>
@@ -18,9 +18,9 @@ struct waiter {
   explicit waiter(core::fiber* f = nullptr) noexcept : who(f) {}
 
   core::fiber* who;
-  waiter* next;  // while it is listed
+  waiter* next;  // valid while it is listed
   waiter* prev;
-  // Called under the object's exclusion in place of waking `who`: must be short, and not touch the
+  // Called under the object's exclusion instead of waking `who`. It must be short and not use the
   // object.
   void (*notify)(waiter&) noexcept = nullptr;
   std::atomic<bool> granted{false};
@@ -43,7 +43,7 @@ class wait_list {
     (w.prev ? w.prev->next : first_) = w.next;
     (w.next ? w.next->prev : last_) = w.prev;
   }
-  // The first; the others are reached by `next`.
+  // Returns the first waiter; the others are reached by `next`.
   waiter* take_all() noexcept {
     last_ = nullptr;
     return std::exchange(first_, nullptr);
@@ -63,8 +63,8 @@ class wait_list {
   waiter* last_ = nullptr;
 };
 
-// To a waiter that has just been taken off its list, under the exclusion. The first is for one that
-// has no `notify`.
+// Grants a waiter that has just been taken off its list, under the exclusion. grant_fiber()
+// requires that it has no `notify`.
 inline void grant_fiber(waiter& w) noexcept {
   core::fiber* who = w.who;
   w.granted.store(true, std::memory_order_release);
@@ -76,7 +76,7 @@ inline void grant(waiter& w) noexcept {
   w.granted.store(true, std::memory_order_release);
   notify(w);
 }
-// Grants all; those who come meanwhile are not there yet.
+// Grants all current waiters, not those that are added meanwhile.
 inline void grant_all(wait_list& list) noexcept {
   if (list.empty()) return;
   for (waiter *w = list.take_all(), *next; w; w = next) {
@@ -85,14 +85,14 @@ inline void grant_all(wait_list& list) noexcept {
   }
 }
 
-// The one who granted has left the object.
+// Waits until the thread that granted the waiter has released the exclusion.
 inline void await_granter(exclusion& x) noexcept {
   if (x.shared()) [[unlikely]] {
     held h(x);
   }
 }
 
-// The rare ends of a wait; true: it goes on.
+// Handles the rare ends of a wait. Returns true if the wait goes on.
 template <class HandOn>
 bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_info& what,
            HandOn&& hand_on) {
@@ -116,7 +116,7 @@ bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_
   return false;
 }
 
-// A wait that has not simply been granted.
+// The slow path of suspend(): the waiter has not simply been granted.
 template <class HandOn>
 [[gnu::noinline]] bool suspended(exclusion& x, wait_list& list, waiter& w,
                                  clock::time_point deadline, core::wait_info what, core::wake why,
@@ -130,9 +130,9 @@ template <class HandOn>
   }
   return w.is_granted();
 }
-// Waits until w, which is on the list, is granted, or the deadline has passed; the exclusion is not
-// held. Returns whether it was granted. Throws what a kill or a time-out left; if it had been
-// granted by then, hand_on() gives that to somebody else first.
+// Waits until w, which is on the list, is granted, or the deadline passes. The caller must not hold
+// the exclusion. Returns whether w was granted. Throws the exception of a kill or a time-out; if w
+// had been granted by then, hand_on() passes the grant on first.
 template <class HandOn>
 [[gnu::always_inline]] inline bool suspend(exclusion& x, wait_list& list, waiter& w,
                                            clock::time_point deadline, const core::wait_info& what,
@@ -152,9 +152,10 @@ constexpr core::wait_info waits_for(core::wait_kind kind) noexcept {
   return what;
 }
 
-// For an object that is ready at times, as ready() says under its exclusion, and grants a list of
-// its own when it becomes so: watching for that, ceasing to, and waiting until then or the
-// deadline, which returns whether it was ready.
+// For an object that can become ready (ready() says so under the exclusion) and then grants all of
+// `list`. watch() lists w, or returns false if the object is ready; unwatch() removes w;
+// wait_until_ready() waits until the object is ready or the deadline passes, and returns whether it
+// was ready.
 template <class Ready>
 bool watch(exclusion& x, wait_list& list, waiter& w, Ready ready) {
   if (!w.notify) w.who = core::fiber_current();
@@ -177,9 +178,9 @@ template <class Ready>
   return suspend(x, list, w, deadline, what, [] {});
 }
 
-// Something that can be watched for being ready, without being taken: what wait() in wait.hpp needs
-// of an object. bool watch(waiter&): false if it is ready already; else w is listed, and granted
-// when it becomes so. unwatch(waiter&).
+// An object that wait() in wait.hpp can wait for without taking it. watch_ready(waiter&) returns
+// false if the object is ready; otherwise it lists the waiter, which is granted when the object
+// becomes ready. unwatch_ready(waiter&) removes it.
 template <class T>
 concept watchable = requires(T& t, waiter& w) {
   { t.watch_ready(w) } -> std::convertible_to<bool>;

@@ -1,13 +1,13 @@
 // Processes that make calls for their parent, and the server that forks them. Not for programs.
 //
-// The server is forked once, when the pool is made, and from then on forks the workers: so they
-// start from a process that has one kernel thread, whatever the program does meanwhile. All of them
-// have the program's code at the same addresses, so a call travels as the address of a function
-// that reads its arguments from bytes.
+// The server is forked once, when the pool is made, and forks the workers. So each worker starts
+// from a process with a single kernel thread, whatever the program does meanwhile. All of them have
+// the program's code at the same addresses, so a call is sent as the address of a function that
+// reads its arguments from bytes.
 //
-// A worker is asked over a socket of its own: a request is a length and that many bytes, and so is
-// the response. At the end of its socket it ends, and so does the server: when the program goes,
-// whichever way, so do they.
+// Each worker has a socket of its own. A request and its response are each a length followed by
+// that many bytes. A worker ends at the end of its socket, and so does the server: both end when
+// the program does, however it ends.
 #pragma once
 
 #include <cxxabi.h>
@@ -45,7 +45,7 @@ inline void socket_pair(int type, owned_fd& a, owned_fd& b) {
   b = owned_fd(fds[1]);
 }
 
-// All of n bytes, or false: the other end is gone.
+// Sends all n bytes; false if the other end is closed.
 inline bool send_fully(int fd, const void* p, std::size_t n) noexcept {
   auto* at = static_cast<const char*>(p);
   while (n > 0) {
@@ -79,7 +79,8 @@ inline bool receive_frame(int fd, std::string& bytes) {
   return receive_fully(fd, bytes.data(), n);
 }
 
-// One descriptor, over a socket of messages. -1: none came, the other end is gone.
+// Sends a descriptor over a SOCK_SEQPACKET socket. receive_descriptor() returns -1 if the other end
+// is closed.
 inline bool send_descriptor(int over, int fd) noexcept {
   char byte = 0;
   iovec v{&byte, 1};
@@ -121,7 +122,7 @@ inline int receive_descriptor(int over) noexcept {
 // Reads the arguments of a call, makes it, and writes its result.
 using call_from_bytes = void (*)(byte_source&, byte_sink&);
 
-// Makes the call of a request: a response of "true" and the result, or "false" and the error.
+// Makes the requested call. The response is `true` and the result, or `false` and the error.
 inline std::string answer(const std::string& request) {
   byte_sink result;
   try {
@@ -139,7 +140,7 @@ inline std::string answer(const std::string& request) {
 
 [[noreturn]] inline void work(int fd) noexcept {
   ::signal(SIGCHLD, SIG_DFL);
-  // Calls get a stack like a thread's, and fibers beside them if they want some.
+  // Calls get a stack of a thread's usual size, and may use other fibers beside it.
   spawn({.stack_size = 8 << 20, .name = "worker"}, [fd] {
     for (std::string request; receive_frame(fd, request);) {
       std::string response = answer(request);
@@ -152,14 +153,14 @@ inline std::string answer(const std::string& request) {
 }
 
 [[noreturn]] inline void serve_forks(int control) noexcept {
-  // Nothing of what the program has open stays open here: its sockets would never be seen to close.
+  // Close the program's descriptors here: its sockets could otherwise never be seen to close.
   if (control > 3) posix::close_range(3, unsigned(control) - 1, 0);
   posix::close_range(unsigned(control) + 1, ~0u, 0);
   owned_fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (null) posix::dup2(null.get(), 0);
   null.reset();
-  ::signal(SIGCHLD, SIG_IGN);  // the kernel reaps
-  ::signal(SIGINT, SIG_IGN);   // from the terminal: the program decides
+  ::signal(SIGCHLD, SIG_IGN);  // the kernel reaps the workers
+  ::signal(SIGINT, SIG_IGN);   // Ctrl-C at the terminal: the program decides
   for (;;) {
     owned_fd fd(receive_descriptor(control));
     if (!fd) ::_exit(0);
@@ -167,24 +168,24 @@ inline std::string answer(const std::string& request) {
       posix::close(control);
       work(fd.get());
     }
-    // If there is no process, the program sees its end of the socket close.
+    // If the fork fails, the program sees its end of the socket close.
   }
 }
 
-// The program's side of the server.
+// The program's end of the server.
 class fork_server {
  public:
-  // std::system_error: no process can be made.
+  // Throws std::system_error if no process can be created.
   fork_server() {
     owned_fd theirs;
     socket_pair(SOCK_SEQPACKET, control_, theirs);
-    std::cout << std::flush;  // or a child would write it again
+    std::cout << std::flush;  // else the child would write it again
     std::fflush(nullptr);
     pid_ = ::fork();
     if (pid_ == 0) serve_forks(theirs.get());
     if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
   }
-  // Ends when its workers' requests have: none are taken any more.
+  // Returns when the server has ended, which takes no more requests after its socket is closed.
   ~fork_server() {
     control_.reset();
     pid_t r;
@@ -193,7 +194,7 @@ class fork_server {
   }
   fork_server(const fork_server&) = delete;
 
-  // The socket of a new worker; none if the server is gone.
+  // Returns the socket of a new worker; an empty one if the server is gone.
   owned_fd new_worker() {
     owned_fd ours, theirs;
     socket_pair(SOCK_STREAM, ours, theirs);
