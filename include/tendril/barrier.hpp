@@ -26,7 +26,7 @@ class barrier {
   // barrier breaks.
   explicit barrier(std::size_t parties, std::function<void()> completion = nullptr)
       : parties_(parties), completion_(std::move(completion)) {
-    if (parties == 0) throw error("a barrier is for at least one fiber");
+    if (parties == 0) throw error("a barrier needs at least one party");
   }
   barrier(const barrier&) = delete;
   barrier& operator=(const barrier&) = delete;
@@ -92,7 +92,7 @@ class barrier {
     {
       detail::held h(exclusion_);
       if (broken_) throw broken_barrier();
-      if (arrived_ == parties_) throw error("barrier: more fibers came than it is for");
+      if (arrived_ == parties_) throw error("barrier: more fibers arrived than it has parties");
       generation = generation_;
       place = parties_ - ++arrived_;
       if (place > 0) waiters_.push(w);

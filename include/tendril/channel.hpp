@@ -69,7 +69,7 @@ struct channel_party : waiter {
 
 template <class T>
 class channel {
-  static_assert(std::movable<T>, "a channel hands movable values on");
+  static_assert(std::movable<T>, "the values of a channel must be movable");
   using party = detail::channel_party<T>;
 
  public:

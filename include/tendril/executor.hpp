@@ -24,7 +24,8 @@ namespace tendril {
 // results have not been taken. One fiber at a time may use it.
 template <class R>
 class ordered_results {
-  static_assert(!std::is_void_v<R>, "map() is for calls that return something; submit() takes all");
+  static_assert(!std::is_void_v<R>,
+                "map() needs calls that return a value; use submit() for others");
 
  public:
   // Waits for the next result and returns it; returns an empty optional at the end. Throws what the

@@ -113,9 +113,9 @@ class any_fiber {
     if (!core_ || !p.core_) throw fiber_error("no fiber");
     if (!core::fiber_parent(core_)) throw fiber_error("a main fiber or a task has no parent");
     if (!core::fiber_on_this_thread(core_) || !core::fiber_on_this_thread(p.core_))
-      throw fiber_error("parent on another kernel thread");
+      throw fiber_error("the parent is on another kernel thread");
     for (core::fiber* a = p.core_; a; a = core::fiber_parent(a)) {
-      if (a == core_) throw fiber_error("cyclic parent chain");
+      if (a == core_) throw fiber_error("the chain of parents would be cyclic");
     }
     core::fiber_set_parent(core_, p.core_);
   }
@@ -144,7 +144,7 @@ inline any_fiber current_fiber() noexcept { return any_fiber::adopt_ref(core::fi
 template <class T>
 class fiber : public any_fiber {
   static_assert(std::is_void_v<T> || (std::is_object_v<T> && std::move_constructible<T>),
-                "a fiber family exchanges void or a movable object type");
+                "T must be void or a movable object type");
   static_assert(std::is_void_v<T> || std::default_initializable<T>,
                 "T{} is what a parent gets when its child ended by fiber_exit");
 
@@ -205,7 +205,7 @@ class fiber : public any_fiber {
     if (dead() && detail::is_exit(e)) return switch_to();
     core::message m;
     m.error = &e;
-    return detail::receive<T>(detail::exchange(core_, m, detail::family<T>()));
+    return detail::receive<T>(detail::exchange(core_, m, detail::value_type_id<T>()));
   }
   template <class E>
     requires(!std::same_as<std::remove_cvref_t<E>, std::exception_ptr>)
@@ -219,12 +219,12 @@ class fiber : public any_fiber {
 
 template <class F>
   requires(!std::derived_from<F, any_fiber>)
-fiber(F) -> fiber<detail::family_of<F>>;
+fiber(F) -> fiber<detail::value_type_of<F>>;
 template <class F>
-fiber(F, const fiber_options&) -> fiber<detail::family_of<F>>;
+fiber(F, const fiber_options&) -> fiber<detail::value_type_of<F>>;
 template <class F>
-fiber(F, const any_fiber&) -> fiber<detail::family_of<F>>;
+fiber(F, const any_fiber&) -> fiber<detail::value_type_of<F>>;
 template <class F>
-fiber(F, const any_fiber&, const fiber_options&) -> fiber<detail::family_of<F>>;
+fiber(F, const any_fiber&, const fiber_options&) -> fiber<detail::value_type_of<F>>;
 
 }  // namespace tendril

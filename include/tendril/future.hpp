@@ -41,7 +41,8 @@ template <class R>
 class future {
  public:
   using result_type = R;
-  static_assert(!std::is_reference_v<R>, "a future has a value (wrap a reference in std::ref)");
+  static_assert(!std::is_reference_v<R>,
+                "a future needs a value type (wrap a reference in std::ref)");
 
   // No future.
   future() noexcept = default;
@@ -199,7 +200,8 @@ class promise {
     if (!state_) return;
     std::unique_lock lock(state_->mutex);
     if (state_->ended()) return;
-    state_->error = std::make_exception_ptr(error("the call was given up"));
+    state_->error =
+        std::make_exception_ptr(error("the promise was destroyed before the call had ended"));
     state_->end(lock, status::finished);
   }
 

@@ -49,9 +49,9 @@ class generator_exit {
 template <class Out, class In = void, class Result = void>
 class generator {
   static_assert(std::is_object_v<Out> && std::move_constructible<Out>,
-                "a generator gives movable objects");
+                "Out must be a movable object type");
   static_assert(std::is_void_v<In> || (std::is_object_v<In> && std::move_constructible<In>),
-                "a generator is sent nothing, or movable objects");
+                "In must be void or a movable object type");
 
   struct nothing {};
   using sent = std::conditional_t<std::is_void_v<In>, nothing, In>;
@@ -282,7 +282,7 @@ class generator {
   // of this type. Returns no handle, since a suspended body must not hold its last consumer.
   static core::fiber* asker() {
     core::fiber* a = core::fiber_parent(core::fiber_current());
-    if (!a || core::fiber_awaits(a) != detail::family<letter>() ||
+    if (!a || core::fiber_awaits(a) != detail::value_type_id<letter>() ||
         core::fiber_state(a) != core::fiber_status::switched)
       throw generator_error("yield outside a generator of this type");
     return a;

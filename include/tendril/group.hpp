@@ -226,13 +226,13 @@ class group {
 // The results of imap() and imap_unordered(). Only the fiber that made it may use it.
 template <class R>
 class mapped {
-  static_assert(!std::is_void_v<R>, "imap gives the results of a function that has some; see map");
+  static_assert(!std::is_void_v<R>, "imap() needs a function that returns a value; see map()");
 
  public:
   template <class F, class X>
   mapped(group& in, F f, std::vector<X> range, std::size_t ahead, bool ordered)
       : state_(std::make_shared<state>(ahead)), ordered_(ordered), left_(range.size()) {
-    if (ahead == 0) throw error("imap: there must be room for one result at least");
+    if (ahead == 0) throw error("imap(): `ahead` must be at least 1");
     feeder_ = spawn([&in, s = state_, f = std::move(f), range = std::move(range)]() mutable {
       for (std::size_t i = 0; i < range.size(); i++) {
         s->room.acquire();

@@ -14,7 +14,7 @@ class latch {
  public:
   // A latch whose counter starts at `count`; throws `error` if it is negative.
   explicit latch(std::ptrdiff_t count) : count_(count) {
-    if (count < 0) throw error("latch: a negative count");
+    if (count < 0) throw error("latch: the count is negative");
     if (count == 0) zero_.set();
   }
 

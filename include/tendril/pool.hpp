@@ -13,7 +13,7 @@ class pool : public group {
  public:
   // A pool of at most `size` tasks; throws `error` for 0.
   explicit pool(std::size_t size) : size_(size) {
-    if (size == 0) throw error("a pool has room for one task at least");
+    if (size == 0) throw error("a pool needs room for at least one task");
     state_->places = std::make_shared<semaphore>(std::ptrdiff_t(size));
   }
 

@@ -74,7 +74,7 @@ class process_pool_executor : public executor<process_pool_executor> {
     using function = std::decay_t<F>;
     using result = std::decay_t<std::invoke_result_t<function, std::decay_t<A>...>>;
     static_assert(detail::copied_as_bytes<function> && !std::is_member_pointer_v<function>,
-                  "the function must be one that can be copied as bytes");
+                  "the function must be trivially copyable and hold no pointers to objects");
     static_assert((serializable<std::decay_t<A>> && ...), "the arguments must be serializable");
     static_assert(std::is_void_v<result> || serializable<result>,
                   "the result must be serializable");

@@ -86,7 +86,7 @@ struct least_first {
 // The interface of all queues. `Order` determines the order in which items leave.
 template <class T, class Order>
 class basic_queue {
-  static_assert(std::movable<T>, "a queue holds movable values");
+  static_assert(std::movable<T>, "the values of a queue must be movable");
 
  public:
   using value_type = T;
@@ -94,7 +94,7 @@ class basic_queue {
 
   // A queue for at most `bound` items; throws `error` for 0.
   explicit basic_queue(std::size_t bound = unbounded) : bound_(bound) {
-    if (bound == 0) throw error("a queue has room for one item at least; see channel");
+    if (bound == 0) throw error("a queue needs room for at least one item; see channel");
   }
   basic_queue(const basic_queue&) = delete;
   basic_queue& operator=(const basic_queue&) = delete;

@@ -108,7 +108,7 @@ class selector {
   }
   static void check(unsigned events) {
     if (!events || (events & ~(read | write)))
-      throw std::invalid_argument("selector: events are read, write, or both");
+      throw std::invalid_argument("selector: events must be read, write, or both");
   }
   auto find(int fd) {
     auto at = keys_.find(fd);

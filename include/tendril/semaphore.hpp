@@ -88,14 +88,14 @@ class semaphore {
 
  protected:
   semaphore(std::ptrdiff_t permits, std::ptrdiff_t most) : permits_(permits), most_(most) {
-    if (permits < 0) throw error("semaphore: a negative number of permits");
+    if (permits < 0) throw error("semaphore: the number of permits is negative");
   }
 
  private:
   void give_back(std::ptrdiff_t n) {
     std::ptrdiff_t free = value();
     if (n < 0 || n > most_ - free) [[unlikely]]
-      throw error("semaphore: more permits released than there may be");
+      throw error("semaphore: more permits released than its maximum");
     free += n;
     while (free > 0 && !waiters_.empty()) {
       free--;

@@ -216,7 +216,7 @@ struct serializer<std::variant<V...>> {
                                          from.read<std::variant_alternative_t<I, variant>>()),
                            true)) ||
            ...);
-    if (!value) throw error("the bytes of a variant name no alternative");
+    if (!value) throw error("the bytes of a variant have an invalid index");
     return std::move(*value);
   }
 };

@@ -30,7 +30,7 @@ class shared_mutex {
   bool try_lock_until(clock::time_point t) { return take(true, t); }
   void unlock() {
     detail::held h(exclusion_);
-    if (!writer_) throw error("shared_mutex: unlocked by a writer although none has it");
+    if (!writer_) throw error("shared_mutex: unlock() while no writer holds it");
     writer_ = false;
     pass_on();
   }
@@ -47,7 +47,7 @@ class shared_mutex {
   bool try_lock_shared_until(clock::time_point t) { return take(false, t); }
   void unlock_shared() {
     detail::held h(exclusion_);
-    if (readers_ == 0) throw error("shared_mutex: unlocked by a reader although none has it");
+    if (readers_ == 0) throw error("shared_mutex: unlock_shared() while no reader holds it");
     readers_--;
     pass_on();
   }

@@ -30,7 +30,8 @@ namespace tendril {
 class incomplete_read : public error {
  public:
   explicit incomplete_read(std::string partial)
-      : error("the stream ended after " + std::to_string(partial.size()) + " bytes of more"),
+      : error("the stream ended after " + std::to_string(partial.size()) +
+              " bytes, before the requested end"),
         partial_(std::move(partial)) {}
   const std::string& partial() const noexcept { return partial_; }
 
@@ -130,7 +131,7 @@ class stream {
   // stream ends first, and limit_overrun if that would be more than `limit` bytes. (asyncio:
   // readuntil)
   std::string read_until(std::string_view delimiter, std::size_t limit = default_limit) {
-    if (delimiter.empty()) throw error("an empty delimiter");
+    if (delimiter.empty()) throw error("the delimiter is empty");
     busy b(reading_);
     std::optional<std::size_t> end = find_end(delimiter, limit);
     if (!end) throw incomplete_read(take(unread().size()));

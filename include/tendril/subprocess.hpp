@@ -217,7 +217,7 @@ class subprocess {
   }
   static std::string name_of(const std::vector<std::string>& args, const subprocess_options& o) {
     if (args.empty())
-      throw std::invalid_argument("a subprocess needs arguments, at least its name");
+      throw std::invalid_argument("a subprocess needs at least one argument, its name");
     return o.executable.empty() ? args[0] : o.executable;
   }
 
@@ -298,7 +298,7 @@ class subprocess {
   void start(const std::vector<std::string>& args, const subprocess_options& o) {
     if (std::holds_alternative<redirect::output_t>(o.in) ||
         std::holds_alternative<redirect::output_t>(o.out))
-      throw std::invalid_argument("only errors can go where the output goes");
+      throw std::invalid_argument("redirect::output is possible for errors only");
     end ends[3] = {make_end(o.in, 0), make_end(o.out, 1), make_end(o.err, 2)};
     actions a;
     for (int n = 0; n < 3; n++) {

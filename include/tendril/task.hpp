@@ -233,7 +233,7 @@ template <class F, class... A>
 auto spawn(const fiber_options& o, F&& f, A&&... args) {
   using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<A>...>;
   static_assert(!std::is_reference_v<result>,
-                "a task returns a value (wrap a reference in std::ref)");
+                "a task must return a value (wrap a reference in std::ref)");
   return task<result>(any_fiber(detail::make_task<result>(
       o.stack_size, o.name,
       [call = std::decay_t<F>(std::forward<F>(f)),

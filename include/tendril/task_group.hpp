@@ -110,7 +110,7 @@ class task_group {
 // the tasks and the body. A cancellation point.
 template <class F>
 void with_task_group(F&& body) {
-  static_assert(std::is_invocable_v<F&, task_group&>, "the body takes a task_group&");
+  static_assert(std::is_invocable_v<F&, task_group&>, "the body must take a task_group&");
   task_group group;
   group.in_body_ = true;
   try {

@@ -66,7 +66,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   // are still made. If `wait`, waits for the end of all calls (a cancellation point); throws
   // `error` if a call of this pool asks for that. May be called again. (Executor.shutdown)
   void shutdown(bool wait = true, bool cancel_futures = false) {
-    if (wait && on_worker()) throw error("a call in a pool cannot wait for that pool's end");
+    if (wait && on_worker()) throw error("a call of a pool cannot wait for the end of that pool");
     close(*state_, cancel_futures);
     if (wait) await_end(false);
   }

@@ -51,7 +51,7 @@ class timeout {
   void cancel() noexcept {
     if (!fiber_) return;
     if (core::fiber_current() != fiber_)
-      core::fail("a timeout is to be cancelled by the fiber that began it");
+      core::fail("only the fiber that made a timeout may cancel it");
     core::fiber_extra& x = core::fiber_extras(fiber_);
     if (limit_.inner) limit_.inner->outer = limit_.outer;
     else x.limits = limit_.outer;

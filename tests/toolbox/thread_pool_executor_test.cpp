@@ -100,7 +100,7 @@ TEST_CASE("an exception of the call comes out of get() and exception()") {
 
 TEST_CASE("a promise that goes away leaves an error") {
   future<int> f = promise<int>().get_future();
-  CHECK_THROWS_WITH_AS(f.get(), "the call was given up", error);
+  CHECK_THROWS_WITH_AS(f.get(), "the promise was destroyed before the call had ended", error);
 }
 
 TEST_CASE("get() with a time-out gives up, and the future goes on") {

@@ -34,10 +34,10 @@ inline core::eh_state* eh_globals() noexcept {
 
 // The address that identifies a value type. (Not const: a linker may merge equal constants.)
 template <class T>
-inline char family_tag = 0;
+inline char value_type_tag = 0;
 template <class T>
-const void* family() noexcept {
-  return &family_tag<T>;
+const void* value_type_id() noexcept {
+  return &value_type_tag<T>;
 }
 
 // Whether `e` is a fiber_exit, with which a fiber may end without having failed.
@@ -70,7 +70,7 @@ struct settle_after {
     case core::refusal::in_hub:
       throw fiber_error("cannot switch to a fiber that waits in the hub");
     case core::refusal::other_family:
-      throw fiber_error("the fiber waits for a value of another family");
+      throw fiber_error("the fiber waits for a value of another type");
     default:
       throw std::bad_alloc();
   }
@@ -96,7 +96,7 @@ struct settle_after {
     delete instead;
   } else if (m->error) e = std::move(*static_cast<std::exception_ptr*>(m->error));
   else if (m->exit) e = std::make_exception_ptr(fiber_exit{});
-  else e = std::make_exception_ptr(fiber_error("a value of another family arrived"));
+  else e = std::make_exception_ptr(fiber_error("a value of another type arrived"));
   core::settle();
   std::rethrow_exception(std::move(e));
 }
@@ -104,7 +104,7 @@ struct settle_after {
 // Reads a message that has arrived: moves the value out before its sender can be destroyed.
 template <class T>
 [[gnu::always_inline]] inline T receive(core::message* m) {
-  if (m->family != family<T>()) [[unlikely]]
+  if (m->family != value_type_id<T>()) [[unlikely]]
     throw_received(m);
   settle_after moved(*m);
   if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(m->value)->value));
@@ -112,14 +112,14 @@ template <class T>
 
 // The same with a value of type T in both directions.
 template <class T>
-[[gnu::noinline]] T exchange_slowly(core::fiber* f, slot<T>& s) {
+[[gnu::noinline]] T exchange_slow(core::fiber* f, slot<T>& s) {
   core::message m;
-  m.family = family<T>();
+  m.family = value_type_id<T>();
   m.value = &s;
-  return receive<T>(exchange(f, m, family<T>()));
+  return receive<T>(exchange(f, m, value_type_id<T>()));
 }
 template <class T>
-[[gnu::noinline]] T arrived_slowly(void* context, void* from) {
+[[gnu::noinline]] T arrived_slow(void* context, void* from) {
   core::message unused;
   return receive<T>(core::fiber_arrived(context, from, &unused));
 }
@@ -127,14 +127,14 @@ template <class T>
 [[gnu::always_inline]] inline T exchange(core::fiber* f, slot<T>& s) {
   core::fiber* current = core::current;
   if (!f || !current) [[unlikely]]
-    return exchange_slowly<T>(f, s);
+    return exchange_slow<T>(f, s);
   core::fiber_head& self = core::head(current);
-  if (!core::switches_plainly(self, core::head(f), family<T>())) [[unlikely]]
-    return exchange_slowly<T>(f, s);
-  core::arrival a = core::switch_plainly(self, core::head(f), &s, family<T>());
+  if (!core::switches_plainly(self, core::head(f), value_type_id<T>())) [[unlikely]]
+    return exchange_slow<T>(f, s);
+  core::arrival a = core::switch_plainly(self, core::head(f), &s, value_type_id<T>());
   void *context = a.context, *from = a.from;
   if (!core::is_plain(from)) [[unlikely]]
-    return arrived_slowly<T>(context, from);
+    return arrived_slow<T>(context, from);
   [[maybe_unused]] void* value = core::arrived_plainly(self, context, from);
   if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(value)->value));
 }
@@ -184,7 +184,7 @@ struct explicit_payload {
       p.last.error = &p.error;
     }
     if (p.result) {
-      p.last.family = family<T>();
+      p.last.family = value_type_id<T>();
       p.last.value = &*p.result;
     }
     p.run.reset();  // the callable's contents are destroyed as soon as it has ended
@@ -205,11 +205,11 @@ core::fiber* make_explicit(F&& run, std::size_t stack_size, const char* name) {
   static_assert(std::is_void_v<T>
                     ? std::is_invocable_v<callable&>
                     : std::is_invocable_v<callable&, T> || std::is_invocable_v<callable&>,
-                "the callable takes a T, or nothing");
+                "the callable must take a T or nothing");
   core::fiber_options o;
   o.stack_size = stack_size;
   o.name = name;
-  o.family = family<T>();
+  o.family = value_type_id<T>();
   core::fiber* f = core::fiber_new(sizeof(payload), payload::ops, o);
   if (!f) throw std::bad_alloc();
   new (core::fiber_payload(f)) payload(std::forward<F>(run));
@@ -231,6 +231,7 @@ struct signature_of<R()> {
 template <class S>
 signature_of<S> signature_of_function(const std::function<S>&);
 template <class F>
-using family_of = typename decltype(signature_of_function(std::function(std::declval<F>())))::type;
+using value_type_of =
+    typename decltype(signature_of_function(std::function(std::declval<F>())))::type;
 
 }  // namespace tendril::detail

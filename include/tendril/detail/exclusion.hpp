@@ -44,7 +44,7 @@ class exclusion_by {
         return false;
       busy_.store(false, std::memory_order_release);
     }
-    return lock_slowly(me);
+    return lock_slow(me);
   }
   // `shared` is the result of lock().
   void unlock(bool shared) noexcept {
@@ -55,7 +55,7 @@ class exclusion_by {
   bool shared() const noexcept { return owner_.load(std::memory_order_relaxed) == everybody; }
 
  private:
-  [[gnu::noinline]] bool lock_slowly(std::uintptr_t me) noexcept {
+  [[gnu::noinline]] bool lock_slow(std::uintptr_t me) noexcept {
     for (std::uintptr_t owner;;) {
       owner = owner_.load(std::memory_order_acquire);
       if (owner == everybody) break;

@@ -63,7 +63,7 @@ class outcome_base {
     } catch (const std::exception& e) {
       report(e.what());
     } catch (...) {
-      report("something that is no std::exception");
+      report("something other than a std::exception");
     }
   }
 

@@ -97,10 +97,9 @@ inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
   if (w == core::wake::interrupted) throw_if_interrupted();
   if (w == core::wake::deadlock) {
     if (unwinding()) {
-      core::fail(("a destructor waits, while fiber '" +
+      core::fail(("a destructor waits while an exception unwinds fiber '" +
                   std::string(core::fiber_name(core::fiber_current())) +
-                  "' is unwound by an exception, for something that can never happen\n" +
-                  wait_report(what))
+                  "', and nothing can end that wait\n" + wait_report(what))
                      .c_str());
     }
     throw loop_exit(

@@ -110,7 +110,7 @@ bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_
   if (why == core::wake::interrupted) {
     if (granted) hand_on();
     checked(why, &what);
-    core::fail("a wait was interrupted by nobody");
+    core::fail("a wait was interrupted, but no exception is pending");
   }
   if (!granted) checked(why, &what);
   return false;

@@ -24,7 +24,7 @@ class address {
   // An address that a call has filled in. Throws std::length_error if it is longer than a
   // sockaddr_storage.
   address(const sockaddr* a, socklen_t n) : length_(n) {
-    if (n > sizeof storage_) throw std::length_error("a socket address that is too long");
+    if (n > sizeof storage_) throw std::length_error("the socket address is too long");
     storage_.ss_family = AF_UNSPEC;
     if (n) std::memcpy(&storage_, a, n);
   }

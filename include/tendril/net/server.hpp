@@ -190,7 +190,7 @@ class base_server {
     try {
       throw;
     } catch (const std::exception& e) {
-      std::fprintf(stderr, "tendril: a server's handler: %s\n", e.what());
+      std::fprintf(stderr, "tendril: a server's handler threw: %s\n", e.what());
     } catch (...) {
       std::fputs("tendril: a server's handler threw\n", stderr);
     }

@@ -40,7 +40,7 @@ class stream_server : public base_server {
     } else {
       static_assert(
           std::invocable<Handler&, stream&, const address&> || std::invocable<Handler&, stream&>,
-          "a handler takes a stream& or a socket, and perhaps the peer's address");
+          "a handler must take a stream& or a socket, and optionally the peer's address");
       handler_ = std::make_shared<const connection_handler>(
           [handler = std::move(handler), wrap = options_.wrap](socket s, const address& peer) {
             stream over = wrap ? wrap(std::move(s)) : open_stream(std::move(s));

@@ -98,7 +98,7 @@ class tls_context {
     wire.clear();
     for (auto& n : names) {
       if (n.empty() || n.size() > 255)
-        throw std::invalid_argument("the name of a protocol has 1 to 255 bytes");
+        throw std::invalid_argument("the name of a protocol must have 1 to 255 bytes");
       wire += static_cast<char>(n.size());
       wire += n;
     }
@@ -270,8 +270,7 @@ class tls_transport : public transport {
     }
   }
   tls_error describe(const char* what, unsigned long e) const {
-    if (ended_)
-      return tls_error(std::string(what) + ": the connection ended without TLS's own end");
+    if (ended_) return tls_error(std::string(what) + ": the connection ended without close_notify");
     std::string s = what;
     const char* reason = e ? ERR_reason_error_string(e) : nullptr;
     s += ": " + std::string(reason ? reason : "unknown error");
