@@ -1,5 +1,5 @@
-// The libc names that the shim interposes: each forwards to the function of tendril::posix that is
-// the cooperative form, in one line that comes from the table.
+// The libc names that the shim interposes. Each forwards, in one line generated from the table, to
+// the cooperative function in tendril::posix.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -10,8 +10,8 @@
 #include "posix/descriptors/liburing.hpp"
 #include "posix/descriptors/stdio.hpp"
 
-// The functions have C++ names of their own and get the libc name as their symbol, so that the C
-// library's headers, which declare the same names with attributes of their own, have no say in it.
+// The functions have distinct C++ names, and the libc name is only their symbol. So they do not
+// conflict with the declarations in the C library's headers, which have attributes of their own.
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 #define CALL(result, name, parameters, arguments)        \
@@ -23,7 +23,8 @@
 #define ODD(result, name, parameters)
 #include "libc/calls.def"
 
-// --- variadic functions: one optional argument, passed on whether it is there or not ---
+// --- variadic functions: one optional argument, read and passed on even if the caller gave none
+// ---
 
 #define VARIADIC_FCNTL(name)                                         \
   EXPORT int export_##name(int fd, int command, ...) __asm__(#name); \
@@ -88,7 +89,7 @@ VARIADIC_OPENAT(openat64)
 VARIADIC_CLONE(clone)
 VARIADIC_CLONE(__clone)
 
-// --- syscall: six arguments, passed on whether they are there or not ---
+// --- syscall: six arguments, read and passed on even if the caller gave fewer ---
 
 EXPORT long export_syscall(long number, ...) __asm__("syscall");
 EXPORT long export_syscall(long number, ...) {
@@ -156,8 +157,8 @@ EXPORT int export_prctl(int what, ...) {
   return tendril::posix::prctl(what, a[0], a[1], a[2], a[3]);
 }
 
-// --- what _FORTIFY_SOURCE compiles calls into: the size of the buffer comes along, and too little of it ends the
-// process as the C library would ---
+// --- the functions that _FORTIFY_SOURCE calls: they get the size of the buffer, and end the process
+// as the C library does if it is too small ---
 
 extern "C" [[noreturn]] void __chk_fail();
 
@@ -184,8 +185,8 @@ CHECKED(int, __ppoll_chk, ppoll,
         (pollfd * fds, nfds_t n, const timespec* timeout, const sigset_t* mask, size_t room),
         room / sizeof *fds >= n, (fds, n, timeout, mask))
 
-// open(2) without a mode. Where the flags ask for one, the C library's own ends the process, and
-// says so.
+// open(2) without a mode. If the flags require one, call the C library's function, which ends the
+// process with a message.
 #define WITHOUT_MODE(name, parameters, arguments, target)                                          \
   EXPORT int export_##name parameters __asm__(#name);                                              \
   EXPORT int export_##name parameters {                                                            \

@@ -1,4 +1,4 @@
-// What happens when the shim is loaded, and how lib/ finds what stands behind it.
+// What runs when the shim is loaded, and the marks by which lib/ finds the functions behind it.
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,17 +6,17 @@
 #include <tendril/posix.hpp>
 #include <tendril/pthread.hpp>
 
-// By which lib/ knows that there is a shim, and where: the next definition of a name is the C
+// Tells lib/ that there is a shim, and where it is: the next definition of a name is the C
 // library's, or that of another preloaded library.
 extern "C" __attribute__((visibility("default"))) const char tendril_shim;
 const char tendril_shim = 0;
 
-// For `tendril doctor`: why threads cannot become fibers with this C library; null: they can.
+// For `tendril doctor`: why threads cannot become fibers with this C library; null if they can.
 extern "C" __attribute__((visibility("default"))) const char* tendril_shim_obstacle() noexcept {
   return tendril::posix::threads_obstacle();
 }
 
-// The same of receiving by io_uring.
+// For `tendril doctor`: why io_uring cannot receive here; null if it can.
 extern "C" __attribute__((visibility("default"))) const char*
 tendril_shim_io_uring_obstacle() noexcept {
   return tendril::posix::io_uring_obstacle();
@@ -27,7 +27,7 @@ namespace {
 using main_function = int (*)(int, char**, char**);
 main_function program_main;
 
-// The value of a variable in the environment that constructors are given; null: it has none.
+// The value of a variable in the environment that constructors get; null if it is not set.
 const char* value_of(const char* name, char** environment) {
   std::size_t n = strlen(name);
   for (char** e = environment; e && *e; e++) {
@@ -36,8 +36,9 @@ const char* value_of(const char* name, char** environment) {
   return nullptr;
 }
 
-// Runs before all other constructors (-z initfirst), the C library's included, so that getenv()
-// does not work yet: no lock must be taken in the C library's way and let go in ours.
+// Runs before all other constructors (-z initfirst), including the C library's, so getenv() does
+// not work yet. It must be first, so that no lock is taken by the C library and released by
+// Tendril.
 __attribute__((constructor)) void start(int, char**, char** environment) {
   const char* threads = value_of("TENDRIL_THREADS", environment);
   if (!threads || strcmp(threads, "kernel") != 0) tendril::posix::threads_become_fibers();
@@ -46,7 +47,7 @@ __attribute__((constructor)) void start(int, char**, char** environment) {
 void cooperate_if_asked() {
   const char* cooperate = getenv("TENDRIL_COOPERATE");
   if (cooperate && strcmp(cooperate, "always") == 0) {
-    tendril::core::fiber_current();  // the main thread gets its hub
+    tendril::core::fiber_current();  // makes the main thread's hub
     tendril::posix::cooperate_always();
   }
 }
@@ -58,7 +59,8 @@ int wrapped_main(int argc, char** argv, char** envp) {
 
 }  // namespace
 
-// The program's main is called by us, so that pthread_exit() has a frame of ours to end in.
+// Calls the program's main from Tendril's own frame, in which pthread_exit() can end the main
+// thread.
 extern "C" __attribute__((visibility("default"))) int __libc_start_main(
     main_function main, int argc, char** argv, void (*init)(), void (*fini)(),
     void (*loader_fini)(), void* stack_end) {

@@ -1,7 +1,7 @@
-// vfork(2). It returns twice into the caller's frame, so that it cannot be a function that calls
-// another: between the two returns nothing of ours may lie on the stack. In the child the hub is
-// told that its memory is borrowed, and in the parent, once the child has gone its way, that it is
-// not any more.
+// vfork(2). It returns twice into the caller's frame, so it cannot be an ordinary function: no
+// frame of its own may be on the stack between the two returns. The child records that it shares
+// the hub's memory; the parent, which runs again when the child has called exec or has exited,
+// removes that record.
 #include <errno.h>
 #include <sys/types.h>
 

@@ -53,8 +53,9 @@ int status_of(pid_t pid) {
   return status;
 }
 
-// What f writes to a descriptor, in a process of its own, which it may change or crash as it likes.
-std::pair<std::string, int> aside(const std::function<void(int)>& f) {
+// Runs f in a child process, which it may change or crash. Returns what f writes to the descriptor,
+// and the wait status.
+std::pair<std::string, int> run_in_child(const std::function<void(int)>& f) {
   int ends[2];
   if (pipe(ends) != 0) throw failure{own_failure, std::string("pipe: ") + strerror(errno)};
   pid_t pid = fork();
@@ -79,10 +80,10 @@ struct libraries {
   std::string missing;
 };
 
-// As the dynamic loader finds them. It is asked as `ld.so --list`, which runs nothing of the
-// program, not even of one that ignores LD_TRACE_LOADED_OBJECTS for being setuid.
+// The libraries as the dynamic loader finds them. `ld.so --list` runs no code of the program, not
+// even of a setuid one, which would ignore LD_TRACE_LOADED_OBJECTS.
 libraries libraries_of(const program& p) {
-  auto [text, status] = aside([&](int fd) {
+  auto [text, status] = run_in_child([&](int fd) {
     dup2(fd, STDOUT_FILENO);
     dup2(fd, STDERR_FILENO);
     execl(p.loader.c_str(), p.loader.c_str(), "--list", p.file.c_str(), nullptr);
@@ -105,7 +106,7 @@ libraries libraries_of(const program& p) {
   return found;
 }
 
-// The C library, the loader, and ourselves: what they call is their own affair.
+// The C library, the loader, and Tendril itself, which are not examined.
 bool part_of_system(std::string_view name) {
   return name.starts_with("libc.so.") || name.starts_with("ld-linux") ||
          name.starts_with("libtendril") || name.starts_with("libpthread.so.") ||
@@ -114,7 +115,7 @@ bool part_of_system(std::string_view name) {
 
 // --- what can block ---
 
-// The C library's functions that wait for something, besides those that the shim exports.
+// The C library's functions that may wait, besides those that the shim exports.
 const char* const may_block[] = {
     // stdio
     "fgetc", "fgets", "fgetwc", "fgetws", "fread", "fread_unlocked", "fscanf", "__isoc99_fscanf",
@@ -147,7 +148,7 @@ struct needed_call {
   long arguments[4];
 };
 
-// Calls that the hub makes, each in a form that does nothing.
+// Calls that the hub makes, each in a form without effect.
 const needed_call needed_calls[] = {
     {"epoll_create1", SYS_epoll_create1, {}},        {"epoll_ctl", SYS_epoll_ctl, {-1, 1, -1, 0}},
     {"epoll_pwait", SYS_epoll_pwait, {-1, 0, 1, 0}}, {"eventfd2", SYS_eventfd2, {}},
@@ -160,11 +161,11 @@ std::string seccomp() {
   std::ifstream status("/proc/self/status");
   std::string line;
   while (std::getline(status, line) && line.rfind("Seccomp:", 0) != 0) {}
-  if (line.find('1') != line.npos) return "strict: a program cannot even be executed";
+  if (line.find('1') != line.npos) return "strict mode, in which no program can be executed";
   if (line.find('2') == line.npos) return "no filter";
   std::string forbidden;
   for (const needed_call& c : needed_calls) {
-    auto [text, status] = aside([&](int fd) {
+    auto [text, status] = run_in_child([&](int fd) {
       long r =
           syscall(c.number, c.arguments[0], c.arguments[1], c.arguments[2], c.arguments[3], 0, 0);
       write_text(fd,
@@ -172,20 +173,19 @@ std::string seccomp() {
     });
     if (text != "yes") forbidden += std::string(forbidden.empty() ? "" : " ") + c.name;
   }
-  return forbidden.empty() ? "a filter, which allows all that is needed"
-                           : "a filter, which forbids " + forbidden;
+  return forbidden.empty() ? "a filter that allows all calls that the hub makes"
+                           : "a filter that forbids " + forbidden;
 }
 
 // --- what the shim can do here ---
 
-// What a function of the shim says stands in the way, where the launcher itself runs; empty:
-// nothing.
+// The obstacle that a function of the shim reports in this environment; empty if there is none.
 std::string obstacle(const std::string& library, const char* function) {
-  auto [text, status] = aside([&](int fd) {
+  auto [text, status] = run_in_child([&](int fd) {
     unsetenv("TENDRIL_COOPERATE");
     void* shim = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
     auto ask = shim ? (const char* (*)())dlsym(shim, function) : nullptr;
-    if (!ask) return write_text(fd, "the preload library does not answer");
+    if (!ask) return write_text(fd, "the preload library cannot be queried");
     const char* why = ask();
     write_text(fd, why ? why : "none");
   });
@@ -209,7 +209,7 @@ class page {
  public:
   explicit page(std::string title) : text_(std::move(title) + "\n") {}
 
-  // A line with a name; long ones go on below.
+  // A line with a name; words that do not fit continue below.
   void line(std::string_view name, const std::string& words) {
     std::string out = "  " + std::string(name);
     out.resize(std::max(out.size() + 1, indent), ' ');
@@ -248,23 +248,18 @@ constexpr const char* changes_one_thread[] = {
 };
 
 constexpr char notes[] =
-    "Runs nothing of the program. After the verdict and its reasons come the C library's functions "
-    "that\n"
-    "the program and each of its libraries import: those that the shim interposes, and those that "
-    "may\n"
-    "block the kernel thread with all its fibers. Options are those of 'tendril run', whose "
-    "--explain\n"
-    "writes the same to standard error. What a program loads only while it runs (by dlopen) is not "
-    "seen\n"
-    "here; the shim examines it then.\n"
-    "'context switch' says by whose code fibers take turns: with Tendril's own, no version of\n"
-    "Boost.Context matters.\n"
+    "Runs nothing of the program. After the verdict and its reasons, the report lists the C\n"
+    "library's functions that the program and each of its libraries import: those that the\n"
+    "shim interposes, and those that may block the kernel thread with all its fibers. The\n"
+    "options are those of 'tendril run', whose --explain writes the same report to standard\n"
+    "error. Libraries that the program loads only while it runs (by dlopen) are not examined\n"
+    "here; the shim examines them when they are loaded. 'context switch' tells whose code\n"
+    "switches between fibers: if it is Tendril's own, the version of Boost.Context does not\n"
+    "matter.\n"
     "\n"
-    "The exit status is 0 if all threads of the program would become fibers, 1 if some or all "
-    "would stay\n"
-    "kernel threads, 125 if the launcher fails, 126 if the program cannot be executed, 127 if the "
-    "program\n"
-    "or one of its libraries is not found.\n";
+    "The exit status is 0 if all threads of the program would become fibers, 1 if some or all\n"
+    "would stay kernel threads, 125 if the launcher fails, 126 if the program cannot be\n"
+    "executed, 127 if the program or one of its libraries is not found.\n";
 
 }  // namespace
 
@@ -289,7 +284,7 @@ report examine(const program& p, const options& o) {
   }
   if (p.loader.empty()) {
     out.line("verdict",
-             "the dynamic loader itself; it loads the shim into the program that it is given");
+             "the dynamic loader itself; it loads the shim into the program that it runs");
     return {status, out.text()};
   }
 
@@ -299,10 +294,10 @@ report examine(const program& p, const options& o) {
     return {not_found, out.text()};
   }
 
-  // Each module: what it imports, and what it does by itself.
+  // For each module: what it imports, and which system calls it makes itself.
   std::set<std::string> exported = read_image(shim).exports;
   std::string c_library;
-  bool only_its = true;  // the reasons concern the threads of some modules
+  bool only_its = true;  // whether the reasons concern only the threads of some modules
   std::vector<std::pair<std::string, std::string>> lines;
   std::vector<std::string> modules = {p.file};
   for (const std::string& path : all.paths) {
@@ -341,7 +336,7 @@ report examine(const program& p, const options& o) {
           "waits unseen",
           name + ": makes futex system calls itself; no other fiber runs during these");
     }
-    // liburing's own functions that wait are interposed.
+    // liburing's own waiting functions are interposed.
     if (has(SYS_io_uring_enter) && !i.exports.count("io_uring_submit_and_wait")) {
       lines.emplace_back(
           "waits unseen",
@@ -420,7 +415,7 @@ void report::print(int fd) const {
     ssize_t n = write(fd, rest.data(), rest.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      // Standard error gets no complaint about itself.
+      // An error on standard error cannot be reported there.
       if (fd == STDERR_FILENO) return;
       throw failure{own_failure,
                     std::string("cannot write to standard output: ") + strerror(errno)};
@@ -431,7 +426,7 @@ void report::print(int fd) const {
 
 doctor_command::doctor_command(CLI::App& tendril)
     : command_(tendril.add_subcommand(
-          "doctor", "Report what would be interposed in a program, what not, and why.")) {
+          "doctor", "Report what would be interposed in a program, what would not, and why.")) {
   command_->footer(notes);
   options_.add_to(*command_);
 }

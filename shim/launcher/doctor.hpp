@@ -1,4 +1,5 @@
-// `tendril doctor`: reports what the shim would interpose in a program, what not, and why.
+// `tendril doctor`: reports which functions of a program the shim would interpose, which not, and
+// why.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -9,8 +10,9 @@
 
 namespace tendril::launcher {
 
+// What doctor has found.
 struct report {
-  int status;  // of the command
+  int status;  // the exit status of the command
   std::string text;
 
   void print(int fd) const;

@@ -9,7 +9,7 @@
 
 #include <vector>
 
-// The linker puts this at the launcher's own ELF header. It says what "native" means, without a
+// The linker defines this as the launcher's own ELF header. It tells what "native" means, without a
 // table of CPUs.
 extern "C" const ElfW(Ehdr) __ehdr_start [[gnu::visibility("hidden")]];
 
@@ -44,7 +44,7 @@ std::string machine_name(unsigned machine) {
   }
 }
 
-// Only the fields before the first address, which stand at the same place in both classes.
+// Uses only the fields before the first address, which have the same offsets in both classes.
 std::string description(const ElfW(Ehdr) & h) {
   bool swapped = h.e_ident[EI_DATA] != __ehdr_start.e_ident[EI_DATA];
   std::string text = h.e_ident[EI_CLASS] == ELFCLASS32 ? "32-bit " : "64-bit ";
@@ -71,11 +71,11 @@ bool is_elf(const char* start, std::size_t length) {
 elf_file read_elf(int fd) {
   ElfW(Ehdr) h = {};
   struct stat st;
-  // A header of the other class is at most as long, and its end is not looked at.
+  // A 32-bit header is shorter; the fields beyond its end are not used.
   ssize_t got = pread(fd, &h, sizeof h, 0);
   if (got < (ssize_t)sizeof(Elf32_Ehdr) || fstat(fd, &st) != 0)
-    return damaged("it ends within the header");
-  if (!is_elf((const char*)h.e_ident, SELFMAG)) return damaged("it does not start as one");
+    return damaged("it is shorter than its header");
+  if (!is_elf((const char*)h.e_ident, SELFMAG)) return damaged("it has no ELF signature");
   if (h.e_ident[EI_CLASS] != ELFCLASS32 && h.e_ident[EI_CLASS] != ELFCLASS64)
     return damaged("its class is unknown");
   if (h.e_ident[EI_DATA] != ELFDATA2LSB && h.e_ident[EI_DATA] != ELFDATA2MSB) {
@@ -96,7 +96,7 @@ elf_file read_elf(int fd) {
     return damaged("its program headers have the wrong size");
   std::vector<ElfW(Phdr)> headers(h.e_phnum);
   if (!read_at(fd, headers.data(), headers.size() * sizeof headers[0], h.e_phoff)) {
-    return damaged("it ends before its program headers do");
+    return damaged("its program headers extend beyond its end");
   }
   for (const ElfW(Phdr) & p : headers) {
     std::uint64_t end;
@@ -106,12 +106,12 @@ elf_file read_elf(int fd) {
     }
     if (p.p_type == PT_DYNAMIC) file.dynamic = true;
     if (p.p_type != PT_INTERP || !file.loader.empty()) continue;
-    // The kernel's own conditions.
+    // The same conditions as the kernel's.
     if (p.p_filesz < 2 || p.p_filesz > PATH_MAX)
-      return damaged("the name of its dynamic loader has no proper length");
+      return damaged("the path of its dynamic loader has an invalid length");
     file.loader.resize(p.p_filesz);
     if (!read_at(fd, file.loader.data(), p.p_filesz, p.p_offset) || file.loader.back() != 0) {
-      return damaged("the name of its dynamic loader does not end");
+      return damaged("the path of its dynamic loader is not terminated");
     }
     file.loader.resize(strlen(file.loader.c_str()));
   }
@@ -124,7 +124,7 @@ const char* own_loader() {
     for (const ElfW(Phdr)* p = own->dlpi_phdr; p != own->dlpi_phdr + own->dlpi_phnum; p++) {
       if (p->p_type == PT_INTERP) *(const char**)found = (const char*)(own->dlpi_addr + p->p_vaddr);
     }
-    return 1;  // the program itself comes first, and is all we want
+    return 1;  // the program itself comes first; stop after it
   };
   dl_iterate_phdr(look, &loader);
   return loader;

@@ -1,4 +1,4 @@
-// The few facts in an ELF file that decide who will load it.
+// The few facts in an ELF file that determine which dynamic loader loads it.
 #pragma once
 
 #include <cstdint>
@@ -7,20 +7,19 @@
 namespace tendril::launcher {
 
 struct elf_file {
-  std::string damage;  // what is wrong with the file; the rest means nothing then
-  std::string
-      // what it is built for, if not for what this launcher is built for; no more is known then
-      foreign;
+  std::string damage;  // why the file is invalid; if set, the rest is not
+  // the platform that it is built for, if that is not the launcher's; if set, the rest is not
+  std::string foreign;
   std::uint16_t type = 0;  // ET_EXEC, ET_DYN, ...
-  bool entry = false;      // says where to start; a library does not
-  bool dynamic = false;    // has a dynamic section, so that it can be loaded as a library
-  std::string loader;      // the dynamic loader it asks for; empty in a static program
+  bool entry = false;      // has an entry point; a library has none
+  bool dynamic = false;    // has a dynamic section, so it can be loaded as a library
+  std::string loader;      // its dynamic loader; empty for a static program
 };
 
 bool is_elf(const char* start, std::size_t length);
 elf_file read_elf(int fd);
 
-// The dynamic loader of the launcher itself: the one that the shim can rely on.
+// The launcher's own dynamic loader, which is the one that can load the shim.
 const char* own_loader();
 
 }  // namespace tendril::launcher

@@ -6,7 +6,7 @@
 
 namespace tendril::launcher {
 
-void tell(const std::string& text) {
+void print_message(const std::string& text) {
   std::string line = "tendril: ";
   for (unsigned char c : text) {
     constexpr char digits[] = "0123456789abcdef";

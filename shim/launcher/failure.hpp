@@ -1,5 +1,4 @@
-// What the launcher has to say on standard error, and the exit status when it gives up, which is
-// env(1)'s.
+// The launcher's messages on standard error, and its exit status when it fails, which is env(1)'s.
 #pragma once
 
 #include <string>
@@ -7,8 +6,8 @@
 namespace tendril::launcher {
 
 enum status : int {
-  own_failure = 125,     // the launcher itself: usage, or the preload library
-  cannot_execute = 126,  // the program is there, but cannot be run
+  own_failure = 125,     // the launcher itself failed: usage, or the preload library
+  cannot_execute = 126,  // the program exists but cannot be executed
   not_found = 127,
 };
 
@@ -17,10 +16,10 @@ struct failure {
   std::string message;
 };
 
-// Writes the text on standard error as one line, whatever stands in the names of files.
-void tell(const std::string& text);
+// Writes the text to standard error as one line; control characters in file names are escaped.
+void print_message(const std::string& text);
 
-// The status env(1) gives when exec fails with this errno.
+// The failure with the status that env(1) has when exec fails with this errno.
 failure exec_failure(const std::string& subject, int error);
 
 }  // namespace tendril::launcher

@@ -1,4 +1,4 @@
-// A file open for reading, closed when it goes out of scope.
+// A file opened for reading; it is closed at the end of the scope.
 #pragma once
 
 #include <fcntl.h>

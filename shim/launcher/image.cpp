@@ -15,7 +15,7 @@ namespace tendril::launcher {
 
 namespace {
 
-// A file in memory. What would reach beyond its end is null.
+// A file mapped into memory. at() and text() return null for ranges that reach beyond its end.
 class mapping {
  public:
   explicit mapping(const std::string& path) {
@@ -42,7 +42,7 @@ class mapping {
       return nullptr;
     return (const T*)(start_ + offset);
   }
-  // A string that ends within [offset, offset + size).
+  // A string that ends within [offset, offset + size); null otherwise.
   const char* text(std::uint64_t offset, std::uint64_t size, std::uint64_t from) const {
     const char* table = at<char>(offset, size);
     return table && from < size && memchr(table + from, 0, size - from) ? table + from : nullptr;

@@ -1,5 +1,5 @@
-// What stands in the file of a program or library: the names it imports and exports, the system
-// calls that its code makes by instructions of its own.
+// The contents of a program's or library's file: the names it imports and exports, and the system
+// calls that its code makes by its own instructions.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +10,11 @@
 namespace tendril::launcher {
 
 struct image {
-  // has a table of symbols that could be read; else it is not known what follows
+  // it has a readable symbol table; if not, imports and exports are unknown
   bool symbols = false;
   std::set<std::string> imports, exports;
-  std::vector<std::uint32_t> system_calls;  // those of the numbers asked for that were found
-  // it has a stub for calls by whatever number, if any were asked for
+  std::vector<std::uint32_t> system_calls;  // the requested numbers that were found
+  // it has a stub for system calls by any number (looked for only if numbers were requested)
   bool any_system_call = false;
 };
 

@@ -1,5 +1,5 @@
-// The command `tendril`. Each subcommand is a file of its own; here is only what they share: which
-// words are Tendril's and which the program's, help, version, and how failures are reported.
+// The command `tendril`. Each subcommand is in a file of its own. Here is what they share:
+// separating Tendril's words from the program's, help, version, and the report of failures.
 #include <string.h>
 
 #include <CLI/CLI.hpp>
@@ -39,7 +39,7 @@ std::string hint(const CLI::App& command) {
   return " (see 'tendril " + (command.get_parent() ? command.get_name() + " " : "") + "--help')";
 }
 
-// Whether this option's value is the next word.
+// Whether the next word is the value of this option.
 bool value_follows(const CLI::App& command, const std::string& word, bool last) {
   std::size_t equals = word.find('=');
   const CLI::Option* option = command.get_option_no_throw(word.substr(0, equals));
@@ -51,7 +51,7 @@ bool value_follows(const CLI::App& command, const std::string& word, bool last) 
   return equals == word.npos;
 }
 
-// CLI11 is not shown the program's words: it gives a meaning to some of them ('++', '[a,b]',
+// CLI11 gets only Tendril's words: in the program's, it would interpret some ('++', '[a,b]',
 // another '--').
 words split(const CLI::App& tendril, char** argv) {
   std::vector<std::string> ours;
@@ -79,7 +79,7 @@ int start(char** argv) {
   CLI::App tendril("Green threads for unmodified programs.", "tendril");
   tendril.formatter(std::make_shared<help_text>());
   tendril.set_version_flag("--version", "tendril " TENDRIL_VERSION, "Print the version and exit");
-  tendril.footer("'tendril COMMAND --help' says more about a command.");
+  tendril.footer("'tendril COMMAND --help' describes a command.");
   run_command run(tendril);
   doctor_command doctor(tendril);
 
@@ -106,10 +106,10 @@ int main(int, char** argv) {
     if (!std::cout.flush()) throw failure{own_failure, "cannot write to standard output"};
     return status;
   } catch (const failure& f) {
-    tell(f.message);
+    print_message(f.message);
     return f.status;
   } catch (const std::exception& e) {
-    tell(e.what());
+    print_message(e.what());
     return own_failure;
   }
 }

@@ -49,7 +49,7 @@ std::string check_cooperate(const std::string& value) {
                                               : "must be 'auto' or 'always', not '" + value + "'";
 }
 
-// The shim reads plain bytes.
+// The shim reads a plain number of bytes.
 std::string to_bytes(std::string& value) {
   auto n = bytes(value);
   if (!n || *n < smallest_stack || *n > largest_stack) {

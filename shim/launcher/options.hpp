@@ -1,5 +1,5 @@
-// The options that say how a program is to be run, which `tendril run` and `tendril doctor` share:
-// words on the command line, or variables in the environment, from which the shim reads them.
+// The options that `tendril run` and `tendril doctor` share: words on the command line, or
+// environment variables, from which the shim reads them.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -12,7 +12,7 @@ namespace tendril::launcher {
 class options {
  public:
   void add_to(CLI::App& command);
-  // What was given, as the shim reads it.
+  // The options that were given, as environment variables for the shim.
   std::vector<std::pair<const char*, std::string>> variables() const;
   bool io_uring() const { return poller_ == "io_uring"; }
   bool kernel_threads() const { return threads_ == "kernel"; }

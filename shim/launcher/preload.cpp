@@ -20,17 +20,17 @@ namespace tendril::launcher {
 namespace {
 
 constexpr char file_name[] = "libtendril-preload.so";
-constexpr char separators[] = ": ";  // LD_PRELOAD's, with no way to quote them
+constexpr char separators[] = ": ";  // of LD_PRELOAD, which has no way to quote them
 
 std::string real_path(const char* path) {
   char buffer[PATH_MAX];
   return realpath(path, buffer) ? buffer : "";
 }
 
-// Through every symbolic link, so that a link in ~/bin finds the library as well.
+// Resolves every symbolic link, so that a link in ~/bin finds the library too.
 std::string own_directory() {
   std::string self = real_path("/proc/self/exe");
-  if (self.empty()) self = real_path((const char*)getauxval(AT_EXECFN));  // no /proc here
+  if (self.empty()) self = real_path((const char*)getauxval(AT_EXECFN));  // /proc is not mounted
   return self.substr(0, self.rfind('/'));
 }
 
@@ -48,7 +48,7 @@ void check(const std::string& library) {
   if (!elf.foreign.empty()) fail("is built for " + elf.foreign);
   if (elf.type != ET_DYN || !elf.dynamic) fail("is not a shared library");
   if (library.find_first_of(separators) != library.npos) {
-    fail("cannot be preloaded: LD_PRELOAD has no way to name a path with a space or a colon");
+    fail("cannot be preloaded: LD_PRELOAD cannot contain a path with a space or a colon");
   }
 }
 
@@ -66,10 +66,10 @@ std::string beside_launcher() {
     tried += (tried.empty() ? "" : ", ") + place;
   }
   throw failure{own_failure, std::string(file_name) + " is missing: it is not in " + tried +
-                                 " (TENDRIL_PRELOAD=path says where else)"};
+                                 " (set TENDRIL_PRELOAD to its path)"};
 }
 
-// Whether the library itself defines the function.
+// Whether the library itself defines the function, rather than a library that it needs.
 bool defines(void* library, const char* function) {
   Dl_info where;
   link_map* self;
@@ -78,9 +78,10 @@ bool defines(void* library, const char* function) {
          where.dli_fbase == reinterpret_cast<void*>(self->l_addr);
 }
 
-// Whether what stands in LD_PRELOAD tells the program another time (libfaketime), and so has to
-// translate what the shim gets to wait for; or watches the program and has to come first (a
-// sanitizer, which takes over the same functions). The launcher has been started with it, too.
+// Whether an entry of LD_PRELOAD must go before the shim: a library that changes the program's time
+// (libfaketime), which has to translate the deadlines before the shim gets them; or a sanitizer,
+// which interposes the same functions. The launcher was started with the same LD_PRELOAD, so the
+// library is loaded here.
 bool goes_before_shim(const std::string& entry) {
   void* library = dlopen(entry.c_str(), RTLD_LAZY | RTLD_NOLOAD);
   if (!library) return false;
@@ -97,7 +98,7 @@ std::string find_preload_library() {
   const char* given = getenv("TENDRIL_PRELOAD");
   std::string library = given && *given ? given : beside_launcher();
   check(library);
-  return real_path(library.c_str());  // programs change their directory
+  return real_path(library.c_str());  // absolute, since programs change their directory
 }
 
 std::string preload_list(const std::string& library) {

@@ -1,5 +1,5 @@
-// Whether executing a file raises privileges. The kernel then tells the dynamic loader so
-// (AT_SECURE), and the loader ignores LD_PRELOAD.
+// Whether executing a file raises privileges. If it does, the kernel sets AT_SECURE, and the
+// dynamic loader ignores LD_PRELOAD.
 #pragma once
 
 #include <sys/stat.h>
@@ -8,7 +8,7 @@
 
 namespace tendril::launcher {
 
-// What raises them; empty if nothing does, for this caller.
+// How executing the file would raise this caller's privileges; empty if it would not.
 std::string privilege_raised(int fd, const struct stat& st);
 
 }  // namespace tendril::launcher

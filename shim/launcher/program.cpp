@@ -17,10 +17,11 @@ namespace tendril::launcher {
 
 namespace {
 
-constexpr int most_scripts = 5;  // the kernel follows so many `#!` lines, then fails with ELOOP
-constexpr std::size_t script_line_limit = 255;  // BINPRM_BUF_SIZE - 1: what the kernel looks at
+constexpr int max_scripts = 5;  // the kernel follows this many `#!` lines, then fails with ELOOP
+// BINPRM_BUF_SIZE - 1: the bytes that the kernel reads
+constexpr std::size_t script_line_limit = 255;
 
-// The interpreter that a `#!` line names, as the kernel reads it; empty if there is none.
+// The interpreter in a `#!` line, parsed as the kernel does; empty if there is none.
 std::string interpreter_of(std::string_view start) {
   if (start.substr(0, 2) != "#!") return {};
   std::string_view line = start.substr(2, start.find('\n') - 2);
@@ -38,8 +39,7 @@ bool same_file(const struct stat& a, const char* path) {
   return stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-// What hinders execve from taking this file, as an errno and, where errno says too little, in
-// words.
+// Why execve would refuse this file: an errno, and words where the errno is not specific enough.
 struct refusal {
   int error = 0;
   const char* words = nullptr;
@@ -77,7 +77,7 @@ std::string search_path(const std::string& name) {
       case ENODEV:
       case ETIMEDOUT:
         break;
-      case EACCES:  // worth telling, if nothing better follows
+      case EACCES:  // reported if no later directory has the program
         if (refused.empty()) refused = candidate;
         break;
       default:
@@ -91,44 +91,45 @@ std::string search_path(const std::string& name) {
   }
 }
 
-void look_at_elf(program& p, const std::string& subject, int fd, const struct stat& st) {
+void inspect_elf(program& p, const std::string& subject, int fd, const struct stat& st) {
   elf_file elf = read_elf(fd);
-  auto hinders = [&](const std::string& why, preload_for reach, bool may_run) {
+  auto set_obstacle = [&](const std::string& why, preload_for reach, bool may_run) {
     p.obstacle = subject + ": " + why;
     p.reach = reach;
     p.may_run = may_run;
   };
   if (!elf.damage.empty())
-    return hinders("not a valid ELF file: " + elf.damage, preload_for::nobody, false);
+    return set_obstacle("not a valid ELF file: " + elf.damage, preload_for::nobody, false);
   if (!elf.foreign.empty()) {
-    // An x86_64 kernel runs i386 programs; for others an emulator may be registered.
-    return hinders("built for " + elf.foreign + ", and the shim is not", preload_for::nobody, true);
+    // An x86_64 kernel runs i386 programs; an emulator may be registered for other machines.
+    return set_obstacle("built for " + elf.foreign + ", and the shim is not", preload_for::nobody,
+                        true);
   }
   if (!elf.entry || (elf.type != ET_EXEC && elf.type != ET_DYN)) {
-    return hinders("an ELF file, but not a program", preload_for::nobody, false);
+    return set_obstacle("an ELF file, but not a program", preload_for::nobody, false);
   }
   std::string privilege = privilege_raised(fd, st);
   if (!privilege.empty()) {
-    return hinders(privilege + ", so the dynamic loader ignores the shim",
-                   preload_for::its_children, true);
+    return set_obstacle(privilege + ", so the dynamic loader ignores the shim",
+                        preload_for::its_children, true);
   }
-  // `ld.so program`: it preloads for the program it is given
+  // `ld.so program`: the loader loads the shim into the program that it is given
   if (same_file(st, own_loader())) return;
   if (elf.loader.empty()) {
-    return hinders("statically linked, so no dynamic loader can load the shim",
-                   preload_for::its_children, true);
+    return set_obstacle("statically linked, so no dynamic loader can load the shim",
+                        preload_for::its_children, true);
   }
   struct stat ignored;
   refusal r = why_not_executable(elf.loader.c_str(), ignored);
   if (r.error) refuse(subject + ": its dynamic loader " + elf.loader, r);
   if (base_name(elf.loader) != base_name(own_loader())) {
-    return hinders("made for another C library (its dynamic loader is " + elf.loader + ")",
-                   preload_for::nobody, true);
+    return set_obstacle("made for another C library (its dynamic loader is " + elf.loader + ")",
+                        preload_for::nobody, true);
   }
   p.loader = elf.loader;
 }
 
-void look_at(program& p, const std::string& path, const std::string& subject, int scripts) {
+void inspect(program& p, const std::string& path, const std::string& subject, int scripts) {
   struct stat st;
   refusal r = why_not_executable(path.c_str(), st);
   if (r.error) refuse(subject, r);
@@ -140,19 +141,19 @@ void look_at(program& p, const std::string& path, const std::string& subject, in
   char start[script_line_limit];
   ssize_t length = f.is_open() ? pread(f.descriptor(), start, sizeof start, 0) : -1;
   if (length < 0) {
-    // It may be executed without being read, so only whoever insists on the shim is stopped.
+    // A file may be executable without being readable, so this is an obstacle for the shim only.
     p.obstacle = subject + ": cannot be read, so it is unknown whether the shim can be loaded: " +
                  strerror(errno);
     p.reach = preload_for::its_children;
   } else if (is_elf(start, (std::size_t)length)) {
-    look_at_elf(p, subject, f.descriptor(), st);
+    inspect_elf(p, subject, f.descriptor(), st);
   } else if (std::string interpreter = interpreter_of({start, (std::size_t)length});
              !interpreter.empty()) {
-    if (scripts == most_scripts) refuse(subject, {ELOOP});
-    look_at(p, interpreter, p.path + ": its interpreter " + interpreter, scripts + 1);
+    if (scripts == max_scripts) refuse(subject, {ELOOP});
+    inspect(p, interpreter, p.path + ": its interpreter " + interpreter, scripts + 1);
   } else if (!p.for_shell) {
     p.for_shell = true;
-    look_at(p, shell, p.path + ": its interpreter " + shell, most_scripts);
+    inspect(p, shell, p.path + ": its interpreter " + shell, max_scripts);
   }
 }
 
@@ -162,7 +163,7 @@ program find_program(const std::string& name) {
   program p;
   p.path = search_path(name);
   std::string subject = p.path.empty() ? "''" : p.path;
-  look_at(p, p.path, subject, 0);
+  inspect(p, p.path, subject, 0);
   return p;
 }
 

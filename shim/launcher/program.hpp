@@ -1,33 +1,33 @@
-// The file behind a command name, and whether the shim gets into what it runs.
+// The file behind a command name, and whether the shim can be loaded into it.
 #pragma once
 
 #include <string>
 
 namespace tendril::launcher {
 
-// Who would read LD_PRELOAD, when the program itself does not.
+// Which processes may get LD_PRELOAD.
 enum class preload_for {
   the_program,
-  its_children,  // a static program takes no notice; what it starts may
-  nobody,        // a foreign dynamic loader, which would complain about our library or fail on it
+  its_children,  // a static program ignores it; the programs that it starts may not
+  nobody,        // a foreign dynamic loader would report an error, or fail, on the library
 };
 
 struct program {
-  std::string path;  // what execve is given
-  bool for_shell =
-      false;  // neither ELF nor #!: if the kernel refuses it, the shell gets it, as execvp(3) does
+  std::string path;  // the path for execve
+  // neither ELF nor #!: if the kernel refuses it, the shell executes it, as in execvp(3)
+  bool for_shell = false;
   preload_for reach = preload_for::the_program;
-  std::string obstacle;  // why the shim does not get in, as a line for the user
-  // the obstacle need not hinder the program without the shim: the kernel will say
+  std::string obstacle;  // why the shim cannot be loaded, as a message for the user
+  // the program may run without the shim: the kernel decides
   bool may_run = true;
-  // what is executed in the end: a script's interpreter, else the program itself
+  // what is executed in the end: a script's interpreter, or the program itself
   std::string file;
-  std::string loader;  // its dynamic loader, if that is the one the shim can rely on
+  std::string loader;  // its dynamic loader, if it is one that can load the shim
 };
 
 constexpr char shell[] = "/bin/sh";
 
-// Finds `name` as execvp(3) would. Throws failure if there is nothing that could be executed.
+// Finds `name` as execvp(3) does. Throws failure if no file can be executed.
 program find_program(const std::string& name);
 
 }  // namespace tendril::launcher

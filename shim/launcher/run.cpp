@@ -32,26 +32,19 @@ namespace {
 }
 
 constexpr char notes[] =
-    "Options come before the program; all that follows its name is passed on to it. An option "
-    "overrides\n"
-    "its environment variable. What was in LD_PRELOAD stays there, behind the shim; libraries "
-    "that\n"
-    "change the program's time (libfaketime), and sanitizers, go in front of it.\n"
+    "Options come before the program; all words after its name are passed on to it. An option\n"
+    "overrides its environment variable. Entries of LD_PRELOAD stay there, after the shim;\n"
+    "libraries that change the program's time (libfaketime), and sanitizers, go before it.\n"
     "\n"
-    "The shim cannot be loaded into a program that is statically linked, setuid, or made for "
-    "another\n"
-    "architecture or C library. Such a program runs without it, and its threads stay kernel "
-    "threads. So\n"
-    "do threads of a program whose C library Tendril does not know, or that makes futex system "
-    "calls\n"
-    "itself. One line reports this and the reason, but only if standard error is a terminal, or "
-    "with\n"
-    "--explain: scripts and logs see exactly what the program writes. 'tendril doctor PROGRAM' "
-    "reports it\n"
-    "beforehand.\n"
+    "The shim cannot be loaded into a program that is statically linked, setuid, or made for\n"
+    "another architecture or C library. Such a program runs without it, and its threads stay\n"
+    "kernel threads. So do threads of a program whose C library Tendril does not know, or\n"
+    "that makes futex system calls itself. One line reports this and the reason, but only if\n"
+    "standard error is a terminal, or with --explain: scripts and logs see exactly what the\n"
+    "program writes. 'tendril doctor PROGRAM' reports it beforehand.\n"
     "\n"
-    "The exit status is the program's, or 125 if the launcher fails, 126 if the program cannot be\n"
-    "executed, 127 if it is not found.\n";
+    "The exit status is the program's, or 125 if the launcher fails, 126 if the program\n"
+    "cannot be executed, 127 if it is not found.\n";
 
 }  // namespace
 
@@ -83,9 +76,9 @@ int run_command::operator()(char** argv) const {
   if (explain_) examine(p, options_).print(STDERR_FILENO);
   if (!p.obstacle.empty()) {
     if (!p.may_run) throw failure{cannot_execute, p.obstacle};
-    // Whoever asks for the kernel's threads gets them, one way or the other.
+    // With --threads=kernel, the user gets what was requested, so nothing is reported.
     if (!explain_ && !options_.kernel_threads() && notices_wanted()) {
-      tell(p.obstacle + "; it runs without the shim, and its threads stay kernel threads");
+      print_message(p.obstacle + "; it runs without the shim, and its threads stay kernel threads");
     }
   }
   if (p.reach != preload_for::nobody) variables.emplace_back("LD_PRELOAD", preload);

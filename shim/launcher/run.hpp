@@ -1,4 +1,4 @@
-// `tendril run`: executes a program with the shim in it.
+// `tendril run`: executes a program with the shim.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -13,8 +13,7 @@ class run_command {
   explicit run_command(CLI::App& tendril);
 
   bool chosen() const { return command_->parsed(); }
-  // Executes argv with the options that were parsed. Returns a status only if there was nothing to
-  // execute.
+  // Executes argv with the parsed options. Returns a status only with --print-env.
   int operator()(char** argv) const;
 
  private:

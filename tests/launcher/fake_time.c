@@ -1,5 +1,5 @@
-// Stands in for libfaketime: to the program it is an hour later, and the points of time that it
-// waits for are translated.
+// A substitute for libfaketime: the program's time is an hour later, and the deadlines of its waits
+// are translated.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <semaphore.h>

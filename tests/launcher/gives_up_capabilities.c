@@ -1,5 +1,5 @@
-// A thread gives up its capabilities, which the other ones keep. Says how many threads the kernel
-// has of the process by then.
+// A thread drops its capabilities; the other threads keep theirs. Prints the number of the
+// process's kernel threads.
 #include <dirent.h>
 #include <linux/capability.h>
 #include <pthread.h>

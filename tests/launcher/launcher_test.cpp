@@ -47,7 +47,7 @@ const bool sanitized = given("SANITIZE") != "none";
 const std::string marked = "[shim]\n";
 
 struct result {
-  int status;  // as the shell has it: 128 + n for signal n
+  int status;  // as in the shell: 128 + n for signal n
   std::string out, err;
 };
 
@@ -65,7 +65,7 @@ std::vector<char*> pointers(strings& words) {
   return all;
 }
 
-// What was written to a terminal, whose other end is now closed.
+// The text written to a terminal whose other end is closed now.
 std::string shown(int terminal) {
   std::string text;
   char buffer[4096];
@@ -76,7 +76,7 @@ std::string shown(int terminal) {
   return text;
 }
 
-// Standard error may be a terminal.
+// Runs a command; with on_terminal, its standard error is a terminal.
 result execute(strings command, strings environment, const std::string& directory,
                bool on_terminal = false) {
   int out = memfd_create("out", MFD_CLOEXEC), err, terminal = -1;
@@ -105,10 +105,10 @@ result execute(strings command, strings environment, const std::string& director
           on_terminal ? shown(terminal) : content(err)};
 }
 
-// An empty directory, which is also where the launcher runs.
+// An empty directory, in which the launcher runs too.
 class sandbox {
  public:
-  // Short, so that the path of a file in it fits where the path of a dynamic loader stood.
+  // The path is short, so that the path of a file in it fits in place of a dynamic loader's.
   sandbox() {
     char name[] = "/tmp/tl.XXXXXX";
     REQUIRE(mkdtemp(name));
@@ -138,14 +138,14 @@ class sandbox {
     args.insert(args.begin(), "run");
     return tendril(args, environment, on_terminal);
   }
-  // With the shim itself, which says what it finds.
+  // Uses the real shim, which the doctor queries.
   result doctor(strings args, strings environment = {}) const {
     args.insert(args.begin(), "doctor");
     environment.push_back("TENDRIL_PRELOAD=" + shim);
     return tendril(args, environment);
   }
-  // As a user without privileges. The launcher is copied, since the build directory may be closed
-  // to others.
+  // Runs as a user without privileges, who may have no access to the build directory, so the
+  // launcher is copied.
   result run_as_nobody(strings args) const {
     write("bin/tendril", file(launcher));
     std::string library = write("bin/libtendril-preload.so", file(marker));
@@ -172,14 +172,14 @@ class sandbox {
     add("PATH", "/usr/bin:/bin");
     add("TENDRIL_PRELOAD", marker);
     add("ASAN_OPTIONS",
-        "verify_asan_link_order=0");  // a sanitized launcher may itself be run by the launcher
+        "verify_asan_link_order=0");  // the launcher may run a sanitized launcher
     return environment;
   }
 
   std::string path_;
 };
 
-// The launcher gave up: nothing ran, and one line says why.
+// The launcher failed: no program ran, and one line states the reason.
 void check_failure(const result& r, int status, const std::string& reason) {
   CAPTURE(reason);
   CHECK(r.status == status);
@@ -191,8 +191,8 @@ void check_failure(const result& r, int status, const std::string& reason) {
 
 constexpr char without[] = "; it runs without the shim, and its threads stay kernel threads\n";
 
-// The shim does not get in: the program runs all the same, and only a terminal, or who asks, learns
-// why.
+// The shim cannot be loaded: the program runs without it, and the reason is reported only on a
+// terminal or with --explain.
 void check_runs_without(const sandbox& here, const std::string& program, const std::string& reason,
                         const std::string& out, const strings& environment = {}) {
   CAPTURE(program);
@@ -233,7 +233,7 @@ void skip(const std::string& why) {
   std::printf("skipped: %s: %s\n", doctest::getContextOptions()->currentTest->m_name, why.c_str());
 }
 
-// Root, with other users to become: not so in a user namespace of one's own.
+// Whether we are root and may become another user, which a private user namespace may not allow.
 bool can_become_nobody(const sandbox& here) {
   return geteuid() == 0 && execute({"/usr/bin/setpriv", "--reuid=65534", "--regid=65534",
                                     "--clear-groups", "/bin/true"},
@@ -276,7 +276,7 @@ TEST_CASE("help that cannot be written is a failure") {
   check_failure(r, 125, "cannot write");
 }
 
-TEST_CASE("the program runs with the shim in it, and with its name as typed") {
+TEST_CASE("the program runs with the shim, and with its name as typed") {
   sandbox here;
   result r = here.run({dynamic_program, "a"});
   CHECK(r.status == 7);
@@ -289,7 +289,7 @@ TEST_CASE("the program runs with the shim in it, and with its name as typed") {
   CHECK(r.err == marked);
 }
 
-TEST_CASE("what follows the program's name is the program's") {
+TEST_CASE("words after the program's name are passed to the program") {
   sandbox here;
   for (strings separator : {strings{}, strings{"--"}}) {
     strings command = separator;
@@ -302,13 +302,13 @@ TEST_CASE("what follows the program's name is the program's") {
   check_failure(here.run({"--", "--help"}), 127, "--help: No such file");
 }
 
-TEST_CASE("the status is the program's, its signal too") {
+TEST_CASE("the exit status is the program's, also after a signal") {
   sandbox here;
   CHECK(here.run({"sh", "-c", "exit 3"}).status == 3);
   CHECK(here.run({"sh", "-c", "kill -9 $$"}).status == 128 + SIGKILL);
 }
 
-TEST_CASE("the program takes the place of the launcher") {
+TEST_CASE("the program replaces the launcher's process") {
   sandbox here;
   result r = execute({"/bin/sh", "-c", "echo $$; exec " + launcher + " run sh -c 'echo $$'"},
                      {"TENDRIL_PRELOAD=" + marker}, here.path());
@@ -332,7 +332,7 @@ TEST_CASE("the shim comes first in LD_PRELOAD, once, and the rest stays") {
 }
 
 TEST_CASE(
-    "what tells the program another time stays in front of the shim, and its clocks and waits "
+    "a library that changes the program's time stays before the shim, and clocks and waits "
     "agree") {
   sandbox here;
   auto preload = [&](const std::string& old) {
@@ -342,23 +342,23 @@ TEST_CASE(
   CHECK(preload("a.so:" + fake_time + ":b.so") ==
         "LD_PRELOAD=" + fake_time + ":" + marker + ":a.so:b.so\n");
   CHECK(preload(marker + ":" + fake_time) == "LD_PRELOAD=" + fake_time + ":" + marker + "\n");
-  // The shim takes over the same calls.
+  // The shim interposes the same calls, but does not change the time.
   CHECK(preload(shim) == "LD_PRELOAD=" + marker + ":" + shim + "\n");
-  if (sanitized) return skip("a sanitizer's run-time library cannot be brought into this program");
+  if (sanitized) return skip("a sanitizer's run-time library cannot be loaded into this program");
   result r = execute({launcher, "run", waits_until},
                      {"LD_PRELOAD=" + fake_time, "TENDRIL_PRELOAD=" + shim}, here.path());
   CHECK(r.out == "in time\n");
   CHECK(r.status == 0);
 }
 
-TEST_CASE("run within run preloads the shim once") {
+TEST_CASE("tendril run within tendril run preloads the shim once") {
   sandbox here;
   result r = here.run({launcher, "run", dynamic_program});
   CHECK(r.out == dynamic_program + " 1 " + marker + "\n");
   CHECK(r.err == marked + marked);
 }
 
-TEST_CASE("options become variables, and only those that were given") {
+TEST_CASE("the given options, and only those, become variables") {
   sandbox here;
   auto printed = [&](strings options, strings environment = {}) {
     options.push_back("--print-env");
@@ -386,7 +386,7 @@ TEST_CASE("options become variables, and only those that were given") {
   CHECK(r.out == "kernel auto\n");
 }
 
-TEST_CASE("a wrong command line fails with 125 and a line that says what is wrong") {
+TEST_CASE("a wrong command line fails with 125 and a line that states the error") {
   sandbox here;
   const struct {
     strings args;
@@ -423,7 +423,7 @@ TEST_CASE("a wrong command line fails with 125 and a line that says what is wron
   check_failure(here.run({"true"}, {"TENDRIL_STACK_SIZE=5"}), 125, "16k to 1024m, not '5'");
 }
 
-TEST_CASE("the doctor reports what would be interposed, and runs nothing of the program") {
+TEST_CASE("the doctor reports what would be interposed, and runs no code of the program") {
   sandbox here;
   result r = here.doctor({dynamic_program});
   CHECK(r.err == "");
@@ -452,7 +452,7 @@ TEST_CASE("the doctor reports what would be interposed, and runs nothing of the 
 }
 
 TEST_CASE("the doctor reports which poller would be used, and why not io_uring") {
-  if (sanitized) return skip("the doctor runs no shim that is sanitized");
+  if (sanitized) return skip("the doctor does not run a sanitized shim");
   sandbox here;
   strings real = {"TENDRIL_PRELOAD=" + shim, "PATH=/usr/bin:/bin"};
   auto poller = [&](strings options) {
@@ -483,7 +483,7 @@ TEST_CASE("the doctor reports what each library imports") {
     while (r.out.compare(to + 1, 20, std::string(20, ' ')) == 0);
     return r.out.substr(from + 1, to - from);
   };
-  std::istringstream broken(line("python3"));  // into lines, anywhere
+  std::istringstream broken(line("python3"));  // into lines, at any word
   std::string own;
   for (std::string word; broken >> word;) own += word + " ";
   CHECK(own.find("interposed: ") != std::string::npos);
@@ -493,7 +493,8 @@ TEST_CASE("the doctor reports what each library imports") {
 }
 
 TEST_CASE(
-    "the doctor and the shim report a program that makes futex system calls, or any, itself") {
+    "the doctor and the shim report a program that makes futex, or arbitrary, system calls "
+    "itself") {
   struct kind {
     std::string program, doctor_says, shim_says;
   };
@@ -526,7 +527,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("the doctor and the shim notice a program that gives up capabilities for one thread") {
+TEST_CASE("the doctor and the shim report a program that drops capabilities of one thread") {
   sandbox here;
   result r = here.doctor({gives_up});
   CHECK(r.status == 1);
@@ -543,21 +544,21 @@ TEST_CASE("the doctor and the shim notice a program that gives up capabilities f
         "for good\n");
 }
 
-TEST_CASE("the doctor fails as running would") {
+TEST_CASE("the doctor fails as tendril run does") {
   sandbox here;
   here.write("head", sandbox::file(dynamic_program).substr(0, 20));
   check_failure(here.doctor({"no-such-program"}), 127, "no-such-program: No such file");
   result r = here.doctor({"./head"});
   CHECK(r.status == 126);
   CHECK(r.out ==
-        "./head\n  verdict           cannot be executed: not a valid ELF file: it ends within the "
-        "header\n");
+        "./head\n  verdict           cannot be executed: not a valid ELF file: "
+        "it is shorter than its header\n");
   r = execute({"/bin/sh", "-c", launcher + " doctor true >/dev/full"},
               {"TENDRIL_PRELOAD=" + shim, "PATH=/usr/bin:/bin"}, here.path());
   check_failure(r, 125, "cannot write");
 }
 
-TEST_CASE("what is not there is 127, what is there and no program 126, as env(1) has it") {
+TEST_CASE("a missing program gives 127, a file that is not a program 126, as in env(1)") {
   sandbox here;
   here.write("plain", "text", 0644);
   here.write("dir/prog", "text", 0644);
@@ -584,7 +585,7 @@ TEST_CASE("what is not there is 127, what is there and no program 126, as env(1)
   }
 }
 
-TEST_CASE("PATH is searched as execvp does") {
+TEST_CASE("PATH is searched as in execvp") {
   sandbox here;
   here.write("1/prog", "#!/bin/sh\necho 1\n", 0644);
   fs::create_directories(here / "2/prog");
@@ -644,7 +645,7 @@ TEST_CASE("a damaged ELF file is an error") {
   for (std::string name : {"./head", "./headers", "./half"}) {
     check_failure(here.run({name}), 126, name + ": not a valid ELF file: it");
   }
-  // The kernel and the shell would make something of it: "Syntax error".
+  // execvp would pass it to the shell, which would report a syntax error.
   check_failure(here.run({"--threads=kernel", "./head"}), 126, "./head: not a valid ELF file");
 
   std::string image = whole;
@@ -667,7 +668,7 @@ TEST_CASE("a program for another C library runs without the shim") {
   check_failure(here.run({"./missing"}), 127,
                 "./missing: its dynamic loader " + here / "gone.so" + ": No such file");
 
-  // In fact the same one, under the name of another.
+  // It is the same loader under another name.
   here.write("m.so", sandbox::file(loader_of(image)));
   here.write("prog", with_loader(image, here / "m.so"));
   check_runs_without(
@@ -683,7 +684,7 @@ TEST_CASE("the dynamic loader itself may be run, with a program") {
   CHECK(r.err == marked);
 }
 
-TEST_CASE("a script is judged by its interpreter") {
+TEST_CASE("a script is examined by its interpreter") {
   sandbox here;
   here.write("sh", "#! /bin/sh \necho \"$0 $1\"\n");
   here.write("env", "#!/usr/bin/env sh\necho \"$0 $1\"\n");
@@ -714,7 +715,7 @@ TEST_CASE("a script is judged by its interpreter") {
   check_failure(here.run({"./loop"}), 126, "Too many levels");
 }
 
-TEST_CASE("scripts may nest as deep as the kernel allows") {
+TEST_CASE("scripts may nest as deeply as the kernel allows") {
   sandbox here;
   here.write("0", "#!/bin/sh\necho run\n");
   for (int i = 1; i < 7; i++) here.write(std::to_string(i), "#!./" + std::to_string(i - 1) + "\n");
@@ -728,7 +729,7 @@ TEST_CASE("scripts may nest as deep as the kernel allows") {
   }
 }
 
-TEST_CASE("a file that is neither ELF nor #! goes to the shell, as env(1) has it") {
+TEST_CASE("a file that is neither ELF nor #! is run by the shell, as in env(1)") {
   sandbox here;
   here.write("plain", "echo \"$0 $1\"; exit 5\n");
   here.write("empty", "");
@@ -745,7 +746,7 @@ TEST_CASE("a file that is neither ELF nor #! goes to the shell, as env(1) has it
 TEST_CASE(
     "a program that raises privileges runs without the shim, which the dynamic loader ignores") {
   sandbox here;
-  if (!setuid_counts_in(here)) return skip("setuid counts for nothing here");
+  if (!setuid_counts_in(here)) return skip("setuid has no effect here");
   if (geteuid() != 0) {
     std::string program = "/usr/bin/passwd";
     struct stat st;
@@ -779,8 +780,8 @@ TEST_CASE(
   CHECK(here.run({program}).err == "");
 
   INFO(
-      "nothing is raised: root runs what is setuid to root, a user what is setuid to the same "
-      "user");
+      "no privilege is raised: root runs a setuid-root program, a user one that is setuid to the "
+      "same user");
   own(0, 0, 06755);
   CHECK(here.run({program}).err == marked);
   CHECK(here.run_as_nobody({"--explain", program}).err.find("setuid to user 0") !=
@@ -805,7 +806,7 @@ TEST_CASE("a program with file capabilities runs without the shim for users") {
   if (setxattr(program.c_str(), "security.capability", &caps, XATTR_CAPS_SZ_2, 0) != 0) {
     return skip("no file capabilities here");
   }
-  CHECK(here.run_as_nobody({"--explain", program}).err.find("given capabilities by its file") !=
+  CHECK(here.run_as_nobody({"--explain", program}).err.find("has file capabilities") !=
         std::string::npos);
   CHECK(here.run_as_nobody({program}).status == 7);
   CHECK(here.run_as_nobody({program}).err == "");
@@ -820,7 +821,7 @@ TEST_CASE("a program that may be executed but not read is executed, although its
   CHECK(here.run_as_nobody({program}).status == 7);
 }
 
-TEST_CASE("a preload library that cannot work is a failure of the launcher") {
+TEST_CASE("an unusable preload library is a failure of the launcher") {
   sandbox here;
   std::string image = sandbox::file(marker);
   here.write("text.so", "text");
@@ -848,12 +849,13 @@ TEST_CASE("TENDRIL_PRELOAD may be relative; the program gets an absolute path") 
         "LD_PRELOAD=" + here / "shim.so" + "\n");
 }
 
-TEST_CASE("the library is found beside the launcher: same directory, build tree, installation") {
+TEST_CASE(
+    "the library is found next to the launcher: in its directory, a build tree, an installation") {
   for (std::string place : {"bin/", "", TENDRIL_LIBDIR "/"}) {
     CAPTURE(place);
     sandbox here;
     std::string copy = here.write("bin/tendril", sandbox::file(launcher));
-    if (place[0] == '/') continue;  // an absolute libdir is not ours to write to
+    if (place[0] == '/') continue;  // the test must not write to an absolute libdir
     std::string library = here.write(place + "libtendril-preload.so", sandbox::file(marker));
     fs::create_symlink(copy, here / "link");
     for (const std::string& command : {copy, here / "link"}) {
@@ -865,14 +867,14 @@ TEST_CASE("the library is found beside the launcher: same directory, build tree,
   }
 }
 
-TEST_CASE("a launcher without its library says where it looked") {
+TEST_CASE("a launcher without its library reports where it looked") {
   sandbox here;
   std::string copy = here.write("bin/tendril", sandbox::file(launcher));
   check_failure(execute({copy, "run", "true"}, {}, here.path()), 125,
                 "libtendril-preload.so is missing");
 }
 
-TEST_CASE("a failure stays on one line whatever the file is called") {
+TEST_CASE("a failure is reported in one line whatever the file's name contains") {
   sandbox here;
   check_failure(here.run({"./a\nb\033[31m"}), 127, "./a\\x0ab\\x1b[31m: No such file");
 }

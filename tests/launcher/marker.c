@@ -1,4 +1,4 @@
-// Stands in for the shim: says on standard error which programs it got into.
+// A substitute for the shim: writes a mark on standard error in each program that loads it.
 #include <unistd.h>
 
 __attribute__((constructor)) static void mark(void) {

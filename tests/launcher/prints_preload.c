@@ -1,4 +1,4 @@
-// What a program gets to see of the launcher.
+// Prints what a program receives from the launcher.
 #include <stdio.h>
 #include <stdlib.h>
 

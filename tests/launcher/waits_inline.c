@@ -1,5 +1,5 @@
-// Waits for its threads by a futex system call of its own, as libgomp and Go do; with BY_ANY_NUMBER
-// by a stub for whatever system call, as emulators do.
+// Waits for its threads by an inline futex system call, as libgomp and Go do; with BY_ANY_NUMBER,
+// by a stub for system calls by any number, as emulators do.
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -51,7 +51,7 @@ static long futex(int operation, int value) {
 #endif
 }
 
-// The kernel's number of the running thread, whoever stands in for gettid().
+// The kernel's id of the running thread, even if gettid() is interposed.
 static long kernels_tid(void) {
   char path[64] = "";
   long tid = 0;

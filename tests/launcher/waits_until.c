@@ -1,4 +1,5 @@
-// A thread that waits for a point of time: clocks and waits agree, or it waits for an hour.
+// A thread waits until a point of time. If clocks and waits did not agree, it would wait for an
+// hour.
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
