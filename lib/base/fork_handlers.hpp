@@ -4,15 +4,15 @@
 
 namespace tendril::core {
 
-// `child` is called in every child from now on, `prepare` (or null) in the parent before it is
-// made. In the order of registration.
+// `child` is called in every child from now on, `prepare` in the parent before it is made. Once
+// (posix/process_state.cpp).
 void at_fork(void (*prepare)() noexcept, void (*child)() noexcept) noexcept;
 
 // For who makes a child behind the C library's back.
 void prepare_for_child() noexcept;
 void begin_child(bool shares_descriptors) noexcept;
 
-// In a child's handlers: whether its descriptors are the parent's as well (CLONE_FILES): then none
+// In a child's handler: whether its descriptors are the parent's as well (CLONE_FILES): then none
 // is to be closed.
 bool child_shares_descriptors() noexcept;
 

@@ -1,16 +1,19 @@
 #include "base/refused.hpp"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 
-#include "base/sys.hpp"
+#include "base/arch/arch.hpp"
 
 namespace tendril::sys {
 
@@ -170,7 +173,7 @@ bool turns_out_refused(long number) noexcept {
   for (const known_answer& k : table) {
     if (k.number != number) continue;
     const long* v = k.arguments;
-    if (call(number, v[0], v[1], v[2], v[3], v[4], v[5]) == k.answer) return false;
+    if (arch::system_call(number, v[0], v[1], v[2], v[3], v[4], v[5]) == k.answer) return false;
     note_refused(number);
     return true;
   }

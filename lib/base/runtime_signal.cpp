@@ -6,7 +6,6 @@
 #include <atomic>
 #include <new>
 
-#include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
 #include "base/sys.hpp"
 
@@ -17,7 +16,8 @@ namespace {
 using function = decltype(sys::signal_action::handler);
 
 constinit futex_lock lock;
-constinit std::atomic<taker> takers[3] = {};  // the tick, what stops a helper, and what wakes a hub
+// for the tick, timers, stopping a helper, waking a hub
+constinit std::atomic<taker> takers[4] = {};
 // What stood there before ours: null for SIG_DFL; and what that blocks.
 constinit std::atomic<function> before{nullptr};
 constinit std::atomic<std::uint64_t> before_blocks{0};
@@ -66,8 +66,6 @@ void add(taker t) noexcept {
 }  // namespace
 
 bool install(taker t) noexcept {
-  static std::atomic<bool> registered{false};
-  if (!registered.exchange(true)) at_fork(nullptr, []() noexcept { new (&lock) futex_lock; });
   add(t);
   sys::signal_action now;
   if (sys::sigaction(number, nullptr, &now) < 0) return false;
@@ -81,5 +79,7 @@ bool install(taker t) noexcept {
   ours.mask = ~0ULL;
   return sys::sigaction(number, &ours, nullptr) == 0;
 }
+
+void after_fork() noexcept { new (&lock) futex_lock; }
 
 }  // namespace tendril::core::runtime_signal

@@ -23,4 +23,6 @@ using taker = bool (*)(siginfo_t* info, void* where) noexcept;
 // library may have installed its own meanwhile. Any thread.
 bool install(taker t) noexcept;
 
+void after_fork() noexcept;
+
 }  // namespace tendril::core::runtime_signal

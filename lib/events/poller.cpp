@@ -2,19 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/io_uring.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/timerfd.h>
 
 #include "base/fork_handlers.hpp"
+#include "events/doorbell.hpp"
 #include "events/own_descriptors.hpp"
-#include "scheduler/hub.hpp"
 
 namespace tendril::core {
 
@@ -22,118 +14,23 @@ namespace {
 
 constexpr std::uint32_t interest = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM |
                                    EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND | EPOLLMSG | EPOLLET;
-// No tag of a descriptor has them.
-constexpr std::uint64_t doorbell_event = ~0ULL, signals_event = ~0ULL - 1, clock_event = ~0ULL - 2;
 constexpr std::uint32_t doorbell_interest = EPOLLIN | EPOLLOUT | EPOLLET;
 
 std::uint64_t tag(int fd, std::uint32_t generation) noexcept {
   return std::uint64_t(generation) << 32 | std::uint32_t(fd);
 }
 
-bool is_tcp(int fd) noexcept {
-  int protocol = 0;
-  socklen_t n = sizeof protocol;
-  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) == 0 &&
-         protocol == IPPROTO_TCP;
-}
-
-// Whether fd is a TCP connection without anything between it and its reader. (What the program puts
-// there later is noticed: see streams_may_stop().)
-bool is_plain_tcp(int fd) noexcept {
-  if (descriptors::is_inet_stream(fd)) {
-    // A system may make all of them something else (MPTCP, SMC): asked once.
-    static std::atomic<int> asked{0};
-    int known = asked.load(std::memory_order_relaxed);
-    if (!known) asked.store(known = is_tcp(fd) ? 1 : -1, std::memory_order_relaxed);
-    return known > 0;
-  }
-  if (!is_tcp(fd)) return false;
-  char layer[16];
-  socklen_t n = sizeof layer;
-  return sys::call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_ULP, layer, &n) == 0 && n == 0;
-}
-
 }  // namespace
-
-constinit std::atomic<bool> poller::plain_streams_{true};
 
 // --- our own descriptors ---
 
-namespace {
-
-bool watch_edges(int epoll, int fd, std::uint32_t events, std::uint64_t as) noexcept {
-  epoll_event e{.events = events | EPOLLET, .data = {.u64 = as}};
-  return sys::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) == 0;
-}
-
-// A signalfd for all signals: edges of any that the kernel thread blocks.
-int open_signals() noexcept {
-  std::uint64_t all = ~0ULL;
-  return int(sys::call(SYS_signalfd4, -1, &all, sizeof all, SFD_CLOEXEC | SFD_NONBLOCK));
-}
-
-// A timerfd that has expired long ago, and tells all the same when the clock is set.
-int open_clock() noexcept {
-  int fd = int(sys::call(SYS_timerfd_create, CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK));
-  itimerspec past{.it_interval = {}, .it_value = {.tv_sec = 1, .tv_nsec = 0}};
-  if (fd < 0 || sys::call(SYS_timerfd_settime, fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET,
-                          &past, 0) == 0)
-    return fd;
-  sys::close(fd);
-  return -1;
-}
-
-// Leaves two descriptors, or none, in a message that `from` sends.
-bool send_both(int from, int a, int b) noexcept {
-  char nothing = 0;
-  iovec v{&nothing, 1};
-  int both[2] = {a, b};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof both)] = {};
-  msghdr m{};
-  m.msg_iov = &v;
-  m.msg_iovlen = 1;
-  m.msg_control = control;
-  m.msg_controllen = sizeof control;
-  cmsghdr* c = CMSG_FIRSTHDR(&m);
-  c->cmsg_level = SOL_SOCKET;
-  c->cmsg_type = SCM_RIGHTS;
-  c->cmsg_len = CMSG_LEN(sizeof both);
-  memcpy(CMSG_DATA(c), both, sizeof both);
-  return sys::call(SYS_sendmsg, from, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
-}
-
-// A socket that keeps both sources, which are registered with `epoll`; below zero: the system
-// forbids one of the parts.
-int open_store(int epoll) noexcept {
-  int ends[2];
-  for (long call :
-       {SYS_socketpair, SYS_signalfd4, SYS_timerfd_create, SYS_timerfd_settime, SYS_sendmsg}) {
-    if (sys::is_refused(call)) return -1;
-  }
-  if (sys::failed(
-          sys::call(SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends)))
-    return -1;
-  int signals = open_signals(), clock = open_clock();
-  bool done = signals >= 0 && clock >= 0 && send_both(ends[0], signals, clock) &&
-              watch_edges(epoll, signals, EPOLLIN, signals_event) &&
-              watch_edges(epoll, clock, EPOLLIN, clock_event);
-  if (signals >= 0) sys::close(signals);
-  if (clock >= 0) sys::close(clock);
-  sys::close(ends[0]);
-  if (done) return ends[1];
-  sys::close(ends[1]);
-  return -1;
-}
-
-}  // namespace
-
 bool poller::make_doorbell(int epoll) noexcept {
-  int fd = open_store(epoll);
+  int fd = doorbell::open(epoll);
   has_sources_ = fd >= 0;
   fd = own_descriptors::keep(has_sources_ ? fd : sys::eventfd(), &doorbell_, true);
   if (fd < 0) return false;
   doorbell_ = fd;
-  if (watch_edges(epoll, fd, doorbell_interest, doorbell_event)) return true;
+  if (doorbell::watch_edges(epoll, fd, doorbell_interest, doorbell::rung)) return true;
   own_descriptors::release(fd, &doorbell_);
   doorbell_ = -1;
   return false;
@@ -165,7 +62,8 @@ bool poller::make_doorbell(int epoll) noexcept {
 }
 
 void poller::go_without_epoll() noexcept {
-  without_epoll_ = without_ring_ = true;
+  without_epoll_ = true;
+  ring_.give_up();
   if (ring_.is_open()) lose_ring();
   own_descriptors::release(epoll_, &epoll_);
   own_descriptors::release(doorbell_, &doorbell_);
@@ -174,7 +72,7 @@ void poller::go_without_epoll() noexcept {
   doorbell_ =
       sys::is_refused(SYS_eventfd2) ? -1 : own_descriptors::keep(sys::eventfd(), &doorbell_, true);
   // Nobody tells of edges any more, nor of signals and clocks.
-  for_each_slot([](slot& s, int) { s.registered.store(0), s.received = 0, s.set(input::unknown); });
+  for_each_slot([](slot& s, int) { s.registered.store(0), s.received = 0, s.stream.give_up(); });
   wake_all(source::signals);
   wake_all(source::clock);
 }
@@ -206,7 +104,7 @@ void poller::rebuild() noexcept {
   own_descriptors::release(epoll_, &epoll_);
   own_descriptors::release(doorbell_, &doorbell_);
   epoll_ = doorbell_ = -1;
-  epoll_is_watched_ = false;  // by the ring, which goes on watching the old one
+  ring_.watch_another();  // it goes on watching the old one
   for_each_slot([](slot& s, int) { s.registered.store(0, std::memory_order_relaxed); });
   open();
   // Something may have happened meanwhile of which nobody was told.
@@ -230,7 +128,7 @@ void poller::register_all() noexcept {
     // Closed behind our back as well.
     if (r == -EBADF) return was_replaced(fd);
     // Whoever waits tries again, and is told what stands in the way.
-    for (; w; w = s.waiters.front()) remove(*w), hub::wake(w->who, wake::unparked);
+    for (; w; w = s.waiters.front()) remove(*w), report_.wake(w->who, wake::unparked);
   });
 }
 
@@ -242,11 +140,11 @@ bool poller::interrupt() noexcept {
     return true;
   }
   for (int tries = 0; tries < 2; tries++) {
-    int epoll = epoll_, doorbell = doorbell_;
-    if (epoll < 0 || doorbell < 0) return true;  // it naps
-    epoll_event e{.events = doorbell_interest, .data = {.u64 = doorbell_event}};
-    if (sys::epoll_ctl(epoll, EPOLL_CTL_MOD, doorbell, &e) == 0) return true;
-    if (epoll == epoll_ && doorbell == doorbell_) break;
+    int epoll = epoll_, bell = doorbell_;
+    if (epoll < 0 || bell < 0) return true;  // it naps
+    epoll_event e{.events = doorbell_interest, .data = {.u64 = doorbell::rung}};
+    if (sys::epoll_ctl(epoll, EPOLL_CTL_MOD, bell, &e) == 0) return true;
+    if (epoll == epoll_ && bell == doorbell_) break;
   }
   return false;
 }
@@ -257,12 +155,12 @@ void poller::make_way(int fd) noexcept {
     int other = own_descriptors::move(fd, &epoll_, fd);
     if (other < 0) return;  // it is made anew when it is needed
     epoll_ = other;
-    epoll_is_watched_ = false;
+    ring_.watch_another();
   } else if (fd == doorbell_ && own_descriptors::is_kept(fd, &doorbell_)) {
     int other = own_descriptors::move(fd, &doorbell_, fd);
     if (other < 0) return;
     epoll_event none{};
-    watch_edges(epoll_, other, doorbell_interest, doorbell_event);
+    doorbell::watch_edges(epoll_, other, doorbell_interest, doorbell::rung);
     doorbell_ = other;
     sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, &none);
   } else {
@@ -300,7 +198,7 @@ void poller::remove(source_waiter& w) noexcept {
 void poller::wake_all(source s) noexcept {
   for (source_waiter* w = on_source_[int(s)].front(); w; w = on_source_[int(s)].front()) {
     remove(*w);
-    hub::wake(w->who, wake::unparked);
+    report_.wake(w->who, wake::unparked);
   }
 }
 
@@ -338,7 +236,7 @@ void poller::drop(kept_descriptor& k) noexcept {
   k.who = nullptr;
   free_kept_.push_back(k);
   if (!own_descriptors::is_kept(k.fd, &k)) return;
-  forget_descriptor(k.fd);
+  report_.forget(k.fd);
   own_descriptors::release(k.fd, &k);
 }
 
@@ -372,10 +270,6 @@ void poller::drop_chunks() noexcept {
   return s;
 }
 
-void poller::begin_to_learn(slot& s, int fd) noexcept {
-  s.set(is_plain_tcp(fd) ? input::told : input::unknown);
-}
-
 // Sees to it that edges of the waiter's descriptor are told. 0, or -errno of epoll_ctl.
 [[gnu::noinline]] int poller::watch(slot& s, const io_waiter& w, bool known) noexcept {
   epoll_event e{.events = interest, .data = {.u64 = tag(w.fd, w.generation)}};
@@ -386,14 +280,14 @@ void poller::begin_to_learn(slot& s, int fd) noexcept {
     return 0;
   }
   if (r < 0) return r;
-  if (!known) begin_to_learn(s, w.fd);
+  if (!known) s.stream.begin(w.fd);
   s.registered.store(w.generation + 1, std::memory_order_release);
   return 0;
 }
 
 [[gnu::noinline]] void poller::was_replaced(int fd) noexcept {
-  forget_descriptor(fd);
-  wake_closed_waiters(fd);
+  report_.forget(fd);
+  report_.wake_closed(fd);
 }
 
 // The same for one that may have been closed without our knowing, or when the epoll instance may
@@ -478,7 +372,7 @@ bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
   if (epoll_ >= 0 && (!timeout || timeout->tv_sec || timeout->tv_nsec)) make_sure();
   if (epoll_ < 0) [[unlikely]]
     return poll_by_ppoll(timeout, mask);
-  return under_way_ ? poll_ring(timeout, mask) : poll_epoll(timeout, mask);
+  return ring_.has_under_way() ? poll_ring(timeout, mask) : poll_epoll(timeout, mask);
 }
 
 // (With RLIMIT_NOFILE 0 ppoll(2) takes no descriptors at all: then all who wait try again.)
@@ -541,7 +435,7 @@ void poller::tell_waiters(slot& s, std::uint32_t events) noexcept {
     if (w->events && (events & (w->events | always_told))) {
       remove(*w);
       w->told = events;
-      hub::wake(w->who, wake::unparked);
+      report_.wake(w->who, wake::unparked);
     }
     w = next;
   }
@@ -560,16 +454,16 @@ bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noex
     fetch_ahead(i, n);
     if (i < 0) continue;
     const epoll_event& e = events_[i];
-    if (e.data.u64 >= clock_event) [[unlikely]] {
-      if (e.data.u64 != doorbell_event)
-        wake_all(e.data.u64 == signals_event ? source::signals : source::clock);
+    if (e.data.u64 >= doorbell::clock) [[unlikely]] {
+      if (e.data.u64 != doorbell::rung)
+        wake_all(e.data.u64 == doorbell::signals ? source::signals : source::clock);
       continue;
     }
     int fd = int(std::uint32_t(e.data.u64));
     slot* s = at(fd);
     if (!s || s->registered.load(std::memory_order_relaxed) != std::uint32_t(e.data.u64 >> 32) + 1)
       continue;
-    s->tell(e.events);
+    s->stream.tell(e.events);
     tell_waiters(*s, e.events);
   }
   return true;
@@ -577,87 +471,39 @@ bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noex
 
 // --- receiving by io_uring ---
 
-namespace {
-
-// Marks of what is no receive.
-constexpr std::uint64_t nobody = 0, epoll_mark = 1;
-
-bool asked_for_ring() noexcept {
-  // not read yet; by several threads at once is all the same
-  static constinit std::atomic<int> wanted{-1};
-  if (int known = wanted.load(std::memory_order_relaxed); known >= 0) return known;
-  const char* s = getenv("TENDRIL_POLLER");
-  bool yes = s && strcmp(s, "io_uring") == 0;
-  if (s && *s && !yes && strcmp(s, "epoll") != 0)
-    sys::say("TENDRIL_POLLER=", s, " is neither epoll nor io_uring; using epoll");
-  wanted.store(yes, std::memory_order_relaxed);
-  return yes;
-}
-
-}  // namespace
-
-const char* poller::ring_obstacle() noexcept {
-  ring trial;
-  return trial.open();
-}
-
-bool poller::is_ring_wanted() noexcept {
-  without_ring_ = !asked_for_ring();
-  return !without_ring_;
-}
-
 bool poller::seems_empty(int fd) noexcept {
   std::uint32_t known = descriptors::generation(fd) + 1;
   slot* s = at(fd);
   if (!s || (s->received != known && s->registered.load(std::memory_order_relaxed) != known))
     return descriptors::is_connection(fd);
-  return s->state() == input::drained;
+  return s->stream.is_drained();
 }
 
 bool poller::begin(ring_receive& r) noexcept {
-  if (!ring_.is_open() && ring_.open()) {
-    without_ring_ = true;
-    return false;
-  }
-  slot* s = open() ? make(r.fd) : nullptr;
+  slot* s = ring_.open() && open() ? make(r.fd) : nullptr;
   if (!s) return false;
   r.generation = descriptors::settled_generation(r.fd);
   if (s->received != r.generation + 1 &&
       s->registered.load(std::memory_order_relaxed) != r.generation + 1) {
-    begin_to_learn(*s, r.fd);
+    s->stream.begin(r.fd);
     s->received = r.generation + 1;
   }
-  if (ring_.full()) {
-    enter_ring(0, nullptr, nullptr);
-    if (!ring_.is_open() || ring_.full()) return false;
-  }
-  io_uring_sqe& e = ring_.add(reinterpret_cast<std::uintptr_t>(&r));
-  e.opcode = IORING_OP_RECV;
-  e.fd = r.fd;
-  e.addr = reinterpret_cast<std::uintptr_t>(r.to);
-  e.len = r.room;
+  if (ring_.is_full()) enter_ring(0, nullptr, nullptr);
+  if (!ring_.add(r)) return false;
   s->waiters.push_back(r);
   waiting_++;
-  under_way_++;
   return true;
 }
 
 void poller::finish(ring_receive& r, long result) noexcept {
   r.result = result;
-  under_way_--;
   remove(r);
-  hub::wake(r.who, wake::unparked);
+  report_.wake(r.who, wake::unparked);
 }
 
 void poller::end(ring_receive& r) noexcept {
   for (bool asked = false; r.result == ring_receive::under_way;) {
-    if (!asked && !ring_.full()) {
-      io_uring_sqe& e = ring_.add(nobody);
-      e.opcode = IORING_OP_ASYNC_CANCEL;
-      e.addr = reinterpret_cast<std::uintptr_t>(&r);
-      e.flags = IOSQE_CQE_SKIP_SUCCESS;
-      asked = true;
-    }
+    asked = asked || ring_.cancel(r);
     enter_ring(asked, nullptr, nullptr);
   }
   remove(r);
@@ -666,9 +512,7 @@ void poller::end(ring_receive& r) noexcept {
 // The kernel forbids it from now on (a seccomp filter). What is under way will not be carried out
 // any more: that would take a call.
 void poller::lose_ring() noexcept {
-  ring_.close();
-  without_ring_ = true;
-  epoll_is_watched_ = false;
+  ring_.lose();
   for_each_slot([this](slot& s, int) {
     for (io_waiter* w = s.waiters.front(); w;) {
       io_waiter* next = s.waiters.after(*w);
@@ -681,55 +525,18 @@ void poller::lose_ring() noexcept {
 // False: a signal has ended the wait.
 bool poller::enter_ring(unsigned least, const timespec* timeout,
                         const std::uint64_t* mask) noexcept {
-  if (forgot_.load(std::memory_order_relaxed) &&
-      forgot_.exchange(false, std::memory_order_acquire)) {
-    // The number may stand for another file by now.
-    ring_.each_added([](io_uring_sqe& e) {
-      if (e.opcode != IORING_OP_RECV) return;
-      auto r = reinterpret_cast<const ring_receive*>(e.user_data);
-      if (r->generation != descriptors::generation(r->fd)) e.fd = -1;
-    });
-  }
-  long entered = ring_.enter(least, timeout, mask);
-  if (entered < 0 && entered != -EINTR && entered != -ETIME && entered != -EAGAIN &&
-      entered != -EBUSY) {
-    lose_ring();
-    return true;
-  }
-  int n = int(ring_.ended());
-  auto receive_of = [&](int i) noexcept {
-    std::uint64_t mark = i >= 0 && i < n ? ring_.ended(unsigned(i)).mark : nobody;
-    return reinterpret_cast<ring_receive*>(mark == epoll_mark ? nobody : mark);
-  };
-  for (int i = -2 * ahead; i < n; i++) {
-    // As in fetch_ahead().
-    if (auto r = reinterpret_cast<const char*>(receive_of(i + 2 * ahead))) {
-      __builtin_prefetch(r);
-      __builtin_prefetch(r + 64);
-    }
-    if (ring_receive* r = receive_of(i + ahead))
-      __builtin_prefetch(r->who), __builtin_prefetch(at(r->fd));
-    if (i < 0) continue;
-    if (ring_receive* r = receive_of(i)) finish(*r, ring_.ended(unsigned(i)).result);
-    else if (ring_.ended(unsigned(i)).mark == epoll_mark)
-      epoll_is_ready_ = true, epoll_is_watched_ = false;
-  }
-  ring_.done_with(unsigned(n));
+  long entered = ring_.enter(
+      least, timeout, mask, [this](ring_receive& r, long result) { finish(r, result); },
+      [this](const ring_receive& r) { __builtin_prefetch(r.who), __builtin_prefetch(at(r.fd)); });
+  if (entered == receive_ring::lost) lose_ring();
   return entered != -EINTR;
 }
 
 bool poller::poll_ring(const timespec* timeout, const std::uint64_t* mask) noexcept {
-  if (!epoll_is_watched_ && !ring_.full()) {
-    io_uring_sqe& e = ring_.add(epoll_mark);
-    e.opcode = IORING_OP_POLL_ADD;
-    e.fd = epoll_;
-    e.poll32_events = EPOLLIN;
-    epoll_is_watched_ = true;
-  }
+  ring_.watch(epoll_);
   bool block = !timeout || timeout->tv_sec || timeout->tv_nsec;
-  bool quiet = enter_ring(block && epoll_is_watched_, block ? timeout : nullptr, mask);
-  if (epoll_is_ready_) {
-    epoll_is_ready_ = false;
+  bool quiet = enter_ring(block && ring_.watches(), block ? timeout : nullptr, mask);
+  if (ring_.has_seen_events()) {
     timespec none{};
     poll_epoll(&none, nullptr);
   }
@@ -739,7 +546,7 @@ bool poller::poll_ring(const timespec* timeout, const std::uint64_t* mask) noexc
 void poller::forget(int fd, std::uint32_t generation, bool ends) noexcept {
   slot* s = at(fd);
   if (!s) return;
-  forgot_.store(true, std::memory_order_release);
+  ring_.note_forgotten();
   std::uint32_t expected = generation + 1;
   if (!s->registered.compare_exchange_strong(expected, 0, std::memory_order_acq_rel) || ends)
     return;
@@ -755,7 +562,7 @@ void poller::wake_closed(int fd) noexcept {
     io_waiter* next = s->waiters.after(*w);
     if (w->generation != g) {
       remove(*w);
-      hub::wake(w->who, wake::closed);
+      report_.wake(w->who, wake::closed);
       if (!w->events) {
         // The file is closed in earnest when no operation has to do with it any more. (Others may
         // end meanwhile.)
@@ -786,9 +593,7 @@ void poller::after_fork() noexcept {
   kept_.abandon();
   for (auto& l : on_source_) l.abandon();
   waiting_ = 0;
-  ring_.abandon();
-  under_way_ = 0;
-  without_ring_ = epoll_is_watched_ = epoll_is_ready_ = false;
+  ring_.after_fork();
   without_epoll_ = false;
   drop_chunks();
 }

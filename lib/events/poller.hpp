@@ -15,29 +15,11 @@
 
 #include "base/list.hpp"
 #include "events/descriptors.hpp"
-#include "events/io_ring.hpp"
+#include "events/receive_ring.hpp"
+#include "events/stream_state.hpp"
 #include "fiber/fiber.hpp"
 
 namespace tendril::core {
-
-// One fiber's wait for one descriptor; lives in its frame while it is parked.
-struct io_waiter : list_node {
-  fiber* who = nullptr;
-  int fd = -1;
-  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count); 0: an operation's end
-  std::uint32_t events = 0;
-  std::uint32_t generation = 0;
-  std::uint32_t told = 0;  // the event that ended the wait; 0: something else did
-};
-
-// One fiber's recv(2) that the kernel carries out; its frame must not be left before the end.
-struct ring_receive : io_waiter {
-  static constexpr long under_way = -1'000'000;
-  void* to = nullptr;
-  std::uint32_t room = 0;
-  // as the system call's. -ECANCELED: it was cancelled, and has received nothing
-  long result = under_way;
-};
 
 // What the process is told of that no descriptor of the program's stands for.
 enum class source : std::uint8_t {
@@ -58,22 +40,22 @@ struct kept_descriptor : list_node {
   const void* frame = nullptr;  // where that wait stands
 };
 
-// --- the poller's own descriptors ---
-//
-// There are two (own_descriptors.hpp): the epoll instance, and the doorbell, a socket. The doorbell
-// always has a message to be read; so to register it once more is an event, which wakes the hub,
-// and writes nothing to anybody's file if the program has put one on that number.
-//
-// The message carries two descriptors, which so live without a number: a signalfd for all signals,
-// and a timerfd that tells when the clock is set. Nobody reads them. That they become ready is what
-// a fiber waits for that then asks the kernel itself: sigtimedwait(2) and clock_nanosleep(2) need
-// no descriptor.
+// It has two descriptors of its own (own_descriptors.hpp): the epoll instance, and the doorbell
+// (doorbell.hpp).
 //
 // Before it sleeps the poller looks whether both are still there, at most every tenth of a
 // millisecond. If not, it makes new ones and registers all waiters again; and where there are none
 // to be had (RLIMIT_NOFILE), it asks ppoll(2) every few milliseconds, for nobody can ring.
 class poller {
  public:
+  // What it has the hub do.
+  struct hub_part {
+    void (*wake)(fiber*, core::wake) noexcept;  // as hub::wake
+    // as forget_descriptor() and wake_closed_waiters()
+    void (*forget)(int fd) noexcept;
+    void (*wake_closed)(int fd) noexcept;
+  };
+  explicit poller(const hub_part& report) noexcept : report_(report) {}
   ~poller();
   // Lists the waiter; 0, or -errno of epoll_ctl: -EPERM for files, which are always ready.
   int add(io_waiter& w) noexcept;
@@ -96,7 +78,7 @@ class poller {
     return epoll_.load(std::memory_order_relaxed) >= 0 ||
            without_epoll_.load(std::memory_order_relaxed) || open_slowly();
   }
-  // Waits for events (null: for ever), and calls wake() for the fibers concerned. Returns false
+  // Waits for events (null: for ever), and wakes the fibers concerned. Returns false
   // when a signal ended the wait, with that signal mask if it is not null. May return early.
   bool poll(const timespec* timeout, const std::uint64_t* mask = nullptr) noexcept;
   // fd is about to be closed: it is taken out of the epoll instance, unless its description ends
@@ -116,9 +98,9 @@ class poller {
 
   // --- receiving by io_uring ---
   // Why the kernel cannot carry out receives, in words; null: it can.
-  static const char* ring_obstacle() noexcept;
+  static const char* ring_obstacle() noexcept { return receive_ring::obstacle(); }
   // Whether it is to do so here, and nothing has stood in the way yet.
-  bool wants_ring() noexcept { return !without_ring_ && (ring_.is_open() || is_ring_wanted()); }
+  bool wants_ring() noexcept { return ring_.is_wanted(); }
   // Whether a receive from fd is likely to find nothing: the last one got less than it asked for.
   // (Nothing depends on it.)
   bool seems_empty(int fd) noexcept;
@@ -132,64 +114,34 @@ class poller {
   // one. Any thread.
   void make_way(int fd) noexcept;
 
-  // --- whether trying to receive is vain ---
-  // A TCP connection that gave less than was asked for has no more; what comes then is an edge. So
-  // until the next edge there is nothing to receive, and no need to try. Not where anything but
-  // bytes may stand in the way or be waiting: errors, the end of the stream, urgent data. The fiber
-  // is about to receive from fd; then, that it got less than it asked for. (The number tells
-  // whether anything came between: a signal handler may run there, and others meanwhile.)
+  // --- whether trying to receive is vain: see stream_state ---
+  // The fiber is about to receive from fd; then, that it got less than it asked for. (The number
+  // tells whether anything came between: a signal handler may run there, and others meanwhile.)
   std::uint32_t begin_receive(int fd) noexcept {
     slot* s = at(fd);
-    return s ? s->begin_receive() : 0;
+    return s ? s->stream.begin_receive() : 0;
   }
   void received_all(int fd, std::uint32_t begun) noexcept {
-    if (slot* s = at(fd)) s->received_all(begun);
+    if (slot* s = at(fd)) s->stream.received_all(begun);
   }
   // Whether there was nothing left, as far as has been told. Of a connection that we have made and
   // not waited for yet it is likely, since who connects speaks first; what is there after all is
   // told as soon as one waits.
   bool drained(int fd) noexcept {
-    if (!plain_streams_.load(std::memory_order_relaxed)) return false;
+    if (!stream_state::are_plain()) return false;
     slot* s = at(fd);
     bool watched =
         s && s->registered.load(std::memory_order_relaxed) == descriptors::generation(fd) + 1;
-    return watched ? s->state() == input::drained : descriptors::is_connection(fd);
-  }
-  // Some connection's receives may from now on stop for other reasons than having got all: marks of
-  // urgent data that was read already, records of TLS in the kernel, SO_RCVLOWAT.
-  static void streams_may_stop() noexcept {
-    plain_streams_.store(false, std::memory_order_relaxed);
+    return watched ? s->stream.is_drained() : descriptors::is_connection(fd);
   }
 
  private:
-  enum class input : std::uint8_t {
-    unknown,  // and nothing can be learnt
-    told,     // there was an edge
-    asked,    // none since somebody began to receive
-    drained,
-  };
   struct slot {
     list<io_waiter> waiters;
     std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
     // the generation that was received by the ring, plus one; 0: none
     std::uint32_t received;
-    // an `input`; above it, how often somebody began to receive
-    std::uint32_t in;
-    input state() const noexcept { return input(in & 3); }
-    void set(input i) noexcept { in = (in & ~3u) | std::uint32_t(i); }
-    std::uint32_t begin_receive() noexcept {
-      if (state() == input::unknown) return 0;
-      in += 4;
-      set(input::asked);
-      return in;
-    }
-    void received_all(std::uint32_t begun) noexcept {
-      if (in == begun && begun) set(input::drained);
-    }
-    void tell(std::uint32_t events) noexcept {
-      if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) set(input::unknown);
-      else if (state() != input::unknown) set(events & EPOLLIN ? input::told : input::drained);
-    }
+    stream_state stream;
   };
   static constexpr int per_chunk = 1024;
   static constexpr int ahead = 4;
@@ -211,8 +163,6 @@ class poller {
   void drop_chunks() noexcept;
   int watch(slot& s, const io_waiter& w, bool known) noexcept;
   int watch_anew(slot& s, io_waiter& w, bool known) noexcept;
-  // The descriptor is one of which nothing is known yet.
-  static void begin_to_learn(slot& s, int fd) noexcept;
   bool poll_epoll(const timespec* timeout, const std::uint64_t* mask) noexcept;
   bool poll_ring(const timespec* timeout, const std::uint64_t* mask) noexcept;
   // A sandbox refuses epoll: from now on each look asks ppoll(2) for all that is waited for.
@@ -221,7 +171,6 @@ class poller {
   bool nap(const timespec* timeout, const std::uint64_t* mask) noexcept;
   // Wakes the waiters of a descriptor with these events.
   void tell_waiters(slot& s, std::uint32_t events) noexcept;
-  bool is_ring_wanted() noexcept;
   bool enter_ring(unsigned least, const timespec* timeout, const std::uint64_t* mask) noexcept;
   void lose_ring() noexcept;
   void finish(ring_receive& r, long result) noexcept;
@@ -243,8 +192,7 @@ class poller {
   template <class F>
   void for_each_slot(F f) noexcept;
 
-  static std::atomic<bool> plain_streams_;
-
+  const hub_part report_;
   std::atomic<int> epoll_{-1};
   std::atomic<bool> without_epoll_{false};
   std::atomic<int> doorbell_{-1};
@@ -262,14 +210,7 @@ class poller {
   // when its fiber runs. By 256 at a time 10,000 busy connections cost a tenth more, for the ready
   // queue grows to thousands.
   epoll_event events_[32];
-
-  ring ring_;
-  std::size_t under_way_ = 0;      // operations of the ring
-  bool without_ring_ = false;      // it is not wanted, or there is none
-  bool epoll_is_watched_ = false;  // by the ring, to tell when there are events
-  bool epoll_is_ready_ = false;
-  // a descriptor, perhaps one of an operation that is not handed over yet
-  std::atomic<bool> forgot_{false};
+  receive_ring ring_;
 };
 
 }  // namespace tendril::core

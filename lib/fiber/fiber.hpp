@@ -18,6 +18,13 @@ namespace tendril::core {
 
 struct fiber_home;
 
+// Whether a sanitizer wants to hear of each switch.
+#if defined(TENDRIL_ASAN) || defined(TENDRIL_TSAN)
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+
 // What a short task's life touches stands first.
 struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   fiber_kind kind = fiber_kind::explicit_switch;
@@ -68,6 +75,17 @@ struct left_memory {
   std::size_t payload_size;
 };
 
+// What the fibers have the hub do, which stands above them.
+struct hub_calls {
+  void (*destroy)(fiber_home*) noexcept;
+  // Makes room in the run queue for one more fiber; false: no memory.
+  bool (*make_room)(fiber_home*) noexcept;
+  // The kernel thread makes its first fiber.
+  void (*begin_fibers)(fiber_home*) noexcept;
+  // As core::run_handlers_due().
+  void (*run_handlers_due)() noexcept;
+};
+
 // What the fibers of one kernel thread share; the hub derives from it.
 struct fiber_home : home_head {
   fiber main;
@@ -92,8 +110,8 @@ struct fiber_home : home_head {
   void (*drop_trace_context)(void*) noexcept = nullptr;
   // a std::exception_ptr*, for the next explicit switch that returns
   void* trace_failure = nullptr;
-  bool watches_overflow = false;
-  void* signal_stack = nullptr;  // ours, see stack_overflow.hpp
+  bool has_begun = false;        // see hub_calls::begin_fibers
+  void* signal_stack = nullptr;  // ours, see signal_stack.hpp
   int tid = 0;
   int pid = 0;
   std::uint64_t last_id = 0;  // of the fibers made here
@@ -102,11 +120,22 @@ struct fiber_home : home_head {
   bool closed = false;  // see close_home()
   // main, which its kernel thread holds; then every fiber made there, too
   std::atomic<std::size_t> users{1};
-  void (*destroy)(fiber_home*) noexcept = nullptr;
-  // Makes room in the ready queue for one more fiber; false: no memory.
-  bool (*make_room)(fiber_home*) noexcept = nullptr;
+  const hub_calls* calls = nullptr;
   std::size_t room = 0;                                              // how many it has room for
   bool has_room() const noexcept { return unfinished + 2 <= room; }  // for one more, and main
+  // Between the two the running fiber is inside the runtime: handlers wait. See handlers_wait.hpp.
+  void enter() noexcept {
+    inside = inside + 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  void leave() noexcept {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    inside = inside - 1;
+    if (inside == 0 && handlers_due()) [[unlikely]]
+      calls->run_handlers_due();
+  }
+  bool handlers_due() const noexcept { return handlers_are_due; }
+  void look_for_handlers() noexcept { handlers_are_due = true; }
   // Fibers whose last handle went away where they could not be unwound (on another kernel thread,
   // inside the hub), each with that last reference. &main: the kernel thread has ended, nobody will
   // look any more.
@@ -116,151 +145,35 @@ struct fiber_home : home_head {
   ~fiber_home() = default;
 };
 
-// Makes this kernel thread's home (the hub layer provides it). The first: null, the second: the
-// process ends, if there is no memory.
-fiber_home* try_to_make_home() noexcept;
-fiber_home* make_home() noexcept;
-
-inline fiber* ensure_current() noexcept {
-  if (!current) make_home();
-  return current;
+// Numbers are handed out to kernel threads in blocks: what all share costs more than the rest of
+// making a fiber.
+inline constexpr std::uint64_t ids_per_block = 1024;
+extern std::atomic<std::uint64_t> next_block;
+inline std::uint64_t next_id(fiber_home& home) noexcept {
+  if (home.last_id % ids_per_block == 0)
+    home.last_id = next_block.fetch_add(1, std::memory_order_relaxed) * ids_per_block;
+  return ++home.last_id;
 }
 
-// As fiber_new(), in the maker's memory: fiber_size(payload_size) bytes, aligned to 64.
-constexpr std::size_t fiber_size(std::size_t payload_size) noexcept {
-  return payload_offset + payload_size;
-}
-fiber* fiber_new_at(void* memory, std::size_t payload_size, const body& b,
-                    const fiber_options& o) noexcept;
+// Of those whose storage knows no C++ run-time, or is all their own.
+extern eh_state no_exceptions;
 
-// A fresh fiber is about to run for the first time: gets a stack and a context, unless it has them;
-// false: no memory.
-bool prepare(fiber* f) noexcept;
-// The end of that.
-[[gnu::always_inline]] inline void prepared(fiber* f) noexcept {
-  fiber_home* home = f->home;
-  home->fibers.push_back(*f);
-  home->unfinished++;
-  f->unusual = f->unusual || home->unusual;
+// Whether this code runs on that home's kernel thread, in a fiber that may switch: not in the hub.
+inline bool at_home(const fiber_home* home) noexcept {
+  return current && current->home == home && current->state == fiber_status::running;
 }
-// What a switch finds out afterwards, and rarely: the fiber that it came from has ended or is held
-// by nobody, or somebody traces.
-void look_back(fiber* from, fiber* self) noexcept;
 
-// Whether a switch to another thread has but the thread pointer to set.
-[[gnu::always_inline]] inline bool carries_plainly(const thread_storage& from,
-                                                   const thread_storage& to) noexcept {
-  return __builtin_expect(from.float_flags == to.float_flags &&
-                              from.signals.mask == to.signals.mask && !from.signals.any() &&
-                              !to.signals.any() &&
-                              switches_carry.load(std::memory_order_relaxed) == 0,
-                          true);
+inline void set_orphan(fiber* f, bool orphan) noexcept {
+  f->orphan = orphan;
+  tell_unusual(*f);
 }
-// Where it has more: the thread pointer, the floating-point status flags, the signal mask, the
-// alternate stack, the rights of pkeys(7), the time of the processor; and handlers may be due.
-void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexcept;
-// What the kernel thread has used of the processor since this was last called has been the running
-// thread's; `next` runs from now on.
-void count_cpu_time(thread_storage& running, thread_storage& next, fiber_home& home) noexcept;
-// What a thread has used, asked on another kernel thread.
-nanoseconds cpu_time_elsewhere(const thread_storage& t, const fiber_home& home,
-                               clockid_t homes_clock) noexcept;
 
-// The bare switch, in three parts. The processor predicts a return by who called last, which after
-// a jump was another fiber: each return costs more than the switch. So the jump is the last thing
-// that a function of the seam does (see core::arrival), or else all is inlined into one that
-// returns straight to the headers.
-//
-// First: `self`, which is running and was given its new state, leaves the kernel thread to `to`.
-[[gnu::always_inline]] inline void enter(fiber* self, fiber* to) noexcept {
-  thread_storage* there = to->storage;
-  thread_storage* here = self->storage;
-  if (there != here) {
-    here->float_flags = arch::float_flags();
-    if (carries_plainly(*here, *there)) arch::set_thread_pointer(there->pointer, true);
-    else carry_all(here, there, self->home);
-  } else if (there->signals.due) [[unlikely]] {
-    self->home->handlers_are_due = true;
+// Control has come from that fiber: whether it is to be looked after, see settle().
+inline void left_behind(fiber* from) noexcept {
+  if (from->state == fiber_status::finished ||
+      (from->orphan && from->state == fiber_status::switched)) {
+    from->home->leftover = from;
   }
-  to->state = fiber_status::running;
-  *there->current = to;
 }
-[[gnu::always_inline]] inline void depart(fiber* self, fiber* to) noexcept {
-  if (!self->exceptions->none()) [[unlikely]] {
-    self->eh = *self->exceptions;
-    self->has_eh = true;
-    *self->exceptions = {};
-  }
-  self->inside = self->home->inside;
-  enter(self, to);
-}
-// Who left by that wants it looked after.
-inline void* with_look_back(fiber* self) noexcept {
-  return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(self) | look_back_bit);
-}
-inline fiber* who_left(void* cargo) noexcept {
-  return reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~look_back_bit);
-}
-// Third, after the jump: what became of the fiber that control came from. Afterwards settle() is
-// due (at once, unless there is a message of that fiber to read first).
-[[gnu::always_inline]] inline void arrive(fiber* self, void* context, void* cargo) noexcept {
-  fiber* from = who_left(cargo);
-  from->sp = context;
-  if (self->has_eh) [[unlikely]] {
-    *self->exceptions = self->eh;
-    self->has_eh = false;
-  }
-  if (!is_plain(cargo)) look_back(from, self);
-  self->home->inside = self->inside;
-  self->inside = 0;
-}
-[[gnu::always_inline]] inline void switch_to(fiber* self, fiber* to, bool ending = false) noexcept {
-  depart(self, to);
-  auto arrived = jump(self->ctx, to->ctx, to->sp, with_look_back(self), ending);
-  arrive(self, arrived.context, arrived.from);
-}
-// The same between fibers of which neither expects a message, where `self` goes on living.
-[[gnu::always_inline]] inline void take_turns(fiber* self, fiber* to) noexcept {
-  depart(self, to);
-  auto arrived =
-      jump(self->ctx, to->ctx, to->sp, self->unusual ? with_look_back(self) : self, false);
-  arrive(self, arrived.context, arrived.from);
-}
-// Second, where it is a function's last act: the jump itself, returning what the seam returns. (The
-// compiler makes a tail call only if nothing stands between.) Sanitizers want to hear of it before
-// the function returns.
-#if !defined(TENDRIL_ASAN) && !defined(TENDRIL_TSAN)
-arrival jump_last(void* to, void* self) noexcept __asm__(TENDRIL_JUMP);
-inline constexpr bool sanitized = false;
-#else
-// not inline: `current` is another thread's now
-[[gnu::noinline]] inline arrival jump_last(void* to, void* cargo) noexcept {
-  fiber* self = who_left(cargo);
-  return jump(self->ctx, current->ctx, to, cargo, false);
-}
-inline constexpr bool sanitized = true;
-#endif
-// Whether `self` may wait and leave by a plain arrival's way: see core::switches_plainly.
-[[gnu::always_inline]] inline bool leaves_plainly(const fiber* self,
-                                                  const fiber_home* home) noexcept {
-  return !self->unusual && home->inside == 0 && self->exceptions->none();
-}
-// What a function that would have switched says instead.
-[[gnu::noinline, gnu::cold]] inline arrival no_switch(std::uintptr_t why) noexcept {
-  return {reinterpret_cast<void*>(why), reinterpret_cast<void*>(look_back_bit)};
-}
-// Unwinds a fiber suspended in an explicit switch although somebody still holds it; one that does
-// not end is marked an orphan, so that it is not tried twice.
-void unwind_held(fiber* f) noexcept;
-// Gives the stacks that wait for the next task back to the pool, at most so many. Returns whether
-// there are more.
-bool give_back_idle(fiber_home* home, std::size_t most) noexcept;
-void free_left_memory(fiber_home* home) noexcept;
-// Drops the references of the doomed list.
-void adopt_doomed(fiber_home* home) noexcept;
-// The home's kernel thread ends: from now on a last handle may go away anywhere.
-void close_home(fiber_home* home) noexcept;
-// The kernel thread, or a fiber, is done with its home; the memory goes with the last one.
-void leave_home(fiber_home* home) noexcept;
 
 }  // namespace tendril::core

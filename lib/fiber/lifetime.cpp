@@ -1,48 +1,16 @@
-#include "fiber/fiber.hpp"
+#include "fiber/lifetime.hpp"
 
 #include <stdlib.h>
-#include <string.h>
-#include <sys/auxv.h>
 
 #include <new>
 
-#include "scheduler/stack_overflow.hpp"
+#include "fiber/switch.hpp"
 
 namespace tendril::core {
 
-__thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
-// head() relies on it
-static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, inside) == 0);
-static_assert(offsetof(fiber, value) == 64);  // the first line of the cache is full
-constinit std::atomic<unsigned char> switches_carry{0};
-
 namespace {
 
-// Of those whose storage knows no C++ run-time, or is all their own.
-eh_state no_exceptions;
-
-// Numbers are handed out to kernel threads in blocks: what all share costs more than the rest of
-// making a fiber.
-constexpr std::uint64_t ids_per_block = 1024;
-std::atomic<std::uint64_t> next_block{0};
-std::uint64_t next_id(fiber_home& home) noexcept {
-  if (home.last_id % ids_per_block == 0)
-    home.last_id = next_block.fetch_add(1, std::memory_order_relaxed) * ids_per_block;
-  return ++home.last_id;
-}
-
 fiber* living_ancestor(fiber* self) noexcept;
-message* take_letter(fiber* self) noexcept;
-
-// Whether this code runs on f's kernel thread, in a fiber that may switch: not in the hub.
-bool at_home(const fiber_home* home) noexcept {
-  return current && current->home == home && current->state == fiber_status::running;
-}
-
-void set_orphan(fiber* f, bool orphan) noexcept {
-  f->orphan = orphan;
-  tell_unusual(*f);
-}
 
 // Not to the pool at once: what is about to be written again is still in the cache.
 void make_idle(fiber* f) noexcept {
@@ -175,54 +143,6 @@ fiber* living_ancestor(fiber* self) noexcept {
   return to;
 }
 
-void left_behind(fiber* from) noexcept {
-  if (from->state == fiber_status::finished ||
-      (from->orphan && from->state == fiber_status::switched)) {
-    from->home->leftover = from;
-  }
-}
-
-void tell_tracer(fiber* from, fiber* self) noexcept {
-  if (from->in_trace || self->in_trace) return;
-  fiber_home* home = self->home;
-  void* context = home->trace_context;
-  message* letter = self->letter;
-  fiber* leftover = home->leftover;
-  bool thrown = letter && (letter->error || letter->exit);
-  // The callback may drop handles, even switch: what has arrived is set aside meanwhile.
-  self->letter = nullptr;
-  home->leftover = nullptr;
-  fiber_ref(from);  // it may be held by nobody else, and the callback makes handles of it
-  self->in_trace = true;
-  void* failure = home->trace(context, from, self, thrown);
-  self->in_trace = false;
-  self->letter = letter;
-  home->leftover = leftover;
-  if (from->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && !from->started) {
-    set_orphan(from, true);
-    left_behind(from);
-  }
-  if (!failure) return;
-  if (home->trace && home->trace_context == context) set_tracer(nullptr, nullptr, nullptr);
-  // Of two failures before anybody can be told, the first is reported.
-  if (!home->trace_failure) home->trace_failure = failure;
-}
-
-// What the running fiber was sent; an exception of the trace callback comes along.
-message* take_letter(fiber* self) noexcept {
-  message* m = self->letter;
-  self->letter = nullptr;
-  if (!m) return m;
-  fiber_home* home = self->home;
-  m->unsettled = home->leftover;
-  if (home->trace_failure) [[unlikely]] {
-    m->family = nullptr;
-    m->instead = home->trace_failure;
-    home->trace_failure = nullptr;
-  }
-  return m;
-}
-
 // Whether nothing is left to do for an ending fiber by the one that comes next: then it says so
 // itself.
 bool ends_plainly(const fiber* self) noexcept {
@@ -241,7 +161,7 @@ bool ends_plainly(const fiber* self) noexcept {
     arrived_first(from->ctx);
     self->home->inside = 0;
     if (self->home->handlers_are_due) [[unlikely]]
-      run_handlers_due();
+      self->home->calls->run_handlers_due();
     if (!is_plain(came.from)) [[unlikely]]
       look_back(from, self);
     message* last = self->what->run(self, self->on_stack ? nullptr : take_letter(self));
@@ -265,7 +185,7 @@ bool ends_plainly(const fiber* self) noexcept {
 }
 
 void leave_home(fiber_home* home) noexcept {
-  if (home->users.fetch_sub(1, std::memory_order_acq_rel) == 1) home->destroy(home);
+  if (home->users.fetch_sub(1, std::memory_order_acq_rel) == 1) home->calls->destroy(home);
 }
 
 void free_left_memory(fiber_home* home) noexcept {
@@ -299,26 +219,13 @@ void close_home(fiber_home* home) noexcept {
   unref_all(home->doomed.exchange(&home->main, std::memory_order_acq_rel));
 }
 
-fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
-  unusual = main.unusual = sanitized;
-  main.home = this;
-  main.exceptions = &no_exceptions;
-  if (!arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2))) switches_carry |= system_call;
-  storage.pointer = arch::thread_pointer();
-  storage.current = &current;
-  main.storage = &storage;
-  storage.signals.owner = &main;
-  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &storage.signals.mask, 8);
-  main.state = fiber_status::running;
-  main.id = next_id(*this);
-  strcpy(main.name, "main");
-  fibers.push_back(main);
-}
-
 bool prepare(fiber* f) noexcept {
   fiber_home* home = f->home;
-  if (!home->has_room() && !home->make_room(home)) return false;
-  if (!home->watches_overflow) watch_overflow(*home);
+  if (!home->has_room() && !home->calls->make_room(home)) return false;
+  if (!home->has_begun) {
+    home->has_begun = true;
+    home->calls->begin_fibers(home);
+  }
   if (!f->sp) {
     if (!f->on_stack && !f->left_stack) f->stk = home->stacks.take(f->stack_size);
     if (!f->stk.top) return false;
@@ -328,70 +235,6 @@ bool prepare(fiber* f) noexcept {
   prepared(f);
   return true;
 }
-
-void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
-  if (!arch::set_thread_pointer(to->pointer, !switches_carry_any(system_call))) [[unlikely]]
-    sys::die("a filter (seccomp) forbids to set the thread pointer; use --threads=kernel");
-  if (from->float_flags != to->float_flags)
-    arch::set_float_flags(from->float_flags, to->float_flags);
-  if (switches_carry_any(cpu_time)) count_cpu_time(*from, *to, *home);
-  if (switches_carry_any(identities)) carry_identity(*from, *to);
-  if (switches_carry_any(protection_rights)) {
-    // In a handler they are the kernel's first ones, until it returns: who is left there gets his
-    // own back by that.
-    from->protection = arch::protection_rights();
-    if (from->protection != to->protection) arch::set_protection_rights(to->protection);
-  }
-  signal_state& a = from->signals;
-  signal_state& b = to->signals;
-  if (a.unsure) {
-    std::uint64_t now = 0;
-    sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8);
-    if (home->several_threads && !a.gone) home->masks.change(a.mask, now);
-    a.mask = now;
-    a.unsure = a.depth > 0;
-  }
-  if (b.due) home->handlers_are_due = true;
-  if (a.mask != b.mask) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &b.mask, 0, 8);
-}
-
-// A sequence lock: whoever reads a value that is stored here sees that `changes` was odd then.
-// (Fences would do as well, but the thread sanitizer does not know them.)
-void count_cpu_time(thread_storage& running, thread_storage& next, fiber_home& home) noexcept {
-  auto& cpu = home.cpu;
-  constexpr auto relaxed = std::memory_order_relaxed, release = std::memory_order_release;
-  unsigned changes = cpu.changes.load(relaxed);
-  nanoseconds now = time_of(CLOCK_THREAD_CPUTIME_ID);
-  cpu.changes.store(changes + 1, relaxed);
-  running.cpu_time.store(running.cpu_time.load(relaxed) + now - cpu.counted.load(relaxed), release);
-  cpu.counted.store(now, release);
-  cpu.user.store(&next, release);
-  cpu.changes.store(changes + 2, release);
-}
-
-nanoseconds cpu_time_elsewhere(const thread_storage& t, const fiber_home& home,
-                               clockid_t homes_clock) noexcept {
-  auto& cpu = home.cpu;
-  constexpr auto acquire = std::memory_order_acquire;
-  for (;;) {
-    unsigned changes = cpu.changes.load(acquire);
-    nanoseconds used = t.cpu_time.load(acquire);
-    if (cpu.user.load(acquire) == &t) used += time_of(homes_clock) - cpu.counted.load(acquire);
-    if (!(changes & 1) && cpu.changes.load(std::memory_order_relaxed) == changes) return used;
-    arch::relax();
-  }
-}
-
-void look_back(fiber* from, fiber* self) noexcept {
-  left_behind(from);
-  if (self->home->trace) tell_tracer(from, self);
-}
-
-// --- the seam to the public headers ---
-
-#ifndef __x86_64__
-arrival jump(void* to, void* cargo) noexcept { return jump_last(to, cargo); }
-#endif
 
 namespace {
 
@@ -419,39 +262,16 @@ fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o)
   return f;
 }
 
-// Takes the last of the idle ones.
-[[gnu::always_inline]] inline void take_idle(fiber_home* home) noexcept {
-  fiber* next = home->idle->next_doomed;
-  home->idle = next;
-  if (!next) return;
-  // Whoever spawns one task often spawns another.
-  const char* to_come = reinterpret_cast<const char*>(next);
-  for (std::size_t at = 0; at < offsetof(fiber, stk); at += 64) __builtin_prefetch(to_come + at, 1);
-  __builtin_prefetch(fiber_payload(next), 1);
-  __builtin_prefetch(to_come - 64, 1);  // its stack
-}
-
-// An ended task becomes a new one, where it lies, of the same thread.
-[[gnu::always_inline]] inline void begin_again(fiber* f, const body& b) noexcept {
-  f->home->living++;
-  f->refs.store(1, std::memory_order_relaxed);
-  f->what = &b;
-  f->id = next_id(*f->home);
-  f->as_new = false;
-  arch::inherit_float_control(f->sp);  // the task before may have changed its own
-}
-
 }  // namespace
 
-fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size,
-                const char* name) noexcept {
-  fiber* creator = ensure_current();
+fiber* make_task(fiber* creator, std::size_t payload_size, const body& b, std::size_t stack_size,
+                 const char* name) noexcept {
   fiber_home* home = creator->home;
   fiber_options o{.stack_size = stack_size, .name = name, .kind = fiber_kind::task};
   if (home->doomed.load(std::memory_order_relaxed) && at_home(home)) adopt_doomed(home);
   std::size_t room = payload_offset + payload_size;
   // A payload that would not leave much of its stack lies beside it.
-  if (room > stack_pool::smallest / 4) return fiber_new(payload_size, b, o);
+  if (room > stack_pool::smallest / 4) return make_fiber(creator, payload_size, b, o);
   stack stk;
   if (stack_size == 0 && home->idle) {
     stk = home->idle->stk;
@@ -469,20 +289,6 @@ fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size,
   return f;
 }
 
-fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept {
-  // All that is rare goes the same way, and last: the usual way needs no frame.
-  fiber* creator = current;
-  fiber* last = creator ? creator->home->idle : nullptr;
-  if (!last || !last->as_new || last->payload_size != payload_size ||
-      last->storage != creator->storage || creator->home->doomed.load(std::memory_order_relaxed))
-      [[unlikely]] {
-    return task_new(payload_size, b, 0, "");
-  }
-  take_idle(last->home);
-  begin_again(last, b);
-  return last;
-}
-
 static fiber* made(void* memory, fiber* creator, std::size_t payload_size, const body& b,
                    const fiber_options& o) noexcept {
   fiber* f = make(memory, creator, b, o);
@@ -496,8 +302,8 @@ static fiber* made(void* memory, fiber* creator, std::size_t payload_size, const
   return f;
 }
 
-fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
-  fiber* creator = ensure_current();
+fiber* make_fiber(fiber* creator, std::size_t payload_size, const body& b,
+                  const fiber_options& o) noexcept {
   void* memory = nullptr;
   while (left_memory* left = memory ? nullptr : take_left_memory(creator->home)) {
     if (left->payload_size == payload_size) memory = left;
@@ -509,12 +315,10 @@ fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o
 
 fiber* fiber_new_at(void* memory, std::size_t payload_size, const body& b,
                     const fiber_options& o) noexcept {
-  fiber* f = made(memory, ensure_current(), payload_size, b, o);
+  fiber* f = made(memory, current, payload_size, b, o);
   f->placed = true;
   return f;
 }
-
-void fiber_ref(fiber* f) noexcept { f->refs.fetch_add(1, std::memory_order_relaxed); }
 
 namespace {
 
@@ -559,72 +363,11 @@ void fiber_unref(fiber* f) noexcept {
   else if (f->state == fiber_status::fresh || f->state == fiber_status::finished) destroy(f);
 }
 
-fiber* make_current() noexcept { return ensure_current(); }
-bool fiber_is_main(const fiber* f) noexcept { return f == &f->home->main; }
-fiber* fiber_parent(const fiber* f) noexcept { return f->parent; }
-
 void fiber_set_parent(fiber* f, fiber* parent) noexcept {
   fiber_ref(parent);
   fiber* old = f->parent;
   f->parent = parent;
   if (old) fiber_unref(old);
-}
-
-fiber* fiber_living(fiber* f) noexcept {
-  fiber* main = &f->home->main;
-  while (f != main && f->state == fiber_status::finished) f = f->parent ? f->parent : main;
-  return f;
-}
-
-const char* fiber_name(const fiber* f) noexcept { return f->name; }
-void fiber_set_name(fiber* f, const char* name) noexcept {
-  std::size_t n = strnlen(name, sizeof f->name - 1);
-  memcpy(f->name, name, n);
-  f->name[n] = 0;
-  f->named = n != 0;
-}
-
-arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept {
-  fiber* self = ensure_current();
-  if (to->home != self->home) [[unlikely]]
-    return no_switch(std::uintptr_t(refusal::other_thread));
-  if (to->state != fiber_status::switched) [[unlikely]] {
-    to = fiber_living(to);
-    if (to == self) {
-      self->letter = m;
-      return {nullptr, self};
-    }
-    if (to->state == fiber_status::parked || to->state == fiber_status::ready) {
-      return no_switch(std::uintptr_t(refusal::in_hub));
-    }
-  }
-  // One that waits for nothing in particular unwinds another fiber, and lets go of whatever
-  // arrives.
-  const void* wanted = to->state == fiber_status::fresh ? to->family : to->awaits;
-  if (wanted != family && wanted && !m->error) [[unlikely]] {
-    return no_switch(std::uintptr_t(refusal::other_family));
-  }
-  if (to->state == fiber_status::fresh && !prepare(to)) [[unlikely]] {
-    return no_switch(std::uintptr_t(refusal::no_memory));
-  }
-  self->state = fiber_status::switched;
-  self->awaits = self->family = family;
-  to->letter = m;
-  depart(self, to);
-  return jump_last(to->sp, with_look_back(self));
-}
-
-message* fiber_arrived(void* context, void* from, message* plain) noexcept {
-  fiber* self = current;
-  if (from != self) arrive(self, context, from);
-  self->awaits = nullptr;
-  if (!is_plain(from) || from == self) return take_letter(self);
-  *plain = {};
-  plain->family = self->family;
-  plain->value = self->value;
-  if (self->home->inside == 0 && self->home->handlers_are_due) [[unlikely]]
-    run_handlers_due();
-  return plain;
 }
 
 void settle() noexcept {
@@ -649,23 +392,5 @@ void settle() noexcept {
   f->started = false;
   if (f->refs.load(std::memory_order_acquire) == 0) destroy(f);
 }
-
-void set_tracer(tracer t, void* context, void (*drop)(void*) noexcept) noexcept {
-  fiber_home* home = ensure_current()->home;
-  void* old = home->trace ? home->trace_context : nullptr;
-  auto* drop_old = home->drop_trace_context;
-  home->trace = t;
-  home->unusual = sanitized || t;
-  for (fiber* f = home->fibers.front(); f; f = home->fibers.after(*f)) tell_unusual(*f);
-  home->trace_context = context;
-  home->drop_trace_context = drop;
-  if (old) drop_old(old);
-}
-void* tracer_context() noexcept {
-  fiber_home* home = ensure_current()->home;
-  return home->trace ? home->trace_context : nullptr;
-}
-
-void fail(const char* what) noexcept { sys::die(what); }
 
 }  // namespace tendril::core

@@ -18,6 +18,8 @@
 #include "posix/descriptors/liburing.hpp"
 #include "posix/descriptors/wait_set.hpp"
 #include "posix/locks/ownership.hpp"
+#include "posix/signals/scoped_mask.hpp"
+#include "posix/signals/send.hpp"
 
 namespace tendril::posix {
 

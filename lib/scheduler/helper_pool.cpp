@@ -7,11 +7,10 @@
 
 #include <new>
 
-#include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
 #include "base/runtime_signal.hpp"
 #include "libc/real.hpp"
-#include "scheduler/hub.hpp"
+#include "scheduler/home.hpp"
 
 namespace tendril::core {
 
@@ -145,19 +144,8 @@ void* helper_thread(void*) {
   return nullptr;
 }
 
-void child_of_fork() noexcept {
-  new (&helpers) pool;
-  hub::helper_threads = 0;
-}
-
-void register_fork_handler() noexcept {
-  static std::atomic<bool> done{false};
-  if (!done.exchange(true)) at_fork(nullptr, child_of_fork);
-}
-
 // False when there is no helper, and none can be made.
 bool submit(helper_job& job) noexcept {
-  register_fork_handler();
   bool more;
   {
     // In one go: two that come at once must not count on the same idle helper.
@@ -257,6 +245,11 @@ bool leave_to_helper(helper_job& job) noexcept {
       return true;
   }
   return false;
+}
+
+void helpers_after_fork() noexcept {
+  new (&helpers) pool;
+  hub::helper_threads = 0;
 }
 
 }  // namespace tendril::core

@@ -8,6 +8,7 @@
 #include <atomic>
 
 #include "fiber/fiber.hpp"
+#include "thread/identity.hpp"
 
 namespace tendril::core {
 
@@ -51,5 +52,8 @@ void stop_on_helper(helper_job& job) noexcept;
 // Gives the job up: its abandon() is called when it has run. False if it has ended already, and
 // stays the caller's.
 bool leave_to_helper(helper_job& job) noexcept;
+
+// In a forked child there are none yet.
+void helpers_after_fork() noexcept;
 
 }  // namespace tendril::core

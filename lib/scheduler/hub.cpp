@@ -1,20 +1,10 @@
 #include "scheduler/hub.hpp"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
-#include <sys/single_threaded.h>
 #include <sys/stat.h>
 
-#include <new>
-
-#include "base/fork_handlers.hpp"
 #include "base/runtime_signal.hpp"
-#include "fiber/stack_protection.hpp"
-#include "scheduler/stack_overflow.hpp"
-
-extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
-extern "C" void* __dso_handle;
 
 namespace tendril::core {
 
@@ -27,90 +17,13 @@ namespace {
 
 constexpr nanoseconds trim_interval = 1'000'000'000;
 constexpr std::size_t most_idle_at_once = 1024;
-std::atomic<reaper> end_of_thread{nullptr};
-
-void child_of_fork() noexcept {
-  new (&hub::registry_lock) spin_lock;
-  hub* mine = current ? hub::of(current) : nullptr;
-  for (hub* h = hub::registry; h; h = h->next_hub) {
-    if (h != mine) h->io.close_inherited();
-  }
-  // The hubs of the other kernel threads stayed in the parent process.
-  hub::registry = mine;
-  hub::count = mine ? 1 : 0;
-  if (!mine) return;
-  mine->next_hub = nullptr;
-  mine->after_fork();
-}
-
-// As early as can be, since handlers run in the order of registration: one of the program's that
-// closes descriptors in the child must not find the epoll instance that the parent goes on with.
-__attribute__((constructor)) void register_fork_handler() noexcept {
-  at_fork(descriptors::shared, child_of_fork);
-}
-
-void thread_ends(void* p) noexcept {
-  hub* h = static_cast<hub*>(p);
-  // The main thread's end is the process's, and so is exit() in a fiber: what is unfinished then is
-  // abandoned, like threads are.
-  if (h->tid == h->pid || current != &h->main) return;
-  h->shut_down();
-}
 
 }  // namespace
 
-fiber_home* try_to_make_home() noexcept {
-  void* memory = sys::map(sizeof(hub));
-  if (!memory) return nullptr;
-  descriptors::look_for_shim();
-  look_at_stack_protection();
-  hub* h = new (memory) hub;
-  h->destroy = [](fiber_home* home) noexcept {
-    hub* gone = static_cast<hub*>(home);
-    free_left_memory(gone);
-    gone->~hub();
-#ifdef TENDRIL_ASAN
-    __lsan_unregister_root_region(gone, sizeof(hub));
-#endif
-    sys::unmap(gone, sizeof(hub));
-  };
-  h->make_room = [](fiber_home* home) noexcept {
-    hub* h = static_cast<hub*>(home);
-    if (!h->ready.reserve(h->unfinished + 2)) return false;  // and main
-    h->room = h->ready.room();
-    return true;
-  };
-  if (!h->make_room(h)) {
-    h->~hub();
-    sys::unmap(memory, sizeof(hub));
-    return nullptr;
-  }
-#ifdef TENDRIL_ASAN
-  __lsan_register_root_region(memory, sizeof(hub));
-#endif
-  current = &h->main;
-  // The C++ library takes who finds the initialisation of a local static variable begun, on the
-  // only thread there is, for a recursion, and throws.
-  __libc_single_threaded = 0;
-  {
-    registry_guard guard;
-    h->next_hub = hub::registry;
-    hub::registry = h;
-  }
-  hub::count++;
-  __cxa_thread_atexit_impl(thread_ends, h, &__dso_handle);
-  return h;
-}
-
-fiber_home* make_home() noexcept {
-  fiber_home* h = try_to_make_home();
-  if (!h) sys::die("no memory for a hub");
-  return h;
-}
-
-void set_reaper(reaper r) noexcept {
-  // Asked for with every task: a store that all kernel threads see is dear.
-  if (end_of_thread.load(std::memory_order_relaxed) != r) end_of_thread = r;
+hub::hub(const hub_calls& for_fibers, poller::hub_part for_poller) noexcept
+    : io(for_poller),
+      signals(*this, {wake, [](fiber_home& h) noexcept { static_cast<hub&>(h).ring(); }}) {
+  calls = &for_fibers;
 }
 
 void hub::wake(fiber* f, core::wake why) noexcept {
@@ -134,8 +47,7 @@ void hub::look_around() noexcept {
 
 // Whether look_if_due() has anything to look for: the clock alone takes as long as a few turns.
 bool hub::may_find_something() const noexcept {
-  return io.has_waiters() || !timers.empty() || arrived_.load(std::memory_order_relaxed) ||
-         masks.differ();
+  return io.has_waiters() || !timers.empty() || signals.has_arrivals() || masks.differ();
 }
 
 void hub::look_if_due() noexcept {
@@ -144,7 +56,7 @@ void hub::look_if_due() noexcept {
   looked_ = t;
   look(false);
   if (masks.differ()) [[unlikely]]
-    let_masked_signals_in();
+    signals.let_masked_signals_in();
 }
 
 void hub::out_of_breath() noexcept {
@@ -161,7 +73,7 @@ void hub::look(bool block) noexcept {
     // From here on another thread that leaves mail rings, which takes an open poller.
     io.open();
     sleeping_.store(true, std::memory_order_seq_cst);
-    if (!mail.empty() || closed_elsewhere_.load() || arrived_.load()) block = false;
+    if (!mail.empty() || closed_elsewhere_.load() || signals.has_arrivals()) block = false;
   }
   // A program that never sleeps gives memory back, too.
   bool trims = (++looks_ & 63) == 0;
@@ -198,16 +110,9 @@ void hub::look(bool block) noexcept {
       io.has_waiters()) {
     io.wake_all_closed();
   }
-  if (arrived_.load(std::memory_order_relaxed)) {
-    sort_arrivals();
-    // The main fiber runs the handlers, where it waits: a handler may leave by siglongjmp. If it
-    // cannot, they run on the stack that we stand on.
-    thread_storage& mains = *first->storage;
-    if (mains.signals.due && first->state != fiber_status::running && !runs_its_own(mains)) {
-      int depth = inside;
-      deliver(mains);
-      inside = depth;
-    }
+  if (signals.has_arrivals()) {
+    signals.sort_arrivals();
+    signals.run_handlers_of_main();
   }
 }
 
@@ -222,8 +127,6 @@ nanoseconds hub::trim(nanoseconds now) noexcept {
   }
   return has_to_trim() ? trim_at_ : INT64_MAX;
 }
-
-void run_handlers_due() noexcept { hub::of(current)->run_handlers_due(); }
 
 // The signal has ended a wait that nothing else can end.
 bool hub::takes_nudge(siginfo_t*, void*) noexcept {
@@ -254,7 +157,7 @@ static bool alone() noexcept {
 // Whether nothing at all can make a fiber of this hub runnable any more.
 bool hub::hopeless() const noexcept {
   return timers.empty() && !io.has_waiters() && waits.remote == 0 && mail.empty() &&
-         !arrived_.load(std::memory_order_relaxed) && (waits.shared == 0 || alone());
+         !signals.has_arrivals() && (waits.shared == 0 || alone());
 }
 
 // Nobody can run, and nothing that this hub knows of can change that.
@@ -287,7 +190,8 @@ void hub::after_fork() noexcept {
   waits = {};
   inside = 0;
   cpu.counted = current->storage->cpu_time = 0;
-  after_fork_signals();
+  signals.after_fork();
+  aside = nullptr;
   for (fiber* f = fibers.front(); f;) {
     fiber* next = fibers.after(*f);
     f->in_inbox = false;
@@ -301,85 +205,6 @@ void hub::after_fork() noexcept {
     }
     f = next;
   }
-}
-
-void hub::shut_down() noexcept {
-  // Each unfinished task gets one fiber_exit. One that waits again while it unwinds is given a few
-  // turns, then abandoned: a thread's end must not hang.
-  if (reaper reap = end_of_thread) {
-    for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
-      if (f == &main || f->state == fiber_status::finished) continue;
-      if (f->state == fiber_status::switched && f->kind != fiber_kind::task) continue;
-      // A fiber that is parked inside an explicit switch has no parent that could take its result
-      // now.
-      if (f->state != fiber_status::switched)
-        f->successor = [](fiber* self) noexcept { return of(self)->next(); };
-      reap(f);
-    }
-    for (int turn = 0; turn < 100 && !ready.empty(); turn++) yield();
-  }
-  while (main.extra.locals) {
-    void* values = main.extra.locals;
-    main.extra.locals = nullptr;
-    main.extra.drop_locals(values);
-  }
-  // Fibers suspended by a switch of their own are unwound too, whoever holds them.
-  for (int round = 0; round < 1'000'000; round++) {
-    adopt_doomed(this);
-    fiber* f = fibers.front();
-    while (f && (f == &main || f->state != fiber_status::switched || f->orphan))
-      f = fibers.after(*f);
-    if (!f) break;
-    unwind_held(f);
-  }
-  close_home(this);
-  set_tracer(nullptr, nullptr, nullptr);
-  if (signal_stack) drop_signal_stack(*this);
-  {
-    registry_guard guard;
-    for (hub* h = registry; h; h = h->next_hub) {
-      if (h->next_hub == this) h->next_hub = next_hub;
-    }
-    if (registry == this) registry = next_hub;
-  }
-  count--;
-  main.state = fiber_status::finished;
-  current = nullptr;
-  fiber_unref(&main);
-}
-
-void forget_descriptor(int fd) noexcept {
-  descriptor* d = descriptors::at(fd);
-  if (!d) return;
-  bool ends = descriptors::is_private(fd);
-  std::uint32_t old = d->generation.fetch_add(1, std::memory_order_acq_rel);
-  if (!hub::any()) return;
-  if (current && !hub::registry.load()->next_hub) return hub::of(current)->io.forget(fd, old, ends);
-  hub::for_each([&](hub& h) { h.io.forget(fd, old, ends); });
-}
-
-void keep_descriptor(int fd) noexcept {
-  // Without a hub nobody tells of forks.
-  descriptor* d = current ? descriptors::at(fd) : nullptr;
-  if (!d) return;
-  forget_descriptor(fd);  // the last file of that number may have been closed by anybody
-  descriptors::made_private(fd);
-  descriptors::keep(fd);
-}
-
-void reveal_descriptor(int fd) noexcept {
-  if (descriptor* d = descriptors::at(fd)) d->kept.store(0, std::memory_order_relaxed);
-}
-
-void wake_closed_waiters(int fd) noexcept {
-  if (!hub::any()) return;
-  hub* mine = current ? hub::of(current) : nullptr;
-  if (mine) mine->io.wake_closed(fd);
-  if (mine && !mine->next_hub && hub::registry == mine) return;
-  // Also those without waiters: one may be about to list its first.
-  hub::for_each([&](hub& h) {
-    if (&h != mine) h.note_closed();
-  });
 }
 
 }  // namespace tendril::core

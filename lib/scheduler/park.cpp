@@ -1,6 +1,6 @@
 #include "scheduler/park.hpp"
 
-#include <string.h>
+#include "scheduler/home.hpp"
 
 namespace tendril::core {
 
@@ -36,7 +36,7 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   std::atomic_signal_fence(std::memory_order_seq_cst);
   h.inside = 0;
   if (h.handlers_due()) [[unlikely]]
-    h.run_handlers_due();
+    run_handlers_due();
 }
 
 // The end of a first half: as switch_away. What is rare is left to functions that are called last,
@@ -61,25 +61,6 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   to->state = fiber_status::running;
   current = to;
   return jump_last(to->sp, self);
-}
-
-[[gnu::noinline]] fiber* look_around_for_next(hub& h) noexcept {
-  h.look_around();
-  return h.ready.pop();
-}
-fiber* after_task(fiber* self) noexcept {
-  hub& h = *hub::of(self);
-  h.inside = 1;  // whoever runs next sets it to its own
-  return h.is_to_look_around() ? look_around_for_next(h) : h.ready.pop();
-}
-fiber* after_thread(fiber* self) noexcept {
-  hub& h = *hub::of(self);
-  h.inside = 1;
-  // Somebody waits for this stack to be left: who polls when there is nothing else to do is not to
-  // stand on it.
-  if (h.ready.empty()) [[unlikely]]
-    hub::wake(&h.main, wake::unparked);
-  return h.next();
 }
 
 [[gnu::noinline]] wake park_with_all(hub& h, fiber* self, std::int64_t when, const wait_info& what,
@@ -194,13 +175,44 @@ wake yield() noexcept {
   return self->unusual ? gave_way_unusually() : wake::unparked;
 }
 
-void hub::stand_behind(fiber* f) noexcept {
+// Leaves the processor to `f`, and to nobody else before it.
+static void stand_behind(hub& h, fiber* f) noexcept {
   fiber* self = current;
   self->state = fiber_status::ready;
-  ready.push(self);
-  ready.promote(self);
-  ready.promote(f);
-  switch_away(*this, self);
+  h.ready.push(self);
+  h.ready.promote(self);
+  h.ready.promote(f);
+  switch_away(h, self);
+}
+
+void step_aside_for(hub& h, fiber* f) noexcept {
+  fiber* self = current;
+  if (h.aside || f->state != fiber_status::ready || self->pending) return;  // it runs in its turn
+  handlers_wait quiet(h);
+  unsigned turns = h.turns();
+  h.aside = self;
+  h.ready.promote(f);
+  // Behind f, before all others: they must not find what we have been interrupted in.
+  stand_behind(h, f);
+  // Back at once, it still has the kernel thread to itself, which who watches that is to see.
+  if (h.aside != self) h.forget_turns_since(turns);
+  else h.aside = nullptr;
+}
+
+// The handler has run: whoever stepped aside goes on.
+static void return_to_aside(hub& h) noexcept {
+  fiber* f = h.aside;
+  h.aside = nullptr;
+  if (f == current || f->state != fiber_status::ready) return;
+  handlers_wait quiet(h);
+  h.ready.promote(f);
+  yield();
+}
+
+void run_handlers_due() noexcept {
+  hub& h = *hub::of(current);
+  h.signals.run_handlers_due();
+  if (h.aside) return_to_aside(h);
 }
 
 [[gnu::noinline]] static void unpark_elsewhere(fiber* f) noexcept {
@@ -215,36 +227,6 @@ void unpark(fiber* f) noexcept {
   if (f->state == fiber_status::parked) hub::make_ready(f, wake::unparked, false);
 }
 
-static void set_out(hub& h, fiber* task) noexcept {
-  task->started = true;
-  task->state = fiber_status::ready;
-  h.ready.push(task);
-}
-
-[[gnu::noinline]] static bool start_slowly(hub& h, fiber* task) noexcept {
-  handlers_wait quiet(h);
-  if (!prepare(task)) return false;
-  task->successor = task->left_stack ? after_thread : after_task;
-  set_out(h, task);
-  return true;
-}
-
-bool start(fiber* task) noexcept {
-  hub& h = *hub::of(task);
-  // One that was a task before has all that it needs.
-  if (!task->sp || h.inside != 0 || !h.has_room()) [[unlikely]]
-    return start_slowly(h, task);
-  h.inside = 1;
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  prepared(task);
-  set_out(h, task);
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  h.inside = 0;
-  if (h.handlers_due()) [[unlikely]]
-    h.run_handlers_due();
-  return true;
-}
-
 void* interrupt(fiber* f, void* error) noexcept {
   void* old = f->pending;
   f->pending = error;
@@ -255,55 +237,5 @@ void* interrupt(fiber* f, void* error) noexcept {
 }
 
 std::int64_t now_ns() noexcept { return now(); }
-
-std::size_t wait_report(char* out, std::size_t n, const wait_info* mine) noexcept {
-  static const char* const kinds[] = {"sleeps",
-                                      "waits for task",
-                                      "waits for descriptor",
-                                      "waits for descriptors",
-                                      "waits for a child process",
-                                      "waits for a helper thread",
-                                      "waits for a signal",
-                                      "waits for a lock",
-                                      "waits for an event",
-                                      "waits for a queue",
-                                      "waits"};
-  std::size_t used = 0;
-  auto put = [&](sys::text t) {
-    std::size_t take = t.n < n - 1 - used ? t.n : n - 1 - used;
-    memcpy(out + used, t.p, take);
-    used += take;
-  };
-  hub& h = hub::here();
-  for (fiber* f = h.fibers.front(); f; f = h.fibers.after(*f)) {
-    if (f->state == fiber_status::finished) continue;
-    put("  fiber ");
-    put(sys::number(long(f->id)));
-    if (f->name[0]) put(" '"), put(f->name), put("'");
-    put(" ");
-    const wait_info* waiting = f == current                       ? mine
-                               : f->state == fiber_status::parked ? f->waiting
-                                                                  : nullptr;
-    if (f->state == fiber_status::switched) {
-      put("has switched to another fiber");
-    } else if (!waiting) {
-      put("can run");
-    } else {
-      put(kinds[int(waiting->kind)]);
-      if (waiting->kind == wait_kind::task && waiting->target) {
-        put(" ");
-        const fiber* on = static_cast<const fiber*>(waiting->target);
-        put(sys::number(long(on->id)));
-        if (on->name[0]) put(" '"), put(on->name), put("'");
-      } else if (waiting->fd >= 0) {
-        put(" ");
-        put(sys::number(waiting->fd));
-      }
-    }
-    put("\n");
-  }
-  out[used] = 0;
-  return used;
-}
 
 }  // namespace tendril::core

@@ -2,6 +2,7 @@
 // Inline, for calls that do little else.
 #pragma once
 
+#include "fiber/switch.hpp"
 #include "scheduler/hub.hpp"
 
 namespace tendril::core {
@@ -35,7 +36,7 @@ inline void stay(hub& h, fiber* self) noexcept {
   std::atomic_signal_fence(std::memory_order_seq_cst);
   h.inside = 0;
   if (h.handlers_due()) [[unlikely]]
-    h.run_handlers_due();
+    run_handlers_due();
   return true;
 }
 
@@ -66,5 +67,9 @@ inline bool parks_plainly(const fiber* self) noexcept {
   h.inside = depth;
   return self->woken;
 }
+
+// The running fiber is interrupted by a handler of another thread, f's, which runs at once and
+// comes back here.
+void step_aside_for(hub& h, fiber* f) noexcept;
 
 }  // namespace tendril::core

@@ -4,8 +4,8 @@
 
 #include <new>
 
-#include "scheduler/hub.hpp"
-#include "scheduler/stack_overflow.hpp"
+#include "fiber/cpu_time.hpp"
+#include "fiber/handlers_wait.hpp"
 
 namespace tendril::core {
 
@@ -49,40 +49,40 @@ void drop_pending(pending_signal* p) noexcept { p->used.store(false, std::memory
 
 // --- who gets it ---
 
-bool hub::put_off(int signal, const siginfo_t& info, thread_storage* target,
-                  std::atomic<int>* overruns) noexcept {
+bool signal_delivery::put_off(int signal, const siginfo_t& info, thread_storage* target,
+                              std::atomic<int>* overruns) noexcept {
   pending_signal* p = make_pending(signal, info, target, overruns);
   if (!p) return false;
   p->next = arrived_.load(std::memory_order_relaxed);
   while (!arrived_.compare_exchange_weak(p->next, p, std::memory_order_acq_rel)) {}
-  handlers_are_due = true;
-  ring();
+  home_.handlers_are_due = true;
+  calls_.ring(home_);
   return true;
 }
 
-thread_storage* hub::taker(int signal) noexcept {
-  if (!several_threads) return &storage;
+thread_storage* signal_delivery::taker(int signal) noexcept {
+  if (!home_.several_threads) return &home_.storage;
   std::uint64_t bit = signal_bit(signal);
   auto takes = [&](const fiber* f) {
     return !f->storage->signals.gone && !(f->storage->signals.mask & bit);
   };
   if (takes(first)) return first->storage;  // as the kernel prefers it
   if (takes(current)) return current->storage;
-  for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
+  for (fiber* f = home_.fibers.front(); f; f = home_.fibers.after(*f)) {
     if (f->state != fiber_status::finished && f->storage->signals.owner == f && takes(f))
       return f->storage;
   }
   return nullptr;
 }
 
-bool hub::runs_its_own(const thread_storage& t) const noexcept {
+bool signal_delivery::runs_its_own(const thread_storage& t) const noexcept {
   const fiber* f = t.signals.owner;
   return f->state == fiber_status::ready ||
          (f->state == fiber_status::parked &&
           (f->waiting->interruptible || f->waiting->uninterruptible));
 }
 
-void hub::add_pending(thread_storage& t, pending_signal* p) noexcept {
+void signal_delivery::add_pending(thread_storage& t, pending_signal* p) noexcept {
   signal_state& s = t.signals;
   std::uint64_t bit = signal_bit(p->signal);
   bool timers = p->info.si_code == SI_TIMER;
@@ -99,26 +99,26 @@ void hub::add_pending(thread_storage& t, pending_signal* p) noexcept {
   }
   *end = p;
   s.pending = s.pending | bit;
-  bool lets_through = !several_threads || !(s.mask & bit);
+  bool lets_through = !home_.several_threads || !(s.mask & bit);
   if (lets_through || s.depth) s.due = true;
   fiber* f = s.owner;
-  if (lets_through && (&t == current->storage || !runs_its_own(t))) handlers_are_due = true;
+  if (lets_through && (&t == current->storage || !runs_its_own(t))) home_.handlers_are_due = true;
   if (f->state != fiber_status::parked) return;
   // One that waits for a descriptor may find it by a signalfd, though it blocks it.
   bool by_descriptor =
       f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
   if ((lets_through && f->waiting->interruptible) || (s.awaited & bit) || by_descriptor)
-    wake(f, wake::signal);
+    calls_.wake(f, wake::signal);
 }
 
-int hub::post(thread_storage& t, int signal, const siginfo_t& info) noexcept {
+int signal_delivery::post(thread_storage& t, int signal, const siginfo_t& info) noexcept {
   pending_signal* p = make_pending(signal, info, &t);
   if (!p) return -EAGAIN;
   add_pending(t, p);
   return 0;
 }
 
-void hub::sort_arrivals() noexcept {
+void signal_delivery::sort_arrivals() noexcept {
   pending_signal* first_come = nullptr;
   for (pending_signal* p = arrived_.exchange(nullptr, std::memory_order_acq_rel); p;) {
     pending_signal* next = p->next;
@@ -137,13 +137,13 @@ void hub::sort_arrivals() noexcept {
     // if it has room.
     std::uint64_t bit = signal_bit(p->signal);
     sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
-    if (sys::call(SYS_rt_sigqueueinfo, pid, p->signal, &p->info) == -EAGAIN)
+    if (sys::call(SYS_rt_sigqueueinfo, home_.pid, p->signal, &p->info) == -EAGAIN)
       add_pending(*first->storage, p);
     else drop_pending(p);
   }
 }
 
-bool hub::take_pending(thread_storage& t, std::uint64_t set, siginfo_t& info) noexcept {
+bool signal_delivery::take_pending(thread_storage& t, std::uint64_t set, siginfo_t& info) noexcept {
   signal_state& s = t.signals;
   std::uint64_t found = s.pending & set;
   if (!found) return false;
@@ -170,9 +170,9 @@ bool hub::take_pending(thread_storage& t, std::uint64_t set, siginfo_t& info) no
   return true;
 }
 
-void hub::drop_timer_signals(int timer) noexcept {
+void signal_delivery::drop_timer_signals(int timer) noexcept {
   sort_arrivals();
-  for (fiber* f = fibers.front(); f; f = fibers.after(*f)) {
+  for (fiber* f = home_.fibers.front(); f; f = home_.fibers.after(*f)) {
     signal_state& s = f->storage->signals;
     if (s.owner != f || !s.pending) continue;
     std::uint64_t left = 0;
@@ -191,67 +191,67 @@ void hub::drop_timer_signals(int timer) noexcept {
 
 // --- masks ---
 
-std::uint64_t hub::own_mask() noexcept {
+std::uint64_t signal_delivery::own_mask() noexcept {
   std::uint64_t now = 0;
   sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8);
   mask_is(*current->storage, now);
   return now;
 }
 
-void hub::mask_is(thread_storage& t, std::uint64_t mask) noexcept {
+void signal_delivery::mask_is(thread_storage& t, std::uint64_t mask) noexcept {
   signal_state& s = t.signals;
-  if (several_threads && !s.gone) masks.change(s.mask, mask);
+  if (home_.several_threads && !s.gone) home_.masks.change(s.mask, mask);
   s.mask = mask;
   if (s.pending & ~mask) {
     s.due = true;
-    if (current && &t == current->storage) handlers_are_due = true;
+    if (current && &t == current->storage) home_.handlers_are_due = true;
   }
 }
 
-void hub::set_mask(std::uint64_t mask) noexcept {
+void signal_delivery::set_mask(std::uint64_t mask) noexcept {
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
   mask_is(*current->storage, mask);
 }
 
 // Threads that are busy, and block what others would let through, must not keep it from them.
-void hub::let_masked_signals_in() noexcept {
+void signal_delivery::let_masked_signals_in() noexcept {
   const signal_state& s = current->storage->signals;
-  std::uint64_t wanted = masks.intersection(), mine;
-  if (!several_threads || (s.mask == wanted && !s.unsure)) return;
+  std::uint64_t wanted = home_.masks.intersection(), mine;
+  if (!home_.several_threads || (s.mask == wanted && !s.unsure)) return;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &wanted, &mine, 8);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mine, 0, 8);
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
 }
 
-void hub::begin_threads() noexcept {
-  if (several_threads) return;
-  handlers_wait quiet(*this);
-  signal_state& s = storage.signals;
+void signal_delivery::begin_threads() noexcept {
+  if (home_.several_threads) return;
+  handlers_wait quiet(home_);
+  signal_state& s = home_.storage.signals;
   sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &s.mask, 8);
-  masks.clear();
-  masks.add(s.mask);
-  count_cpu_time(storage, storage, *this);
-  several_threads = true;
+  home_.masks.clear();
+  home_.masks.add(s.mask);
+  count_cpu_time(home_.storage, home_.storage, home_);
+  home_.several_threads = true;
   stack_t has{};
   if (!sys::is_refused(SYS_sigaltstack) && sys::call(SYS_sigaltstack, 0, &has) == 0 &&
-      !(has.ss_flags & SS_DISABLE) && has.ss_sp != signal_stack) {
+      !(has.ss_flags & SS_DISABLE) && has.ss_sp != home_.signal_stack) {
     s.stack = s.entered = has;
     s.stack.ss_flags &= ~SS_ONSTACK;
   }
   own_stacks.set();
 }
 
-void hub::thread_begins(thread_storage& t, fiber* owner, std::uint64_t mask) noexcept {
+void signal_delivery::thread_begins(thread_storage& t, fiber* owner, std::uint64_t mask) noexcept {
   t.signals.owner = owner;
   t.signals.mask = mask;
-  masks.add(mask);
+  home_.masks.add(mask);
 }
 
-void hub::thread_ends(thread_storage& t) noexcept {
-  handlers_wait quiet(*this);
+void signal_delivery::thread_ends(thread_storage& t) noexcept {
+  handlers_wait quiet(home_);
   signal_state& s = t.signals;
   if (s.gone) return;
-  masks.remove(s.mask);
+  home_.masks.remove(s.mask);
   s.gone = true;
   while (pending_signal* p = s.first) {
     s.first = p->next;
@@ -265,19 +265,19 @@ void hub::thread_ends(thread_storage& t) noexcept {
 
 // --- running handlers ---
 
-void hub::note_handled(thread_storage& t, bool restart) noexcept {
+void signal_delivery::note_handled(thread_storage& t, bool restart) noexcept {
   signal_state& s = t.signals;
   if (!restart) s.handled_norestart.fetch_add(1, std::memory_order_relaxed);
   s.handled.fetch_add(1, std::memory_order_relaxed);
-  if (inside) return;  // a fault in the runtime itself
-  inside = 1;
+  if (home_.inside) return;  // a fault in the runtime itself
+  home_.inside = 1;
   fiber* f = s.owner;
-  if (f->state == fiber_status::parked && f->waiting->interruptible) wake(f, wake::signal);
-  for (f = sharing_waits ? fibers.front() : nullptr; f; f = fibers.after(*f)) {
+  if (f->state == fiber_status::parked && f->waiting->interruptible) calls_.wake(f, wake::signal);
+  for (f = sharing_waits ? home_.fibers.front() : nullptr; f; f = home_.fibers.after(*f)) {
     if (f->storage == &t && f->state == fiber_status::parked && f->waiting->for_signal)
-      wake(f, wake::signal);
+      calls_.wake(f, wake::signal);
   }
-  inside = 0;
+  home_.inside = 0;
 }
 
 // To this kernel thread, which lets it through now or when it returns from a handler.
@@ -291,25 +291,26 @@ static void send_here(int pid, int tid, int signal, const siginfo_t& info) noexc
   sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &bare);
 }
 
-void hub::deliver(thread_storage& t) noexcept {
+void signal_delivery::deliver(thread_storage& t) noexcept {
   signal_state& s = t.signals;
   bool mine = &t == current->storage;
   for (;;) {
-    inside = 1;
+    home_.inside = 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     std::uint64_t now = 0;
     sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8);
-    if (mine && several_threads) mask_is(t, now);
+    if (mine && home_.several_threads) mask_is(t, now);
     std::uint64_t blocked = mine ? now : s.mask;
     siginfo_t info;
     if (!take_pending(t, ~blocked, info)) {
       s.due = s.pending && s.depth;
       // The only thread: the kernel keeps what is blocked, and knows when it no longer is.
-      for (pending_signal* p = several_threads ? nullptr : s.first; p; p = s.first) {
-        if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, p->signal, &p->info) == -EAGAIN) break;
+      for (pending_signal* p = home_.several_threads ? nullptr : s.first; p; p = s.first) {
+        if (sys::call(SYS_rt_tgsigqueueinfo, home_.pid, home_.tid, p->signal, &p->info) == -EAGAIN)
+          break;
         take_pending(t, signal_bit(p->signal), info);
       }
-      inside = 0;
+      home_.inside = 0;
       return;
     }
     int signal = info.si_signo;
@@ -319,9 +320,9 @@ void hub::deliver(thread_storage& t) noexcept {
     delivery.mask = now;
     delivery.info = &info;
     delivery.signal = signal;
-    inside = 0;
+    home_.inside = 0;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    send_here(pid, tid, signal, info);
+    send_here(home_.pid, home_.tid, signal, info);
     std::atomic_signal_fence(std::memory_order_seq_cst);
     if (!delivery.signal) continue;
     delivery.signal = 0;  // ignored by now
@@ -329,34 +330,42 @@ void hub::deliver(thread_storage& t) noexcept {
   }
 }
 
-void hub::run_handlers() noexcept {
-  int depth = inside;
-  inside = 1;
-  handlers_are_due = false;
+void signal_delivery::run_handlers() noexcept {
+  int depth = home_.inside;
+  home_.inside = 1;
+  home_.handlers_are_due = false;
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = current->storage;
   if (t->signals.due) deliver(*t);
   if (t != first->storage && first->storage->signals.due && !runs_its_own(*first->storage))
     deliver(*first->storage);
-  inside = depth;
+  home_.inside = depth;
 }
 
-void hub::run_handlers_due() noexcept {
+void signal_delivery::run_handlers_due() noexcept {
   fiber* self = current;
-  inside = 1;
-  handlers_are_due = false;
+  home_.inside = 1;
+  home_.handlers_are_due = false;
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = self->storage;
-  inside = 0;
+  home_.inside = 0;
   // Another fiber of the thread leaves it to the thread's own, if that can.
   if (t->signals.due && (t->signals.owner == self || !runs_its_own(*t))) deliver(*t);
   t = first->storage;
   if (t != self->storage && t->signals.due && !runs_its_own(*t)) deliver(*t);
-  if (aside_) come_back();
 }
 
-void hub::deliver_on_return(std::uint64_t& mask, bool (*has_handler)(int) noexcept) noexcept {
-  handlers_are_due = false;
+void signal_delivery::run_handlers_of_main() noexcept {
+  thread_storage& mains = *first->storage;
+  if (!mains.signals.due || first->state == fiber_status::running || runs_its_own(mains)) return;
+  int depth = home_.inside;
+  deliver(mains);
+  home_.inside = depth;
+}
+
+void signal_delivery::deliver_on_return(std::uint64_t& mask,
+                                        bool (*has_handler)(int) noexcept) noexcept {
+  home_.handlers_are_due = false;
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* running = current->storage;
   mask_is(*running, mask);
@@ -369,46 +378,21 @@ void hub::deliver_on_return(std::uint64_t& mask, bool (*has_handler)(int) noexce
       int signal = __builtin_ctzll(left) + 1;
       if (has_handler(signal)) handled |= signal_bit(signal);
     }
-    handlers_are_due = true;  // for the rest, when it next leaves the runtime
-    if (!take_pending(*t, handled, delivered_on_return)) continue;
-    int signal = delivered_on_return.si_signo;
+    home_.handlers_are_due = true;  // for the rest, when it next leaves the runtime
+    if (!take_pending(*t, handled, delivered_on_return_)) continue;
+    int signal = delivered_on_return_.si_signo;
     delivery.target = t;
     delivery.mask = mask;
-    delivery.info = &delivered_on_return;
+    delivery.info = &delivered_on_return_;
     delivery.signal = signal;
     mask = ~signal_bit(signal);
-    return send_here(pid, tid, signal, delivered_on_return);
+    return send_here(home_.pid, home_.tid, signal, delivered_on_return_);
   }
 }
 
-void hub::step_aside_for(fiber* f) noexcept {
-  fiber* self = current;
-  if (aside_ || f->state != fiber_status::ready || self->pending) return;  // it runs in its turn
-  handlers_wait quiet(*this);
-  unsigned turns = turns_;
-  aside_ = self;
-  ready.promote(f);
-  // Behind f, before all others: they must not find what we have been interrupted in.
-  stand_behind(f);
-  // Back at once, it still has the kernel thread to itself, which who watches that is to see.
-  if (aside_ != self) std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);
-  else aside_ = nullptr;
-}
-
-// The handler has run: whoever stepped aside goes on.
-void hub::come_back() noexcept {
-  fiber* f = aside_;
-  aside_ = nullptr;
-  if (f == current || f->state != fiber_status::ready) return;
-  handlers_wait quiet(*this);
-  ready.promote(f);
-  core::yield();
-}
-
-void hub::after_fork_signals() noexcept {
+void signal_delivery::after_fork() noexcept {
   arrived_ = nullptr;
-  handlers_are_due = false;
-  aside_ = nullptr;
+  home_.handlers_are_due = false;
   sharing_waits = 0;
   delivery.signal = 0;
   for (auto& chunk : chunks) {
@@ -422,8 +406,8 @@ void hub::after_fork_signals() noexcept {
   s.masked = 0;
   s.child_signal_blocks = 0;
   if (current->storage->signals.owner) first = current->storage->signals.owner;
-  masks.clear();
-  if (several_threads) masks.add(s.mask);
+  home_.masks.clear();
+  if (home_.several_threads) home_.masks.add(s.mask);
 }
 
 }  // namespace tendril::core

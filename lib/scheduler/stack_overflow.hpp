@@ -15,15 +15,7 @@ void watch_overflow(fiber_home& home) noexcept;
 // A signal has come: whether it was for code on one of the stacks, which a library that was loaded
 // since has made right. They may hold code from now on, and the instruction is to be tried again.
 bool allows_code(const siginfo_t& info, const void* where) noexcept;
-// The alternate stack of a kernel thread without threads that has not asked for one.
-stack_t usual_signal_stack(const fiber_home& home) noexcept;
-// The program has handlers, not only for faults, that are to run on its alternate stack, if it has
-// one, which a run-time of its own (Go's) may set unseen: ours goes, and no other kernel thread
-// gets one.
-void program_has_signal_stacks() noexcept;
-// Whether that is the handler which is installed then: the program is to see none.
+// Whether that is the handler which watch_overflow() installs: the program is to see none.
 bool is_overflow_handler(void (*handler)(int, siginfo_t*, void*)) noexcept;
-// The kernel thread ends.
-void drop_signal_stack(fiber_home& home) noexcept;
 
 }  // namespace tendril::core

@@ -2,9 +2,7 @@
 // for each, with a thread's descriptor in it, so that errno, __thread and thread_local variables,
 // the locale, malloc's caches and pthread_self() are that thread's own without anybody's help.
 //
-// Nothing here is documented by the C library. What it publishes for debuggers (the symbols
-// _thread_db_*) is read from there; the rest is checked once against the main thread, and where
-// anything differs, obstacle() says so.
+// What is known of the C library for that: glibc_probe.hpp.
 #pragma once
 
 #include <cstddef>
@@ -12,10 +10,12 @@
 
 #include "base/arch/arch.hpp"
 #include "base/deadline.hpp"
-#include "thread/identity.hpp"
+#include "thread/glibc_probe.hpp"
 #include "thread/signal_state.hpp"
 
 namespace tendril::core {
+
+struct identity;
 
 // Which storage a fiber runs on: its kernel thread's, or one of its own. The fibers that a thread
 // spawns share its.
@@ -46,34 +46,6 @@ inline bool switches_carry_any(unsigned char what) noexcept {
 }
 
 namespace tls {
-
-// Where a thread's descriptor has what cancellation is about: counted from the thread pointer on.
-struct cancel_facts {
-  struct flag {
-    std::ptrdiff_t at = 0;
-    char bits = 0;
-    bool is_set(const void* pointer) const noexcept {
-      return static_cast<const char*>(pointer)[at] & bits;
-    }
-  };
-  static constexpr std::uint32_t cancelled = 1 << 3, exiting = 1 << 4, terminated = 1 << 5;
-  static constexpr std::uint32_t all = cancelled | exiting | terminated;
-
-  std::ptrdiff_t requests = 0;
-  flag disabled, asynchronous;  // PTHREAD_CANCEL_DISABLE, PTHREAD_CANCEL_ASYNCHRONOUS
-  std::atomic_ref<std::uint32_t> requested(void* pointer) const noexcept {
-    return std::atomic_ref(
-        *reinterpret_cast<std::uint32_t*>(static_cast<char*>(pointer) + requests));
-  }
-};
-extern cancel_facts cancels;
-
-// Why blocks cannot be made with this C library, in words; null: they can. The first call looks at
-// the running thread, which must be the main one.
-const char* obstacle() noexcept;
-// Whether a sanitizer, in this build or in the program, or valgrind has to see each thread begin:
-// an obstacle known from the start.
-bool watcher_sees_threads() noexcept;
 
 // What the C library puts of a thread on the thread's own stack, at most; and to what its stacks'
 // sizes are rounded down.
@@ -126,10 +98,6 @@ inline bool cancel_asked(void* pointer) noexcept {
 }
 inline bool cancels_at_once(void* pointer) noexcept { return cancels.asynchronous.is_set(pointer); }
 bool ends_early(void* pointer) noexcept;  // it was asked to, or is exiting
-// The pthread_t, which is the descriptor's address.
-void* descriptor(void* pointer) noexcept;
-void* pointer_of(void* descriptor) noexcept;
-
 // Where another block has the variable that is at `mine` in the running one's static part.
 template <class T>
 T* other(void* pointer, T* mine) noexcept {

@@ -1,5 +1,5 @@
-// What every cooperative call is made of: the question whether to cooperate at all, the wait for a
-// descriptor, and the way back to errno.
+// What every cooperative call is made of: the question whether to cooperate at all, the wait, and
+// the way back to errno. (The wait for a descriptor is in posix/descriptors/wait.hpp.)
 //
 // The path of a blocking call, say recv:
 //   cooperative()?   no: the C library's own recv, and that is all
@@ -10,13 +10,12 @@
 #pragma once
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/socket.h>
 
 #include <tendril/posix.hpp>
 
 #include "base/sys.hpp"
 #include "libc/real.hpp"
+#include "posix/common/cancellation.hpp"
 #include "posix/common/program_memory.hpp"
 #include "scheduler/park.hpp"
 
@@ -112,27 +111,6 @@ inline timespec time_left(deadline until, core::nanoseconds now = core::now()) n
   return {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
 }
 
-// pthread_cancel reached the running thread, in a cancellation point or before: ends it, if it lets
-// that happen, and does not return then. Nothing may be left to do in the frames below the
-// program's. For a killed task (ECANCELED in all else), and where nothing is to be cancelled, does
-// nothing.
-void act_on_cancel() noexcept;
-// A kernel thread without fibers was cancelled in a wait of ours that is a cancellation point, and
-// is to end.
-extern __thread bool kernel_thread_cancelled __attribute__((tls_model("initial-exec")));
-// A cancellation point, for such a thread.
-inline void cancel_kernel_thread() noexcept {
-  if (!core::current) [[unlikely]]
-    pthread_testcancel();
-}
-// Whether anybody has asked for that, and whether it would.
-inline bool cancel_asked() noexcept { return core::tls::cancel_asked(arch::thread_pointer()); }
-bool cancel_due_if_asked() noexcept;
-inline bool cancel_due() noexcept { return cancel_asked() && cancel_due_if_asked(); }
-// Whether the running thread's cancellation is PTHREAD_CANCEL_ASYNCHRONOUS, so that it ends waits
-// that are no cancellation points.
-bool cancels_at_once() noexcept;
-
 // The running thread has met a broken pipe, and the kernel has sent its kernel thread SIGPIPE. If
 // the thread blocks that, it is pending for this thread alone: takes it away before another one
 // runs that does not.
@@ -193,13 +171,6 @@ inline bool waits_plainly(const hub& h, const fiber* self, bool uninterruptible)
          (uninterruptible || !cancel_asked());
 }
 
-// Parks until `fd` may be ready for `events` (EPOLLIN, ...). 0: try again. Otherwise -ETIMEDOUT,
-// -EBADF (closed meanwhile), -ECANCELED (the fiber was killed), -EINTR, or what epoll_ctl says
-// (-EPERM: a file, always ready). `told`: which of these, or EPOLLERR, EPOLLHUP, was found; 0:
-// nothing, so that to try again may be vain.
-int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule,
-             std::uint32_t* told = nullptr) noexcept;
-
 // Parks until a source tells of something, or the point of time that look() returns; look(argument)
 // is called when the waiter is listed, so that nothing goes by in between. A point that has passed:
 // there is no need to wait. `tells`: whether the source tells of everything. 0: look again;
@@ -215,130 +186,36 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
                 const std::atomic<std::uint32_t>* unparked = nullptr,
                 core::nanoseconds* ended = nullptr) noexcept;
 
-// Whether the program left fd blocking. False for descriptors that are not open.
-inline bool blocks(int fd) noexcept {
-  if (sys::is_refused(SYS_fcntl)) [[unlikely]]
-    return true;
-  long flags = sys::call(SYS_fcntl, fd, F_GETFL);
-  if (flags < 0) [[unlikely]]
-    return sys::turns_out_refused(SYS_fcntl);
-  return !(flags & O_NONBLOCK);
+// --- what waits are made of ---
+
+// Parks, unless a signal handler has ended the wait already. The caller holds a
+// core::handlers_wait.
+[[gnu::always_inline]] inline core::wake park_unless_interrupted(const core::wait_info& what,
+                                                                 deadline until,
+                                                                 on_signal rule) noexcept {
+  if (interrupted(rule, what.for_signal)) return core::wake::signal;
+  if (!what.uninterruptible && cancel_due()) return core::wake::interrupted;
+  return core::park(until.at, what, true);
 }
 
-// An option of SOL_SOCKET that is a number; -1: an error.
-int socket_option(int fd, int name) noexcept;
-
-// The time-out that SO_RCVTIMEO or SO_SNDTIMEO sets, counted from now.
-deadline socket_deadline(int fd, int option) noexcept;
-
-// How long a call on fd may wait, SO_RCVTIMEO or SO_SNDTIMEO (0: neither) considered; false: the
-// program wants none to wait. Mostly known from the last time.
-bool waits_until(int fd, int timeout_option, deadline& until) noexcept;
-
-// Whether fd is a connection without anything to receive, as far as is known without asking. False
-// if it may be that somebody else has a hand in it.
-inline bool emptied(int fd) noexcept {
-  return my_hub().io.drained(fd) && core::descriptors::sees_all(fd) &&
-         core::descriptors::is_private(fd);
-}
-
-// Waits for input where to try first is known to be vain. 0: try now; else as wait_for().
-int wait_if_emptied(int fd) noexcept;
-
-// A thread that waits is mostly in no cache when its turn comes, and pays for each line of its
-// frames that is touched then. So what is rare stays out of the frames of those who wait.
-//
-// An attempt was refused (-EAGAIN): waits and tries until it is not.
-template <class Attempt>
-[[gnu::noinline]] long wait_until_done(int fd, std::uint32_t events, int timeout_option,
-                                       Attempt attempt) noexcept {
-  deadline until = deadline::never();
-  if (!waits_until(fd, timeout_option, until)) return -EAGAIN;
-  on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
-  for (;;) {
-    int w = wait_for(fd, events, until, rule);
-    if (w == -ETIMEDOUT) return -EAGAIN;
-    if (w < 0) return w;
-    long r = attempt();
-    if (r != -EAGAIN) return r;
+// What the end of a wait means, once the handlers have run.
+inline int outcome(core::wake why, const core::wait_info& what, on_signal rule) noexcept {
+  switch (why) {
+    case core::wake::timeout:
+      return -ETIMEDOUT;
+    case core::wake::interrupted:
+      return -ECANCELED;
+    case core::wake::closed:
+      return -EBADF;
+    case core::wake::signal:
+      return interrupted(rule, what.for_signal) ? -EINTR : 0;
+    default:
+      return 0;
   }
 }
 
-// Tries until it is not refused (-EAGAIN), waiting in between. `attempt` makes the call without
-// blocking and returns the raw result. -EAGAIN comes back if the program asked for it: by
-// O_NONBLOCK, or by a socket time-out.
-template <class Attempt>
-long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attempt) noexcept {
-  long r = attempt();
-  if (r == -EAGAIN) [[unlikely]]
-    return wait_until_done(fd, events, timeout_option, attempt);
-  my_hub().breathe();
-  return r;
-}
-
-// recv(fd, buf, n, 0) that the kernel carries out (TENDRIL_POLLER=io_uring), if there is nothing to
-// receive yet. not_by_ring: it has received nothing, and is to be done in the usual way.
-constexpr long not_by_ring = -1'000'000;
-long receive_by_ring(int fd, void* buf, std::size_t n) noexcept;
-
-// The same for receiving: does not try first where that is known to be vain. room() is how many
-// bytes `attempt` asks for; it is called after it got some.
-template <class Room, class Attempt>
-[[gnu::always_inline]] inline long until_received(int fd, Room room, Attempt attempt) noexcept {
-  int w = wait_if_emptied(fd);
-  if (w == -EBADF) [[unlikely]]
-    return w;
-  auto receive = [=]() noexcept -> long {
-    core::poller& io = my_hub().io;
-    std::uint32_t begun = io.begin_receive(fd);
-    long r = attempt();
-    if (r > 0 && std::size_t(r) < room()) io.received_all(fd, begun);
-    return r;
-  };
-  // What ended the wait may have been first, but something may be there all the same.
-  long r = receive();
-  if (r == -EAGAIN) [[unlikely]]
-    return w < 0 ? w : wait_until_done(fd, EPOLLIN, SO_RCVTIMEO, receive);
-  my_hub().breathe();
-  return r;
-}
-
-// What kind of file a descriptor stands for, as far as the calls care.
-// (event: an eventfd; packets: a SOCK_SEQPACKET socket.)
-enum class file_kind : std::uint8_t {
-  unknown,
-  socket,
-  pipe,
-  regular,
-  character,
-  event,
-  other,
-  packets
-};
-inline bool is_socket(file_kind k) noexcept {
-  return k == file_kind::socket || k == file_kind::packets;
-}
-inline file_kind kind_of_socket(int type) noexcept {
-  return type == SOCK_SEQPACKET ? file_kind::packets : file_kind::socket;
-}
-file_kind kind_of(int fd) noexcept;
-void note_kind(int fd, file_kind k) noexcept;
-// The same without trusting what was known before.
-file_kind look_up_kind(int fd) noexcept;
-
-// Whether poll(2) finds `events` (POLLIN, ...) now. Errors count as ready: the call itself will
-// tell them.
-bool ready_now(int fd, short events) noexcept;
-
-// Whether a read of fd may have to wait for SO_RCVLOWAT bytes, as only recvmsg() does.
-bool receives_by_mark(int fd) noexcept;
-
-// Whether poll(2) tells a hang-up: nothing more can be sent.
-bool hung_up(int fd) noexcept;
-
-// For descriptors whose calls have no non-blocking form: waits until it is ready. 0, or as
-// wait_for; -EAGAIN if the program made it non-blocking, or its time (SO_RCVTIMEO, SO_SNDTIMEO) is
-// over.
-int wait_ready(int fd, short events) noexcept;
+// The wait of a process that only borrows our memory (a vfork child): plainly blocking. fd -1: for
+// nothing but the deadline.
+int wait_in_kernel(int fd, std::uint32_t events, deadline until) noexcept;
 
 }  // namespace tendril::posix

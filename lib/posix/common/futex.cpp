@@ -10,24 +10,15 @@ void __pthread_unregister_cancel(__pthread_unwind_buf_t*);
 int __sigsetjmp(struct __jmp_buf_tag*, int) noexcept __attribute__((returns_twice));
 }
 
-#include "base/fork_handlers.hpp"
-
 namespace tendril::posix::futex {
 
 constinit bucket table[1 << buckets_log2];
+constinit std::atomic<bool> used{false};
 
 namespace {
 
 // A handler that wakes somebody (sem_post) must not find the lock held by what it has interrupted.
 using quiet = core::undisturbed;
-
-void child_of_fork() noexcept {
-  // Who waited there stayed in the parent process.
-  for (bucket& b : table) {
-    b.waiters.abandon();
-    new (&b.lock) exclusion;
-  }
-}
 
 bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends::by_handler; }
 
@@ -81,10 +72,13 @@ void at_its_place(waiter& w, F f) noexcept {
 
 }  // namespace
 
-void prepare() noexcept {
-  static std::atomic<bool> done{false};
-  if (!done.load(std::memory_order_relaxed) && !done.exchange(true))
-    core::at_fork(nullptr, child_of_fork);
+void after_fork() noexcept {
+  if (!used.load(std::memory_order_relaxed)) return;  // its pages stay as they are
+  // Who waited there stayed in the parent process.
+  for (bucket& b : table) {
+    b.waiters.abandon();
+    new (&b.lock) exclusion;
+  }
 }
 
 void add(waiter& w, const void* word) noexcept {

@@ -83,8 +83,13 @@ inline bucket& bucket_of(const void* word) noexcept {
   std::uint64_t h = reinterpret_cast<std::uint64_t>(word) >> 2;
   return table[h * 0x9e3779b97f4a7c15 >> (64 - buckets_log2)];
 }
-// To be called before the first of what follows: a forked child has no waiters.
-void prepare() noexcept;
+// To be called before the first of what follows: the table is in use.
+extern std::atomic<bool> used;
+inline void prepare() noexcept {
+  if (!used.load(std::memory_order_relaxed)) used = true;
+}
+// A forked child has no waiters.
+void after_fork() noexcept;
 // These under the lock of the bucket, without which a listed waiter does not go away.
 inline void list_waiter(bucket& b, waiter& w, const void* word) noexcept {
   fiber* self = core::current;

@@ -1,6 +1,5 @@
 #include "posix/common/kernel_futex.hpp"
 
-#include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
 #include "base/refused.hpp"
 #include "posix/common/offload.hpp"
@@ -132,16 +131,8 @@ void ring(batch& b) noexcept {
   sys::futex_wake(&b.bell, 1);
 }
 
-void child_of_fork() noexcept {
-  // The waiters and the helpers stayed in the parent process.
-  for (batch* b = all.first; b; b = b->next) b->running = false, b->size = 0;
-  new (&all.lock) core::futex_lock;
-}
-
 // Puts the waiter into a batch, which may need its helper: null if there can be none.
 batch* join(waiter& w) noexcept {
-  static std::atomic<bool> registered{false};
-  if (!registered.exchange(true)) core::at_fork(nullptr, child_of_fork);
   batch* b;
   bool starts = false;
   {
@@ -222,6 +213,12 @@ int wait_on_own_helper(const std::atomic<std::uint32_t>* word, std::uint32_t exp
 }
 
 }  // namespace
+
+void after_fork() noexcept {
+  // The waiters and the helpers stayed in the parent process.
+  for (batch* b = all.first; b; b = b->next) b->running = false, b->size = 0;
+  new (&all.lock) core::futex_lock;
+}
 
 bool has_batches() noexcept { return !sys::turns_out_refused(futex_waitv); }
 

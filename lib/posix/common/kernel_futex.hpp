@@ -34,4 +34,7 @@ inline int wake(const void* word, int n) noexcept {
   return int(sys::call(SYS_futex, word, FUTEX_WAKE, n, 0, 0, 0));
 }
 
+// A forked child has no waiters.
+void after_fork() noexcept;
+
 }  // namespace tendril::posix::kernel_futex

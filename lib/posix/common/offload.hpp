@@ -72,7 +72,7 @@ class helper_call : core::helper_job {
       while (!done() && r == 0) {
         switch (killable && cancel_due() ? core::wake::interrupted : core::park(INT64_MAX, what)) {
           case core::wake::signal:
-            my_hub().run_handlers();
+            my_hub().signals.run_handlers();
             break;
           case core::wake::interrupted:
             if (killable) r = -ECANCELED;
@@ -179,7 +179,7 @@ int offload_abandonable(Call& out) noexcept {
     while (!left && !j->done()) {  // left: it may be gone
       switch (core::park(INT64_MAX, what)) {
         case core::wake::signal:
-          my_hub().run_handlers();
+          my_hub().signals.run_handlers();
           break;
         case core::wake::interrupted:
           left = core::leave_to_helper(*j);

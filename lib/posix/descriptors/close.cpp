@@ -9,6 +9,7 @@
 #include "posix/common/offload.hpp"
 #include "posix/descriptors/close.hpp"
 #include "posix/descriptors/stdio.hpp"
+#include "scheduler/closing.hpp"
 
 namespace tendril::posix {
 

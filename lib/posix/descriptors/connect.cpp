@@ -9,6 +9,8 @@
 
 #include "posix/common/cooperate.hpp"
 #include "posix/common/offload.hpp"
+#include "posix/descriptors/file_kind.hpp"
+#include "posix/descriptors/wait.hpp"
 
 namespace tendril::posix {
 

@@ -5,7 +5,9 @@
 #include <tendril/posix.hpp>
 
 #include "posix/common/offload.hpp"
+#include "posix/descriptors/wait.hpp"
 #include "posix/descriptors/wait_set.hpp"
+#include "posix/signals/scoped_mask.hpp"
 #include "posix/signals/signalfd_loan.hpp"
 
 namespace tendril::posix {

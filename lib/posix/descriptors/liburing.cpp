@@ -4,8 +4,11 @@
 #include "posix/descriptors/liburing.hpp"
 
 #include "events/io_ring.hpp"
+#include "posix/descriptors/wait.hpp"
 #include "posix/descriptors/wait_set.hpp"
+#include "posix/signals/scoped_mask.hpp"
 #include "posix/threads/thread.hpp"
+#include "scheduler/closing.hpp"
 
 // What is known of liburing's struct: the beginning, which is part of its binary interface.
 struct io_uring {

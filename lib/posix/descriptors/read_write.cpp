@@ -15,7 +15,10 @@
 
 #include "posix/common/cooperate.hpp"
 #include "posix/common/offload.hpp"
+#include "posix/descriptors/file_kind.hpp"
 #include "posix/descriptors/iovec_cursor.hpp"
+#include "posix/descriptors/ring_receive.hpp"
+#include "posix/descriptors/wait.hpp"
 #include "posix/signals/signalfd_loan.hpp"
 
 #ifndef RWF_NOWAIT

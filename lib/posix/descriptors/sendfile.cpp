@@ -2,6 +2,8 @@
 #include <tendril/posix.hpp>
 
 #include "posix/common/offload.hpp"
+#include "posix/descriptors/file_kind.hpp"
+#include "posix/descriptors/wait.hpp"
 
 namespace tendril::posix {
 

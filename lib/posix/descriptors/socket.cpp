@@ -8,7 +8,10 @@
 
 #include "posix/common/offload.hpp"
 #include "posix/descriptors/close.hpp"
+#include "posix/descriptors/file_kind.hpp"
 #include "posix/descriptors/iovec_cursor.hpp"
+#include "posix/descriptors/ring_receive.hpp"
+#include "posix/descriptors/wait.hpp"
 
 namespace tendril::posix {
 
@@ -47,7 +50,7 @@ bool at_mark(int fd) noexcept {
 // Who takes urgent bytes out leaves the mark where receives stop, and nothing that tells of it.
 void note_urgent(int flags) noexcept {
   if (flags & MSG_OOB) [[unlikely]]
-    core::poller::streams_may_stop();
+    core::stream_state::may_stop();
 }
 
 struct control_found {
@@ -242,9 +245,9 @@ bool receives_by_mark(int fd) noexcept {
 int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
   if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
     low_marks.store(true, std::memory_order_relaxed);
-    core::poller::streams_may_stop();
+    core::stream_state::may_stop();
   }
-  if (level == IPPROTO_TCP && name == TCP_ULP) core::poller::streams_may_stop();
+  if (level == IPPROTO_TCP && name == TCP_ULP) core::stream_state::may_stop();
   if (level == SOL_SOCKET && name == SO_LINGER) sockets_may_linger();
   int r = real.setsockopt(fd, level, name, value, n);
   // The two forms of each, for 32-bit and 64-bit times.

@@ -28,7 +28,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "base/fork_handlers.hpp"
 #include "base/symbols.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/threads/thread.hpp"
@@ -255,7 +254,6 @@ void look_at_streams() noexcept {
   state fresh = state::fresh;
   if (!looked.compare_exchange_strong(fresh, state::busy)) return;
   int saved = errno;
-  core::at_fork(nullptr, []() noexcept { waiting = 0; });  // they stayed in the parent process
   bool known = &_IO_list_all && _IO_list_lock && _IO_list_unlock && known_locks();
   void* table = nullptr;
   if (known && find(read_file, "_IO_file_read") && find(write_file, "_IO_file_write") &&
@@ -422,5 +420,7 @@ void leave_streams() noexcept {
   self->stream = nullptr;
   if (l) wake_next(l);
 }
+
+void streams_after_fork() noexcept { waiting = 0; }
 
 }  // namespace tendril::posix

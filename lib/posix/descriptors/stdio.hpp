@@ -34,4 +34,7 @@ bool is_locked(FILE* f) noexcept;
 // The running thread ends, perhaps by a cancellation within a stdio function.
 void leave_streams() noexcept;
 
+// In a forked child nobody waits for a lock.
+void streams_after_fork() noexcept;
+
 }  // namespace tendril::posix

@@ -11,6 +11,7 @@
 #include "posix/locks/ownership.hpp"
 #include "posix/locks/robust.hpp"
 #include "posix/threads/preempt.hpp"
+#include "posix/threads/thread.hpp"
 
 namespace tendril::posix {
 

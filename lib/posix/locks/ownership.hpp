@@ -1,15 +1,14 @@
 // Whose locks the process's locks are, and by which number they know their owner.
 #pragma once
 
-#include "posix/threads/thread.hpp"
+#include <tendril/pthread.hpp>
+
+#include "posix/common/cooperate.hpp"
+#include "posix/common/this_thread.hpp"
 
 namespace tendril::posix {
 
-// Whether locks are waited for in our table (posix/common/futex.hpp), by fibers and kernel threads
-// alike, or are the C library's. Decided before the first lock is taken: the C library cannot wake
-// who waits in our table. Ours are those of a program under the shim whose threads are fibers, and
-// of one that links libtendril ahead of the C library (names.cpp).
-extern std::atomic<bool> locks_are_ours;
+// See locks_are_ours.
 inline bool ours() noexcept { return locks_are_ours.load(std::memory_order_relaxed); }
 
 // The number by which a lock knows its owner: the thread's, or, for a fiber that shares its thread

@@ -13,7 +13,9 @@
 #include "base/futex_lock.hpp"
 #include "libc/elf_scan.hpp"
 #include "posix/common/offload.hpp"
+#include "posix/descriptors/wait.hpp"
 #include "posix/threads/thread.hpp"
+#include "scheduler/closing.hpp"
 
 extern "C" char** environ;
 
@@ -140,8 +142,8 @@ class child_signal_blocked {
     hub& h = my_hub();
     core::signal_state& s = core::current->storage->signals;
     core::handlers_wait quiet(h);
-    mask_ = h.own_mask();
-    h.set_mask(mask_ | child);
+    mask_ = h.signals.own_mask();
+    h.signals.set_mask(mask_ | child);
     if (s.child_signal_blocks++ == 0) s.child_signal_blocked_before = mask_ & child;
     if (!s.child_signal_blocked_before) mask_ &= ~child;
   }
@@ -150,7 +152,7 @@ class child_signal_blocked {
     core::signal_state& s = core::current->storage->signals;
     core::handlers_wait quiet(h);
     if (--s.child_signal_blocks == 0 && !s.child_signal_blocked_before)
-      h.set_mask(h.own_mask() & ~child);
+      h.signals.set_mask(h.signals.own_mask() & ~child);
   }
   child_signal_blocked(const child_signal_blocked&) = delete;
   std::uint64_t mask_before() const noexcept { return mask_; }

@@ -11,10 +11,10 @@
 #include <algorithm>
 
 #include "base/runtime_signal.hpp"
+#include "fiber/signal_stack.hpp"
 #include "posix/common/cooperate.hpp"
-#include "posix/descriptors/wait_set.hpp"
-#include "posix/threads/preempt.hpp"
-#include "posix/threads/thread.hpp"
+#include "posix/signals/scoped_mask.hpp"
+#include "posix/threads/interruption.hpp"
 #include "scheduler/stack_overflow.hpp"
 
 namespace tendril::posix {
@@ -72,8 +72,8 @@ bool is_for_running(hub& h, int signal, const siginfo_t* info) noexcept {
     case SIGABRT:
       return true;
     default:
-      if (h.sending_to_self != signal || info->si_pid != h.pid) return false;
-      h.sending_to_self = 0;
+      if (h.signals.sending_to_self != signal || info->si_pid != h.pid) return false;
+      h.signals.sending_to_self = 0;
       return true;
   }
 }
@@ -84,7 +84,7 @@ core::thread_storage* addressee(hub& h, core::thread_storage* running, int signa
   if (!h.several_threads) return nullptr;
   if (is_for_running(h, signal, info)) return running;
   // What another process sends to one thread, it can only send to the kernel's.
-  core::thread_storage* main = h.first->storage;
+  core::thread_storage* main = h.signals.first->storage;
   bool from_outside = info->si_code == SI_TKILL && info->si_pid != h.pid;
   return from_outside && !main->signals.gone ? main : nullptr;
 }
@@ -96,9 +96,10 @@ core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signa
   if (!h.several_threads) return nullptr;
   if (core::thread_storage* whose = addressee(h, running, signal, info))
     return whose != running ? whose : nullptr;
-  core::thread_storage* main = h.first->storage;
+  core::thread_storage* main = h.signals.first->storage;
   core::signal_state& s = main->signals;
-  if (main == running || s.gone || (s.mask & core::signal_bit(signal)) || !h.runs_its_own(*main))
+  if (main == running || s.gone || (s.mask & core::signal_bit(signal)) ||
+      !h.signals.runs_its_own(*main))
     return nullptr;
   return main;
 }
@@ -106,7 +107,7 @@ core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signa
 // The handler has to wait until its thread has left the runtime, or is another thread's. The
 // kernel's one-time handler has been spent by it, and is needed once more.
 bool put_off(hub& h, int signal, const siginfo_t* info, core::thread_storage* target) noexcept {
-  if (!h.put_off(signal, *info, target)) return false;
+  if (!h.signals.put_off(signal, *info, target)) return false;
   if (handlers[signal].flags.load(std::memory_order_relaxed) & SA_RESETHAND) {
     struct sigaction a;
     if (real.sigaction(signal, nullptr, &a) == 0 && a.sa_handler == SIG_DFL) {
@@ -124,7 +125,7 @@ void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, s
   in_handler(s);
   int depth = s.depth;
   // no value that is there by chance
-  volatile std::uint64_t mark = ++h.handlers_begun * 0x9e3779b97f4a7c15;
+  volatile std::uint64_t mark = ++h.signals.handlers_begun * 0x9e3779b97f4a7c15;
   if (depth < core::signal_state::most_handlers) {
     s.handlers[depth] = {const_cast<const std::uint64_t*>(&mark), mark};
     s.depth = depth + 1;
@@ -145,15 +146,15 @@ void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, s
   s.unsure = depth > 0;
   // What the running instruction did, be it a system call of the runtime's that a filter traps,
   // comes to no wait.
-  if (!is_fault(signal, info)) h.note_handled(t, restart);
+  if (!is_fault(signal, info)) h.signals.note_handled(t, restart);
 }
 
 // The kernel has begun a handler on a stack of ours, which it takes for the alternate one: goes on
 // where the program wants it, as the kernel would. Returns if there is no room.
 void begin_where_wanted(hub& h, int signal, siginfo_t* info, ucontext_t* where) noexcept {
   core::thread_storage& running = *core::current->storage;
-  bool sent = h.delivery.signal == signal && !is_fault(signal, info);
-  core::signal_state& s = sent ? h.delivery.target->signals : running.signals;
+  bool sent = h.signals.delivery.signal == signal && !is_fault(signal, info);
+  core::signal_state& s = sent ? h.signals.delivery.target->signals : running.signals;
   char* sp = arch::interrupted_stack(*where);
   bool mine = &s == &running.signals;
   bool autodisarm = s.stack.ss_flags & int(1U << 31);
@@ -187,8 +188,8 @@ class shown_stack {
     if (!shown_) return;
     // As the kernel, which refuses nothing but what is in use.
     if (!core::stands_on(state_.stack, &context_)) state_.stack = context_.uc_stack;
-    bool ours = hub_.own_stacks.holds(&context_);
-    context_.uc_stack = ours ? kernels_ : hub_.own_stacks.kernels();
+    bool ours = hub_.signals.own_stacks.holds(&context_);
+    context_.uc_stack = ours ? kernels_ : hub_.signals.own_stacks.kernels();
   }
   shown_stack(const shown_stack&) = delete;
 
@@ -203,25 +204,25 @@ class shown_stack {
 void note_and_call(int signal, siginfo_t* info, void* where) {
   fiber* self = core::current;
   hub* h = self ? hub::of(self) : nullptr;
-  if (!h || !h->several_threads || !h->own_stacks.holds(where) || !in_hubs_process())
+  if (!h || !h->several_threads || !h->signals.own_stacks.holds(where) || !in_hubs_process())
     return handle(signal, info, where);
   auto* context = static_cast<ucontext_t*>(where);
   // It has interrupted another's first steps on that stack.
-  bool amid = h->own_stacks.holds(arch::interrupted_stack(*context));
+  bool amid = h->signals.own_stacks.holds(arch::interrupted_stack(*context));
   if (amid && !is_fault(signal, info) &&
       put_off(*h, signal, info, addressee(*h, self->storage, signal, info)))
     return;
-  bool waits = h->inside && h->delivery.signal != signal && !is_fault(signal, info);
+  bool waits = h->inside && h->signals.delivery.signal != signal && !is_fault(signal, info);
   if (!waits && !amid) begin_where_wanted(*h, signal, info, context);
   // It is put off, or has to run here.
   if (waits || amid) return handle(signal, info, where);
   bool failed = false;
-  core::own_stack* kept = h->own_stacks.keep(where, failed);
+  core::own_stack* kept = h->signals.own_stacks.keep(where, failed);
   handle(signal, info, where);
   if (!kept) return;
   std::uint64_t all = ~0ULL;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, 0, 8);
-  h->own_stacks.keep_no_longer(kept, context->uc_stack);
+  h->signals.own_stacks.keep_no_longer(kept, context->uc_stack);
 }
 
 // It stands where it is to run.
@@ -239,13 +240,13 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
   int saved = errno;
   sigset_t& mask_after = static_cast<ucontext_t*>(where)->uc_sigmask;
   core::thread_storage* t = self->storage;
-  if (h.delivery.signal == signal && !is_fault(signal, info)) {
+  if (h.signals.delivery.signal == signal && !is_fault(signal, info)) {
     // Sent by run_handlers(), with all else blocked.
-    t = h.delivery.target;
-    h.delivery.signal = 0;
-    *info = *h.delivery.info;
-    memcpy(&mask_after, &h.delivery.mask, sizeof h.delivery.mask);
-    std::uint64_t during = h.delivery.mask | entry.mask.load(std::memory_order_relaxed);
+    t = h.signals.delivery.target;
+    h.signals.delivery.signal = 0;
+    *info = *h.signals.delivery.info;
+    memcpy(&mask_after, &h.signals.delivery.mask, sizeof h.signals.delivery.mask);
+    std::uint64_t during = h.signals.delivery.mask | entry.mask.load(std::memory_order_relaxed);
     if (!(flags & SA_NODEFER)) during |= core::signal_bit(signal);
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &during, 0, 8);
   } else if (!is_fault(signal, info)) {
@@ -259,8 +260,8 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
         sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
         {
           shown_stack alternate(h, t->signals, *static_cast<ucontext_t*>(where));
-          h.run_handlers_due();
-          if (other->signals.due) h.step_aside_for(other->signals.owner);
+          core::run_handlers_due();
+          if (other->signals.due) core::step_aside_for(h, other->signals.owner);
         }
         return void(errno = saved);
       }
@@ -272,8 +273,8 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
   bool between = !s.unsure && s.mask != core::mask_of(mask_after);
   if (outside && h.several_threads) {
     h.inside = 1;
-    h.mask_is(*t, core::mask_of(mask_after) | entry.mask.load(std::memory_order_relaxed) |
-                      (flags & SA_NODEFER ? 0 : core::signal_bit(signal)));
+    h.signals.mask_is(*t, core::mask_of(mask_after) | entry.mask.load(std::memory_order_relaxed) |
+                              (flags & SA_NODEFER ? 0 : core::signal_bit(signal)));
     h.inside = 0;
   }
   shown_stack alternate(h, s, *static_cast<ucontext_t*>(where));
@@ -282,13 +283,13 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
   // What else has come for the thread meanwhile.
   saved = errno;
   h.inside = 1;
-  h.mask_is(*t, core::mask_of(mask_after));
+  h.signals.mask_is(*t, core::mask_of(mask_after));
   if (between) s.unsure = true;
   h.inside = 0;
   if (s.due || h.handlers_due()) {
     std::uint64_t after = core::mask_of(mask_after);
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &after, 0, 8);
-    if (t == self->storage) h.run_handlers();
+    if (t == self->storage) h.signals.run_handlers();
   }
   errno = saved;
 }
@@ -315,32 +316,6 @@ bool has_our_handler(int signal) noexcept {
 
 }  // namespace
 
-interruption::interruption(ucontext_t& where) noexcept : hub_(my_hub()), where_(where) {
-  hub_.enter();
-  kept_ = hub_.own_stacks.keep(&where, failed_);
-  std::uint64_t mask = core::mask_of(where.uc_sigmask);
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
-}
-
-interruption::~interruption() {
-  std::uint64_t all = ~0ULL, mask = core::mask_of(where_.uc_sigmask);
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, 0, 8);
-  if (!failed_) hub_.own_stacks.keep_no_longer(kept_, where_.uc_stack);
-  hub_.deliver_on_return(mask, has_our_handler);
-  memcpy(&where_.uc_sigmask, &mask, sizeof mask);
-  hub_.inside = hub_.inside - 1;
-}
-
-void interruption::act_on_cancel() noexcept {
-  core::signal_state& s = core::current->storage->signals;
-  if (s.left) hub_.own_stacks.give_back(s.left);
-  s.left = kept_;
-  hub_.inside = hub_.inside - 1;
-  posix::act_on_cancel();
-  hub_.enter();
-  s.left = nullptr;
-}
-
 int sigaction(int signal, const struct sigaction* action, struct sigaction* old) {
   // Out of range, or in a vfork child, where the table is the parent's.
   hub* h = hub::registry.load(std::memory_order_relaxed);
@@ -363,6 +338,7 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
     wanted.sa_sigaction = note_and_call;
     wanted.sa_flags |= SA_SIGINFO;
     if ((wanted.sa_flags & SA_ONSTACK) && !only_faults(signal)) core::program_has_signal_stacks();
+    program_handles.store(has_our_handler, std::memory_order_release);
     // First the table: from the system call on the handler may run.
     entry.flags = action->sa_flags;
     entry.mask = core::mask_of(action->sa_mask);
@@ -448,11 +424,11 @@ int wait_for_handler() noexcept {
   what.remote = what.interruptible = what.for_signal = true;
   hub& h = my_hub();
   bool shares = core::current != core::current->storage->signals.owner;
-  if (shares) h.sharing_waits++;
+  if (shares) h.signals.sharing_waits++;
   int r;
   do r = wait_parked(what, deadline::never(), on_signal::always);
   while (r == 0);
-  if (shares) h.sharing_waits--;
+  if (shares) h.signals.sharing_waits--;
   return r;
 }
 
@@ -462,7 +438,7 @@ bool take_own(std::uint64_t set, siginfo_t* info, int& signal) noexcept {
   if (!(t.signals.pending & set)) return false;
   core::handlers_wait quiet(my_hub());
   siginfo_t found;
-  if (!my_hub().take_pending(t, set, found)) return false;
+  if (!my_hub().signals.take_pending(t, set, found)) return false;
   if (found.si_code == SI_TKILL) found.si_code = SI_USER;  // as the C library tells it
   signal = !info || copy_out(info, found) ? found.si_signo : -EFAULT;
   return true;

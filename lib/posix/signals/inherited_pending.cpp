@@ -82,7 +82,7 @@ void take_over_pending(core::hub& h) noexcept {
   core::handlers_wait quiet(h);
   siginfo_t info;
   auto take_over = [&](std::uint64_t set) {
-    return take(set & -set, info) && h.post(h.storage, info.si_signo, info) >= 0;
+    return take(set & -set, info) && h.signals.post(h.storage, info.si_signo, info) >= 0;
   };
   if (read_pending(mine)) {
     while ((mine &= pending) && take_over(mine) && read_pending(mine)) {}

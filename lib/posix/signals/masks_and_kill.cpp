@@ -4,9 +4,9 @@
 #include <string.h>
 #include <tendril/posix.hpp>
 
+#include "fiber/signal_stack.hpp"
+#include "posix/signals/send.hpp"
 #include "posix/threads/preempt.hpp"
-#include "posix/threads/thread.hpp"
-#include "scheduler/stack_overflow.hpp"
 
 namespace tendril::posix {
 
@@ -39,14 +39,14 @@ int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
   if (r == -EFAULT && set) {
     std::uint64_t now;
     if (sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8) == 0)
-      h.mask_is(*core::current->storage, now);
+      h.signals.mask_is(*core::current->storage, now);
   }
   if (r < 0) return int(r);
   if (old) memcpy(&was, old, sizeof was);
   if (set)
-    h.mask_is(*core::current->storage, how == SIG_BLOCK     ? was | wanted
-                                       : how == SIG_UNBLOCK ? was & ~wanted
-                                                            : wanted);
+    h.signals.mask_is(*core::current->storage, how == SIG_BLOCK     ? was | wanted
+                                               : how == SIG_UNBLOCK ? was & ~wanted
+                                                                    : wanted);
   return 0;
 }
 
@@ -81,28 +81,16 @@ int send_to_self(hub& h, int signal, const siginfo_t& info) noexcept {
   std::uint64_t bit = core::signal_bit(signal);
   {
     core::handlers_wait quiet(h);
-    if (h.several_threads && (h.own_mask() & bit))
-      return h.post(*core::current->storage, signal, info);
+    if (h.several_threads && (h.signals.own_mask() & bit))
+      return h.signals.post(*core::current->storage, signal, info);
   }
-  h.sending_to_self = signal;
+  h.signals.sending_to_self = signal;
   long r = to_kernel(h, signal, info);
-  h.sending_to_self = 0;
+  h.signals.sending_to_self = 0;
   return int(r);
 }
 
 }  // namespace
-
-void keep_broken_pipe() noexcept {
-  if (!ours() || !my_hub().several_threads) return;
-  hub& h = my_hub();
-  core::handlers_wait quiet(h);
-  std::uint64_t bit = core::signal_bit(SIGPIPE);
-  if (!(h.own_mask() & bit)) return;
-  siginfo_t info;
-  timespec none{};
-  if (sys::call(SYS_rt_sigtimedwait, &bit, &info, &none, 8) == SIGPIPE)
-    h.post(*core::current->storage, SIGPIPE, info);
-}
 
 int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
   if (t.life.load(std::memory_order_acquire) & thread::ended) return 0;
@@ -110,8 +98,8 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
   core::thread_storage& target = *t.runs->storage;
   fiber* self = core::current;
   if (!self || self->home != &h) {
-    if (t.runs == h.first) return int(to_kernel(h, signal, info));
-    return h.put_off(signal, info, &target) ? 0 : -EAGAIN;
+    if (t.runs == h.signals.first) return int(to_kernel(h, signal, info));
+    return h.signals.put_off(signal, info, &target) ? 0 : -EAGAIN;
   }
   if (self->storage == &target) return send_to_self(h, signal, info);
   if (signal == SIGKILL || signal == SIGSTOP || signal == SIGCONT)
@@ -123,7 +111,7 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
     if (does == SIG_DFL) {
       // For the whole process, whatever this thread blocks.
       core::handlers_wait quiet(h);
-      std::uint64_t mask = h.own_mask(), without = mask & ~bit;
+      std::uint64_t mask = h.signals.own_mask(), without = mask & ~bit;
       sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &without, 0, 8);
       long r = to_kernel(h, signal, info);
       sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
@@ -133,13 +121,13 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
   int r;
   {
     core::handlers_wait quiet(h);
-    r = h.post(target, signal, info);
+    r = h.signals.post(target, signal, info);
   }
   // As if the other ran on a processor of its own: who sends may look for what the handler does,
   // and not let go. But now and then in its turn, for two that keep on doing so would let nobody
   // else run.
   if (target.signals.due && !handler_stays(self)) {
-    if (++h.asides % 32) h.step_aside_for(t.runs);
+    if (++h.signals.asides % 32) core::step_aside_for(h, t.runs);
     else let_others_run();
   }
   return r;

@@ -12,7 +12,7 @@ void lent_signals::lend(const sigset_t* mask) noexcept {
   hub& h = my_hub();
   h.enter();
   core::signal_state& s = core::current->storage->signals;
-  std::uint64_t blocked = h.own_mask();
+  std::uint64_t blocked = h.signals.own_mask();
   if (mask) blocked &= sys::readable(mask, 8) ? *reinterpret_cast<const std::uint64_t*>(mask) : 0;
   for (core::pending_signal* p = s.first; p; p = p->next) {
     p->lent = (blocked & core::signal_bit(p->signal)) &&
@@ -53,7 +53,7 @@ void lent_signals::forget(const iovec* v, long n) noexcept {
     siginfo_t ignored;
     if (!p) continue;
     p->lent = false;
-    my_hub().take_pending(*core::current->storage, core::signal_bit(p->signal), ignored);
+    my_hub().signals.take_pending(*core::current->storage, core::signal_bit(p->signal), ignored);
   }
 }
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-#include "posix/threads/thread.hpp"
+#include "posix/threads/attributes.hpp"
 
 namespace tendril::posix {
 
@@ -318,6 +318,63 @@ long sched_getaffinity_by_number(pid_t tid, std::size_t size, cpu_set_t* set) no
 
 int sched_rr_get_interval(pid_t tid, timespec* interval) {
   return real.sched_rr_get_interval(fiber_with(tid) ? 0 : tid, interval);
+}
+
+// --- what a thread is created with ---
+
+namespace {
+
+void read_attributes(const pthread_attr_t* from, attributes& a) noexcept {
+  void* stack = nullptr;
+  pthread_attr_getstack(from, &stack, &a.stack_size);
+  std::size_t given = 0;
+  pthread_attr_getstacksize(from, &given);
+  int state = 0, inherits = 0;
+  pthread_attr_getdetachstate(from, &state);
+  pthread_attr_getguardsize(from, &a.guard_size);
+  pthread_attr_getinheritsched(from, &inherits);
+  a.detached = state == PTHREAD_CREATE_DETACHED;
+  // Without an address, the C library computes one that is below zero.
+  if (reinterpret_cast<std::uintptr_t>(stack) + a.stack_size != 0 && a.stack_size == given)
+    a.stack = stack;
+  a.stack_size = given;
+  if (inherits == PTHREAD_EXPLICIT_SCHED) {
+    a.explicit_scheduling = true;
+    sched_param p{};
+    pthread_attr_getschedpolicy(from, &a.policy);
+    pthread_attr_getschedparam(from, &p);
+    a.priority = p.sched_priority;
+  }
+  sigset_t mask;
+  a.has_mask = pthread_attr_getsigmask_np(from, &mask) == 0;
+  if (a.has_mask) memcpy(&a.mask, &mask, sizeof a.mask);
+  // All there can be: none were set.
+  cpu_set_t all;
+  memset(&all, -1, sizeof all);
+  a.has_processors = pthread_attr_getaffinity_np(from, sizeof a.processors, &a.processors) == 0 &&
+                     !CPU_EQUAL(&a.processors, &all);
+}
+
+}  // namespace
+
+int refused_sizes(attributes& a) noexcept {
+  constexpr std::size_t least_rest = 2048;  // MINIMAL_REST_STACK
+  std::size_t guard = core::whole_pages(a.guard_size);
+  a.stack_size &= ~(core::tls::alignment() - 1);
+  if (guard < a.guard_size || a.stack_size + guard < guard) return EINVAL;
+  if (a.stack_size + guard < core::whole_pages(guard + core::tls::size_on_stack() + least_rest))
+    return EINVAL;
+  a.guard_size = guard;
+  return 0;
+}
+
+void attributes_for(const pthread_attr_t* given, attributes& a) noexcept {
+  pthread_attr_t usual;
+  bool has_usual = pthread_getattr_default_np(&usual) == 0;
+  if (given || has_usual) read_attributes(given ? given : &usual, a);
+  if (a.stack_size == 0 && has_usual) pthread_attr_getstacksize(&usual, &a.stack_size);
+  if (has_usual) pthread_attr_destroy(&usual);
+  if (!a.explicit_scheduling) own_scheduling(a.policy, a.priority);
 }
 
 }  // namespace tendril::posix

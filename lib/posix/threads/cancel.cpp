@@ -5,23 +5,6 @@
 
 namespace tendril::posix {
 
-bool cancel_due_if_asked() noexcept {
-  thread* self = this_thread;
-  return self && core::tls::cancel_due(self->storage.pointer);
-}
-
-bool cancels_at_once() noexcept {
-  thread* self = this_thread;
-  return self && core::tls::cancels_at_once(self->storage.pointer);
-}
-
-void act_on_cancel() noexcept {
-  if (kernel_thread_cancelled) real.pthread_exit(PTHREAD_CANCELED);
-  if (cancel_due()) pthread_testcancel();
-}
-
-__thread bool kernel_thread_cancelled __attribute__((tls_model("initial-exec"))) = false;
-
 int pthread_cancel(pthread_t id) {
   thread* t = thread_of(id);
   // One's own cancellation, perhaps at once, is the C library's in full.

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "posix/threads/thread.hpp"
+#include "thread/identity.hpp"
 
 namespace tendril::posix {
 
@@ -140,7 +141,7 @@ int for_all_threads(F by_library, Raw raw) {
     if (carried && !spare.reserve()) return result<int>(-ENOMEM);
     all_blocked quiet;
     if (carried && !spare.suffice()) continue;  // threads were made meanwhile
-    long r = in_name_of(my_hub().first->storage->pointer, by_library);
+    long r = in_name_of(my_hub().signals.first->storage->pointer, by_library);
     if (carried && r >= 0) change_the_others(spare, raw);
     return result<int>(r);
   }

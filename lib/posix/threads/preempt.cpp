@@ -4,8 +4,9 @@
 #include <signal.h>
 #include <ucontext.h>
 
-#include "base/fork_handlers.hpp"
 #include "base/runtime_signal.hpp"
+#include "fiber/cpu_time.hpp"
+#include "posix/threads/interruption.hpp"
 #include "posix/threads/thread.hpp"
 #include "scheduler/helper_pool.hpp"
 
@@ -76,31 +77,13 @@ bool take_away(ucontext_t& where) noexcept {
   return gave_way;
 }
 
-// A thread's timer has expired, and has been put off: the thread handles it as if it ran on a
-// processor of its own.
-void let_thread_handle(core::thread_storage& target, ucontext_t& where) noexcept {
-  interruption interrupted(where);
-  if (interrupted.failed()) return;
-  hub& h = my_hub();
-  h.sort_arrivals();
-  if (target.signals.due && &target != core::current->storage)
-    h.step_aside_for(target.signals.owner);
-}
-
 // The C library sends the same to cancel a thread of the kernel's; to one with fibers it has no
 // reason.
 bool on_tick(siginfo_t* info, void* where) noexcept {
-  core::thread_storage* target = nullptr;
   int saved = errno;
-  ucontext_t& context = *static_cast<ucontext_t*>(where);
-  if (thread_timer_expired(*info, target)) {
-    if (target && !my_hub().inside) let_thread_handle(*target, context);
-    errno = saved;
-    return true;
-  }
   if (info->si_code != SI_TKILL || !sent.load(std::memory_order_relaxed) || !core::current)
     return false;
-  if (!take_away(context)) sent.store(false, std::memory_order_relaxed);
+  if (!take_away(*static_cast<ucontext_t*>(where))) sent.store(false, std::memory_order_relaxed);
   errno = saved;
   return true;
 }
@@ -148,7 +131,15 @@ void* watcher(void* p) {
 }  // namespace
 
 constinit std::atomic<bool> tick_in_vain{false};
-constinit std::atomic<bool> ticking{false};
+
+void let_thread_handle(core::thread_storage& target, ucontext_t& where) noexcept {
+  interruption interrupted(where);
+  if (interrupted.failed()) return;
+  hub& h = my_hub();
+  h.signals.sort_arrivals();
+  if (target.signals.due && &target != core::current->storage)
+    core::step_aside_for(h, target.signals.owner);
+}
 
 void give_way_late() noexcept {
   tick_in_vain.store(false, std::memory_order_relaxed);
@@ -165,18 +156,17 @@ void watcher_may_end() noexcept {
 
 void watch(hub& h) noexcept {
   if (watching.load() || watching.exchange(true)) return;
-  if (tick_installed() && (h.own_mask() & core::runtime_signal::bit)) {
+  if (tick_installed() && (h.signals.own_mask() & core::runtime_signal::bit)) {
     core::handlers_wait quiet(h);
-    h.set_mask(h.own_mask() & ~core::runtime_signal::bit);
+    h.signals.set_mask(h.signals.own_mask() & ~core::runtime_signal::bit);
   }
   core::undisturbed quiet;
   if (!core::start_own_thread(watcher, &h, 64 * 1024)) watching = false;
-  static std::atomic<bool> registered{false};
-  if (registered.exchange(true)) return;
-  core::at_fork(nullptr, []() noexcept {
-    watching = sent = ticking = false;
-    naps_long = 0;
-  });
+}
+
+void preemption_after_fork() noexcept {
+  watching = sent = ticking = false;
+  naps_long = 0;
 }
 
 }  // namespace tendril::posix

@@ -35,30 +35,15 @@ inline void give_way_if_due() noexcept {
 }
 
 // Makes sure that the signal which does it (core::runtime_signal) finds our handler; false: the
-// system refuses. It also tells of threads' timers (see posix/time/timer.cpp). Any thread.
+// system refuses. Any thread.
 bool tick_installed() noexcept;
 // Whether no filter is known to forbid to send it.
 bool tick_can_be_sent() noexcept;
 
-// A signal of the runtime's own has interrupted the running thread outside of the runtime. While
-// this lives, the thread is inside it, and may be left: the stack that its handler stands on stays
-// its own. Handlers that have become due run where it was interrupted, after the return (garbage
-// collectors ask in theirs where the thread's stack ends). In handlers.cpp.
-class interruption {
- public:
-  explicit interruption(ucontext_t& where) noexcept;
-  ~interruption();
-  interruption(const interruption&) = delete;
-  // There is no memory for another stack: the thread must not be left.
-  bool failed() const noexcept { return failed_; }
-  // Ends the thread here, if it is to be cancelled.
-  void act_on_cancel() noexcept;
-
- private:
-  hub& hub_;
-  ucontext_t& where_;
-  core::own_stack* kept_ = nullptr;
-  bool failed_ = false;
-};
+// A thread's timer has expired, in a handler of the runtime's own that interrupted `where`, and its
+// signal has been put off: the thread handles it as if it ran on a processor of its own.
+void let_thread_handle(core::thread_storage& target, ucontext_t& where) noexcept;
+// In a forked child nobody watches.
+void preemption_after_fork() noexcept;
 
 }  // namespace tendril::posix

@@ -8,6 +8,7 @@
 #include <tendril/pthread.hpp>
 
 #include "posix/common/cooperate.hpp"
+#include "posix/common/this_thread.hpp"
 #include "thread/tls.hpp"
 
 namespace tendril::posix {
@@ -54,35 +55,24 @@ struct thread {
   bool is_fiber() const noexcept { return stack.size || allocated; }
 };
 
-// The running thread, if it is a fiber that stands for one (or the main thread, once there are
-// such).
-extern __thread thread* this_thread __attribute__((tls_model("initial-exec")));
-
-// While it lives, cancellation waits, unless it is one that comes at any point.
-class no_cancellation_point {
- public:
-  no_cancellation_point() noexcept {
-    if (this_thread && !cancels_at_once()) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state_);
-  }
-  ~no_cancellation_point() {
-    if (state_ >= 0) pthread_setcancelstate(state_, nullptr);
-  }
-  no_cancellation_point(const no_cancellation_point&) = delete;
-
- private:
-  int state_ = -1;
-};
-
 // Threads that have not ended, the main thread counted. A futex.
 extern std::atomic<std::uint32_t> living;
+extern thread main_thread;
+// The hub on which the program's threads live: the main thread's; null: there are none yet.
+extern std::atomic<hub*> threads_home;
 
-// The number by which locks know their owner: gettid(), or what stands for it.
-extern __thread int known_tid __attribute__((tls_model("initial-exec")));  // 0: not asked for yet
-int look_up_own_tid() noexcept;
+// What the other families do when threads begin and end, each on the thread itself.
+struct thread_hooks {
+  void (*first)() noexcept;          // the program is about to make its first thread
+  void (*begin)(hub&) noexcept;      // from here on there may be several
+  void (*leaves)(thread&) noexcept;  // it has returned, or is cancelled; its destructors follow
+  void (*ends)(thread&) noexcept;    // its destructors have run
+};
+extern std::atomic<const thread_hooks*> hooks;  // set before there are threads
+
 // The running thread goes on in a child of clone(2) without CLONE_VM, of which the C library knows
 // nothing.
 void bare_child_begins(bool shares_descriptors) noexcept;
-inline int own_tid() noexcept { return known_tid ? known_tid : look_up_own_tid(); }
 
 // Whether the kernel would let a thread have that policy and priority: 0, or an error number.
 int scheduling_allowed(int policy, const sched_param* p) noexcept;
@@ -101,27 +91,12 @@ thread* thread_of(pthread_t id) noexcept;
 
 // The living thread with that gettid(); null: none of ours.
 thread* thread_of(int tid) noexcept;
-// Sends it a signal as the kernel would. 0, -EAGAIN.
-int send_signal(thread& t, int signal, const siginfo_t& info) noexcept;
-
-// The runtime's own signal has come: puts off what the program asked for if that was for a thread's
-// timer (SIGEV_THREAD_ID), and says for which thread. False: it was for no timer.
-bool thread_timer_expired(const siginfo_t& tick, core::thread_storage*& target) noexcept;
-// The thread has ended; the process is a forked child, whose timers are its parent's.
-void timers_lose_thread(const core::thread_storage& s) noexcept;
-void timers_are_not_inherited() noexcept;
-
-// As timers_lose_thread; as timers_are_not_inherited.
-void clocks_lose_thread(thread& t) noexcept;
-void clocks_are_not_inherited() noexcept;
-
 // The system call of that number, if it changes the identity of the calling thread alone
 // (SYS_setresuid, SYS_setfsuid, SYS_capset ...), made for the running thread. False: it is another
 // one.
 bool changes_identity(long& result, long number, long a, long b, long c) noexcept;
 
-// Whether threads become fibers in this process. It turns to false when the first thread shows that
-// they cannot.
-extern std::atomic<bool> threads_are_fibers;
+// In a forked child, where only the running thread is left.
+void threads_after_fork() noexcept;
 
 }  // namespace tendril::posix

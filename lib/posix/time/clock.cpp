@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <new>
 
+#include "fiber/cpu_time.hpp"
+
 namespace tendril::posix {
 
 namespace {

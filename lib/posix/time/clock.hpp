@@ -27,4 +27,8 @@ core::nanoseconds cpu_time(core::thread_storage& t) noexcept;
 // The same by its clock; false: thread_of_clock() names none.
 bool time_of_thread(clockid_t clock, core::nanoseconds& now) noexcept;
 
+// The thread has ended; the process is a forked child, whose threads have stayed in its parent.
+void clocks_lose_thread(thread& t) noexcept;
+void clocks_are_not_inherited() noexcept;
+
 }  // namespace tendril::posix

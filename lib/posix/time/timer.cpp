@@ -12,6 +12,7 @@
 #include "base/runtime_signal.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/time/clock.hpp"
+#include "posix/time/timer.hpp"
 
 namespace tendril::posix {
 
@@ -65,10 +66,31 @@ thread_timer* take_thread_timer() noexcept {
   return nullptr;
 }
 
+// The tick's signal has come: puts off what the program asked for if that was for a thread's timer
+// (SIGEV_THREAD_ID), and says for which thread. False: it was for no timer.
+bool expired(const siginfo_t& tick, core::thread_storage*& target) noexcept {
+  auto* timer = static_cast<thread_timer*>(tick.si_value.sival_ptr);
+  if (tick.si_code != SI_TIMER || timer < thread_timers || timer >= thread_timers + most_timers)
+    return false;
+  if (!timer->thread.load(std::memory_order_acquire) || !core::current || !in_hubs_process())
+    return true;
+  target = timer->ticked(*timer, tick);
+  return true;
+}
+
+bool on_timer(siginfo_t* info, void* where) noexcept {
+  core::thread_storage* target = nullptr;
+  int saved = errno;
+  if (!expired(*info, target)) return false;
+  if (target && !my_hub().inside) let_thread_handle(*target, *static_cast<ucontext_t*>(where));
+  errno = saved;
+  return true;
+}
+
 // A timer of the kernel's which ticks for that thread; null: none can be had (EAGAIN), or errno.
 thread_timer* make_ticking(clockid_t clock, thread& who,
                            decltype(thread_timer::ticked) ticked) noexcept {
-  thread_timer* mine = tick_installed() ? take_thread_timer() : nullptr;
+  thread_timer* mine = core::runtime_signal::install(on_timer) ? take_thread_timer() : nullptr;
   if (!mine) {
     errno = EAGAIN;
     return nullptr;
@@ -92,7 +114,7 @@ core::thread_storage* signal_thread(thread_timer& timer, const siginfo_t& tick) 
   siginfo_t info = tick;
   info.si_signo = timer.signal;
   info.si_value = timer.value;
-  my_hub().put_off(timer.signal, info, &target, &timer.overruns);
+  my_hub().signals.put_off(timer.signal, info, &target, &timer.overruns);
   return &target;
 }
 
@@ -216,7 +238,7 @@ int drop_sent(timer_t timer, F call) noexcept {
   std::uint64_t all = ~0ULL, mask;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
   int r = call();
-  if (r == 0) h.drop_timer_signals(int(reinterpret_cast<std::intptr_t>(timer)));
+  if (r == 0) h.signals.drop_timer_signals(int(reinterpret_cast<std::intptr_t>(timer)));
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
   return r;
 }
@@ -229,18 +251,6 @@ itimerspec state_of(const thread_timer& t) noexcept {
 }
 
 }  // namespace
-
-bool thread_timer_expired(const siginfo_t& tick, core::thread_storage*& target) noexcept {
-  auto* timer = static_cast<thread_timer*>(tick.si_value.sival_ptr);
-  if (tick.si_code != SI_TIMER || timer < thread_timers || timer >= thread_timers + most_timers)
-    return false;
-  if (!timer->thread.load(std::memory_order_acquire) || !core::current || !in_hubs_process())
-    return true;
-  int saved = errno;
-  target = timer->ticked(*timer, tick);
-  errno = saved;
-  return true;
-}
 
 int timer_create(clockid_t clock, sigevent* event, timer_t* timer) {
   if (may_be_ours(clock)) {

@@ -11,21 +11,13 @@
 #include <tendril/posix.hpp>
 #include <tendril/pthread.hpp>
 
-#include "base/fork_handlers.hpp"
 #include "base/symbols.hpp"
-#include "posix/locks/ownership.hpp"
+#include "posix/common/cooperate.hpp"
+#include "posix/common/this_thread.hpp"
 
 extern "C" __attribute__((weak)) const char tendril_shim;
 
 namespace tendril::posix {
-
-constinit std::atomic<bool> locks_are_ours{false};
-
-void check_may_wait() noexcept {
-  fiber* self = core::current;
-  if (self && self->extra.forbidden)
-    sys::die(self->extra.forbidden, " cannot wait for a lock that another fiber holds");
-}
 
 #if !defined(TENDRIL_ASAN) && !defined(TENDRIL_TSAN)
 
@@ -91,7 +83,6 @@ __attribute__((constructor(101))) void take_charge() noexcept {
   if (!mine) return;
   locks_are_ours = true;
   in_charge = true;
-  core::at_fork(nullptr, []() noexcept { known_tid = 0; });
 }
 
 }  // namespace

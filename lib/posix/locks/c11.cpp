@@ -1,8 +1,9 @@
 // <threads.h>: C11's names and results for what POSIX threads do. The objects are the same;
 // thrd_current, thrd_equal, mtx_init, cnd_init and tss_* are the C library's.
-#include <tendril/pthread.hpp>
+#include <errno.h>
 
-#include "posix/threads/thread.hpp"
+#include <cstdint>
+#include <tendril/pthread.hpp>
 
 namespace tendril::posix {
 

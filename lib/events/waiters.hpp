@@ -1,0 +1,30 @@
+// Who waits for a descriptor.
+#pragma once
+
+#include <cstdint>
+
+#include "base/list.hpp"
+#include "fiber/fiber.hpp"
+
+namespace tendril::core {
+
+// One fiber's wait for one descriptor; lives in its frame while it is parked.
+struct io_waiter : list_node {
+  fiber* who = nullptr;
+  int fd = -1;
+  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count); 0: an operation's end
+  std::uint32_t events = 0;
+  std::uint32_t generation = 0;
+  std::uint32_t told = 0;  // the event that ended the wait; 0: something else did
+};
+
+// One fiber's recv(2) that the kernel carries out; its frame must not be left before the end.
+struct ring_receive : io_waiter {
+  static constexpr long under_way = -1'000'000;
+  void* to = nullptr;
+  std::uint32_t room = 0;
+  // as the system call's. -ECANCELED: it was cancelled, and has received nothing
+  long result = under_way;
+};
+
+}  // namespace tendril::core

@@ -1,0 +1,50 @@
+// Explicit switches: a message goes to another fiber, which runs until one comes back.
+#include "fiber/lifetime.hpp"
+#include "fiber/switch.hpp"
+
+namespace tendril::core {
+
+arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept {
+  fiber* self = current;
+  if (!self || to->home != self->home) [[unlikely]]
+    return no_switch(std::uintptr_t(refusal::other_thread));
+  if (to->state != fiber_status::switched) [[unlikely]] {
+    to = fiber_living(to);
+    if (to == self) {
+      self->letter = m;
+      return {nullptr, self};
+    }
+    if (to->state == fiber_status::parked || to->state == fiber_status::ready) {
+      return no_switch(std::uintptr_t(refusal::in_hub));
+    }
+  }
+  // One that waits for nothing in particular unwinds another fiber, and lets go of whatever
+  // arrives.
+  const void* wanted = to->state == fiber_status::fresh ? to->family : to->awaits;
+  if (wanted != family && wanted && !m->error) [[unlikely]] {
+    return no_switch(std::uintptr_t(refusal::other_family));
+  }
+  if (to->state == fiber_status::fresh && !prepare(to)) [[unlikely]] {
+    return no_switch(std::uintptr_t(refusal::no_memory));
+  }
+  self->state = fiber_status::switched;
+  self->awaits = self->family = family;
+  to->letter = m;
+  depart(self, to);
+  return jump_last(to->sp, with_look_back(self));
+}
+
+message* fiber_arrived(void* context, void* from, message* plain) noexcept {
+  fiber* self = current;
+  if (from != self) arrive(self, context, from);
+  self->awaits = nullptr;
+  if (!is_plain(from) || from == self) return take_letter(self);
+  *plain = {};
+  plain->family = self->family;
+  plain->value = self->value;
+  if (self->home->inside == 0 && self->home->handlers_are_due) [[unlikely]]
+    self->home->calls->run_handlers_due();
+  return plain;
+}
+
+}  // namespace tendril::core

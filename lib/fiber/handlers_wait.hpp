@@ -1,0 +1,49 @@
+// Signal handlers wait while a fiber is inside the runtime.
+#pragma once
+
+#include <signal.h>
+
+#include "fiber/fiber.hpp"
+
+namespace tendril::core {
+
+// While one lives, no signal handler runs: it might find the runtime half changed, and leave it so
+// by siglongjmp. Handlers run as soon as the fiber has left the outermost.
+class handlers_wait {
+ public:
+  explicit handlers_wait(fiber_home& h) noexcept : home_(h) { home_.enter(); }
+  ~handlers_wait() { home_.leave(); }
+  handlers_wait(const handlers_wait&) = delete;
+
+ private:
+  fiber_home& home_;
+};
+
+// The same for any kernel thread, with fibers or without.
+class undisturbed {
+ public:
+  undisturbed() noexcept {
+    if (mine_) [[likely]]
+      mine_->enter();
+    else mask_ = set_mask(SIG_BLOCK, ~0ULL);
+  }
+  ~undisturbed() {
+    if (mine_) [[likely]]
+      mine_->leave();
+    else set_mask(SIG_SETMASK, mask_);
+  }
+  undisturbed(const undisturbed&) = delete;
+
+ private:
+  // Returns what it was.
+  [[gnu::noinline]] static std::uint64_t set_mask(int how, std::uint64_t mask) noexcept {
+    std::uint64_t old = 0;
+    sys::call(SYS_rt_sigprocmask, how, &mask, &old, 8);
+    return old;
+  }
+
+  fiber_home* mine_ = current ? current->home : nullptr;
+  std::uint64_t mask_ = 0;
+};
+
+}  // namespace tendril::core

@@ -1,0 +1,46 @@
+#include "fiber/trace.hpp"
+
+namespace tendril::core {
+
+void tell_tracer(fiber* from, fiber* self) noexcept {
+  if (from->in_trace || self->in_trace) return;
+  fiber_home* home = self->home;
+  void* context = home->trace_context;
+  message* letter = self->letter;
+  fiber* leftover = home->leftover;
+  bool thrown = letter && (letter->error || letter->exit);
+  // The callback may drop handles, even switch: what has arrived is set aside meanwhile.
+  self->letter = nullptr;
+  home->leftover = nullptr;
+  fiber_ref(from);  // it may be held by nobody else, and the callback makes handles of it
+  self->in_trace = true;
+  void* failure = home->trace(context, from, self, thrown);
+  self->in_trace = false;
+  self->letter = letter;
+  home->leftover = leftover;
+  if (from->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && !from->started) {
+    set_orphan(from, true);
+    left_behind(from);
+  }
+  if (!failure) return;
+  if (home->trace && home->trace_context == context) trace(home, nullptr, nullptr, nullptr);
+  // Of two failures before anybody can be told, the first is reported.
+  if (!home->trace_failure) home->trace_failure = failure;
+}
+
+void trace(fiber_home* home, tracer t, void* context, void (*drop)(void*) noexcept) noexcept {
+  void* old = home->trace ? home->trace_context : nullptr;
+  auto* drop_old = home->drop_trace_context;
+  home->trace = t;
+  home->unusual = sanitized || t;
+  for (fiber* f = home->fibers.front(); f; f = home->fibers.after(*f)) tell_unusual(*f);
+  home->trace_context = context;
+  home->drop_trace_context = drop;
+  if (old) drop_old(old);
+}
+
+void* tracer_context() noexcept {
+  return current && current->home->trace ? current->home->trace_context : nullptr;
+}
+
+}  // namespace tendril::core

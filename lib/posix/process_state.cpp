@@ -1,0 +1,111 @@
+// What the process has once: the list of all such variables, and what a forked child begins anew.
+// (tests/layering compares the list with the objects. Variables of which each thread has its own,
+// and those that never change, are not in it.)
+//
+// Begun anew in a child by begin_as_child():
+//
+//   base/runtime_signal: lock
+//   scheduler/hub: registry, registry_lock, count, helper_threads
+//   scheduler/signal_delivery: chunks
+//   scheduler/helper_pool: helpers
+//   posix/common/futex: table
+//   posix/common/kernel_futex: all
+//   posix/common/cooperate: ticking
+//   posix/threads/thread: living, renumbered
+//   posix/threads/thread_memory: idle
+//   posix/threads/preempt: watching, sent, naps_long
+//   posix/time/timer: cpu_timers, thread_timers, thread_timers_used
+//   posix/time/clock: living_clocks, known
+//   posix/descriptors/stdio: waiting
+//   thread/tls: amid_loader, last_tid
+//
+// As true in the child: what the program asked for, or the process has become.
+//
+//   base/runtime_signal: takers, before, before_blocks
+//   thread/tls: switches_carry
+//   thread/identity: common_identity
+//   fiber/signal_stack: programs_own
+//   fiber/stack_protection: hold_code
+//   events/descriptors: chunks_, modes_, sharing_
+//   events/stream_state: plain_
+//   scheduler/home: end_of_thread
+//   posix/common/cooperate: always
+//   posix/common/futex: used
+//   posix/common/this_thread: threads_are_fibers, locks_are_ours
+//   posix/threads/thread: main_thread, threads_home, hooks
+//   posix/threads/interruption: program_handles
+//   posix/signals/handlers: handlers, interrupting
+//   posix/descriptors/close: may_linger
+//   posix/descriptors/socket: low_marks
+//   posix/processes/process: systems
+//   posix/names: in_charge
+//
+// Found out once, of the C library, the kernel, the program's files or the environment; numbers
+// that only count up; what was said once.
+//
+//   base/fork_handlers: prepares, begins, shares_descriptors
+//   base/membarrier: known
+//   base/refused: refused_calls
+//   base/symbols: loaded
+//   base/sys: clock_of_kernel
+//   libc/elf_scan: cache, seen
+//   libc/real: real
+//   thread/glibc_probe: c, cancels, looked
+//   fiber/fiber: next_block, no_exceptions
+//   fiber/stack: size, way_to_guard
+//   fiber/stack_protection: looked_at
+//   events/descriptors: looked, shim_is_first_
+//   events/receive_ring: wanted
+//   events/stream_state: asked
+//   scheduler/signal_stacks: size
+//   posix/threads/attributes: all, known
+//   posix/threads/create: told
+//   posix/threads/preempt: preempted, tick_in_vain
+//   posix/time/timer: known
+//   posix/locks/once: call_once_variables
+//   posix/locks/shared_condition: answer
+//   posix/descriptors/stdio: looked, read_file, write_file, underflow_file, underflow_wide_file
+//   posix/processes/process: known
+//   posix/names: behind
+#include "base/fork_handlers.hpp"
+#include "base/runtime_signal.hpp"
+#include "events/descriptors.hpp"
+#include "posix/common/futex.hpp"
+#include "posix/common/kernel_futex.hpp"
+#include "posix/descriptors/stdio.hpp"
+#include "posix/threads/preempt.hpp"
+#include "posix/threads/thread_memory.hpp"
+#include "posix/time/clock.hpp"
+#include "posix/time/timer.hpp"
+#include "scheduler/helper_pool.hpp"
+#include "scheduler/home.hpp"
+
+namespace tendril::posix {
+
+namespace {
+
+// Bottom up: each step finds whole what it stands on.
+void begin_as_child() noexcept {
+  core::runtime_signal::after_fork();
+  core::hubs_after_fork();
+  core::helpers_after_fork();
+  futex::after_fork();
+  kernel_futex::after_fork();
+  threads_after_fork();
+  thread_memory_after_fork();
+  preemption_after_fork();
+  timers_are_not_inherited();
+  clocks_are_not_inherited();
+  streams_after_fork();
+}
+
+// As early as can be, since the C library calls such handlers in the order of registration: one of
+// the program's that closes descriptors in the child must not find the epoll instance that the
+// parent goes on with.
+__attribute__((constructor(101))) void register_fork_handler() noexcept {
+  core::at_fork(core::descriptors::shared, begin_as_child);
+}
+
+}  // namespace
+
+}  // namespace tendril::posix

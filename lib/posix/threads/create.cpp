@@ -1,0 +1,325 @@
+// pthread_create(3), pthread_exit(3): a thread's beginning and its end.
+#include <dlfcn.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tendril/detail/notice.hpp>
+
+#include "fiber/lifetime.hpp"
+#include "fiber/stack_protection.hpp"
+#include "libc/elf_scan.hpp"
+#include "posix/common/futex.hpp"
+#include "posix/threads/attributes.hpp"
+#include "posix/threads/preempt.hpp"
+#include "posix/threads/thread_memory.hpp"
+#include "scheduler/home.hpp"
+#include "thread/identity.hpp"
+
+extern "C" {
+// The C library's own way to stop the unwinding of pthread_exit and pthread_cancel at a frame.
+void __pthread_register_cancel(__pthread_unwind_buf_t*);
+void __pthread_unwind_next(__pthread_unwind_buf_t*) __attribute__((noreturn));
+int __sigsetjmp(struct __jmp_buf_tag*, int) noexcept __attribute__((returns_twice));
+}
+
+namespace tendril::posix {
+
+namespace {
+
+// Calls run() on the thread, and when that has returned, or been left by pthread_exit or
+// pthread_cancel, the destructors of what the thread has for itself; one of those that is left in
+// the same way is followed by the rest.
+template <class F>
+__attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
+  __pthread_unwind_buf_t here;
+  if (__sigsetjmp(reinterpret_cast<struct __jmp_buf_tag*>(here.__cancel_jmp_buf), 0) == 0) {
+    __pthread_register_cancel(&here);
+    run();
+  } else {
+    // There have never been fibers: it is a thread of the C library's, which ends it.
+    if (!threads_home.load(std::memory_order_relaxed)) __pthread_unwind_next(&here);
+    if (!t->exits) t->result = PTHREAD_CANCELED;
+  }
+  const thread_hooks& others = *hooks.load(std::memory_order_acquire);
+  others.leaves(*t);
+  core::tls::end();
+  int ignored;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
+  others.ends(*t);
+}
+
+void one_less() noexcept {
+  std::uint32_t were = living.fetch_sub(1);
+  if (were == 2) watcher_may_end();
+  if (were == 1) futex::wake(&living, INT32_MAX);
+}
+
+// Signals that were sent to the running thread before it ran for the first time.
+void handle_what_has_come(hub& h) noexcept {
+  if (!core::current->storage->signals.due) return;
+  core::handlers_wait quiet(h);
+  h.look_for_handlers();
+}
+
+core::message* body_run(fiber* f, core::message*) noexcept {
+  thread* t = *static_cast<thread**>(core::fiber_payload(f));
+  core::settle();
+  core::tls::begin();
+  run_to_end(t, [t, f] {
+    handle_what_has_come(*hub::of(f));
+    t->result = t->start(t->argument);
+  });
+  tidy_up();  // for those that nobody joins
+  hub::of(f)->signals.thread_ends(t->storage);
+  // It will be as they expect when they run.
+  futex::wake(&t->life, INT32_MAX);
+  one_less();
+  return nullptr;
+}
+
+// The fiber has left its stack, which may go to the next thread from here on.
+void left_stack(fiber* f) noexcept {
+  hub::of(f)->note_left_memory();
+  thread* t = *static_cast<thread**>(core::fiber_payload(f));
+  if (t->life.fetch_or(thread::ended, std::memory_order_acq_rel) & thread::detached) recycle(t);
+  else futex::wake(&t->life, INT32_MAX);  // by now it may be another's, but the address will do
+}
+
+constexpr core::body thread_body{body_run, fiber_is_gone};
+
+// What the program calls to give up capabilities, which it then does for one thread, for good;
+// null: nothing. (Libraries that could do so are loaded by many programs that never do.)
+const char* imported_capability_call() noexcept {
+  for (const char* name : {
+#define CHANGES_ONE_THREAD(name) #name,
+#include "libc/one_thread.def"
+       }) {
+    if (program_itself_imports(name)) return name;
+  }
+  return nullptr;
+}
+
+// Whether threads can be fibers in this process. If not, all that concerns them is the C library's
+// from now on: its own cancellation does not reach who waits in our table.
+bool possible() noexcept {
+  if (!threads_are_fibers.load(std::memory_order_relaxed)) return false;
+  if (threads_home.load(std::memory_order_relaxed) || sys::gettid() != sys::getpid()) return true;
+  const char* why = core::tls::obstacle();
+  bool ticks = tick_installed() && tick_can_be_sent();
+  const char* call = why ? nullptr : imported_capability_call();
+  if (!why && ticks && !call) return true;
+  threads_are_fibers = false;
+  locks_are_ours = false;
+  if (!notices_wanted()) return false;
+  if (why)
+    sys::say("threads stay kernel threads: Tendril does not know this C library (", why, ")");
+  else if (call)
+    sys::say("threads stay kernel threads: the program calls ", call,
+             ", which changes one of them for good");
+  else
+    sys::say(
+        "threads stay kernel threads: signal 32, by which they would take turns, cannot be sent or "
+        "handled here");
+  return false;
+}
+
+// The C library ends the process where it finds no memory for what it notes of a first thread
+// (destructors of thread_local objects), so that is asked for beforehand.
+bool memory_left() noexcept {
+  constexpr std::size_t plenty = 16 * 1024;
+  void* volatile p = malloc(plenty);  // which compilers leave out otherwise
+  free(p);
+  return p;
+}
+
+// The first thread: from here on there are fibers. Null: threads stay the kernel's.
+hub* begin_threads() noexcept {
+  hub* h = threads_home.load(std::memory_order_acquire);
+  if (h) {
+    watch(*h);  // in a forked child nobody does yet
+    return h;
+  }
+  if (sys::gettid() != sys::getpid() || !(core::current || core::try_to_make_home()))
+    return nullptr;
+  look_up_real_calls();
+  hooks.load(std::memory_order_acquire)->first();
+  h = &core::hub_here();
+  // A real one, by which the C library learns that there are several: it does so only as long as
+  // nobody has told it.
+  watch(*h);
+  main_thread.id = pthread_self();
+  main_thread.runs = &h->main;
+  main_thread.storage.pointer = arch::thread_pointer();
+  this_thread = &main_thread;
+  core::tls::several();
+  core::look_at_stack_protection();
+  h->trim_threads = trim_idle;
+  h->signals.begin_threads();
+  hooks.load(std::memory_order_acquire)->begin(*h);
+  threads_home.store(h, std::memory_order_release);
+  return h;
+}
+
+// Whether the caller of pthread_create needs a kernel thread; says so the first time.
+bool needs_kernels(const void* caller) noexcept {
+  const char* why = caller ? waits_inline(caller) : nullptr;
+  if (!why) return false;
+  static constinit std::atomic<bool> told{false};
+  if (!told.exchange(true, std::memory_order_relaxed) && notices_wanted()) {
+    Dl_info module{};
+    dladdr(caller, &module);
+    sys::say("threads created by ", module.dli_fname ? module.dli_fname : "some code",
+             " stay kernel threads: ", why);
+  }
+  return true;
+}
+
+// A thread object with a stack, the program's or one of ours; null: no memory.
+thread* object_for(hub& h, const attributes& a) noexcept {
+  if (!core::stack_protection_is_current(modules_seen())) core::look_at_stack_protection();
+  if (core::stacks_hold_code() && !h.stacks.allows_code()) {
+    core::handlers_wait quiet(h);
+    h.stacks.allow_code();
+  }
+  auto make = [&] {
+    return a.stack ? make_beside(a.stack, a.stack_size)
+                   : make_on_stack(h, a.stack_size, a.guard_size);
+  };
+  if (thread* t = make()) return t;
+  let_others_run();  // who ends leaves memory
+  return make();
+}
+
+// What it has of its attributes and of its creator. 0, or an error number.
+int inherit(thread& t, const attributes& a) noexcept {
+  t.guard_size = a.stack ? 0 : a.guard_size;
+  t.explicit_scheduling = a.explicit_scheduling;
+  t.policy = a.policy;
+  t.priority = a.priority;
+  // Ours lies right above the guard, as the C library's.
+  t.stack_address = a.stack ? a.stack : t.stack.bottom();
+  t.stack_size = a.stack_size;
+  if (this_thread && this_thread->processors &&
+      (t.processors = static_cast<cpu_set_t*>(malloc(sizeof(cpu_set_t))))) {
+    *t.processors = *this_thread->processors;
+  }
+  if (a.has_processors) {
+    if (int r = set_processors(&t, sizeof a.processors, &a.processors))
+      return r == ENOMEM ? EAGAIN : r;
+  }
+  // After set_processors(), whose failure is the last.
+  const core::identity* creators = core::current->storage->identity;
+  if (creators && !(t.storage.identity = copy_of(*creators))) return EAGAIN;
+  return 0;
+}
+
+// The fiber that stands for it, with its storage, on its stack.
+fiber* fiber_for(thread& t, const attributes& a) noexcept {
+  t.storage.current = core::tls::other(t.storage.pointer, &core::current);
+  *core::tls::other(t.storage.pointer, &this_thread) = &t;
+  core::fiber_options o;
+  o.kind = core::fiber_kind::task;
+  fiber* f = core::fiber_new_at(fiber_place(&t), sizeof(thread*), thread_body, o);
+  t.life = a.detached ? std::uint32_t(thread::detached) : 0;
+  *static_cast<thread**>(core::fiber_payload(f)) = &t;
+  t.runs = f;
+  if (this_thread && this_thread->named) {
+    t.named = true;
+    memcpy(f->name, this_thread->runs->name, sizeof f->name);
+  }
+  f->storage = &t.storage;
+  f->stk = t.stack;
+  f->left_stack = left_stack;
+  if (!t.allocated) {
+    f->stk.size = a.stack_size;  // as the report of an overflow names it
+    // Below the object and the storage; else all of what the program gave.
+    f->stk.top = reinterpret_cast<std::byte*>(&t);
+  }
+  return f;
+}
+
+// False: no memory.
+bool set_out(hub& h, thread& t, const attributes& a) noexcept {
+  living.fetch_add(1);
+  watch(h);  // the watcher may just have ended, as there was nobody
+  {
+    core::handlers_wait quiet(h);
+    t.storage.float_flags = arch::float_flags();
+    if (core::switches_carry_any(core::protection_rights))
+      t.storage.protection = arch::protection_rights();
+    h.signals.thread_begins(t.storage, t.runs, a.has_mask ? a.mask : h.signals.own_mask());
+  }
+  fiber* f = t.runs;
+  bool started = core::start(f);
+  if (!started) h.signals.thread_ends(t.storage);
+  core::fiber_unref(f);
+  return started;
+}
+
+}  // namespace
+
+const char* threads_obstacle() noexcept { return core::tls::obstacle(); }
+
+int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(void*), void* argument,
+                   const void* caller) {
+  bool first = threads_are_fibers.load(std::memory_order_relaxed) &&
+               !threads_home.load(std::memory_order_relaxed);
+  if (first && !memory_left()) return EAGAIN;
+  hub* h = possible() && !needs_kernels(caller) ? begin_threads() : nullptr;
+  // A kernel thread that is not the hub's was made by somebody who needs those, and so are its own.
+  if (!h || !core::current || core::current->home != h || !in_hubs_process()) {
+    return real.pthread_create(id, attr, start, argument);
+  }
+  attributes a;
+  attributes_for(attr, a);
+  if (int r = a.stack ? 0 : refused_sizes(a)) return r;
+  if (a.explicit_scheduling) {
+    sched_param p{};
+    p.sched_priority = a.priority;
+    if (int r = scheduling_allowed(a.policy, &p)) return r;
+  }
+  int saved = errno;
+  tidy_up();
+  thread* t = object_for(*h, a);
+  if (!t) return EAGAIN;
+  t->id = reinterpret_cast<pthread_t>(core::tls::descriptor(t->storage.pointer));
+  t->start = start;
+  t->argument = argument;
+  if (int r = inherit(*t, a)) {
+    recycle(t);
+    return r;
+  }
+  fiber_for(*t, a);
+  *id = t->id;
+  bool started = set_out(*h, *t, a);
+  errno = saved;
+  if (started) return 0;
+  recycle(t);
+  one_less();
+  return EAGAIN;
+}
+
+void pthread_exit(void* result) {
+  if (thread* t = this_thread) {
+    t->result = result;
+    t->exits = true;
+  }
+  real.pthread_exit(result);
+  __builtin_unreachable();
+}
+
+void run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept {
+  // Nothing comes between main and exit, as in the C library: Free Pascal's programs end by a jump
+  // to where main returns to, on whatever stack they are.
+  run_to_end(&main_thread, [&] { exit(main(argc, argv, envp)); });
+  // The main thread has ended by itself; the process does with its last thread.
+  my_hub().signals.thread_ends(my_hub().storage);
+  main_thread.life.fetch_or(thread::ended);
+  futex::wake(&main_thread.life, INT32_MAX);
+  one_less();
+  while (std::uint32_t n = living.load())
+    futex::wait(&living, n, deadline::never(), futex::ends::by_wake);
+  exit(0);
+}
+
+}  // namespace tendril::posix

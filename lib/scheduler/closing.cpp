@@ -1,0 +1,41 @@
+#include "scheduler/closing.hpp"
+
+#include "scheduler/hub.hpp"
+
+namespace tendril::core {
+
+void forget_descriptor(int fd) noexcept {
+  descriptor* d = descriptors::at(fd);
+  if (!d) return;
+  bool ends = descriptors::is_private(fd);
+  std::uint32_t old = d->generation.fetch_add(1, std::memory_order_acq_rel);
+  if (!hub::any()) return;
+  if (current && !hub::registry.load()->next_hub) return hub::of(current)->io.forget(fd, old, ends);
+  hub::for_each([&](hub& h) { h.io.forget(fd, old, ends); });
+}
+
+void keep_descriptor(int fd) noexcept {
+  // Without a hub nobody tells of forks.
+  descriptor* d = current ? descriptors::at(fd) : nullptr;
+  if (!d) return;
+  forget_descriptor(fd);  // the last file of that number may have been closed by anybody
+  descriptors::made_private(fd);
+  descriptors::keep(fd);
+}
+
+void reveal_descriptor(int fd) noexcept {
+  if (descriptor* d = descriptors::at(fd)) d->kept.store(0, std::memory_order_relaxed);
+}
+
+void wake_closed_waiters(int fd) noexcept {
+  if (!hub::any()) return;
+  hub* mine = current ? hub::of(current) : nullptr;
+  if (mine) mine->io.wake_closed(fd);
+  if (mine && !mine->next_hub && hub::registry == mine) return;
+  // Also those without waiters: one may be about to list its first.
+  hub::for_each([&](hub& h) {
+    if (&h != mine) h.note_closed();
+  });
+}
+
+}  // namespace tendril::core

@@ -1,0 +1,160 @@
+#include "scheduler/home.hpp"
+
+#include <sys/single_threaded.h>
+
+#include <new>
+
+#include "fiber/signal_stack.hpp"
+#include "fiber/stack_protection.hpp"
+#include "fiber/trace.hpp"
+#include "scheduler/closing.hpp"
+#include "scheduler/stack_overflow.hpp"
+
+extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
+extern "C" void* __dso_handle;
+
+namespace tendril::core {
+
+namespace {
+
+std::atomic<reaper> end_of_thread{nullptr};
+
+// Unwinds what is unfinished.
+void shut_down(hub& h) noexcept {
+  // Each unfinished task gets one fiber_exit. One that waits again while it unwinds is given a few
+  // turns, then abandoned: a thread's end must not hang.
+  if (reaper reap = end_of_thread) {
+    for (fiber* f = h.fibers.front(); f; f = h.fibers.after(*f)) {
+      if (f == &h.main || f->state == fiber_status::finished) continue;
+      if (f->state == fiber_status::switched && f->kind != fiber_kind::task) continue;
+      // A fiber that is parked inside an explicit switch has no parent that could take its result
+      // now.
+      if (f->state != fiber_status::switched)
+        f->successor = [](fiber* self) noexcept { return hub::of(self)->next(); };
+      reap(f);
+    }
+    for (int turn = 0; turn < 100 && !h.ready.empty(); turn++) yield();
+  }
+  while (h.main.extra.locals) {
+    void* values = h.main.extra.locals;
+    h.main.extra.locals = nullptr;
+    h.main.extra.drop_locals(values);
+  }
+  // Fibers suspended by a switch of their own are unwound too, whoever holds them.
+  for (int round = 0; round < 1'000'000; round++) {
+    adopt_doomed(&h);
+    fiber* f = h.fibers.front();
+    while (f && (f == &h.main || f->state != fiber_status::switched || f->orphan))
+      f = h.fibers.after(*f);
+    if (!f) break;
+    unwind_held(f);
+  }
+  close_home(&h);
+  set_tracer(nullptr, nullptr, nullptr);
+  if (h.signal_stack) drop_signal_stack(h);
+  {
+    registry_guard guard;
+    for (hub* other = hub::registry; other; other = other->next_hub) {
+      if (other->next_hub == &h) other->next_hub = h.next_hub;
+    }
+    if (hub::registry == &h) hub::registry = h.next_hub;
+  }
+  hub::count--;
+  h.main.state = fiber_status::finished;
+  current = nullptr;
+  fiber_unref(&h.main);
+}
+
+void thread_ends(void* p) noexcept {
+  hub* h = static_cast<hub*>(p);
+  // The main thread's end is the process's, and so is exit() in a fiber: what is unfinished then is
+  // abandoned, like threads are.
+  if (h->tid == h->pid || current != &h->main) return;
+  shut_down(*h);
+}
+
+constexpr hub_calls for_fibers{
+    .destroy =
+        [](fiber_home* home) noexcept {
+          hub* gone = static_cast<hub*>(home);
+          free_left_memory(gone);
+          gone->~hub();
+#ifdef TENDRIL_ASAN
+          __lsan_unregister_root_region(gone, sizeof(hub));
+#endif
+          sys::unmap(gone, sizeof(hub));
+        },
+    .make_room =
+        [](fiber_home* home) noexcept {
+          hub* h = static_cast<hub*>(home);
+          if (!h->ready.reserve(h->unfinished + 2)) return false;  // and main
+          h->room = h->ready.room();
+          return true;
+        },
+    .begin_fibers = [](fiber_home* home) noexcept { watch_overflow(*home); },
+    .run_handlers_due = run_handlers_due,
+};
+constexpr poller::hub_part for_poller{hub::wake, forget_descriptor, wake_closed_waiters};
+
+}  // namespace
+
+hub* try_to_make_home() noexcept {
+  void* memory = sys::map(sizeof(hub));
+  if (!memory) return nullptr;
+  descriptors::look_for_shim();
+  look_at_stack_protection();
+  hub* h = new (memory) hub(for_fibers, for_poller);
+  if (!for_fibers.make_room(h)) {
+    h->~hub();
+    sys::unmap(memory, sizeof(hub));
+    return nullptr;
+  }
+#ifdef TENDRIL_ASAN
+  __lsan_register_root_region(memory, sizeof(hub));
+#endif
+  current = &h->main;
+  // The C++ library takes who finds the initialisation of a local static variable begun, on the
+  // only thread there is, for a recursion, and throws.
+  __libc_single_threaded = 0;
+  {
+    registry_guard guard;
+    h->next_hub = hub::registry;
+    hub::registry = h;
+  }
+  hub::count++;
+  __cxa_thread_atexit_impl(thread_ends, h, &__dso_handle);
+  return h;
+}
+
+void hubs_after_fork() noexcept {
+  new (&hub::registry_lock) spin_lock;
+  hub* mine = current ? hub::of(current) : nullptr;
+  for (hub* h = hub::registry; h; h = h->next_hub) {
+    if (h != mine) h->io.close_inherited();
+  }
+  // The hubs of the other kernel threads stayed in the parent process.
+  hub::registry = mine;
+  hub::count = mine ? 1 : 0;
+  if (!mine) return;
+  mine->next_hub = nullptr;
+  mine->after_fork();
+}
+
+hub* make_home() noexcept {
+  hub* h = try_to_make_home();
+  if (!h) sys::die("no memory for a hub");
+  return h;
+}
+
+fiber* make_current() noexcept { return ensure_current(); }
+
+void set_tracer(tracer t, void* context, void (*drop)(void*) noexcept) noexcept {
+  trace(ensure_current()->home, t, context, drop);
+}
+
+void set_reaper(reaper r) noexcept {
+  // Asked for with every task: a store that all kernel threads see is dear.
+  if (end_of_thread.load(std::memory_order_relaxed) != r) end_of_thread = r;
+}
+
+}  // namespace tendril::core

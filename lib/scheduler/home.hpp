@@ -1,0 +1,23 @@
+// A kernel thread's hub, from its first fiber to the kernel thread's end.
+#pragma once
+
+#include "scheduler/hub.hpp"
+
+namespace tendril::core {
+
+// Makes the calling kernel thread's hub. The first: null, the second: the process ends, if there is
+// no memory.
+hub* try_to_make_home() noexcept;
+hub* make_home() noexcept;
+
+// The running fiber, and its hub; made on first use.
+inline fiber* ensure_current() noexcept {
+  if (!current) make_home();
+  return current;
+}
+inline hub& hub_here() noexcept { return *hub::of(ensure_current()); }
+
+// In a forked child, whose only hub is the running thread's.
+void hubs_after_fork() noexcept;
+
+}  // namespace tendril::core

@@ -1,0 +1,76 @@
+// Making fibers, and starting tasks.
+#include "fiber/lifetime.hpp"
+#include "scheduler/home.hpp"
+
+namespace tendril::core {
+
+namespace {
+
+[[gnu::noinline]] fiber* look_around_for_next(hub& h) noexcept {
+  h.look_around();
+  return h.ready.pop();
+}
+fiber* after_task(fiber* self) noexcept {
+  hub& h = *hub::of(self);
+  h.inside = 1;  // whoever runs next sets it to its own
+  return h.is_to_look_around() ? look_around_for_next(h) : h.ready.pop();
+}
+fiber* after_thread(fiber* self) noexcept {
+  hub& h = *hub::of(self);
+  h.inside = 1;
+  // Somebody waits for this stack to be left: who polls when there is nothing else to do is not to
+  // stand on it.
+  if (h.ready.empty()) [[unlikely]]
+    hub::wake(&h.main, wake::unparked);
+  return h.next();
+}
+
+}  // namespace
+
+fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
+  return make_fiber(ensure_current(), payload_size, b, o);
+}
+
+fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size,
+                const char* name) noexcept {
+  return make_task(ensure_current(), payload_size, b, stack_size, name);
+}
+
+fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept {
+  // All that is rare goes the same way, and last: the usual way needs no frame.
+  if (fiber* f = renew_task(current, payload_size, b)) [[likely]]
+    return f;
+  return task_new(payload_size, b, 0, "");
+}
+
+static void set_out(hub& h, fiber* task) noexcept {
+  task->started = true;
+  task->state = fiber_status::ready;
+  h.ready.push(task);
+}
+
+[[gnu::noinline]] static bool start_slowly(hub& h, fiber* task) noexcept {
+  handlers_wait quiet(h);
+  if (!prepare(task)) return false;
+  task->successor = task->left_stack ? after_thread : after_task;
+  set_out(h, task);
+  return true;
+}
+
+bool start(fiber* task) noexcept {
+  hub& h = *hub::of(task);
+  // One that was a task before has all that it needs.
+  if (!task->sp || h.inside != 0 || !h.has_room()) [[unlikely]]
+    return start_slowly(h, task);
+  h.inside = 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  prepared(task);
+  set_out(h, task);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  h.inside = 0;
+  if (h.handlers_due()) [[unlikely]]
+    run_handlers_due();
+  return true;
+}
+
+}  // namespace tendril::core

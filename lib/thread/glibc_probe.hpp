@@ -1,0 +1,98 @@
+// What the C library's threads look like inside.
+//
+// Nothing here is documented by the C library. What it publishes for debuggers (the symbols
+// _thread_db_*) is read from there; the rest is checked once against the main thread, and where
+// anything differs, obstacle() says so.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/arch/arch.hpp"
+
+namespace tendril::core::tls {
+
+// Where a thread's descriptor has what cancellation is about: counted from the thread pointer on.
+struct cancel_facts {
+  struct flag {
+    std::ptrdiff_t at = 0;
+    char bits = 0;
+    bool is_set(const void* pointer) const noexcept {
+      return static_cast<const char*>(pointer)[at] & bits;
+    }
+  };
+  static constexpr std::uint32_t cancelled = 1 << 3, exiting = 1 << 4, terminated = 1 << 5;
+  static constexpr std::uint32_t all = cancelled | exiting | terminated;
+
+  std::ptrdiff_t requests = 0;
+  flag disabled, asynchronous;  // PTHREAD_CANCEL_DISABLE, PTHREAD_CANCEL_ASYNCHRONOUS
+  std::atomic_ref<std::uint32_t> requested(void* pointer) const noexcept {
+    return std::atomic_ref(
+        *reinterpret_cast<std::uint32_t*>(static_cast<char*>(pointer) + requests));
+  }
+};
+extern cancel_facts cancels;
+
+// Why blocks cannot be made with this C library, in words; null: they can. The first call looks at
+// the running thread, which must be the main one.
+const char* obstacle() noexcept;
+// Whether a sanitizer, in this build or in the program, or valgrind has to see each thread begin:
+// an obstacle known from the start.
+bool watcher_sees_threads() noexcept;
+
+// The pthread_t, which is the descriptor's address.
+void* descriptor(void* pointer) noexcept;
+void* pointer_of(void* descriptor) noexcept;
+
+// struct list_t of the C library.
+struct link {
+  link* next;
+  link* prev;
+};
+
+// What pthread_getspecific() finds.
+struct key_data {
+  std::uintptr_t sequence;
+  void* data;
+};
+struct key {
+  std::uintptr_t sequence;
+  void (*destructor)(void*);
+};
+
+// What the C library has told or shown.
+struct facts {
+  const char* obstacle = "not examined yet";
+  // By name.
+  void* (*allocate)(void*) = nullptr;
+  void (*deallocate)(void*, bool) = nullptr;
+  void (*call_destructors)() = nullptr;
+  void (*init_ctype)() = nullptr;
+  key* keys = nullptr;
+  char* single = nullptr;   // __libc_single_threaded
+  link* threads = nullptr;  // the list of threads whose stacks the C library did not make
+  // Offsets in a descriptor, and sizes.
+  std::size_t descriptor_size = 0, tid = 0, list = 0, specific = 0, level1 = 0, level2 = 0,
+              robust = 0;
+  std::size_t static_size = 0, static_align = 0;
+  long futex_offset = 0;
+  std::ptrdiff_t rseq = 0;  // from the thread pointer; 0: none
+  std::ptrdiff_t resolver = 0, libc_start = 0;
+  std::size_t libc_size = 0;
+  // from the thread pointer: the list of thread_local objects' destructors
+  std::ptrdiff_t destructors = 0;
+};
+extern facts c;
+
+inline constexpr std::size_t most_libc_tls = 1024;
+
+inline char* at(void* base, std::ptrdiff_t offset) noexcept {
+  return static_cast<char*>(base) + offset;
+}
+
+inline arch::thread_header& header(void* descriptor) noexcept {
+  return *static_cast<arch::thread_header*>(descriptor);
+}
+
+}  // namespace tendril::core::tls
