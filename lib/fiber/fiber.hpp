@@ -148,7 +148,7 @@ struct fiber_home : home_head {
 // Numbers are handed out to kernel threads in blocks: what all share costs more than the rest of
 // making a fiber.
 inline constexpr std::uint64_t ids_per_block = 1024;
-extern std::atomic<std::uint64_t> next_block;
+[[gnu::visibility("hidden")]] extern std::atomic<std::uint64_t> next_block;
 inline std::uint64_t next_id(fiber_home& home) noexcept {
   if (home.last_id % ids_per_block == 0)
     home.last_id = next_block.fetch_add(1, std::memory_order_relaxed) * ids_per_block;
@@ -156,7 +156,7 @@ inline std::uint64_t next_id(fiber_home& home) noexcept {
 }
 
 // Of those whose storage knows no C++ run-time, or is all their own.
-extern eh_state no_exceptions;
+[[gnu::visibility("hidden")]] extern eh_state no_exceptions;
 
 // Whether this code runs on that home's kernel thread, in a fiber that may switch: not in the hub.
 inline bool at_home(const fiber_home* home) noexcept {

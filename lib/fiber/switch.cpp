@@ -7,13 +7,14 @@
 namespace tendril::core {
 
 void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexcept {
-  if (!arch::set_thread_pointer(to->pointer, !switches_carry_any(system_call))) [[unlikely]]
+  unsigned char carried = switches_carry.load(std::memory_order_relaxed);
+  if (!arch::set_thread_pointer(to->pointer, !(carried & system_call))) [[unlikely]]
     sys::die("a filter (seccomp) forbids to set the thread pointer; use --threads=kernel");
   if (from->float_flags != to->float_flags)
     arch::set_float_flags(from->float_flags, to->float_flags);
-  if (switches_carry_any(cpu_time)) count_cpu_time(*from, *to, *home);
-  if (switches_carry_any(identities)) carry_identity(*from, *to);
-  if (switches_carry_any(protection_rights)) {
+  if (carried & cpu_time) count_cpu_time(*from, *to, *home);
+  if (carried & identities) carry_identity(*from, *to);
+  if (carried & protection_rights) {
     // In a handler they are the kernel's first ones, until it returns: who is left there gets his
     // own back by that.
     from->protection = arch::protection_rights();

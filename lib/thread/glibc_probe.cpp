@@ -205,12 +205,4 @@ const char* obstacle() noexcept {
   return c.obstacle;
 }
 
-void* descriptor(void* pointer) noexcept {
-  return arch::descriptor_before_tls ? at(pointer, -std::ptrdiff_t(c.descriptor_size)) : pointer;
-}
-void* pointer_of(void* descriptor) noexcept {
-  return arch::descriptor_before_tls ? at(descriptor, std::ptrdiff_t(c.descriptor_size))
-                                     : descriptor;
-}
-
 }  // namespace tendril::core::tls

@@ -32,7 +32,7 @@ struct cancel_facts {
         *reinterpret_cast<std::uint32_t*>(static_cast<char*>(pointer) + requests));
   }
 };
-extern cancel_facts cancels;
+[[gnu::visibility("hidden")]] extern cancel_facts cancels;
 
 // Why blocks cannot be made with this C library, in words; null: they can. The first call looks at
 // the running thread, which must be the main one.
@@ -40,10 +40,6 @@ const char* obstacle() noexcept;
 // Whether a sanitizer, in this build or in the program, or valgrind has to see each thread begin:
 // an obstacle known from the start.
 bool watcher_sees_threads() noexcept;
-
-// The pthread_t, which is the descriptor's address.
-void* descriptor(void* pointer) noexcept;
-void* pointer_of(void* descriptor) noexcept;
 
 // struct list_t of the C library.
 struct link {
@@ -83,7 +79,7 @@ struct facts {
   // from the thread pointer: the list of thread_local objects' destructors
   std::ptrdiff_t destructors = 0;
 };
-extern facts c;
+[[gnu::visibility("hidden")]] extern facts c;
 
 inline constexpr std::size_t most_libc_tls = 1024;
 
@@ -93,6 +89,15 @@ inline char* at(void* base, std::ptrdiff_t offset) noexcept {
 
 inline arch::thread_header& header(void* descriptor) noexcept {
   return *static_cast<arch::thread_header*>(descriptor);
+}
+
+// The pthread_t, which is the descriptor's address.
+inline void* descriptor(void* pointer) noexcept {
+  return arch::descriptor_before_tls ? at(pointer, -std::ptrdiff_t(c.descriptor_size)) : pointer;
+}
+inline void* pointer_of(void* descriptor) noexcept {
+  return arch::descriptor_before_tls ? at(descriptor, std::ptrdiff_t(c.descriptor_size))
+                                     : descriptor;
 }
 
 }  // namespace tendril::core::tls

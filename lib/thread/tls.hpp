@@ -40,7 +40,7 @@ enum carried : unsigned char {
   // programs cannot set the thread pointer by themselves here: from the start
   system_call = 8,
 };
-extern std::atomic<unsigned char> switches_carry;
+[[gnu::visibility("hidden")]] extern std::atomic<unsigned char> switches_carry;
 inline bool switches_carry_any(unsigned char what) noexcept {
   return switches_carry.load(std::memory_order_relaxed) & what;
 }

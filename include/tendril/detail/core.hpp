@@ -109,7 +109,7 @@ class status_cell {
 // Shared by the fibers of one kernel thread (lib/fiber/fiber.hpp: fiber_home).
 struct home_head {
   // The nesting depth of the running fiber's calls into the runtime. While it is not 0, signal
-  // handlers are deferred (lib/scheduler/hub.hpp: handlers_wait).
+  // handlers are deferred (lib/fiber/handlers_wait.hpp).
   volatile int inside = 0;
   // no switch is plain: a tracer is set, or a sanitizer must be informed
   bool unusual = false;

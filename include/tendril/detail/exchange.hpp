@@ -1,4 +1,4 @@
-// How typed values and exceptions travel between fibers: the part of lib/fiber/lifetime.cpp that
+// How typed values and exceptions travel between fibers: the part of lib/fiber/exchange.cpp that
 // throws. Not for programs.
 #pragma once
 
