@@ -18,6 +18,7 @@ class futex_lock {
   void unlock() noexcept {
     if (word_.exchange(0, std::memory_order_release) == 2) sys::futex_wake(&word_, 1);
   }
+  bool is_held() const noexcept { return word_.load(std::memory_order_relaxed) != 0; }
 
  private:
   std::atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held and waited for

@@ -31,5 +31,8 @@ bool turns_out_refused(long number) noexcept;
 
 // The program has installed a filter: notes what it refuses of the calls in the table.
 void look_at_filter(const sock_fprog& filter) noexcept;
+// The program has asked, by one that is null, whether it could install filters. It will, and once
+// there are threads it is too late to find out that the thread pointer cannot be set any more.
+void expect_filter() noexcept;
 
 }  // namespace tendril::sys

@@ -19,12 +19,11 @@ constexpr long mark = 33;
 constexpr std::uint64_t high_enough = 1 << 15;
 
 long control(int fd, int command, std::uint64_t argument = 0) noexcept {
-  return sys::is_refused(SYS_fcntl) ? -EPERM : sys::call(SYS_fcntl, fd, command, argument);
+  return sys::call_if_allowed(SYS_fcntl, fd, command, argument);
 }
 
 bool limits(std::uint64_t (&both)[2]) noexcept {
-  return !sys::is_refused(SYS_prlimit64) &&
-         sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, both) == 0;
+  return sys::call_if_allowed(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, both) == 0;
 }
 
 // Duplicates fd to one of the highest free numbers below `top`. A table that is crowded there is
@@ -104,11 +103,11 @@ raised_limit::raised_limit() noexcept {
   // As much as twice the soft limit, so that the table grows once at most.
   std::uint64_t twice = before_[0] < 512 ? 1024 : before_[0] * 2;
   std::uint64_t more[2] = {twice < before_[1] ? twice : before_[1], before_[1]};
-  raised_ = sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, more, 0) == 0;
+  raised_ = sys::call_if_allowed(SYS_prlimit64, 0, RLIMIT_NOFILE, more, 0) == 0;
 }
 
 raised_limit::~raised_limit() {
-  if (raised_) sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, before_, 0);
+  if (raised_) sys::call_if_allowed(SYS_prlimit64, 0, RLIMIT_NOFILE, before_, 0);
 }
 
 }  // namespace tendril::core::own_descriptors

@@ -16,7 +16,7 @@ namespace {
 bool is_tcp(int fd) noexcept {
   int protocol = 0;
   socklen_t n = sizeof protocol;
-  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) == 0 &&
+  return sys::call_if_allowed(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) == 0 &&
          protocol == IPPROTO_TCP;
 }
 
@@ -33,7 +33,7 @@ bool is_plain_tcp(int fd) noexcept {
   if (!is_tcp(fd)) return false;
   char layer[16];
   socklen_t n = sizeof layer;
-  return sys::call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_ULP, layer, &n) == 0 && n == 0;
+  return sys::call_if_allowed(SYS_getsockopt, fd, IPPROTO_TCP, TCP_ULP, layer, &n) == 0 && n == 0;
 }
 
 }  // namespace

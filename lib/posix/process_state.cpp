@@ -11,7 +11,8 @@
 //   posix/common/futex: table
 //   posix/common/kernel_futex: all
 //   posix/common/cooperate: ticking
-//   posix/threads/thread: living, renumbered
+//   posix/common/this_thread: renumbered
+//   posix/threads/thread: living
 //   posix/threads/thread_memory: idle
 //   posix/threads/preempt: watching, sent, naps_long
 //   posix/time/timer: cpu_timers, thread_timers, thread_timers_used

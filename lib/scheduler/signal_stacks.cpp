@@ -29,13 +29,13 @@ std::size_t whole_size() noexcept {
 bool tell_kernel(const stack_t& stack) noexcept {
   if (sys::is_refused(SYS_sigaltstack)) return false;
   long r = sys::call(SYS_sigaltstack, &stack, 0);
-  if (r == 0 || sys::turns_out_refused(SYS_sigaltstack)) return r == 0;
+  if (r != -EPERM) return r == 0 || !sys::turns_out_refused(SYS_sigaltstack);
   std::uint64_t all = ~0ULL, mask;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
-  arch::system_call_on(static_cast<char*>(stack.ss_sp) + stack.ss_size - 64, SYS_sigaltstack,
-                       long(&stack));
+  r = arch::system_call_on(static_cast<char*>(stack.ss_sp) + stack.ss_size - 64, SYS_sigaltstack,
+                           long(&stack));
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
-  return true;
+  return r == 0 || !sys::turns_out_refused(SYS_sigaltstack);
 }
 
 }  // namespace

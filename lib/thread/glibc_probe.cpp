@@ -135,12 +135,6 @@ const char* look() noexcept {
     listed |= reinterpret_cast<char*>(l) == at(d, std::ptrdiff_t(c.list));
   }
   if (!listed) return "the main thread is not in the list of threads";
-#if defined(__x86_64__)
-  bool by_instruction = arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2));
-  bool refused = !by_instruction && sys::is_refused(SYS_arch_prctl);
-  if (refused || !arch::set_thread_pointer(tp, by_instruction))
-    return "a filter forbids to set the thread pointer";
-#endif
   struct {
     void* list;
     long futex_offset;
@@ -187,6 +181,16 @@ const char* look() noexcept {
 }
 
 }  // namespace
+
+bool may_set_pointer() noexcept {
+#if defined(__x86_64__)
+  bool by_instruction = arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2));
+  return by_instruction || (!sys::is_refused(SYS_arch_prctl) &&
+                            arch::set_thread_pointer(arch::thread_pointer(), false));
+#else
+  return true;
+#endif
+}
 
 bool watcher_sees_threads() noexcept {
 #if defined(TENDRIL_ASAN) || defined(TENDRIL_TSAN)

@@ -37,6 +37,9 @@ struct cancel_facts {
 // Why blocks cannot be made with this C library, in words; null: they can. The first call looks at
 // the running thread, which must be the main one.
 const char* obstacle() noexcept;
+// Whether the running thread's pointer can be set, as each switch does: where the processor has no
+// instruction for it, a filter (seccomp) may forbid the system call, or is to be expected.
+bool may_set_pointer() noexcept;
 // Whether a sanitizer, in this build or in the program, or valgrind has to see each thread begin:
 // an obstacle known from the start.
 bool watcher_sees_threads() noexcept;

@@ -34,6 +34,10 @@ static const int sends[] = {
     SYS_preadv2, SYS_pwritev2, SYS_recvfrom, SYS_recvmsg, SYS_sendto, SYS_sendmsg, 0};
 static const int waits[] = {SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait,
                             SYS_epoll_pwait2,  SYS_eventfd2,  0};
+static const int looks[] = {SYS_fcntl,  SYS_fstat,         SYS_getsockopt, SYS_prlimit64,
+                            SYS_tgkill, SYS_rt_sigpending, SYS_nanosleep,  SYS_sigaltstack,
+                            SYS_kcmp,   SYS_pidfd_open,    SYS_signalfd4,  SYS_timerfd_create,
+                            0};
 static const int others[] = {SYS_membarrier,   SYS_process_vm_readv, SYS_process_vm_writev,
                              SYS_epoll_pwait2, SYS_accept4,          0};
 
@@ -184,6 +188,7 @@ int main(void) {
   } sets[] = {{"reads and writes", reads},
               {"those and messages", sends},
               {"waits", waits},
+              {"what tells of descriptors and signals", looks},
               {"others", others}};
   const int ways[] = {EPERM, ENOSYS, EACCES, EINVAL, traps, ends};
   for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {

@@ -16,6 +16,10 @@ extern __thread thread* this_thread __attribute__((tls_model("initial-exec")));
 // The number by which locks know their owner: gettid(), or what stands for it.
 extern __thread int known_tid __attribute__((tls_model("initial-exec")));  // 0: not asked for yet
 int look_up_own_tid() noexcept;
+// The pointer of the thread that goes on in a child of a bare clone(2): there its number is the
+// process's, though locks know it by that of its parent's, which the C library leaves where it
+// stands.
+extern const void* renumbered;
 inline int own_tid() noexcept { return known_tid ? known_tid : look_up_own_tid(); }
 
 // Whether threads become fibers in this process. It turns to false when the first thread shows that

@@ -37,8 +37,8 @@ bool lingers(int fd) noexcept {
     return false;
   linger l{};
   socklen_t n = sizeof l;
-  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, &l, &n) == 0 && l.l_onoff &&
-         l.l_linger > 0;
+  return sys::call_if_allowed(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, &l, &n) == 0 &&
+         l.l_onoff && l.l_linger > 0;
 }
 
 // Makes a call that closes what lingers: a helper waits. As in the kernel, a handler ends the wait,
@@ -75,7 +75,7 @@ auto replacing(int fd, Call call, bool here = false) noexcept {
   return r;
 }
 
-bool open_descriptor(int fd) noexcept { return sys::call(SYS_fcntl, fd, F_GETFD) >= 0; }
+bool open_descriptor(int fd) noexcept { return sys::call_if_allowed(SYS_fcntl, fd, F_GETFD) >= 0; }
 
 }  // namespace
 

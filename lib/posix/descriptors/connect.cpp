@@ -41,7 +41,7 @@ long wait_connected(int fd, const sockaddr* to, socklen_t len, deadline until) n
   if (ends_by_asking(fd)) return sys::call(SYS_connect, fd, to, len);
   int error = 0;
   socklen_t n = sizeof error;
-  long r = sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &n);
+  long r = sys::call_if_allowed(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &n);
   return r < 0 ? r : -error;
 }
 

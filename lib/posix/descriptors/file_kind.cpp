@@ -32,7 +32,7 @@ bool is_eventfd(int fd, const struct stat& s) noexcept {
 
 file_kind look_up_kind(int fd) noexcept {
   struct stat s;
-  if (sys::call(SYS_fstat, fd, &s) < 0) return file_kind::unknown;
+  if (sys::call_if_allowed(SYS_fstat, fd, &s) < 0) return file_kind::unknown;
   file_kind k = S_ISSOCK(s.st_mode)   ? kind_of_socket(socket_option(fd, SO_TYPE))
                 : S_ISFIFO(s.st_mode) ? file_kind::pipe
                 : S_ISREG(s.st_mode)  ? file_kind::regular

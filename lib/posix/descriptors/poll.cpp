@@ -104,8 +104,8 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
 // counts them: select(2) passes over the numbers beyond, open or not.
 int size_of_programs_table() noexcept {
   int highest = int(core::own_descriptors::highest());
-  while (highest > 0 &&
-         (sys::call(SYS_fcntl, highest, F_GETFD) < 0 || core::own_descriptors::is_kept(highest)))
+  while (highest > 0 && (sys::call_if_allowed(SYS_fcntl, highest, F_GETFD) < 0 ||
+                         core::own_descriptors::is_kept(highest)))
     highest--;
   constexpr int least = 64, step = 128;  // step: of a larger table, whose steps are a power of two
   return highest < least ? least : int(std::bit_ceil(unsigned(highest / step + 1))) * step;

@@ -167,7 +167,7 @@ long read_from_disk(int fd, vector_walk& walk, off_t at, int flags) noexcept {
 // Whether a read of r bytes got to the end of the file (or fd is no file any more).
 bool at_end(int fd, off_t at, long r) noexcept {
   struct stat s;
-  if (sys::call(SYS_fstat, fd, &s) < 0 || !S_ISREG(s.st_mode)) return true;
+  if (sys::call_if_allowed(SYS_fstat, fd, &s) < 0 || !S_ISREG(s.st_mode)) return true;
   off_t end = at == here ? sys::call(SYS_lseek, fd, 0, SEEK_CUR) : at + r;
   return end >= s.st_size;
 }
@@ -184,7 +184,7 @@ bool is_terminal(int fd) noexcept {
 // /dev/zero, /dev/full, /dev/random and /dev/urandom.
 bool is_memory(int fd) noexcept {
   struct stat s;
-  if (sys::call(SYS_fstat, fd, &s) < 0 || !S_ISCHR(s.st_mode) || major(s.st_rdev) != 1)
+  if (sys::call_if_allowed(SYS_fstat, fd, &s) < 0 || !S_ISCHR(s.st_mode) || major(s.st_rdev) != 1)
     return false;
   unsigned device = minor(s.st_rdev);
   return device == 5 || device == 7 || device == 8 || device == 9;
@@ -251,7 +251,8 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
   if (file_kind k = kind_of(fd); at != here && (is_socket(k) || k == file_kind::pipe))
     return read_plain(fd, v, n, at, flags);
   struct stat s;
-  if (kind_of(fd) == file_kind::regular && sys::call(SYS_fstat, fd, &s) == 0 && s.st_size > 0) {
+  if (kind_of(fd) == file_kind::regular && sys::call_if_allowed(SYS_fstat, fd, &s) == 0 &&
+      s.st_size > 0) {
     vector_walk walk(v, n);
     return read_from_disk(fd, walk, at, flags);
   }

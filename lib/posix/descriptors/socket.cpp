@@ -192,7 +192,7 @@ long send_message(int fd, const msghdr* m, int flags) noexcept {
 // Whether there is a number left for a descriptor: the kernel's accept(2) takes it before it waits.
 // 0, or -EMFILE.
 long look_for_number(int fd) noexcept {
-  long copy = sys::call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
+  long copy = sys::call_if_allowed(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
   if (copy >= 0) sys::close(int(copy));
   return copy == -EMFILE || copy == -EINVAL ? -EMFILE : 0;  // -EINVAL: RLIMIT_NOFILE is 0
 }
@@ -202,7 +202,7 @@ long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
   bool looked = false;
   auto attempt = [&]() noexcept -> long {
     if (!(flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) && !ready_now(fd, POLLIN) &&
-        socket_option(fd, SO_ACCEPTCONN) > 0) {
+        (socket_option(fd, SO_ACCEPTCONN) > 0 || sys::is_refused(SYS_getsockopt))) {
       if (!looked && look_for_number(fd) < 0) return -EMFILE;
       looked = true;
       return -EAGAIN;

@@ -46,13 +46,13 @@ bool waits_without_end(int fd) noexcept {
 int socket_option(int fd, int name) noexcept {
   int value = 0;
   socklen_t n = sizeof value;
-  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &n) < 0 ? -1 : value;
+  return sys::call_if_allowed(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &n) < 0 ? -1 : value;
 }
 
 deadline socket_deadline(int fd, int option) noexcept {
   timeval t{};
   socklen_t n = sizeof t;
-  if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, option, &t, &n) < 0 ||
+  if (sys::call_if_allowed(SYS_getsockopt, fd, SOL_SOCKET, option, &t, &n) < 0 ||
       (t.tv_sec == 0 && t.tv_usec == 0)) {
     return deadline::never();
   }

@@ -195,8 +195,10 @@ int prctl(int what, unsigned long a, unsigned long b, unsigned long c, unsigned 
     }
   }
   int r = real.prctl(what, a, b, c, d);
-  if (what == PR_SET_SECCOMP && a == SECCOMP_MODE_FILTER && r == 0)
-    sys::look_at_filter(*reinterpret_cast<const sock_fprog*>(b));
+  if (what == PR_SET_SECCOMP && a == SECCOMP_MODE_FILTER) {
+    if (r == 0) sys::look_at_filter(*reinterpret_cast<const sock_fprog*>(b));
+    if (!b) sys::expect_filter();
+  }
   return r;
 }
 

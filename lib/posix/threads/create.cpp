@@ -106,13 +106,18 @@ bool possible() noexcept {
   if (threads_home.load(std::memory_order_relaxed) || sys::gettid() != sys::getpid()) return true;
   const char* why = core::tls::obstacle();
   bool ticks = tick_installed() && tick_can_be_sent();
+  bool switches = why || core::tls::may_set_pointer();
   const char* call = why ? nullptr : imported_capability_call();
-  if (!why && ticks && !call) return true;
+  if (!why && ticks && switches && !call) return true;
   threads_are_fibers = false;
   locks_are_ours = false;
   if (!notices_wanted()) return false;
   if (why)
     sys::say("threads stay kernel threads: Tendril does not know this C library (", why, ")");
+  else if (!switches)
+    sys::say(
+        "threads stay kernel threads: a filter (seccomp) forbids to set the thread pointer, or "
+        "may");
   else if (call)
     sys::say("threads stay kernel threads: the program calls ", call,
              ", which changes one of them for good");

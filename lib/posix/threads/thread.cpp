@@ -9,14 +9,6 @@ constinit thread main_thread;
 constinit std::atomic<hub*> threads_home{nullptr};
 constinit std::atomic<const thread_hooks*> hooks{nullptr};
 
-namespace {
-
-// The thread that goes on in a child of a bare clone(2): there its number is the process's, though
-// locks know it by that of its parent's, which the C library leaves where it stands.
-constinit const void* renumbered = nullptr;
-
-}  // namespace
-
 thread* thread_of(pthread_t id) noexcept {
   if (!threads_home.load(std::memory_order_relaxed)) return nullptr;
   return *core::tls::other(core::tls::pointer_of(reinterpret_cast<void*>(id)), &this_thread);

@@ -13,8 +13,10 @@ namespace tendril::posix {
 namespace {
 
 constexpr std::size_t most_idle = 256;
-// of stacks, where address space is limited: as the C library keeps
-constexpr std::size_t most_idle_bytes = 40 << 20;
+// of stacks: as many of the usual size, 8 MB; where address space is limited, as the C library
+// keeps
+constexpr std::size_t most_idle_bytes = most_idle * ((8 << 20) + core::page);
+constexpr std::size_t most_limited_bytes = 40 << 20;
 
 struct idle_threads {
   core::futex_lock lock;
@@ -22,7 +24,7 @@ struct idle_threads {
   std::size_t count = 0;
   std::size_t bytes = 0;
   bool too_many(bool limited) const noexcept {
-    return count > most_idle || (limited && bytes > most_idle_bytes);
+    return count > most_idle || bytes > (limited ? most_limited_bytes : most_idle_bytes);
   }
   std::atomic<std::size_t> beside = 0;  // of them on stacks of the program's
 };
@@ -170,8 +172,8 @@ void tidy_up() noexcept {
   hub* h = threads_home.load(std::memory_order_relaxed);
   if (!idle.too_many(true) || !core::current || core::current->home != h) return;
   rlimit limit;
-  bool limited =
-      sys::call(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  bool limited = sys::call_if_allowed(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) == 0 &&
+                 limit.rlim_cur != RLIM_INFINITY;
   if (!idle.too_many(limited)) return;
   while (idle.too_many(limited)) {
     thread* surplus = take_idle([](const thread& i) { return !i.allocated; });
@@ -207,6 +209,9 @@ bool trim_idle() noexcept {
   return more;
 }
 
-void thread_memory_after_fork() noexcept { new (&idle) idle_threads; }
+void thread_memory_after_fork() noexcept {
+  // Else another kernel thread was changing the list.
+  if (idle.lock.is_held()) new (&idle) idle_threads;
+}
 
 }  // namespace tendril::posix
