@@ -401,6 +401,30 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
   }
 }
 
+// rt_sigaction(2), whose structure is another than the function's. The C library's restorer serves
+// for any.
+long action_by_number(int signal, const sys::signal_action* given,
+                      sys::signal_action* old) noexcept {
+  constexpr unsigned long has_restorer = 0x04000000;
+  sys::signal_action wanted, before;
+  struct sigaction action {
+  }, known{};
+  if (given) {
+    if (!copy_in(wanted, given)) return -EFAULT;
+    memcpy(&action.sa_handler, &wanted.handler, sizeof wanted.handler);
+    action.sa_flags = int(wanted.flags & ~has_restorer);
+    memcpy(&action.sa_mask, &wanted.mask, sizeof wanted.mask);
+  }
+  // For what the function does not tell.
+  sys::sigaction(signal, nullptr, &before);
+  if (posix::sigaction(signal, given ? &action : nullptr, &known) < 0) return -errno;
+  if (!old) return 0;
+  memcpy(&before.handler, &known.sa_handler, sizeof before.handler);
+  before.flags = (before.flags & has_restorer) | (unsigned long)(unsigned)known.sa_flags;
+  memcpy(&before.mask, &known.sa_mask, sizeof before.mask);
+  return copy_out(old, before) ? 0 : -EFAULT;
+}
+
 template <class Call>
 long fork_by_number(long flags, Call call) noexcept {
   if (flags & CLONE_VM) return call();
@@ -488,6 +512,11 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
       if (d == 8 && (!b || sys::readable(pointer<void>(b), 8)))
         return posix::sigprocmask(int(a), pointer<sigset_t>(b), pointer<sigset_t>(c));
       break;
+    case SYS_rt_sigaction:
+      if (d == 8 && a > 0 && a < _NSIG && a != 32 && a != 33)  // those two are the C library's
+        return result<long>(action_by_number(int(a), pointer<sys::signal_action>(b),
+                                             pointer<sys::signal_action>(c)));
+      break;
     case SYS_rt_sigpending:
       if (b == 8) return posix::sigpending(pointer<sigset_t>(a));
       break;
@@ -509,6 +538,7 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
       long r = real.syscall(number, a, b, c, d, e, f);
       bool installed = r == 0 || (r > 0 && (b & SECCOMP_FILTER_FLAG_NEW_LISTENER));
       if (installed && a == SECCOMP_SET_MODE_FILTER) sys::look_at_filter(*pointer<sock_fprog>(c));
+      if (!c && a == SECCOMP_SET_MODE_FILTER) sys::expect_filter();
       return r;
     }
   }
