@@ -108,10 +108,12 @@ static void* awaits_signal_for_an_hour(void* unused) {
   return NULL;
 }
 
+// Nobody knows when it ends: what it has to say is said at the end.
+static int slept = -1;
 static void* sleeps_until(void* unused) {
   (void)unused;
   struct timespec until = in_ms(CLOCK_REALTIME, 30), now;
-  ERR("  clock_nanosleep", clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &until, NULL));
+  slept = clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &until, NULL);
   clock_gettime(CLOCK_REALTIME, &now);
   if (now.tv_sec < until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec < until.tv_nsec))
     printf("  too early\n");
@@ -282,6 +284,7 @@ static void begin_process(void) {
 }
 // The child that is waited for goes with the process.
 static void end_process(void) {
+  if (slept >= 0) say_error("  clock_nanosleep", slept);
   fflush(stdout);
   kill(child, SIGKILL);
   _exit(0);
@@ -435,6 +438,31 @@ static void closes_own(void) {
   end_process();
 }
 
+// accept(2) takes its number before it waits.
+static void* accepts(void* listener) {
+  int fd = *(int*)listener;
+  SAY("  accept", accept(fd, NULL, NULL));
+  SAY("  accept4", accept4(fd, NULL, NULL, SOCK_CLOEXEC));
+  SAY("  by number", syscall(SYS_accept, fd, NULL, NULL));
+  return NULL;
+}
+static void accepts_after(void (*deed)(void)) {
+  struct worker t, other;
+  struct sockaddr_un name = {.sun_family = AF_UNIX};
+  begin_process();
+  int listener = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
+  MUST(bind(listener, (struct sockaddr*)&name, sizeof(sa_family_t)));
+  MUST(listen(listener, 5));
+  start(&other, reads, NULL);
+  await_waiting(&other);
+  deed();
+  start(&t, accepts, &listener);
+  end_of(&t);
+  ends_read();
+  end_of(&other);
+  end_process();
+}
+
 int main(void) {
   struct {
     rlim_t soft, hard;
@@ -468,6 +496,8 @@ int main(void) {
     PROCESS("standard input:", stdin_opened_anew());
     PROCESS("what a child gets:", inherited());
     PROCESS("close after dup2, unseen:", closes_own());
+    PROCESS("accept in a full table:", accepts_after(fills));
+    PROCESS("accept with RLIMIT_NOFILE 0:", accepts_after(forbids));
     if (!limits[l].hard) PROCESS("the whole table:", whole_table());
   }
   return 0;

@@ -189,13 +189,11 @@ static void* waits_for_three(void* unused) {
   struct one_of v[3];
   (void)unused;
   list_three(v);
-  SAY("  one of three words is woken", syscall(futex_waitv, v, 3, 0, NULL, CLOCK_MONOTONIC));
-  return NULL;
+  return (void*)syscall(futex_waitv, v, 3, 0, NULL, CLOCK_MONOTONIC);
 }
 static void* waits_newly(void* bits) {
-  SAY("  futex_wait", syscall(futex_wait, &word, 0, (unsigned long)(uintptr_t)bits,
-                              of_32_bits | private, NULL, CLOCK_MONOTONIC));
-  return NULL;
+  return (void*)syscall(futex_wait, &word, 0, (unsigned long)(uintptr_t)bits, of_32_bits | private,
+                        NULL, CLOCK_MONOTONIC);
 }
 static void newer(void) {
   struct one_of v[3];
@@ -215,7 +213,7 @@ static void newer(void) {
   start(&w, waits_for_three, NULL);
   await_waiting(&w);
   SAY("WAKE of the third", futex(&three[2], FUTEX_WAKE, 1, NULL, NULL, 0));
-  end_of(&w);
+  SAY("  one of three words is woken", (intptr_t)end_of(&w));
   word = 0;
   soon = in_ms(CLOCK_MONOTONIC, 3);
   SAY("wait, soon",
@@ -237,11 +235,11 @@ static void newer(void) {
   SAY("wake by other bits", syscall(futex_wake, &word, 1UL, 9, of_32_bits | private));
   SAY("wake none", syscall(futex_wake, &word, 2UL, 0, of_32_bits | private));
   SAY("wake by a bit", syscall(futex_wake, &word, 2UL, 9, of_32_bits | private));
-  end_of(&w);
+  SAY("  futex_wait", (intptr_t)end_of(&w));
   start(&w, waits_newly, (void*)1);
   await_waiting(&w);
   SAY("WAKE", futex(&word, FUTEX_WAKE, 1, NULL, NULL, 0));
-  end_of(&w);
+  SAY("  futex_wait", (intptr_t)end_of(&w));
   waiters(&old, 1, &word, 0);
   SAY("wake of who waits by futex(2)", syscall(futex_wake, &word, 4UL, 1, of_32_bits | private));
   ends(&old, 1);

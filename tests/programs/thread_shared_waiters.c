@@ -13,9 +13,10 @@ enum { all = 1000, some = 20 };
 struct shared {
   pthread_mutex_t mutex, gate;
   pthread_cond_t condition;
+  pthread_rwlock_t rwlock;
   pthread_barrier_t barrier;
   sem_t semaphore;
-  int begun, passed, tokens, serial;
+  int begun, passed, tokens, serial, writing;
   uint32_t word;
 };
 static struct shared* s;
@@ -54,6 +55,28 @@ static void* takes_mutex(void* p) {
   pthread_mutex_lock(&s->gate);
   s->passed++;
   pthread_mutex_unlock(&s->gate);
+  return p;
+}
+// One in four writes, two read, and one does not wait as long.
+static void* uses_rwlock(void* p) {
+  int turn = __atomic_fetch_add(&s->begun, 1, __ATOMIC_SEQ_CST);
+  struct timespec soon = in_ms(CLOCK_REALTIME, 1);
+  int r = turn % 8 == 0   ? pthread_rwlock_timedwrlock(&s->rwlock, &soon)
+          : turn % 8 == 4 ? pthread_rwlock_timedrdlock(&s->rwlock, &soon)
+          : turn % 4 == 1 ? pthread_rwlock_wrlock(&s->rwlock)
+                          : pthread_rwlock_rdlock(&s->rwlock);
+  if (turn % 4 == 0) {
+    if (r != ETIMEDOUT) printf("one did not wait: %d\n", r);
+    count(&s->tokens);
+    return p;
+  }
+  int others = turn % 4 == 1 ? __atomic_fetch_add(&s->writing, 1, __ATOMIC_SEQ_CST)
+                             : __atomic_load_n(&s->writing, __ATOMIC_SEQ_CST);
+  if (r || others) printf("%d, with %d that write\n", r, others);
+  if (turn % 16 == 1) sched_yield();
+  if (turn % 4 == 1) __atomic_fetch_sub(&s->writing, 1, __ATOMIC_SEQ_CST);
+  count(&s->passed);
+  if (pthread_rwlock_unlock(&s->rwlock)) printf("not unlocked\n");
   return p;
 }
 static void* meets(void* p) {
@@ -138,6 +161,41 @@ static void open_gate(int n) {
   await(&s->begun, n);
   pthread_mutex_unlock(&s->gate);
 }
+static void open_rwlock(int n) {
+  await(&s->begun, n);
+  await(&s->tokens, n / 4);
+  SAY("none has passed", s->passed);
+  pthread_rwlock_unlock(&s->rwlock);
+}
+static void rwlocks(void) {
+  pthread_rwlockattr_t a;
+  for (int kind = PTHREAD_RWLOCK_PREFER_READER_NP;
+       kind <= PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP; kind++) {
+    pthread_rwlockattr_init(&a);
+    pthread_rwlockattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+    pthread_rwlockattr_setkind_np(&a, kind);
+    pthread_rwlock_init(&s->rwlock, &a);
+    printf("-- a read-write lock, kind %d\n", kind);
+    for (int reads = 0; reads < 2; reads++) {
+      if (reads) pthread_rwlock_rdlock(&s->rwlock);
+      else pthread_rwlock_wrlock(&s->rwlock);
+      if (reads) {
+        // Readers beside it pass; a writer waits, for a time.
+        struct timespec soon = in_ms(CLOCK_REALTIME, 3);
+        ERR("a writer beside a reader", pthread_rwlock_timedwrlock(&s->rwlock, &soon));
+        ERR("a reader beside it", pthread_rwlock_rdlock(&s->rwlock));
+        pthread_rwlock_unlock(&s->rwlock);
+        pthread_rwlock_unlock(&s->rwlock);
+      } else {
+        in_two_processes(some * 8, uses_rwlock, open_rwlock);
+      }
+      SAY("all had it", s->passed);
+      ERR("it is free", pthread_rwlock_trywrlock(&s->rwlock));
+      ERR("  for one", pthread_rwlock_tryrdlock(&s->rwlock));
+      pthread_rwlock_unlock(&s->rwlock);
+    }
+  }
+}
 static void wake_each(int n) {
   await(&s->begun, n);
   for (int i = 0; i < n;) {
@@ -182,6 +240,7 @@ int main(void) {
   pthread_mutex_lock(&s->gate);
   in_two_processes(all, takes_mutex, open_gate);
   SAY("all had it", s->passed);
+  rwlocks();
   puts("-- a barrier");
   in_two_processes(some, meets, NULL);
   SAY("one was told each time", s->serial);
