@@ -32,7 +32,7 @@
 //   scheduler/home: end_of_thread
 //   posix/common/cooperate: always
 //   posix/common/futex: used
-//   posix/common/this_thread: threads_are_fibers, locks_are_ours
+//   posix/common/this_thread: threads_are_fibers, locks_are_ours, locks_were_ours
 //   posix/threads/thread: main_thread, threads_home, hooks
 //   posix/threads/interruption: program_handles
 //   posix/signals/handlers: handlers, interrupting

@@ -124,20 +124,59 @@ static void* takes_turns(void* p) {
   }
   return p;
 }
+// Held while the first thread begins, and let go of beside it.
+static pthread_mutex_t held[3];
+static pthread_rwlock_t read_held, write_held;
+static void hold(void) {
+  for (int type = PTHREAD_MUTEX_NORMAL; type <= PTHREAD_MUTEX_ERRORCHECK; type++) {
+    pthread_mutexattr_t a;
+    pthread_mutexattr_init(&a);
+    pthread_mutexattr_settype(&a, type);
+    pthread_mutex_init(&held[type], &a);
+    pthread_mutex_lock(&held[type]);
+  }
+  pthread_mutex_lock(&held[PTHREAD_MUTEX_RECURSIVE]);
+  pthread_rwlock_rdlock(&read_held);
+  pthread_rwlock_wrlock(&write_held);
+}
+static void* wants_held(void* p) {
+  for (int i = 0; i < 3; i++) pthread_mutex_lock(&held[i]), pthread_mutex_unlock(&held[i]);
+  pthread_rwlock_wrlock(&read_held);
+  pthread_rwlock_unlock(&read_held);
+  pthread_rwlock_rdlock(&write_held);
+  pthread_rwlock_unlock(&write_held);
+  return p;
+}
+static void let_go(pthread_t wants) {
+  ERR("a read lock beside a read lock", pthread_rwlock_tryrdlock(&read_held));
+  ERR("  let go", pthread_rwlock_unlock(&read_held));
+  ERR("a read lock beside a write lock", pthread_rwlock_tryrdlock(&write_held));
+  ERR("the recursive one", pthread_mutex_unlock(&held[PTHREAD_MUTEX_RECURSIVE]));
+  for (int i = 0; i < 3; i++) ERR("a mutex", pthread_mutex_unlock(&held[i]));
+  ERR("the read lock", pthread_rwlock_unlock(&read_held));
+  ERR("the write lock", pthread_rwlock_unlock(&write_held));
+  pthread_join(wants, NULL);
+  for (int i = 0; i < 3; i++) ERR("a mutex ends", pthread_mutex_destroy(&held[i]));
+  ERR("it is free", pthread_rwlock_trywrlock(&read_held));
+  ERR("and this one", pthread_rwlock_trywrlock(&write_held));
+}
 static void without_handlers(void) {
   printf("no handlers: ");
   fflush(stdout);
   pid_t child = fork();
   if (child == 0) {
-    pthread_t t;
+    pthread_t t, wants;
+    hold();
     filter_handlers();
     if (pthread_create(&t, NULL, takes_turns, NULL)) _exit(2);
+    if (pthread_create(&wants, NULL, wants_held, NULL)) _exit(3);
     for (int i = 0; i < 10; i++) {
       while (turn % 2) {}
       turn++;
     }
     pthread_join(t, NULL);
     printf("%d turns\n", turn);
+    let_go(wants);
     fflush(stdout);
     _exit(0);
   }

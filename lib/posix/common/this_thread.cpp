@@ -9,6 +9,7 @@ __thread thread* this_thread __attribute__((tls_model("initial-exec"))) = nullpt
 __thread int known_tid __attribute__((tls_model("initial-exec"))) = 0;
 constinit std::atomic<bool> threads_are_fibers{false};
 constinit std::atomic<bool> locks_are_ours{false};
+constinit std::atomic<bool> locks_were_ours{false};
 constinit const void* renumbered = nullptr;
 
 int look_up_own_tid() noexcept {

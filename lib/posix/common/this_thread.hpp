@@ -31,5 +31,7 @@ extern std::atomic<bool> threads_are_fibers;
 // who waits in our table. Ours are those of a program under the shim whose threads are fibers, and
 // of one that links libtendril ahead of the C library (posix/names.cpp).
 extern std::atomic<bool> locks_are_ours;
+// They were, until the first thread turned out to be a kernel thread: a lock may be held since.
+extern std::atomic<bool> locks_were_ours;
 
 }  // namespace tendril::posix

@@ -188,7 +188,13 @@ __attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w,
 
 __attribute__((noinline)) int unlock_other(pthread_mutex_t* m) noexcept {
   if (is_robust(m)) return robust::unlock(m);
-  if (foreign(m)) return real.pthread_mutex_unlock(m);
+  if (foreign(m)) {
+    // The C library counts who has it, or waits with it for a condition. We do not.
+    if (locks_were_ours.load(std::memory_order_relaxed) && m->__data.__nusers == 0 &&
+        word(m).load(std::memory_order_relaxed) != free_word(m))
+      m->__data.__nusers = 1;
+    return real.pthread_mutex_unlock(m);
+  }
   if (has_owner(type_of(m))) {
     if (m->__data.__owner != lock_owner() ||
         word(m).load(std::memory_order_relaxed) == free_word(m))

@@ -29,7 +29,10 @@ std::atomic<std::uint32_t>& state(pthread_rwlock_t* l) noexcept {
   return *reinterpret_cast<std::atomic<std::uint32_t>*>(&l->__data.__readers);
 }
 
-bool foreign(const pthread_rwlock_t* l) noexcept { return l->__data.__shared || !ours(); }
+// What they hold is not what the C library's hold: those that were ours stay so.
+bool foreign(const pthread_rwlock_t* l) noexcept {
+  return l->__data.__shared || !(ours() || locks_were_ours.load(std::memory_order_relaxed));
+}
 
 bool may_take(const pthread_rwlock_t* l, std::uint32_t s, std::uint32_t as) noexcept {
   if (as == as_writer) return !(s & holders);

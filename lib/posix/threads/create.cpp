@@ -110,6 +110,7 @@ bool possible() noexcept {
   const char* call = why ? nullptr : imported_capability_call();
   if (!why && ticks && switches && !call) return true;
   threads_are_fibers = false;
+  if (locks_are_ours) locks_were_ours = true;
   locks_are_ours = false;
   if (!notices_wanted()) return false;
   if (why)
