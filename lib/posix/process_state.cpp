@@ -65,6 +65,7 @@
 //   posix/time/timer: known
 //   posix/locks/once: call_once_variables
 //   posix/locks/shared_condition: answer
+//   posix/locks/shared_rwlock: answer
 //   posix/descriptors/stdio: looked, read_file, write_file, underflow_file, underflow_wide_file
 //   posix/processes/process: known
 //   posix/names: behind
