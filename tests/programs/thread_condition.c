@@ -106,6 +106,20 @@ static void limits(struct meeting* m) {
   ERR("no time", pthread_cond_timedwait(&m->condition, &m->mutex, &t));
   ERR("the mutex is held", pthread_mutex_unlock(&m->mutex));
   ERR("wait without the mutex", pthread_cond_wait(&m->condition, &m->mutex));
+  // Whoever did not get to wait does not get the next signal either.
+  struct worker w;
+  m->waiting = 0;
+  start(&w, takes, m);
+  await_number(m, &m->waiting, 1);
+  ERR("wait without the mutex behind another", pthread_cond_wait(&m->condition, &m->mutex));
+  for (int i = 0; i < 2; i++) {
+    if (i) {
+      start(&w, takes, m);
+      await_number(m, &m->waiting, i + 1);
+    }
+    give(m, 1, 0);
+    SAY("the next signal wakes the next waiter", (intptr_t)end_of(&w));
+  }
 }
 
 static void* does_nothing(void* p) {

@@ -1,5 +1,6 @@
 // A thread that lets go of a lock only to take it again does not keep it for ever, not even if
-// others only ever get their turns while it holds it: here, amid its writes.
+// others only ever get their turns while it holds it: here, amid its writes. One that computes does
+// not keep a sleeper from waking.
 #include "threads.h"
 
 #include <semaphore.h>
@@ -32,6 +33,27 @@ static void await_writes(void) {
   for (int begin = written; written - begin < 1000;) sched_yield();
 }
 
+static volatile int woken;
+static void* sleeps(void* unused) {
+  usleep(50000);
+  woken = 1;
+  return unused;
+}
+// Whether the sleeper wakes before this thread has computed for half a second by its own clock: for
+// some time there is nobody to give way to, and then there is.
+static int wakes_beside(void) {
+  struct worker w;
+  woken = 0;
+  start(&w, sleeps, NULL);
+  double begin = seconds_on(CLOCK_THREAD_CPUTIME_ID);
+  while (!woken && seconds_on(CLOCK_THREAD_CPUTIME_ID) - begin < 0.5) {
+    for (volatile int i = 0; i < 1000000; i++) {}
+  }
+  int in_time = woken;
+  end_of(&w);
+  return in_time;
+}
+
 int main(void) {
   MUST(null = open("/dev/null", O_WRONLY));
   struct worker w;
@@ -54,5 +76,10 @@ int main(void) {
   }
   done = 1;
   end_of(&w);
+
+  // Once is enough: others may have the processor for long.
+  int woke = 0;
+  for (int i = 0; i < 10 && !woke; i++) woke = wakes_beside();
+  SAY("a sleeper wakes beside one that computes", woke);
   return 0;
 }

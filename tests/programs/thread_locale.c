@@ -28,9 +28,9 @@ static void tell(const char* who) {
 }
 
 static void* sets_its_own(void* l) {
+  int error = errno, resolver_error = h_errno;
   tell("a new thread");
-  SAY("  errno", errno);
-  SAY("  h_errno", h_errno);
+  printf("  errno %d, h_errno %d\n", error, resolver_error);
   SAY("uselocale returns the global", uselocale((locale_t)l) == LC_GLOBAL_LOCALE);
   tell("then");
   errno = ENOTTY;
