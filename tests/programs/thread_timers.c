@@ -452,6 +452,11 @@ static void* makes_timer(void* p) {
   of_ended = make_timer(CLOCK_MONOTONIC, SIGEV_THREAD_ID, SIGUSR2, 31, NULL, gettid());
   return p;
 }
+static volatile int may_end;
+static void* naps(void* p) {
+  while (!may_end) usleep(1000);
+  return p;
+}
 static void pending_signals(void) {
   printf("-- pending\n");
   struct worker w;
@@ -466,12 +471,17 @@ static void pending_signals(void) {
   install(SIGUSR2, 0);
   take_handled();
   result_of(makes_timer, NULL);
+  // nor the next thread, which may lie where that one lay
+  struct worker next;
+  start(&next, naps, NULL);
   set_timer(of_ended, 1000, 1000);
   timer_t later = make_timer(CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGUSR1, 32, NULL, 0);
   set_timer(later, 20000, 0);
   install(SIGUSR1, 0);
   while (!handled) usleep(200);  // not pause: the signal may come just before it
   SAY("one of a thread that has ended signals nobody", handled == 1 && value == 32);
+  may_end = 1;
+  end_of(&next);
   timer_delete(later);
   timer_delete(of_ended);
   stop = 1;
