@@ -177,7 +177,7 @@ class Documents(unittest.TestCase):
 
     def test_report_goes_into_the_documents(self):
         sys.path.insert(0, str(ROOT / "tests/bench"))
-        sys.dont_write_bytecode = True  # beside the sources
+        sys.dont_write_bytecode = True  # leave no files next to the sources
         import questions
         import readme
         import report

@@ -1,9 +1,9 @@
-// Which error a call throws.
+// The error code that a call throws.
 #pragma once
 
 #include <system_error>
 
-// The errno of the std::system_error that the call throws; 0: it throws none.
+// The errno of the std::system_error that the call throws; 0 if it throws none.
 inline int error_of(auto call) {
   try {
     call();

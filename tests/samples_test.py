@@ -22,7 +22,7 @@ build = pathlib.Path(sys.argv.pop(1)).resolve()
 samples = build / "samples"
 source = pathlib.Path(__file__).resolve().parent.parent
 http, https, cacert = (os.environ.get(name, "") for name in ("HTTP_URL", "HTTPS_URL", "CACERT"))
-bound = int(os.environ.get("PATIENCE", 300))  # seconds; nothing here takes nearly as long
+bound = int(os.environ.get("PATIENCE", 300))  # seconds; no test takes nearly as long
 
 
 def run(name, *arguments, **options):
@@ -44,7 +44,8 @@ def free_port():
 def ways():
     """How an unmodified program is run: natively and under the shim."""
     native, shim = [], [build / "shim" / "launcher" / "tendril", "run", "--"]
-    # A sanitizer's run-time library has to come first in a program, so a shim that needs it cannot be preloaded.
+    # A sanitizer's run-time library must be the first library of a program, so a sanitized shim
+    # cannot be preloaded.
     return [native, shim] if os.environ.get("SANITIZE", "none") == "none" else [native]
 
 
@@ -177,7 +178,7 @@ class Fetch(unittest.TestCase):
             self.assertIn(option, done.stdout)
 
     def test_200_urls_are_waited_for_at_once(self):
-        # None is answered before all have been asked for.
+        # The server answers none before all have been requested.
         urls = [f"{scheme}/together/200/{i}" for i in range(100) for scheme in (http, https)]
         done = fetch("--cacert", cacert, *urls)
         self.assertEqual((done.stderr, done.returncode), ("", 0))
@@ -215,7 +216,7 @@ class Servers(unittest.TestCase):
     def test_seven_echo_servers_and_one_client_for_all(self):
         for way in ("blocking", "threads", "thread_pool", "callbacks", "generators", "fibers", "nursery"):
             with self.subTest(way), EchoServer(samples / f"echo_{way}") as server:
-                for _ in range(2):  # a server goes on when its clients have gone
+                for _ in range(2):  # a server goes on after its clients have left
                     done = run("echo_client", server.port, 30, 5)
                     self.assertEqual((done.stderr, done.returncode), ("", 0))
                     self.assertIn("30 connections, 150 echoes, 0 failures", done.stdout)
@@ -331,7 +332,7 @@ class Http(unittest.TestCase):
             clients = [all_closed.enter_context(contextlib.closing(server.connection())) for _ in range(100)]
             for i, client in enumerate(clients):
                 client.request("GET", f"/hello/{i}")
-            # The server has read the requests of all, and answered none.
+            # The server has read all requests and answered none.
             await_that(lambda: sum(unread == 0 for unread in unread_on_connections(server.port)) == 100)
             self.assertEqual(select.select([client.sock for client in clients], [], [], 0)[0], [])
 
@@ -344,7 +345,7 @@ class Http(unittest.TestCase):
         with HttpServer(0.2) as server:
             connection = server.connection()
             connection.request("GET", "/hello/last", headers={"Connection": "close"})
-            server.get("/nowhere")  # by now the first request has been read
+            server.get("/nowhere")  # the first request has been read by now
             server.process.terminate()
             self.assertEqual(connection.getresponse().read().decode(), "Hello, last!\n")
             connection.close()
@@ -375,7 +376,7 @@ class Unmodified(unittest.TestCase):
 
     def test_thirty_python_threads_block_at_once(self):
         for way in ways():
-            # The ten that fetch get their answers only when all of them wait.
+            # The ten threads that fetch get their answers only when all of them wait.
             done = subprocess.run([*way, source / "samples" / "blocking_threads", f"{http}/together/10", "0.5"],
                                   capture_output=True, text=True, timeout=bound)
             self.assertEqual((done.stderr, done.returncode), ("", 0), way)

@@ -1,4 +1,4 @@
-// A task that runs beside a test: a call that blocked the kernel thread would stop it.
+// A task that runs during a test: a call that blocked the kernel thread would stop it.
 #pragma once
 
 #include <chrono>
@@ -15,7 +15,7 @@ class ticker {
         })) {}
   ~ticker() { task_.kill(); }
   long ticks() const { return ticks_; }
-  // Waits until it has ticked some more: whatever could run has run by then.
+  // Waits until it has ticked `more` times more: all fibers that could run have run by then.
   void await(long more) const {
     for (long end = ticks_ + more; ticks_ < end;) tendril::sleep(std::chrono::milliseconds(1));
   }

@@ -42,7 +42,7 @@ class Server:
         lines = []
         while times:
             line = self.process.stdout.readline()
-            assert line, lines  # it has ended
+            assert line, lines  # the server has ended
             lines.append(line.rstrip("\n"))
             times -= word in line
         return lines
@@ -122,7 +122,7 @@ class Hello(unittest.TestCase):
         if fibers_for_threads:
             self.assertEqual(printed, expected)
             self.assertEqual(len(threads), 1)
-        else:  # the kernel's, in an order of its own
+        else:  # the kernel's threads, in any order
             self.assertCountEqual(printed, expected)
 
     def test_an_unknown_way_is_refused(self):
@@ -174,7 +174,7 @@ class Loop(Printing):
         for line, pool in ((one, "default"), (two, "custom")):
             start, literal = line.split(" b", 1)
             self.assertEqual(start, f"{pool} thread pool")
-            random = eval("b" + literal)  # a literal of Python's
+            random = eval("b" + literal)  # a Python literal
             self.assertEqual((len(random), repr(random)), (100, "b" + literal))
         self.assertEqual(three, "custom process pool 333333283333335000000")
 
@@ -380,8 +380,8 @@ class Servers(unittest.TestCase):
             *(f"{stderr_repr} {s}: {line}" for part in parts for line in (
                 f'sending "{part}"', f'received "{part.encode()!r}"') for s in (a, b))])
 
-        # What is ready together depends on who was faster, and so whether a queue is found empty before the next part has
-        # come; the other lines about each connection do not.
+        # Which descriptors are ready together depends on timing, and so does whether a queue is
+        # found empty before the next part has come; the other lines about each connection do not.
         for s in (a, b):
             about = [line for line in served if s in line and "after reading" not in line]
             empty = f"output queue for {s} is empty"

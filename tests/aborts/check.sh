@@ -1,12 +1,12 @@
 #!/bin/sh
-# check.sh SIGNAL-NUMBER EXTENDED-REGEX PROGRAM...: the program must write one line, which the expression matches
-# from end to end, on standard error, and then die of the signal.
+# check.sh SIGNAL-NUMBER EXTENDED-REGEX PROGRAM...: the program must write one line on standard
+# error, which the whole expression matches, and then be killed by the signal.
 signal=$1 expected=$2
 shift 2
 ulimit -c 0
 said=$(mktemp) || exit 99
 trap 'rm -f "$said"' EXIT
-(exec "$@" 2>"$said")  # so that what the shell says of the signal is not among it
+(exec "$@" 2>"$said")  # so that the shell's own message about the signal is not in it
 status=$?
 if [ "$status" -ne $((128 + signal)) ]; then
   echo "ended with status $status instead of by signal $signal; it said:"

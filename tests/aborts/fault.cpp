@@ -1,4 +1,4 @@
-// SIGSEGV that is no stack overflow, with fibers around: as without them.
+// A SIGSEGV that is not a stack overflow has the same effect with fibers as without.
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>

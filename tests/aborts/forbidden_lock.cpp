@@ -1,4 +1,4 @@
-// The completion of a barrier may not wait, and wants a lock that another task holds.
+// The completion of a barrier must not wait, but wants a lock that another task holds.
 #include <tendril/barrier.hpp>
 #include <tendril/task.hpp>
 

@@ -1,5 +1,5 @@
-// A fiber that recurses beyond its stack: in a fiber, in a task, on another kernel thread; with its
-// name and size.
+// A fiber recurses beyond its stack: in a fiber, in a task, on another kernel thread. The message
+// has its name and size.
 #include <tendril/task.hpp>
 
 #include <cstring>
@@ -14,7 +14,7 @@ int recurse(volatile char* above) {
 }
 void overflow() { recurse(nullptr); }
 
-// One frame of that size, of which the lower end is touched first.
+// A stack frame of that size; its lower end is accessed first.
 template <std::size_t Size>
 [[gnu::noinline]] void big_frame() {
   char room[Size];

@@ -1,5 +1,5 @@
-// A thread gives up what it would take to be somebody else again, beside another one, as in a
-// program that knows nothing of us.
+// A thread drops the privileges that it would need to restore its identity, while another thread
+// runs. The program does not know Tendril.
 #define _GNU_SOURCE
 #include <linux/capability.h>
 #include <pthread.h>

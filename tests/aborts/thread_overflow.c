@@ -1,4 +1,4 @@
-// A thread that recurses beyond its stack, as in a program that knows nothing of us.
+// A thread recurses beyond its stack. The program does not know Tendril.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <string.h>
@@ -43,7 +43,7 @@ int main(int argc, char** argv) {
   } else if (strcmp(how, "inherited") == 0) {
     pthread_create(&t, &small, begins_another, NULL);
   } else {
-    // On the storage of one that has ended, beside one that waits.
+    // On the stack of a thread that has ended, while another one waits.
     pthread_create(&t, &small, returns, NULL);
     pthread_join(t, NULL);
     pthread_create(&t, NULL, waits, NULL);

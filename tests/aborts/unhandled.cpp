@@ -1,4 +1,4 @@
-// An exception that neither a fiber nor its main fiber catches ends the process as it would without
+// An exception that no fiber catches, not even the main fiber, ends the process as it would without
 // fibers.
 #include <tendril/fiber.hpp>
 

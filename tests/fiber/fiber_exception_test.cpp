@@ -56,7 +56,7 @@ TEST_CASE("a switch inside a catch block keeps the exception that is handled the
   CHECK(f.dead());
 }
 
-TEST_CASE("a fiber that is made or started inside a catch block handles nothing") {
+TEST_CASE("a fiber that is made or started inside a catch block handles no exception") {
   try {
     throw std::runtime_error("outer");
   } catch (...) {
@@ -113,14 +113,14 @@ TEST_CASE("catch blocks of several fibers may be left in any order") {
   fiber<> a(body("a", "A")), b(body("b", "B"));
   a.switch_to();
   b.switch_to();
-  a.switch_to();  // leaves the older exception while the younger is handled
+  a.switch_to();  // leaves the older handler while the younger exception is handled
   b.switch_to();
   b.switch_to();
   a.switch_to();
   CHECK(left == "abBA");
 }
 
-TEST_CASE("nested handlers are kept, each with its own exception") {
+TEST_CASE("nested handlers keep their exceptions across switches") {
   fiber<> f([] {
     try {
       throw std::runtime_error("outer");
@@ -202,7 +202,7 @@ TEST_CASE("a switch in a destructor during unwinding keeps uncaught_exceptions()
   });
   f.switch_to();
   CHECK(std::uncaught_exceptions() == 0);
-  // Exceptions come and go here while the fiber's is in flight.
+  // Exceptions are thrown and caught here while the fiber's own is in flight.
   try {
     throw std::logic_error("elsewhere");
   } catch (const std::logic_error&) {
@@ -251,7 +251,7 @@ TEST_CASE("a fiber may run to its end inside a destructor during unwinding") {
 }
 
 TEST_CASE(
-    "an exception may be thrown into a fiber that is in a handler, and handled beside the other") {
+    "an exception may be thrown into a fiber that is in a handler, and be handled inside that") {
   fiber<> f([] {
     try {
       throw std::runtime_error("first");
@@ -273,8 +273,7 @@ TEST_CASE(
   CHECK(f.dead());
 }
 
-TEST_CASE(
-    "a fiber that is unwound by its last handle, during another's unwinding, disturbs neither") {
+TEST_CASE("a fiber that its last handle unwinds during another's unwinding disturbs neither") {
   std::string log;
   struct says {
     std::string& log;
@@ -294,7 +293,7 @@ TEST_CASE(
   CHECK(std::uncaught_exceptions() == 0);
 }
 
-TEST_CASE("a fiber that is unwound while it handles an exception releases that too") {
+TEST_CASE("a fiber that is unwound while it handles an exception releases the exception") {
   auto held = std::make_shared<int>();
   struct carries {
     std::shared_ptr<int> p;
@@ -357,7 +356,7 @@ TEST_CASE("tasks keep their exception state while they wait in the hub") {
   CHECK(what_is_handled() == "nothing");
 }
 
-TEST_CASE("handlers and unwinding stay right over many interleaved fibers") {
+TEST_CASE("handlers and unwinding stay correct over many interleaved fibers") {
   constexpr int n = 50;
   std::vector<fiber<>> fibers;
   int right = 0;

@@ -1,4 +1,4 @@
-// Generators, built on nothing but the explicit switch; and generators within generators.
+// Generators, built on the explicit switch alone, and generators within generators.
 #include <doctest/doctest.h>
 #include <tendril/fiber.hpp>
 
@@ -11,7 +11,8 @@ using namespace tendril;
 
 namespace {
 
-// A generator is a fiber whose parent is whoever asks for the next item; no item is the end.
+// A generator is a fiber whose parent is the consumer of the next item; an empty item marks the
+// end.
 template <class T>
 class generator {
  public:
@@ -23,8 +24,8 @@ class generator {
           return {};
         }) {}
   generator(generator&&) = default;
-  // Not left to the last handle: the generators that this one uses have it as their parent, and so
-  // hold it.
+  // Close explicitly: the generators that this one uses hold it as their parent, so the last handle
+  // may be elsewhere.
   ~generator() {
     if (!fiber_) return;
     fiber_.parent(current_fiber());
@@ -36,7 +37,8 @@ class generator {
     fiber_.parent(current_fiber());
     return fiber_.switch_to();
   }
-  // Hands an item to whoever asked the running generator, or the generator `level` above it.
+  // Hands an item to the running generator's consumer, or to that of the generator `level` above
+  // it.
   static void yield(T value, int level = 1) {
     any_fiber g = current_fiber();
     while (level-- > 0) {
@@ -61,7 +63,7 @@ void range(int n) {
   for (int i = 0; i < n; i++) generator<int>::yield(i);
 }
 
-// Recursive: what the inner generator of n - 1 gives, and then n.
+// Recursive: first the items of the inner generator of n - 1, then n.
 void countup(int n) {
   if (n == 0) return;
   generator<int> inner([n] { countup(n - 1); });
@@ -82,7 +84,7 @@ void permutations(letters l) {
 
 }  // namespace
 
-TEST_CASE("a generator gives its items one by one, and runs only when asked") {
+TEST_CASE("a generator gives its items one by one, and runs only on request") {
   std::vector<int> seen;
   generator<int> g([&] {
     for (int i = 0; i < 4; i++) {
@@ -125,24 +127,24 @@ TEST_CASE("nested generators permute") {
   CHECK(generator<letters>([] { permutations("abcde"); }).all().size() == 120);
 }
 
-TEST_CASE("a generator may yield past the one that asked it, to the one above") {
+TEST_CASE("a generator may yield past its consumer, to that one's consumer") {
   generator<int> outer([] {
     generator<int> inner([] {
       for (int i = 1; i < 5; i++) {
-        generator<int>::yield(i);           // to outer, which hands it on
-        generator<int>::yield(i * 100, 2);  // straight to whoever asked outer
+        generator<int>::yield(i);           // to outer, which passes it on
+        generator<int>::yield(i * 100, 2);  // directly to outer's consumer
       }
     });
     while (auto i = inner.next()) generator<int>::yield(*i);
   });
   CHECK(outer.next() == 1);
   CHECK(outer.next() == 100);
-  // outer still waits for inner: asking it again answers that wait with nothing, which ends its
+  // outer still waits for inner: resuming outer ends that wait with an empty item, which ends its
   // loop.
   CHECK(outer.next() == std::nullopt);
 }
 
-TEST_CASE("a generator's exception reaches whoever asked, and ends it") {
+TEST_CASE("a generator's exception reaches its consumer, and ends the generator") {
   generator<int> g([] {
     generator<int>::yield(1);
     throw std::runtime_error("broken");
@@ -169,7 +171,8 @@ TEST_CASE("yield outside a generator is an error") {
 }
 
 TEST_CASE(
-    "a generator that is let go before its end unwinds its body, and the generators that it uses") {
+    "a generator that is dropped before its end unwinds its body, and the generators that it "
+    "uses") {
   std::string log;
   struct says {
     std::string& log;
@@ -191,7 +194,7 @@ TEST_CASE(
   CHECK(log == "inner outer ");
 }
 
-TEST_CASE("a generator may be asked from different fibers in turn") {
+TEST_CASE("a generator may be resumed from different fibers in turn") {
   generator<int> g([] { range(4); });
   std::vector<int> got;
   auto ask = [&] {

@@ -1,4 +1,4 @@
-// Who keeps a fiber alive, and what happens when nobody does.
+// What keeps a fiber alive, and what happens to a fiber without handles.
 #include <doctest/doctest.h>
 #include <tendril/fiber.hpp>
 #include <tendril/task.hpp>
@@ -59,14 +59,14 @@ TEST_CASE("the last handle of a suspended fiber unwinds it by fiber_exit") {
   CHECK(exited);
 }
 
-TEST_CASE("a handle that is assigned over is let go") {
+TEST_CASE("assigning to a handle drops its fiber") {
   fiber<> f = suspended();
   CHECK(counted::alive == 2);
   f = fiber<>([] {});
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("an unstarted fiber that is let go never runs, and its callable is destroyed") {
+TEST_CASE("an unstarted fiber that is dropped never runs, and its callable is destroyed") {
   bool ran = false;
   {
     fiber<> f([&ran, c = counted()] { ran = true; });
@@ -76,7 +76,7 @@ TEST_CASE("an unstarted fiber that is let go never runs, and its callable is des
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("while a fiber is unwound its parent is the fiber that let it go") {
+TEST_CASE("while a fiber is unwound, its parent is the fiber that dropped it") {
   fiber<> original([] { FAIL("not switched to"); });
   any_fiber parent_then;
   {
@@ -96,8 +96,8 @@ TEST_CASE("while a fiber is unwound its parent is the fiber that let it go") {
 }
 
 TEST_CASE(
-    "a fiber that is let go and catches fiber_exit may make itself reachable, and has its parent "
-    "back") {
+    "a fiber that is dropped and catches fiber_exit may hand out a handle of itself, and its "
+    "parent is restored") {
   fiber<> original([] {}), again;
   {
     fiber<> f(
@@ -106,7 +106,7 @@ TEST_CASE(
             fiber<>(main).switch_to();
           } catch (const fiber_exit&) {}
           again = fiber<>::current();
-          to_parent();  // goes on living
+          to_parent();  // goes on running
         },
         original);
     f.switch_to();
@@ -120,7 +120,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "a fiber that catches fiber_exit and gives no handle away stays suspended, and others go on") {
+    "a fiber that catches fiber_exit without handing out a handle stays suspended, and others go "
+    "on") {
   int caught = 0;
   std::thread([&] {
     {
@@ -141,7 +142,7 @@ TEST_CASE(
     suspended();
     CHECK(counted::alive == 1);
   }).join();
-  // The thread's end tried once more.
+  // The thread's end raises it once more.
   CHECK(caught == 2);
   CHECK(counted::alive == 0);
 }
@@ -164,7 +165,7 @@ TEST_CASE(
   CHECK(unwound);
 }
 
-TEST_CASE("a fiber that drops its own last handle and returns is gone") {
+TEST_CASE("a fiber that drops its own last handle and returns is destroyed") {
   fiber<int> f;
   f = fiber<int>([&, c = counted()](int x) {
     f = {};
@@ -220,7 +221,8 @@ TEST_CASE("an exception other than fiber_exit during unwinding is reported and s
 }
 
 TEST_CASE(
-    "a fiber may be let go inside another fiber, and in the destructor of one being unwound") {
+    "a fiber may be dropped inside another fiber, and in the destructor of one that is being "
+    "unwound") {
   {
     fiber<> f([] {
       fiber<> inner = suspended();
@@ -230,7 +232,7 @@ TEST_CASE(
     CHECK(counted::alive == 0);
   }
   {
-    // The inner one is not a child of the outer, so it does not hold it.
+    // The inner fiber is not a child of the outer one, so it does not hold it.
     fiber<> inner = suspended();
     fiber<> outer([&] {
       fiber<> mine = std::move(inner);
@@ -287,7 +289,7 @@ TEST_CASE("a fiber may wait in the hub while it is unwound") {
   other.join();
 }
 
-TEST_CASE("what a fiber was given, holds and leaves behind is released once") {
+TEST_CASE("the values that a fiber receives, holds and returns are destroyed once") {
   struct value : counted {
     using counted::counted;
   };
@@ -328,7 +330,8 @@ TEST_CASE("a long chain of dead parents is released without recursion") {
 
 TEST_SUITE_BEGIN("other kernel threads");
 
-TEST_CASE("the last handle may go away on another kernel thread; the fiber is unwound at home") {
+TEST_CASE(
+    "the last handle may be dropped on another kernel thread; the fiber is unwound on its own") {
   std::thread::id unwound_on;
   fiber<> f([&] {
     struct guard {
@@ -344,7 +347,7 @@ TEST_CASE("the last handle may go away on another kernel thread; the fiber is un
   CHECK(unwound_on == std::this_thread::get_id());
 }
 
-TEST_CASE("unstarted and dead fibers may be let go on another kernel thread") {
+TEST_CASE("unstarted and dead fibers may be dropped on another kernel thread") {
   fiber<> fresh([c = counted()] {}), dead([c = counted()] {});
   dead.switch_to();
   std::thread([a = std::move(fresh), b = std::move(dead)]() mutable {}).join();
@@ -368,7 +371,8 @@ TEST_CASE(
         }
       });
     }
-    // Drops its own handle before it has finished, so that the last may go anywhere at any time.
+    // Drops its own handle before it has finished, so that the last handle may be dropped on any
+    // thread at any time.
     fiber<int> local = f;
     f = {};
     for (int i = 0; i < 20; i++) local.switch_to(i);
@@ -409,7 +413,7 @@ TEST_CASE("another kernel thread may ask whether a fiber has ended") {
   asks.join();
 }
 
-TEST_CASE("a kernel thread's end unwinds its suspended fibers, whoever holds them") {
+TEST_CASE("a kernel thread's end unwinds its suspended fibers, even if handles exist") {
   std::vector<fiber<>> kept;
   std::thread([&] {
     for (int i = 0; i < 3000; i++) kept.push_back(suspended());
@@ -438,7 +442,7 @@ TEST_CASE("a kernel thread's end unwinds fibers that hold each other") {
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("handles may outlive the kernel thread, and be let go after it") {
+TEST_CASE("handles may outlive the kernel thread, and be dropped after its end") {
   std::vector<any_fiber> kept;
   std::thread([&] {
     kept.push_back(current_fiber());
@@ -458,7 +462,9 @@ TEST_CASE("handles may outlive the kernel thread, and be let go after it") {
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("a handle that was dropped elsewhere just before the kernel thread's end is not lost") {
+TEST_CASE(
+    "the fiber of a handle that another thread dropped just before the kernel thread's end is "
+    "unwound") {
   std::thread([] {
     fiber<> f = suspended();
     std::thread([f = std::move(f)]() mutable {}).join();
@@ -482,7 +488,7 @@ TEST_CASE(
   }).join();
 }
 
-TEST_CASE("kernel threads come and go, with fibers in every state, and nothing is left") {
+TEST_CASE("kernel threads start and end with fibers in every state, and nothing is left") {
   for (int i = 0; i < 200; i++) {
     std::thread([] {
       fiber<> fresh([c = counted()] {}), s = suspended();
@@ -500,7 +506,7 @@ TEST_SUITE_BEGIN("process");
 
 TEST_CASE("the process's exit abandons unfinished fibers and tasks") {
   // In a child process, so that exit() can be watched.
-  std::cout << std::flush;  // or the child would write it once more
+  std::cout << std::flush;  // else the child would write it once more
   pid_t child = fork();
   if (child == 0) {
     static fiber<> f([] {
@@ -517,8 +523,8 @@ TEST_CASE("the process's exit abandons unfinished fibers and tasks") {
       sleep(std::chrono::hours(1));
     });
     yield();
-    // As returning from main would; static handles are dropped on the way, which unwinds f: let it
-    // be held.
+    // The effect of returning from main. It drops static handles, which would unwind f, so f is
+    // held here.
     static auto* held = new fiber<>(f);
     (void)held;
     exit(0);
@@ -530,7 +536,7 @@ TEST_CASE("the process's exit abandons unfinished fibers and tasks") {
 }
 
 TEST_CASE("a task may end the process") {
-  std::cout << std::flush;  // or the child would write it once more
+  std::cout << std::flush;  // else the child would write it once more
   pid_t child = fork();
   if (child == 0) {
     auto t = spawn([] {

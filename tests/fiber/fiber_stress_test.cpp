@@ -1,4 +1,4 @@
-// Many fibers, doing everything at once, in an order that a fixed seed decides.
+// Many fibers perform random operations, in an order that a fixed seed determines.
 #include <doctest/doctest.h>
 #include <tendril/fiber.hpp>
 #include <tendril/task.hpp>
@@ -33,7 +33,7 @@ std::size_t pick(dice& r, std::size_t n) { return r() % n; }
 }  // namespace
 
 TEST_CASE("thousands of suspended fibers each keep their place") {
-  constexpr int n = 5000;  // ThreadSanitizer has room for 8128 threads and fibers in all
+  constexpr int n = 5000;  // ThreadSanitizer supports 8128 threads and fibers in all
   {
     std::vector<fiber<int>> fibers;
     for (int i = 0; i < n; i++) {
@@ -73,7 +73,7 @@ TEST_CASE("a hundred thousand fibers, one after another, use one stack") {
 
 TEST_CASE(
     "random switches, throws, reparenting, new fibers and dropped handles leave nothing behind") {
-  // On a kernel thread of its own, whose end unwinds those that have come to hold each other.
+  // On a separate kernel thread, whose end unwinds the fibers that hold each other.
   std::thread([] {
     dice r(20);
     std::vector<fiber<int>> pool;
@@ -194,7 +194,7 @@ TEST_CASE("a thousand tasks that wait for, kill and yield to each other all end"
 }
 
 TEST_CASE("a few tasks may have any number of explicit fibers waiting in the hub at once") {
-  // Two tasks wake each other by explicit switches; between two of these, each starts a fiber that
+  // Two tasks wake each other by explicit switches; between two switches, each starts a fiber that
   // parks.
   std::thread([] {
     constexpr int n = 3000;

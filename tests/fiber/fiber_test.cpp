@@ -1,4 +1,5 @@
-// The explicit switch: values, errors, parents. What greenlet promises, as Tendril keeps it.
+// The explicit switch: values, errors, parents. These are greenlet's guarantees, as Tendril keeps
+// them.
 #include <doctest/doctest.h>
 #include <tendril/fiber.hpp>
 #include <tendril/task.hpp>
@@ -31,7 +32,7 @@ void to_parent() { fiber<>::current().parent().switch_to(); }
 
 TEST_SUITE_BEGIN("switch");
 
-TEST_CASE("nothing runs until somebody switches to the fiber") {
+TEST_CASE("a fiber runs only when another one switches to it") {
   bool ran = false;
   fiber<> f([&] { ran = true; });
   CHECK_FALSE(ran);
@@ -185,14 +186,14 @@ TEST_CASE("a switch to the running fiber itself returns the value") {
   CHECK(f.switch_to(1) == 2);
 }
 
-TEST_CASE("a value that reaches another family is an error and never a wrong value") {
+TEST_CASE("a value that reaches a fiber of another type is an error and never a wrong value") {
   fiber<std::string> f([](std::string s) { return s; });
   CHECK_THROWS_AS(fiber<int>(any_fiber(f)).switch_to(1), fiber_error);
   CHECK_FALSE(f.started());
   CHECK(f.switch_to("still works") == "still works");
 }
 
-TEST_CASE("a child's result of another family arrives as an error in its parent") {
+TEST_CASE("a child's result of another type arrives as an error in its parent") {
   bool told = false;
   fiber<int> child([](int x) { return x; });
   fiber<std::string> parent([&](std::string) -> std::string {
@@ -202,15 +203,15 @@ TEST_CASE("a child's result of another family arrives as an error in its parent"
   });
   CHECK(parent.switch_to("") == "ready");
   child.parent(parent);
-  // The child ends, `parent` is told, and what that returns is not for the int that is waited for
-  // here either.
+  // The child ends and `parent` gets the error; the value that `parent` returns does not fit the
+  // int that is waited for here either.
   CHECK_THROWS_AS(child.switch_to(3), fiber_error);
   CHECK(told);
   CHECK(child.dead());
   CHECK(parent.dead());
 }
 
-TEST_CASE("a handle of no fiber can be asked, and not switched to") {
+TEST_CASE("a handle of no fiber can be queried, and not switched to") {
   fiber<> none;
   CHECK_FALSE(none.valid());
   CHECK_FALSE(none.started());
@@ -251,7 +252,7 @@ TEST_CASE("a fiber is neither started nor dead, then started, then dead") {
   CHECK_FALSE(static_cast<bool>(f));
 }
 
-TEST_CASE("current_fiber() is the fiber that asks") {
+TEST_CASE("current_fiber() is the fiber that calls it") {
   any_fiber main = current_fiber();
   CHECK(main.is_main());
   CHECK(main.started());
@@ -311,7 +312,7 @@ TEST_CASE("a fiber gets the stack size that it asks for") {
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("end");
 
-TEST_CASE("what a fiber returns goes to its parent") {
+TEST_CASE("a fiber's result goes to its parent") {
   fiber<int> child([](int x) { return x + 1; });
   fiber<int> parent([&](int x) {
     child.parent(current_fiber());
@@ -336,8 +337,8 @@ TEST_CASE("a value switched to a dead fiber goes to its first living ancestor") 
   grand.switch_to(0);
   fiber<int> dead_parent([](int x) { return x; }, grand);
   fiber<int> dead_child([](int x) { return x; }, dead_parent);
-  // Nobody has run them: killing an unstarted one hands T{} upwards, so end them with main as the
-  // parent.
+  // They have not run. Killing an unstarted fiber hands T{} to its parent, so they are ended with
+  // main as the parent.
   dead_child.parent(current_fiber());
   dead_parent.parent(current_fiber());
   dead_child.switch_to(0);
@@ -384,7 +385,7 @@ TEST_CASE("an exception travels through parents that do not catch it") {
   CHECK(outer.dead());
 }
 
-TEST_CASE("an exception goes to the parent and not to whoever switched") {
+TEST_CASE("an exception goes to the parent, not to the fiber that switched") {
   fiber<std::string> catcher([](std::string) -> std::string {
     try {
       to_parent(std::string("ready"));
@@ -422,7 +423,7 @@ TEST_CASE("an exception of any type travels unchanged") {
   }
 }
 
-TEST_CASE("what the callable holds is let go as soon as the fiber has ended") {
+TEST_CASE("the callable is destroyed as soon as the fiber has ended") {
   auto held = std::make_shared<int>();
   fiber<> f([held] { to_parent(); });
   CHECK(held.use_count() == 2);
@@ -571,7 +572,8 @@ TEST_CASE("an exception thrown into a dead fiber comes out of its first living a
   CHECK_THROWS_AS(f.throw_(oops()), oops);
 }
 
-TEST_CASE("fiber_exit thrown into a dead fiber is eaten by it, and T{} goes on") {
+TEST_CASE(
+    "fiber_exit thrown into a dead fiber is dropped, and T{} goes to its first living ancestor") {
   fiber<int> f([](int x) { return x; });
   f.switch_to(9);
   CHECK(f.throw_() == 0);
@@ -581,14 +583,14 @@ TEST_CASE("fiber_exit thrown into a dead fiber is eaten by it, and T{} goes on")
   CHECK_NOTHROW(g.throw_());
 }
 
-TEST_CASE("throw_ on the running fiber throws right there") {
+TEST_CASE("throw_ on the running fiber throws from throw_") {
   CHECK_THROWS_AS(fiber<>::current().throw_(oops()), oops);
   fiber<> f([] { CHECK_THROWS_AS(fiber<>::current().throw_(oops()), oops); });
   f.switch_to();
   CHECK(f.dead());
 }
 
-TEST_CASE("an exception may be thrown into a fiber of another family") {
+TEST_CASE("an exception may be thrown into a fiber of another type") {
   fiber<std::string> f([](std::string) -> std::string {
     to_parent(std::string());
     return "";
@@ -631,7 +633,7 @@ TEST_CASE("a parent may be named when a fiber is made, or set later") {
   CHECK(c.parent() == current_fiber());
 }
 
-TEST_CASE("the parent may be changed while the fiber runs, and is asked when it ends") {
+TEST_CASE("the parent may be changed while the fiber runs; its value at the end counts") {
   fiber<int> other([](int x) { return x + 1000; });
   fiber<int> f([&](int x) {
     fiber<int>::current().parent(other);
@@ -661,7 +663,7 @@ TEST_CASE("a parent must be a fiber of the same kernel thread") {
   }).join();
 }
 
-TEST_CASE("a fiber lives as long as it is somebody's parent") {
+TEST_CASE("a fiber lives as long as it is a parent") {
   fiber<int> child;
   {
     fiber<int> parent([](int x) { return to_parent(x) + 1; });
@@ -722,7 +724,7 @@ TEST_CASE("many kernel threads switch at the same time") {
 
 TEST_SUITE_END();
 TEST_CASE(
-    "a fiber has a rounding mode of its own, which begins as that of who first switches to it") {
+    "a fiber has its own rounding mode, initially that of the fiber that first switches to it") {
   std::fesetround(FE_DOWNWARD);
   fiber<int> f([](int) {
     int first = std::fegetround();

@@ -20,7 +20,7 @@ event make(trace_event e, const any_fiber& from, const any_fiber& to) {
   return {e, from.id(), to.id()};
 }
 
-// Records while it lives.
+// Records switches during its lifetime.
 struct recorder {
   std::vector<event> events;
   trace_callback before =
@@ -68,7 +68,7 @@ TEST_CASE("the end of a fiber by fiber_exit is reported as a switch to its paren
   CHECK(r.events == std::vector<event>{{thrown, main.id(), id}, {switched, id, main.id()}});
 }
 
-TEST_CASE("a switch to the running fiber is none") {
+TEST_CASE("a switch to the running fiber is not reported") {
   recorder r;
   CHECK(fiber<int>::current().switch_to(1) == 1);
   CHECK(r.events.empty());
@@ -106,7 +106,7 @@ TEST_CASE("a callback may be set again") {
   CHECK(calls == 2);
 }
 
-TEST_CASE("a callback that throws ends tracing, and its exception comes out of the switch") {
+TEST_CASE("a callback that throws ends tracing, and the switch throws its exception") {
   int calls = 0;
   std::string seen;
   fiber<int> f([&](int) {
@@ -138,7 +138,8 @@ TEST_CASE(
   CHECK_FALSE(set_trace({}));
 }
 
-TEST_CASE("an exception of a callback for a hub's switch comes out of the next explicit switch") {
+TEST_CASE(
+    "an exception of a callback for a switch of the hub is thrown by the next explicit switch") {
   auto t = spawn([] {});
   set_trace([](auto, auto&, auto&) { throw std::runtime_error("tracer"); });
   t.join();
@@ -156,12 +157,13 @@ TEST_CASE("a callback may replace itself, and throw after that") {
     throw std::runtime_error("first");
   });
   CHECK_THROWS_WITH(f.switch_to(), "first");
-  CHECK(second == 1);  // the new one lives on, and was told how the exception travelled
+  // the new callback remains set, and the exception's travel was reported to it
+  CHECK(second == 1);
   CHECK(set_trace({}));
 }
 
 TEST_CASE(
-    "switches that the callback makes are not reported, and do not disturb the value on its way") {
+    "switches that the callback makes are not reported, and do not change the value in transit") {
   int told = 0;
   fiber<int> helper([](int x) {
     for (;;) x = fiber<int>::current().parent().switch_to(x + 1);
@@ -181,7 +183,7 @@ TEST_CASE(
   helper.parent(current_fiber());
 }
 
-TEST_CASE("a callback may drop the last handle of the fiber that was left") {
+TEST_CASE("a callback may drop the last handle of the fiber that was switched from") {
   bool unwound = false;
   fiber<> f([&] {
     struct guard {
@@ -196,7 +198,7 @@ TEST_CASE("a callback may drop the last handle of the fiber that was left") {
   });
   f.switch_to();
   CHECK(unwound);
-  // And of one that has ended.
+  // The same for a fiber that has ended.
   f = fiber<>([] {});
   f.switch_to();
   set_trace({});
@@ -224,7 +226,7 @@ TEST_CASE("the hub's switches are reported too") {
                                 make(switched, a.as_fiber(), main)});
 }
 
-TEST_CASE("each kernel thread traces for itself, and what it set is let go at its end") {
+TEST_CASE("each kernel thread has its own callback, which is destroyed at the thread's end") {
   auto held = std::make_shared<int>();
   int mine = 0;
   set_trace([&](auto, auto&, auto&) { mine++; });

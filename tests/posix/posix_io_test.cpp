@@ -1,6 +1,6 @@
-// Reading, writing, sockets and polling in fibers that share a kernel thread. Linked against the
-// shim: the plain names are the cooperative calls. What they return is compared with native runs in
-// programs/; here it matters who runs meanwhile, and who wakes.
+// Reading, writing, sockets and polling in fibers that share a kernel thread. The program is linked
+// against the shim, so the plain names are the cooperative calls. Results are compared with native
+// runs in programs/; these tests check which fibers run meanwhile, and which wake.
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <errno.h>
@@ -41,7 +41,7 @@ namespace {
 constexpr size_t large = size_t(64) << 20;
 
 struct ends {
-  int in, out;  // what is written to `in` can be read from `out`
+  int in, out;  // data written to `in` can be read from `out`
 };
 
 ends make_pipe() {
@@ -82,7 +82,7 @@ void close_both(const ends& e) {
   close(e.out);
 }
 
-// What a call returned, and its errno.
+// A call's result and errno.
 struct outcome {
   long r;
   int error;
@@ -101,7 +101,7 @@ outcome made(Call call) {
   return {r, errno};
 }
 
-// Makes the call in a task, and `end` when it waits and others have run.
+// Makes the call in a task; calls `end` when it waits and others have run.
 template <class Call, class End>
 outcome while_waiting(Call call, End end) {
   ticker t;
@@ -146,9 +146,10 @@ char byte;
 }  // namespace
 
 TEST_CASE(
-    "a receive that finds nothing is carried out by the kernel, if TENDRIL_POLLER=io_uring asks "
-    "for that and it can") {
-  tendril::yield();  // so that this thread has a hub, which knows the sockets for its own
+    "the kernel completes a receive that would block, if TENDRIL_POLLER=io_uring requests it and "
+    "the kernel can") {
+  // gives this thread a hub, which then knows that no other process has the sockets
+  tendril::yield();
   ends e = make_tcp();
   auto received = tendril::spawn([&] { return recv(e.out, &byte, 1, 0); });
   tendril::yield();
@@ -425,7 +426,7 @@ TEST_CASE("another kernel thread may close what a fiber waits for") {
   }
 }
 
-TEST_CASE("a connection is closed in earnest while a fiber still waits for it") {
+TEST_CASE("closing a connection closes it for the peer while a fiber still waits for it") {
   ends e = make_tcp();
   auto reader = tendril::spawn([&] { return made([&] { return read(e.out, &byte, 1); }); });
   ticker().await(3);
@@ -436,7 +437,8 @@ TEST_CASE("a connection is closed in earnest while a fiber still waits for it") 
 }
 
 TEST_CASE(
-    "a receive that has just begun takes nothing from who gets the closed descriptor's number") {
+    "a receive that has just begun takes no data of the file that reuses the closed descriptor's "
+    "number") {
   ends old = make_tcp(), next = make_tcp();
   CHECK(write(next.in, "x", 1) == 1);
   SUBCASE("closed by another fiber") {
@@ -490,7 +492,7 @@ TEST_CASE("dup2 over a descriptor wakes its reader with EBADF") {
   ends e = make_pipe(), other = make_pipe();
   CHECK(while_waiting([&] { return read(e.out, &byte, 1); },
                       [&] { CHECK(dup2(other.out, e.out) == e.out); }) == failed(EBADF));
-  // The number is the other pipe now.
+  // The number now belongs to the other pipe.
   CHECK(while_waiting([&] { return read(e.out, &byte, 1); },
                       [&] { CHECK(write(other.in, "x", 1) == 1); }) == worked(1));
   SUBCASE("a dup2 that fails wakes nobody") {
@@ -507,10 +509,10 @@ TEST_CASE("dup2 over a descriptor wakes its reader with EBADF") {
   close_both(other);
 }
 
-TEST_CASE("a message queue that was polled leaves its number to others") {
+TEST_CASE("a closed message queue that was polled leaves its descriptor number usable") {
   std::string name = "/tendril_test_" + std::to_string(getpid());
   mqd_t queue = mq_open(name.c_str(), O_RDWR | O_CREAT, 0600, nullptr);
-  if (queue < 0) return;  // no message queues here
+  if (queue < 0) return;  // message queues are not supported here
   mq_unlink(name.c_str());
   pollfd p{queue, POLLIN, 0};
   CHECK(while_waiting([&] { return poll(&p, 1, -1); },
@@ -574,7 +576,7 @@ TEST_CASE("an event of a closed descriptor does not wake the reader of its succe
     return r;
   });
   t.await(3);
-  // The old file still lives in its duplicate, and has something to read.
+  // The duplicate keeps the old file open, with data to read.
   CHECK(write(old.in, "x", 1) == 1);
   t.await(5);
   CHECK_FALSE(woken);
@@ -655,7 +657,7 @@ TEST_CASE("a killed task's call fails with ECANCELED") {
   CHECK(killed([&] { return write(q.in, buf, 1); }) == failed(ECANCELED));
   CHECK(killed([&] { return splice(p.out, nullptr, e.in, nullptr, 1, 0); }) == failed(ECANCELED));
   CHECK(killed([&] { return poll(nullptr, 0, -1); }) == failed(ECANCELED));
-  SUBCASE("but tells what it had done") {
+  SUBCASE("but a partial transfer is returned") {
     std::vector<char> some(100'000);
     read_all(q.out, 65536);
     CHECK(killed([&] { return write(q.in, some.data(), some.size()); }) == worked(65536));
@@ -718,7 +720,7 @@ TEST_CASE("recv waits as long as it takes, not a second") {
   close_both(e);
 }
 
-TEST_CASE("a socket's time-outs hold for fibers") {
+TEST_CASE("a socket's time-outs apply to fibers") {
   ends e = make_pair();
   timeval t{0, 20'000};
   setsockopt(e.out, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
@@ -727,7 +729,7 @@ TEST_CASE("a socket's time-outs hold for fibers") {
   ticker tick;
   tendril::spawn([&] {
     CHECK(made([&] { return send(e.in, &byte, 1, 0); }) == failed(EAGAIN));
-    read_all(e.out, 1 << 30);  // ends by the time-out
+    read_all(e.out, 1 << 30);  // the time-out ends it
     CHECK(made([&] { return recv(e.out, &byte, 1, 0); }) == failed(EAGAIN));
     CHECK(made([&] { return read(e.out, &byte, 1); }) == failed(EAGAIN));
   }).get();
@@ -744,7 +746,7 @@ TEST_CASE("TCP_NODELAY stays as the program left it") {
   close(s);
 }
 
-TEST_CASE("a fiber that is never out of data does not starve the others") {
+TEST_CASE("a fiber that never runs out of data does not starve the others") {
   int zero = open("/dev/zero", O_RDONLY);
   ends e = make_pipe();
   for (auto call :
@@ -771,7 +773,7 @@ TEST_CASE("a fiber that is never out of data does not starve the others") {
   close_both(e);
 }
 
-TEST_CASE("datagrams wait for room in a receiver's queue that nobody is connected to") {
+TEST_CASE("datagrams wait for room in the queue of a receiver without connection") {
   sockaddr_un u{};
   u.sun_family = AF_UNIX;
   snprintf(u.sun_path + 1, sizeof u.sun_path - 1, "tendril-queue-%d", getpid());
@@ -828,7 +830,7 @@ TEST_CASE("a program's epoll loop and its other fibers go on together") {
   close(ep);
 }
 
-TEST_CASE("errno belongs to the call that failed") {
+TEST_CASE("errno is that of the call that failed in the same fiber") {
   ends e = make_pipe();
   ticker t;
   auto reader = tendril::spawn([&] {

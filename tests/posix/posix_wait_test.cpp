@@ -1,5 +1,6 @@
 // The cooperative calls that wait for time, children, signals, names and locks, in fibers that
-// share a kernel thread. Linked against the shim: the plain names are the cooperative calls.
+// share a kernel thread. The program is linked against the shim, so the plain names are the
+// cooperative calls.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -27,7 +28,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Runs beside a test: a call that blocked the kernel thread would stop it.
+// Runs during a test: a call that blocked the kernel thread would stop it.
 class ticker {
  public:
   ticker()
@@ -39,7 +40,7 @@ class ticker {
         })) {}
   ~ticker() { task_.kill(); }
   long ticks() const { return ticks_; }
-  // Waits until it has ticked some more.
+  // Waits until it has ticked `more` times more.
   void await(long more) {
     for (long end = ticks_ + more; ticks_ < end;) tendril::sleep(1ms);
   }
@@ -49,7 +50,8 @@ class ticker {
   tendril::task<void> task_;
 };
 
-// Runs `call` in a task, and `end` when the ticker has ticked meanwhile; what `call` returned.
+// Runs `call` in a task; calls `end` when the ticker has ticked meanwhile. Returns the result of
+// `call`.
 template <class Call, class End>
 auto while_ticking(Call call, End end) {
   ticker t;
@@ -69,7 +71,7 @@ struct temporary_file {
   }
 };
 
-// A child that runs f and ends with its result.
+// Forks a child that runs f and exits with its result.
 template <class F>
 pid_t child(F f) {
   fflush(stdout);
@@ -162,7 +164,7 @@ TEST_CASE("sleep(0) lets others run") {
   CHECK(ran);
 }
 
-TEST_CASE("a killed sleep fails with ECANCELED, and at once the next time") {
+TEST_CASE("a killed sleep fails with ECANCELED, and so does the next one, at once") {
   int first = 0, second = 0;
   auto t = tendril::spawn([&] {
     timespec hour{3600, 0};
@@ -280,7 +282,7 @@ TEST_CASE("a killed wait leaves the child") {
   CHECK(status_of(c) == 1000 + SIGKILL);
 }
 
-TEST_CASE("many systems at once restore what they changed") {
+TEST_CASE("many concurrent system() calls restore what they changed") {
   struct sigaction before, after;
   sigset_t mask;
   sigaction(SIGINT, nullptr, &before);
@@ -298,7 +300,7 @@ TEST_CASE("many systems at once restore what they changed") {
   CHECK(sigismember(&mask, SIGCHLD) == 0);
 }
 
-TEST_CASE("a killed system kills its shell") {
+TEST_CASE("a killed system() kills its shell") {
   int error = 0, r = 0;
   auto t = tendril::spawn([&] {
     r = system("exec sleep 1000");
@@ -329,7 +331,7 @@ TEST_CASE("a hundred look-ups go on at once") {
   for (auto& a : all) CHECK(a.get() == 0);
 }
 
-TEST_CASE("look-ups of fibers that are killed are left behind") {
+TEST_CASE("look-ups of killed fibers are abandoned") {
   std::vector<tendril::task<void>> all;
   for (int i = 0; i < 30; i++) {
     all.push_back(tendril::spawn([] {
@@ -529,7 +531,7 @@ TEST_CASE("sigwait in a fiber, while others run") {
   sigprocmask(SIG_SETMASK, &before, nullptr);
 }
 
-TEST_CASE("masks of several waits end in the mask that was there before") {
+TEST_CASE("after waits with several masks, the original mask is restored") {
   sigset_t all, now;
   sigfillset(&all);
   std::vector<tendril::task<int>> tasks;
@@ -561,7 +563,7 @@ TEST_CASE("a handler's calls block, and do not switch") {
   raise(SIGUSR1);
   CHECK(in_handler == 1);
   CHECK(ticks_inside == 0);
-  // The same when it comes while fibers wait.
+  // The same for a signal that arrives while fibers wait.
   auto sends = tendril::spawn([] { raise(SIGUSR1); });
   timespec hour{3600, 0};
   CHECK(nanosleep(&hour, nullptr) == -1);
@@ -583,7 +585,7 @@ TEST_CASE("fork in the main fiber: the child goes on alone") {
   pid_t c = child([&] {
     long before = t.ticks();
     usleep(20'000);
-    if (t.ticks() != before) return 1;  // the parent's fibers do not run here
+    if (t.ticks() != before) return 1;  // the parent's fibers do not run in the child
     if (tendril::spawn([] { return usleep(1000) + 5; }).get() != 5) return 2;
     int q[2];
     if (pipe(q)) return 3;
@@ -630,7 +632,7 @@ TEST_CASE("fork in a fiber: only that one lives on in the child") {
       FILE* f = popen("echo 4", "r");
       r += f ? fgetc(f) - '0' : 100;
       if (f) pclose(f);
-      // The task returns, and with it the child's last fiber.
+      // The task, which is the child's last fiber, returns.
       _exit(getpid() != parent ? r : 99);
     }
     return status_of(c);
@@ -700,7 +702,7 @@ TEST_CASE("a fiber that forks many children, among busy fibers") {
   for (int i = 0; i < 20; i++) CHECK(all[size_t(i)].get() == i);
 }
 
-TEST_CASE("vfork children do the real thing while fibers wait") {
+TEST_CASE("calls in vfork children are the C library's while fibers wait") {
   ticker t;
   for (int i = 0; i < 20; i++) {
     pid_t c = vfork();

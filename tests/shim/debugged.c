@@ -1,5 +1,5 @@
-// Stands still for a debugger: threads that sleep, and main, or a thread, in a function of a known
-// name.
+// A program for a debugger to inspect: threads that sleep, and main, or a thread, in a function of
+// a known name.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +31,7 @@ __attribute__((noinline)) static void* computes_in_thread(void* p) {
   computes_for_a_while(p);
   exit(0);
 }
-// For some dozens of ticks, beside another that does the same.
+// Computes for some dozens of ticks, while another thread does the same.
 static void* computes_for_a_while(void* p) {
   clock_t until = clock() + CLOCKS_PER_SEC / 2;
   while (clock() < until) counted++;

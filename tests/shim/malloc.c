@@ -1,5 +1,5 @@
-// A malloc that makes the calls that the shim interposes, as jemalloc does, and a constructor that
-// makes them before anybody else's. Preloaded behind the shim.
+// A malloc that makes calls that the shim interposes, as jemalloc does, and a constructor that
+// makes them before all others. It is preloaded after the shim.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -53,7 +53,7 @@ static void* take(size_t n, size_t alignment) {
 
 void* malloc(size_t n) { return take(n, 16); }
 void free(void* p) { (void)p; }
-void* calloc(size_t a, size_t b) { return take(a * b, 16); }  // never used before: zero
+void* calloc(size_t a, size_t b) { return take(a * b, 16); }  // never used before, so it is zero
 void* realloc(void* p, size_t n) {
   void* q = take(n, 16);
   if (p && q) memcpy(q, p, ((size_t*)p)[-1] < n ? ((size_t*)p)[-1] : n);
@@ -66,6 +66,6 @@ int posix_memalign(void** p, size_t a, size_t n) { return (*p = memalign(a, n)) 
 __attribute__((constructor(101))) static void first(void) { make_calls(); }
 __attribute__((destructor)) static void last(void) {
   make_calls();
-  // Programs may have closed it.
+  // The program may have closed standard error.
   if (calls >= 2 && write(2, "calls were made\n", 16) != 16) return;
 }

@@ -1,7 +1,8 @@
-// A plain program with very many threads, for the shim: what they cost while they sleep, and what a
-// long row of them, one after another, leaves behind. Fails if that is more than Tendril promises.
+// An ordinary program with very many threads, for the shim. It measures the memory that sleeping
+// threads take, and the memory that a long sequence of threads leaves behind, and fails if either
+// is more than Tendril promises.
 //
-//   many_threads SLEEPING ROW MOST_BYTES
+//   many_threads SLEEPING SEQUENCE MOST_BYTES
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>
@@ -43,7 +44,7 @@ static void* sleeps(void* p) {
 }
 
 static void* passes(void* p) {
-  free(malloc(100));  // the C library's cache for the thread
+  free(malloc(100));  // makes the C library's cache for the thread
   return p;
 }
 

@@ -41,7 +41,8 @@ class Shim(unittest.TestCase):
     def test_exports_nothing_but_libc_names_and_those_of_the_table(self):
         libc = {line.split()[-1].split("@")[0] for line in text_of("nm", "-D", "--defined-only", libc_path()).splitlines()}
         exported = {line.split()[-1].split("@")[0] for line in text_of("nm", "-D", "--defined-only", shim).splitlines()}
-        # scanf of C23, which the C library has from 2.38 on: the shim may have been built where there is an older one.
+        # C23's scanf, which the C library has from 2.38 on: the shim may have been built with an
+        # older one.
         ours = ("tendril_", "__isoc23_")
         self.assertEqual(sorted(n for n in exported - libc - of_table("OTHERS") if not n.startswith(ours)), [])
 
@@ -50,12 +51,13 @@ class Shim(unittest.TestCase):
             self.assertNotIn("stdc++", text_of("readelf", "-d", library))
 
     def test_is_not_marked_as_fit_for_shadow_stacks(self):
-        # A switch changes the stack and not the shadow stack, whatever the compiler's own code is fit for.
+        # A switch changes the stack but not the shadow stack, so the libraries must not claim to
+        # support shadow stacks.
         for library in (shim, os.path.join(os.path.dirname(shim), "../lib/libtendril.so.0")):
             self.assertNotIn("SHSTK", text_of("readelf", "-nW", library))
 
     def test_calls_before_constructors_and_inside_malloc(self):
-        # Ours first, and the other one first.
+        # Each of the two libraries first.
         for preload in ((shim, malloc_library), (malloc_library, shim)):
             for cooperate in ({}, {"TENDRIL_COOPERATE": "always"}):
                 for command in commands:

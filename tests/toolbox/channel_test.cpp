@@ -1,4 +1,4 @@
-// Channels and select: who meets whom, closing, and that no value is lost.
+// Channels and select: which peers meet, closing, and that no value is lost.
 #include <doctest/doctest.h>
 #include <tendril/channel.hpp>
 #include <tendril/task.hpp>
@@ -12,7 +12,7 @@ using namespace std::chrono_literals;
 
 TEST_SUITE_BEGIN("channel");
 
-TEST_CASE("send waits until somebody receives") {
+TEST_CASE("send waits until a receiver takes the value") {
   channel<int> c;
   std::string log;
   auto t = spawn([&] {
@@ -27,7 +27,7 @@ TEST_CASE("send waits until somebody receives") {
   CHECK(log == "send sent ");
 }
 
-TEST_CASE("receive waits until somebody sends") {
+TEST_CASE("receive waits until a sender comes") {
   channel<std::unique_ptr<int>> c;
   auto t = spawn([&] { return **c.receive(); });
   yield();
@@ -65,7 +65,7 @@ TEST_CASE("senders and receivers are served in the order in which they came") {
   CHECK(got == std::vector{10, 11, 12});
 }
 
-TEST_CASE("a buffered channel takes so many values before send waits") {
+TEST_CASE("a buffered channel takes as many values as its capacity before send waits") {
   channel<int> c(2);
   CHECK(c.capacity() == 2);
   c.send(1);
@@ -125,7 +125,7 @@ TEST_CASE("a loop over a channel ends when it is closed") {
   CHECK(sum == 55);
 }
 
-TEST_CASE("a value for a receiver that was killed before goes to the next") {
+TEST_CASE("a value for a receiver that has been killed goes to the next") {
   channel<int> c;
   auto killed = spawn([&] { c.receive(); });
   yield();
@@ -163,7 +163,8 @@ TEST_CASE("select does what can be done at once, the first case first, and says 
   CHECK(*a.receive() == 7);
 }
 
-TEST_CASE("select waits for the first that can be done, and leaves nothing behind on the others") {
+TEST_CASE(
+    "select waits for the first case that can happen, and leaves no waiter on the other channels") {
   channel<int> a, b, c;
   auto t = spawn([&] {
     int got = 0;
@@ -209,7 +210,8 @@ TEST_CASE("a select may name a channel twice, and does not meet itself") {
   t.join();
 }
 
-TEST_CASE("a closed channel ends a select: received nothing, sent with channel_closed") {
+TEST_CASE(
+    "a closed channel ends a select: a receive gets an empty optional, a send channel_closed") {
   channel<int> a;
   auto receives = spawn([&] {
     bool closed = false;

@@ -1,5 +1,5 @@
-// Descriptors that are closed by calls which nobody sees, since there is no shim: the program's,
-// while fibers wait for them, and the runtime's.
+// Descriptors that are closed by calls that the runtime does not see, since there is no shim: the
+// program's descriptors, while fibers wait for them, and the runtime's own.
 #include <doctest/doctest.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -69,8 +69,8 @@ const std::function<long(int)> reads[] = {
     },
 };
 
-// What two tasks were given that waited for a number before it was closed and given away, and one
-// that waited after.
+// The results of two tasks that waited for a number before it was closed and reused, and of one
+// that waited afterwards.
 struct three {
   outcome first, second, after;
 };
@@ -105,8 +105,8 @@ bool first_thread_sleeps() {
 }  // namespace
 
 TEST_CASE(
-    "whoever waits for a number that is closed and given to another file gets EBADF, and the new "
-    "wait its data") {
+    "fibers that wait for a number that is closed and reused get EBADF, and the new wait gets its "
+    "data") {
   for (auto& call : reads) {
     for (bool kept_open : {false, true}) {
       three all = over_a_replacement(call, kept_open);
@@ -139,7 +139,7 @@ TEST_CASE("the same when the new wait is on another kernel thread's hub") {
   REQUIRE(::write(fresh.b, "f", 1) == 1);
   other.join();
   CHECK(after == outcome{1, 0});
-  // Its own hub finds out with the next wait here.
+  // This thread's hub notices it at its next wait.
   auto again = spawn([&] { return made([&] { return reads[0](number); }); });
   tendril::sleep(1ms);
   REQUIRE(::write(fresh.b, "g", 1) == 1);
@@ -148,7 +148,7 @@ TEST_CASE("the same when the new wait is on another kernel thread's hub") {
   for (int fd : {old.b, fresh.a, fresh.b}) ::close(fd);
 }
 
-TEST_CASE("waits go on when everything is closed that the program has not opened") {
+TEST_CASE("waits go on when every descriptor is closed that the program has not opened") {
   pair_of_sockets s;
   char c;
   auto close_others = [&] { ::close_range(unsigned(s.b) + 1, ~0u, 0); };
@@ -210,7 +210,7 @@ TEST_CASE("another kernel thread wakes a hub whose descriptors it has closed in 
 }
 
 TEST_CASE(
-    "what the program has put on a number of the runtime's is neither written to nor closed") {
+    "a file that the program has put on a number of the runtime is neither written to nor closed") {
   pair_of_sockets s;
   int pipe_ends[2];
   REQUIRE(::pipe(pipe_ends) == 0);

@@ -33,7 +33,7 @@ TEST_CASE("tasks and callbacks begin in the order of their creation") {
   CHECK(log == "abc");
 }
 
-TEST_CASE("call_later and call_at call when it is time, and a killed call never comes") {
+TEST_CASE("call_later and call_at call at their time, and a killed call is never made") {
   event_loop loop;
   int called = 0;
   auto begun = loop.time();
@@ -68,14 +68,14 @@ TEST_CASE("stop ends the run, and the next run goes on") {
                     "the event loop was stopped before the task had ended");
 }
 
-TEST_CASE("get_running_loop is the one that runs, and there is none outside") {
+TEST_CASE("get_running_loop returns the running loop, and throws outside") {
   event_loop loop;
   CHECK_THROWS_WITH(get_running_loop(), "no running event loop");
   CHECK(loop.run_until_complete([] { return &get_running_loop(); }) == &loop);
   CHECK(event_loop::running() == nullptr);
 }
 
-TEST_CASE("a loop runs once at a time, and no other beside it") {
+TEST_CASE("a loop runs once at a time, and only one loop runs on a kernel thread") {
   event_loop loop, other;
   CHECK_THROWS_WITH(loop.run_until_complete([&] { loop.run_forever(); }),
                     "the event loop is running already");
@@ -106,7 +106,7 @@ TEST_CASE("a future is completed by set_result, and waited for by any task") {
 }
 
 TEST_CASE(
-    "done callbacks are called by the loop, in the order of adding, also when the future is done") {
+    "the loop calls done callbacks in the order of adding, also when the future is done already") {
   event_loop loop;
   std::string log;
   auto f = loop.create_future<int>();
@@ -121,7 +121,7 @@ TEST_CASE(
   CHECK(log == "a1bc");
 }
 
-TEST_CASE("other kernel threads hand calls over, and complete futures") {
+TEST_CASE("other kernel threads can hand over calls and complete futures") {
   event_loop loop;
   auto f = loop.create_future<int>();
   int sum = 0;
@@ -137,7 +137,7 @@ TEST_CASE("other kernel threads hand calls over, and complete futures") {
   CHECK(loop.run_until_complete(default_executor().submit([] { return 3; })) == 3);
 }
 
-TEST_CASE("close kills the tasks that are left, and nothing more can be created") {
+TEST_CASE("close kills the remaining tasks, and nothing more can be created") {
   event_loop loop;
   bool unwound = false, begun = false;
   struct mark {
@@ -161,7 +161,7 @@ TEST_CASE("close kills the tasks that are left, and nothing more can be created"
   CHECK_THROWS_WITH(loop.run_forever(), "the event loop is closed");
 }
 
-TEST_CASE("a future outlives its loop, but calls back no more") {
+TEST_CASE("a future may outlive its loop, but no longer calls back") {
   loop_future<int> f;
   bool called = false;
   {
@@ -176,7 +176,7 @@ TEST_CASE("a future outlives its loop, but calls back no more") {
   CHECK_FALSE(called);
 }
 
-TEST_CASE("run closes its loop, with the tasks that are left") {
+TEST_CASE("run closes its loop and kills the remaining tasks") {
   bool unwound = false;
   struct mark {
     bool& b;
@@ -194,7 +194,7 @@ TEST_CASE("run closes its loop, with the tasks that are left") {
   CHECK(unwound);
 }
 
-TEST_CASE("a loop runs in a task, and a kill of that ends the run") {
+TEST_CASE("a loop may run in a task, and killing the task ends the run") {
   event_loop loop;
   event begun;
   auto t = spawn([&] { loop.run_until_complete([&] { begun.set(), sleep(1h); }); });

@@ -1,5 +1,5 @@
-// Events, async_results, latches: who wakes, in which order, and what a time-out or a kill leaves
-// behind.
+// Events, async_results, latches: which waiters wake, in which order, and what a time-out or a kill
+// leaves behind.
 #include <doctest/doctest.h>
 #include <tendril/async_result.hpp>
 #include <tendril/event.hpp>
@@ -28,7 +28,7 @@ TEST_CASE("a new event is not set; wait returns at once when it is") {
   CHECK_FALSE(e.wait(0s));
 }
 
-TEST_CASE("set wakes everybody who waits, in the order in which they came") {
+TEST_CASE("set wakes all waiters, in the order of their arrival") {
   event e;
   std::vector<int> order;
   std::vector<task<void>> tasks;
@@ -45,7 +45,7 @@ TEST_CASE("set wakes everybody who waits, in the order in which they came") {
   CHECK(order == std::vector{0, 1, 2, 3, 4});
 }
 
-TEST_CASE("who waited when an event was set wakes even if it is cleared before they run") {
+TEST_CASE("waiters wake after set even if the event is cleared before they run") {
   event e;
   auto t = spawn([&] { return e.wait(1h); });
   yield();
@@ -78,14 +78,14 @@ TEST_CASE("a waiter that is killed leaves the others waiting") {
   CHECK(c.successful());
 }
 
-TEST_CASE("a wait for an event that nobody can set throws loop_exit") {
+TEST_CASE("a wait for an event that no fiber can set throws loop_exit") {
   event e;
   CHECK_THROWS_AS(e.wait(), loop_exit);
   e.set();
   e.wait();
 }
 
-TEST_CASE("thousands wait for one event") {
+TEST_CASE("thousands of fibers wait for one event") {
   event e;
   int woken = 0;
   std::vector<task<void>> tasks;
@@ -101,7 +101,7 @@ TEST_CASE("thousands wait for one event") {
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("async_result");
 
-TEST_CASE("get waits for the value, as often as it is asked") {
+TEST_CASE("get waits for the value, and may be called again") {
   async_result<std::string> r;
   CHECK_FALSE(r.ready());
   CHECK_FALSE(r.successful());
@@ -142,7 +142,7 @@ TEST_CASE("get with a time-out throws timeout_error, and the result can still co
   CHECK(r.get(0ms) == 3);
 }
 
-TEST_CASE("everybody who waits gets the value, in the order in which they came") {
+TEST_CASE("all waiters get the value, in the order of their arrival") {
   async_result<int> r;
   std::vector<int> order;
   std::vector<task<void>> tasks;
@@ -163,7 +163,7 @@ TEST_CASE("an async_result set from a task has that task's outcome") {
   CHECK_THROWS_WITH(failure.get(), "bad");
 }
 
-TEST_CASE("an async_result may hold what can only be moved") {
+TEST_CASE("an async_result may hold a value that can only be moved") {
   async_result<std::unique_ptr<int>> r;
   r.set(std::make_unique<int>(7));
   auto p = std::move(r.get());

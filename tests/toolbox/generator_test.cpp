@@ -27,7 +27,7 @@ struct says {
 void range(int from, int to) {
   for (int i = from; i < to; i++) ints::yield(i);
 }
-void countdown(int n) {  // recursive, without a generator per level
+void countdown(int n) {  // recursive, without a generator for each level
   if (n == 0) return;
   ints::yield(n);
   countdown(n - 1);
@@ -42,7 +42,7 @@ std::vector<int> all(ints g) {
 
 TEST_SUITE_BEGIN("generator");
 
-TEST_CASE("a body runs only when asked, up to its next yield") {
+TEST_CASE("a body runs only on request, up to its next yield") {
   std::string log;
   ints g([&] {
     log += "a";
@@ -67,7 +67,7 @@ TEST_CASE("a body may yield from functions that it calls, to any depth") {
   CHECK(all(ints([] { countdown(5); })) == std::vector{5, 4, 3, 2, 1});
 }
 
-TEST_CASE("a range-for may stop early, and another may go on") {
+TEST_CASE("a range-for may stop early, and another may resume it") {
   ints g([] { range(0, 6); });
   for (int i : g) {
     if (i == 2) break;
@@ -87,7 +87,7 @@ TEST_CASE("values move through, so that they need not be copyable") {
   CHECK(**g.send(std::make_unique<int>(7)) == 7);
 }
 
-TEST_CASE("yield returns what is sent, and nothing for next()") {
+TEST_CASE("yield returns the value sent, and an empty optional for next()") {
   echo g([] {
     auto got = echo::yield("ready");
     for (;;) got = echo::yield(got ? *got + "!" : "nothing");
@@ -107,7 +107,7 @@ TEST_CASE("sending a value to a generator that has not begun is an error, and it
   CHECK(g.send("x") == std::nullopt);
 }
 
-TEST_CASE("the value that the body returns is there after its end") {
+TEST_CASE("returned() has the body's result after its end") {
   generator<int, void, std::string> g([] {
     range(0, 1);
     return std::string("sum");
@@ -121,10 +121,10 @@ TEST_CASE("the value that the body returns is there after its end") {
   CHECK_FALSE(h.returned());
   CHECK(h.next() == std::nullopt);
   CHECK(h.returned() == "done");
-  CHECK_THROWS_AS(g.next(), generator_error);  // range() yields to generators of another type
+  CHECK_THROWS_AS(g.next(), generator_error);  // range() yields values of another type
 }
 
-TEST_CASE("an exception of the body reaches whoever asked, and ends it") {
+TEST_CASE("an exception of the body reaches the consumer, and ends the body") {
   ints g([] {
     ints::yield(1);
     throw std::runtime_error("broken");
@@ -137,8 +137,8 @@ TEST_CASE("an exception of the body reaches whoever asked, and ends it") {
 }
 
 TEST_CASE(
-    "an exception that is thrown into a generator may be caught there, and the next value comes "
-    "back") {
+    "an exception that is thrown into a generator may be caught there, and the next value is "
+    "returned") {
   ints g([] {
     for (int i = 0;; i++) {
       try {
@@ -156,8 +156,7 @@ TEST_CASE(
   CHECK(g.next() == std::nullopt);
 }
 
-TEST_CASE(
-    "an exception thrown into a generator that has not begun, or has ended, comes straight back") {
+TEST_CASE("throw_ into a generator that has not begun, or has ended, throws the exception itself") {
   bool ran = false;
   ints g([&] { ran = true; });
   CHECK_THROWS_WITH(g.throw_(std::runtime_error("early")), "early");
@@ -198,8 +197,7 @@ TEST_CASE("a closed body may return instead of passing generator_exit on") {
   CHECK(g.done());
 }
 
-TEST_CASE(
-    "a generator that is closed before it began never runs, and lets go of what its body holds") {
+TEST_CASE("a generator that is closed before it began never runs, and its body is destroyed") {
   bool ran = false;
   auto held = std::make_shared<int>(1);
   ints g([&ran, held] { ran = true; });
@@ -210,7 +208,7 @@ TEST_CASE(
   CHECK(g.next() == std::nullopt);
 }
 
-TEST_CASE("a body that yields though it is closed has ignored generator_exit: an error") {
+TEST_CASE("a body that yields after generator_exit is an error") {
   ints g([] {
     for (;;) {
       try {
@@ -223,7 +221,7 @@ TEST_CASE("a body that yields though it is closed has ignored generator_exit: an
   CHECK(g.next() == 1);
 }
 
-TEST_CASE("another exception from a closed body comes out of close()") {
+TEST_CASE("close() throws another exception of the body") {
   ints g([] {
     try {
       ints::yield(1);
@@ -235,7 +233,7 @@ TEST_CASE("another exception from a closed body comes out of close()") {
   CHECK_THROWS_WITH(g.close(), "while closing");
 }
 
-TEST_CASE("a generator that is running already cannot be asked") {
+TEST_CASE("a generator that is running already cannot be resumed") {
   ints* self = nullptr;
   std::string next, close, thrown;
   ints g([&] {
@@ -270,7 +268,7 @@ TEST_CASE("yield outside a generator of that type is an error") {
   CHECK_THROWS_AS(g.next(), generator_error);
 }
 
-TEST_CASE("yield_from gives all that another generator gives, and returns its result") {
+TEST_CASE("yield_from yields all values of another generator, and returns its result") {
   using summing = generator<int, void, int>;
   auto inner = [](int n) {
     return summing([n] {
@@ -292,7 +290,7 @@ TEST_CASE("yield_from takes any range") {
         })) == std::vector{1, 2, 3, 4});
 }
 
-TEST_CASE("through yield_from, what is sent or thrown reaches the inner generator") {
+TEST_CASE("yield_from passes sent values and thrown exceptions to the inner generator") {
   echo g([] {
     echo inner([] {
       for (;;) {
@@ -328,7 +326,7 @@ TEST_CASE("closing a generator closes the one that it delegates to first") {
   CHECK(log == "inner outer ");
 }
 
-TEST_CASE("an exception of the inner generator comes out of yield_from") {
+TEST_CASE("yield_from throws an exception of the inner generator") {
   ints g([] {
     try {
       ints::yield_from(ints([] {
@@ -355,7 +353,7 @@ TEST_CASE("a generator that goes out of scope is closed") {
   CHECK(log == "gone");
 }
 
-TEST_CASE("one that ignores its closing is unwound by fiber_exit when it goes out of scope") {
+TEST_CASE("a generator that ignores close() is unwound by fiber_exit when it goes out of scope") {
   std::string log;
   {
     ints g([&] {
@@ -389,7 +387,7 @@ TEST_CASE("a suspended fiber that owns a suspended generator is unwound with its
   CHECK(log == "body owner");
 }
 
-TEST_CASE("a body may wait: whoever asked waits too, and others run") {
+TEST_CASE("a body may wait: the consumer waits too, and others run") {
   ints g([] {
     for (int i = 0; i < 3; i++) {
       sleep(1ms);
@@ -407,7 +405,7 @@ TEST_CASE("a body may wait: whoever asked waits too, and others run") {
   CHECK(got == std::vector{0, 1, 2});
 }
 
-TEST_CASE("while a generator waits for one task, another cannot ask it") {
+TEST_CASE("while a generator runs for one task, another cannot resume it") {
   ints g([] {
     sleep(1ms);
     ints::yield(1);
@@ -418,7 +416,7 @@ TEST_CASE("while a generator waits for one task, another cannot ask it") {
   CHECK(first.get() == 1);
 }
 
-TEST_CASE("different fibers may ask in turn") {
+TEST_CASE("different fibers may resume a generator in turn") {
   ints g([] { range(0, 100); });
   std::vector<int> got;
   auto ask = [&] {
@@ -432,7 +430,7 @@ TEST_CASE("different fibers may ask in turn") {
   CHECK(got == std::vector{0, 1, 2, 3, 4, 5});
 }
 
-TEST_CASE("a generator cannot be asked on another kernel thread") {
+TEST_CASE("a generator cannot be resumed on another kernel thread") {
   ints g([] { range(0, 3); });
   CHECK(g.next() == 0);
   bool refused = false;

@@ -1,5 +1,5 @@
-// Several hubs, one per kernel thread, that exchange work through the tools: nothing is lost,
-// nobody sleeps for ever.
+// Several hubs, one for each kernel thread, exchange work through the synchronisation objects: no
+// work is lost, and no fiber sleeps for ever.
 #include <doctest/doctest.h>
 #include <tendril/async_result.hpp>
 #include <tendril/barrier.hpp>
@@ -31,10 +31,10 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr int hubs = 3;
-constexpr int fibers = 4;  // on each
+constexpr int fibers = 4;  // on each hub
 constexpr int rounds = 300;
 
-// Runs f(hub, fiber) in each fiber of each hub, and waits for all.
+// Runs f(hub, fiber) in each fiber of each hub, and waits for all of them.
 void on_all(const std::function<void(int, int)>& f) {
   std::vector<std::thread> threads;
   for (int h = 0; h < hubs; h++) {
@@ -75,7 +75,7 @@ TEST_CASE("an async_result set by another kernel thread may go away as soon as g
   }
 }
 
-TEST_CASE("a permit taken here may be given back there; two hubs hand one to and fro") {
+TEST_CASE("a permit may be taken on one hub and given back on another") {
   semaphore ping(0), pong(0);
   std::thread other([&] {
     for (int i = 0; i < rounds; i++) {
@@ -92,7 +92,7 @@ TEST_CASE("a permit taken here may be given back there; two hubs hand one to and
   CHECK(pong.value() == 0);
 }
 
-TEST_CASE("a mutex keeps the fibers of all hubs apart") {
+TEST_CASE("a mutex excludes the fibers of all hubs from each other") {
   tendril::mutex m;
   long n = 0;
   on_all([&](int, int) {
@@ -105,7 +105,7 @@ TEST_CASE("a mutex keeps the fibers of all hubs apart") {
   CHECK(n == long(hubs) * fibers * rounds);
 }
 
-TEST_CASE("a shared_mutex keeps writers apart from everybody") {
+TEST_CASE("a shared_mutex excludes writers from all other fibers") {
   tendril::shared_mutex m;
   long a = 0, b = 0;
   on_all([&](int, int i) {
@@ -171,7 +171,7 @@ TEST_CASE("once calls once for all hubs") {
   });
 }
 
-TEST_CASE("every item of a queue is got once, whoever puts and whoever gets") {
+TEST_CASE("every item of a queue is got exactly once, on whichever hubs it is put and got") {
   for (std::size_t bound : {std::size_t(1), std::size_t(7), queue<int>::unbounded}) {
     queue<int> q(bound);
     std::atomic<long> sum{0}, got{0};
@@ -275,7 +275,7 @@ TEST_CASE("a wait for several things is ended by other kernel threads") {
   }
 }
 
-TEST_CASE("a time-out that races with a grant from another hub either has it or leaves it") {
+TEST_CASE("a time-out that races with a grant of another hub either takes it or leaves it") {
   semaphore s(0);
   std::atomic<int> got{0}, given{0};
   std::atomic<bool> over{false};

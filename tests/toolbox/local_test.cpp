@@ -1,4 +1,4 @@
-// Fiber-local storage: each fiber has its own value, which ends with it.
+// Fiber-local storage: each fiber has its own value, which is destroyed with it.
 #include <doctest/doctest.h>
 #include <tendril/local.hpp>
 #include <tendril/task.hpp>
@@ -22,7 +22,7 @@ struct counted {
 
 }  // namespace
 
-TEST_CASE("each fiber sees its own value, which begins anew") {
+TEST_CASE("each fiber has its own value, which begins anew") {
   local<int> n;
   *n = 1;
   std::vector<task<int>> tasks;
@@ -41,15 +41,14 @@ TEST_CASE("each fiber sees its own value, which begins anew") {
   f.switch_to();
 }
 
-TEST_CASE("a value may begin as what a call returns in its fiber") {
+TEST_CASE("a value may begin as the result of a call in its fiber") {
   local<std::string> name([] { return std::string(current_fiber().name()); });
   CHECK(*name == "main");
   spawn({.name = "worker"}, [&] { CHECK(*name == "worker"); }).get();
   CHECK(name->size() == 4);
 }
 
-TEST_CASE(
-    "a value ends with its fiber, however that ends, and before anybody who waits for it runs") {
+TEST_CASE("a value is destroyed with its fiber, however the fiber ends, before its waiters run") {
   local<counted> v;
   for (int how = 0; how < 3; how++) {
     auto t = spawn([&] {
@@ -75,7 +74,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("values end with their variable, and another in its place begins anew") {
+TEST_CASE("values are destroyed with their variable, and a variable in its place begins anew") {
   auto v = std::make_unique<local<counted>>();
   auto t = spawn([&] {
     (*v)->value = 1;
@@ -90,7 +89,7 @@ TEST_CASE("values end with their variable, and another in its place begins anew"
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("reset ends the running fiber's value") {
+TEST_CASE("reset destroys the running fiber's value") {
   local<counted> v;
   v->value = 3;
   v.reset();
@@ -114,7 +113,8 @@ TEST_CASE("a destructor of a value may use other variables") {
   CHECK(counted::alive == 0);
 }
 
-TEST_CASE("a kernel thread's main fiber has its own value too, which ends with the thread") {
+TEST_CASE(
+    "a kernel thread's main fiber has its own value too, which is destroyed with the thread") {
   local<counted> v;
   v->value = 1;
   std::thread([&] {

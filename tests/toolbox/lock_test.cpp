@@ -21,7 +21,7 @@ using namespace std::chrono_literals;
 
 TEST_SUITE_BEGIN("semaphore");
 
-TEST_CASE("a semaphore has as many permits as it was given, then acquire waits") {
+TEST_CASE("a semaphore has as many permits as it was given; then acquire waits") {
   semaphore s(2);
   s.acquire();
   CHECK(s.value() == 1);
@@ -39,14 +39,15 @@ TEST_CASE("a semaphore has as many permits as it was given, then acquire waits")
   CHECK(s.value() == 5);
 }
 
-TEST_CASE("permits go to the waiters in the order in which they came, and nobody overtakes") {
+TEST_CASE(
+    "permits go to the waiters in the order of their arrival, and no later caller overtakes") {
   semaphore s(0);
   std::vector<int> order;
   std::vector<task<void>> tasks;
   for (int i = 0; i < 4; i++) tasks.push_back(spawn([&, i] { s.acquire(), order.push_back(i); }));
   yield();
   s.release();
-  CHECK_FALSE(s.try_acquire());  // it is the first waiter's, who has not run yet
+  CHECK_FALSE(s.try_acquire());  // it belongs to the first waiter, which has not run yet
   s.release(3);
   joinall(tasks);
   CHECK(order == std::vector{0, 1, 2, 3});
@@ -64,19 +65,19 @@ TEST_CASE("a waiter that times out or is killed takes no permit") {
   CHECK(s.value() == 0);
 }
 
-TEST_CASE("a permit that reaches a waiter which was killed before goes to the next") {
+TEST_CASE("a permit for a waiter that has been killed goes to the next") {
   semaphore s(0);
   auto killed = spawn([&] { s.acquire(); });
   auto next = spawn([&] { s.acquire(); });
   yield();
   killed.request_kill();
-  s.release();  // the killed one has not run yet, and is the first
+  s.release();  // the killed fiber has not run yet, and is the first waiter
   next.get();
   CHECK_THROWS_AS(killed.get(), fiber_exit);
   CHECK(s.value() == 0);
 }
 
-TEST_CASE("a kill that comes after the permit finds the task at its next wait") {
+TEST_CASE("a kill that comes after the permit takes effect at the task's next wait") {
   semaphore s(0);
   bool got = false;
   auto t = spawn([&] {
@@ -91,7 +92,7 @@ TEST_CASE("a kill that comes after the permit finds the task at its next wait") 
   CHECK(s.value() == 1);
 }
 
-TEST_CASE("a bounded semaphore refuses a release too many") {
+TEST_CASE("a bounded semaphore refuses a surplus release") {
   bounded_semaphore s(1);
   CHECK_THROWS_AS(s.release(), error);
   s.acquire();
@@ -101,7 +102,7 @@ TEST_CASE("a bounded semaphore refuses a release too many") {
   CHECK_THROWS_AS(semaphore(-1), error);
 }
 
-TEST_CASE("to wait for a semaphore takes no permit") {
+TEST_CASE("waiting for a semaphore takes no permit") {
   semaphore s(0);
   CHECK_FALSE(s.wait(1ms));
   auto t = spawn([&] { s.wait(); });
@@ -115,7 +116,7 @@ TEST_CASE("to wait for a semaphore takes no permit") {
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("mutex");
 
-TEST_CASE("one fiber at a time is inside, also when it waits there") {
+TEST_CASE("one fiber at a time holds a mutex, also while it waits") {
   tendril::mutex m;
   int inside = 0, most = 0;
   std::vector<task<void>> tasks;
@@ -134,7 +135,7 @@ TEST_CASE("one fiber at a time is inside, also when it waits there") {
   CHECK_FALSE(m.locked());
 }
 
-TEST_CASE("unlock hands over to who came first, and nobody overtakes") {
+TEST_CASE("unlock hands over to the first waiter, and no later caller overtakes") {
   tendril::mutex m;
   std::vector<int> order;
   m.lock();
@@ -155,7 +156,7 @@ TEST_CASE("unlock hands over to who came first, and nobody overtakes") {
   CHECK(order == std::vector{0, 1, 2, 3});
 }
 
-TEST_CASE("a mutex reports misuse: locked twice, unlocked by another fiber than its owner") {
+TEST_CASE("a mutex reports misuse: locked twice, or unlocked by a fiber that is not its owner") {
   tendril::mutex m;
   m.lock();
   CHECK(m.owned());
@@ -183,7 +184,7 @@ TEST_CASE("try_lock_for gives up, and a mutex works with unique_lock and scoped_
   CHECK(s.locked());
 }
 
-TEST_CASE("a mutex handed to a fiber that was killed before goes to the next") {
+TEST_CASE("a mutex handed to a fiber that has been killed goes to the next") {
   tendril::mutex m;
   m.lock();
   auto killed = spawn([&] { std::lock_guard lock(m); });
@@ -212,7 +213,7 @@ TEST_CASE("a recursive_mutex may be locked again by its owner, and has to be unl
 }
 
 TEST_CASE(
-    "a shared_mutex lets readers in together, and writers alone, in the order in which they came") {
+    "a shared_mutex admits readers together, and writers alone, in the order of their arrival") {
   tendril::shared_mutex m;
   std::string log;
   std::vector<task<void>> tasks;
@@ -239,7 +240,7 @@ TEST_CASE(
   CHECK_THROWS_AS(m.unlock_shared(), error);
 }
 
-TEST_CASE("readers behind a writer that gives up go on") {
+TEST_CASE("readers queued behind a writer that gives up go on") {
   tendril::shared_mutex m;
   m.lock_shared();
   auto writer = spawn([&] { return m.try_lock_for(1ms); });
@@ -343,7 +344,7 @@ TEST_CASE("a wait with a predicate, with a time-out, with both") {
 }
 
 TEST_CASE(
-    "a fiber that is killed while it waits holds the lock as it unwinds, and hands its "
+    "a fiber that is killed while it waits holds the lock as it unwinds, and passes its "
     "notification on") {
   tendril::mutex m;
   condition c;
@@ -366,7 +367,7 @@ TEST_CASE(
   killed.request_kill();
   c.notify_one();
   yield();
-  CHECK_FALSE(killed.ready());  // it waits for the lock, and the kill does not end that
+  CHECK_FALSE(killed.ready());  // it waits for the lock, and the kill does not end that wait
   m.unlock();
   next.get();
   CHECK(owned);
@@ -376,7 +377,7 @@ TEST_CASE(
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("barrier and once");
 
-TEST_CASE("a barrier opens for all when the last has come, again and again") {
+TEST_CASE("a barrier releases all fibers when the last has arrived, repeatedly") {
   int completed = 0;
   barrier b(3, [&] { completed++; });
   std::string log;
@@ -401,7 +402,7 @@ TEST_CASE("a barrier opens for all when the last has come, again and again") {
   CHECK(b.waiting() == 0);
 }
 
-TEST_CASE("a barrier breaks when somebody gives up, and works again after reset") {
+TEST_CASE("a barrier breaks when a waiter gives up, and works again after reset") {
   barrier b(3);
   auto a = spawn([&] { b.wait(); });
   auto c = spawn([&] { b.wait(1ms); });
@@ -434,7 +435,7 @@ TEST_CASE("the completion of a barrier may not wait, and its exception breaks th
 }
 
 TEST_CASE(
-    "once calls once, though many ask while the call waits; a call that throws does not count") {
+    "once calls once, though many fibers call it meanwhile; a call that throws does not count") {
   once o;
   int calls = 0;
   std::vector<task<void>> tasks;

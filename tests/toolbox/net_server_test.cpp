@@ -49,9 +49,9 @@ TEST_CASE("each connection is handled in a task of its own") {
 }
 
 TEST_CASE(
-    "after each connection that was taken a shortage of descriptors begins with the least delay") {
-  // Runs out of descriptors five times before each of its takes. A delay that only ever doubled
-  // would take hours.
+    "after each accepted connection, a shortage of descriptors begins with the shortest delay") {
+  // Runs out of descriptors five times before each accepted connection. If the delay were never
+  // reset, this would take hours.
   struct server : net::base_server {
     server() : base_server(net::listen_on(anywhere), {.min_delay = 1ms, .max_delay = 24h}) {}
     ~server() { abandon(); }
@@ -80,7 +80,7 @@ TEST_CASE("a handler may take the socket, and the peer's address") {
   CHECK(peer == c.local_address());
 }
 
-TEST_CASE("what a handler has written goes out when it returns, and the connection closes") {
+TEST_CASE("a handler's output is sent when it returns, and the connection closes") {
   net::stream_server server(anywhere, [](stream& s, const address&) { s.write("bye"); });
   server.start();
   CHECK(client(server).read_all() == "bye");
@@ -95,7 +95,7 @@ TEST_CASE("connections that come before the start wait for it") {
   CHECK(ask(c, "late") == "late");
 }
 
-TEST_CASE("a paused server takes nothing, its handlers go on, and it can start again") {
+TEST_CASE("a paused server accepts nothing, its handlers go on, and it can start again") {
   net::stream_server server(anywhere, echo);
   server.start();
   stream a = client(server);
@@ -164,7 +164,7 @@ TEST_CASE("a handler that is stopped before it began never does, and its connect
   CHECK(c.read_line() == std::nullopt);
 }
 
-TEST_CASE("a listener that does not block is made to") {
+TEST_CASE("a non-blocking listener is made blocking") {
   net::socket listener = net::listen_on(anywhere);
   posix::fcntl(listener.descriptor(), F_SETFL, reinterpret_cast<void*>(long(O_NONBLOCK)));
   net::stream_server server(std::move(listener), echo);
@@ -205,7 +205,7 @@ TEST_CASE("a kill of serve_forever stops the server") {
   CHECK(c.read_line() == std::nullopt);
 }
 
-TEST_CASE("what a handler throws is reported, and the server goes on") {
+TEST_CASE("an exception of a handler is reported, and the server goes on") {
   std::vector<std::string> errors;
   net::stream_server server(anywhere,
                             [](stream& s) {
@@ -226,7 +226,7 @@ TEST_CASE("what a handler throws is reported, and the server goes on") {
   CHECK(errors == std::vector<std::string>{"a bad line"});
 }
 
-TEST_CASE("with as many handlers as allowed, the next connection waits until one ends") {
+TEST_CASE("while the maximum number of handlers runs, the next connection waits until one ends") {
   net::stream_server server(anywhere, echo, {.max_connections = 2});
   server.start();
   stream a = client(server), b = client(server);
@@ -241,8 +241,7 @@ TEST_CASE("with as many handlers as allowed, the next connection waits until one
   CHECK(waits.get() == "c");
 }
 
-TEST_CASE(
-    "a server that has no descriptors left rests, and takes the connection when there is one") {
+TEST_CASE("a server without free descriptors pauses, and accepts the connection when one is free") {
   net::stream_server server(anywhere, echo, {.min_delay = 1ms, .max_delay = 4ms});
   server.start();
   yield();
@@ -268,7 +267,7 @@ TEST_CASE(
   setrlimit(RLIMIT_NOFILE, &before);
 }
 
-TEST_CASE("a crowd is taken in passes, so that others run") {
+TEST_CASE("many connections are accepted in batches, so that others run") {
   net::stream_server server(anywhere, [](stream&) {}, {.backlog = 64, .max_accept = 5});
   std::vector<net::socket> crowd;
   for (int i = 0; i < 50; i++) crowd.push_back(net::create_connection(server.where()));
@@ -315,7 +314,7 @@ TEST_CASE("each datagram is handled in a task of its own, and may be answered") 
   CHECK(server.connections() == 0);
 }
 
-TEST_CASE("an empty datagram is one too") {
+TEST_CASE("an empty datagram is handled too") {
   net::datagram_server server(anywhere, [&](std::string data, const address& from) {
     server.send_to(std::to_string(data.size()), from);
   });

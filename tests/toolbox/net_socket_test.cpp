@@ -18,7 +18,7 @@ struct refusing {
   refusing() { s.bind(address::loopback(0)); }
   address where() const { return s.local_address(); }
 };
-// One that answers nothing: its queue of connections is full, so that the system drops the next.
+// A port that does not answer: its queue of connections is full, so the system drops further ones.
 struct hanging {
   net::socket s = net::listen_on(address::loopback(0), 0);
   std::vector<net::socket> queue;
@@ -32,7 +32,7 @@ struct hanging {
   address where() const { return s.local_address(); }
 };
 
-// A connection whose other end sends back what it gets.
+// A connection whose other end echoes.
 struct talking {
   net::socket here;
   task<void> there;
@@ -62,7 +62,7 @@ struct talking {
 
 TEST_SUITE_BEGIN("net::address");
 
-TEST_CASE("an address is written as people write it") {
+TEST_CASE("an address is printed in its usual form") {
   CHECK(address::loopback(80).to_string() == "127.0.0.1:80");
   CHECK(address::ip("::1", 443).to_string() == "[::1]:443");
   CHECK(address::ip("fe80::1%lo", 1).to_string() == "[fe80::1%lo]:1");
@@ -71,7 +71,7 @@ TEST_CASE("an address is written as people write it") {
   CHECK(address().to_string() == "");
 }
 
-TEST_CASE("an address has its parts, and equals another with the same") {
+TEST_CASE("addresses have parts, and are equal if their parts are") {
   address a = address::ip("::1", 443);
   CHECK(a.family() == AF_INET6);
   CHECK(a.host() == "::1");
@@ -81,7 +81,7 @@ TEST_CASE("an address has its parts, and equals another with the same") {
   CHECK_FALSE(a == address::loopback(443));
 }
 
-TEST_CASE("what is no address is refused") {
+TEST_CASE("an invalid address is refused") {
   CHECK_THROWS_AS(address::ip("localhost", 1), std::invalid_argument);
   CHECK_THROWS_AS(address::ip("1.2.3", 1), std::invalid_argument);
   CHECK_THROWS_AS(address::ip("::1%nowhere", 1), std::invalid_argument);
@@ -107,7 +107,7 @@ TEST_CASE("a fiber accepts while another connects, and they talk") {
   CHECK(server.get() == me);
 }
 
-TEST_CASE("much is sent to a reader that is slow, while others run") {
+TEST_CASE("much data is sent to a slow reader, while others run") {
   auto [a, b] = net::socket_pair();
   auto sends = spawn([s = std::move(a)]() mutable { s.send_all(std::string(4 << 20, 'x')); });
   ticker other;
@@ -148,7 +148,7 @@ TEST_CASE("errors carry errno") {
   CHECK(error_of([&] { net::socket(AF_INET, SOCK_STREAM).connect(r.where()); }) == ECONNREFUSED);
   auto [a, b] = net::socket_pair();
   b.close();
-  CHECK(error_of([&a = a] { a.send_all("x"); }) == EPIPE);  // and no SIGPIPE
+  CHECK(error_of([&a = a] { a.send_all("x"); }) == EPIPE);  // and SIGPIPE is not raised
 }
 
 TEST_CASE("a time-out ends a wait") {
@@ -158,7 +158,7 @@ TEST_CASE("a time-out ends a wait") {
   CHECK(error_of([&a = a] { a.send_all(std::string(4 << 20, 'x')); }) == ETIMEDOUT);
 }
 
-TEST_CASE("what waits for a connection gets all that comes, however often it was empty before") {
+TEST_CASE("a receiver gets all data, however often the connection was empty before") {
   talking t;
   for (int i = 0; i < 100; i++) CHECK(t.asks("question") == "question");
   t.here.send_all(std::string(10'000, 'x'));
@@ -170,7 +170,7 @@ TEST_CASE("what waits for a connection gets all that comes, however often it was
   CHECK(t.here.recv(1) == "");
 }
 
-TEST_CASE("whoever knows the number can make a socket non-blocking by any means") {
+TEST_CASE("code that knows the descriptor can make a socket non-blocking by any means") {
   talking t;
   CHECK(t.asks("question") == "question");
   CHECK(t.asks("question") == "question");
@@ -188,8 +188,7 @@ TEST_CASE("a time-out counts from when it is set") {
 }
 
 TEST_CASE(
-    "a socket can wait although its number was that of a descriptor closed behind the runtime's "
-    "back") {
+    "a socket can wait although its number was that of a descriptor closed unseen by the runtime") {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   auto reader = spawn([&] {
@@ -235,7 +234,7 @@ TEST_CASE("an unknown name is a resolve_error") {
   CHECK_THROWS_AS(net::create_connection("nowhere.invalid", 80), net::resolve_error);
 }
 
-TEST_CASE("after an address that refuses comes the next, at once") {
+TEST_CASE("after an address refuses, the next one is tried at once") {
   refusing r;
   net::socket listener = net::listen_on(address::loopback(0));
   net::socket s =
@@ -243,7 +242,7 @@ TEST_CASE("after an address that refuses comes the next, at once") {
   CHECK(s.remote_address() == listener.local_address());
 }
 
-TEST_CASE("an address that does not answer holds nobody up") {
+TEST_CASE("an address that does not answer does not delay the others") {
   hanging h;
   net::socket listener = net::listen_on(address::loopback(0));
   net::socket s = net::create_connection({h.where(), h.where(), listener.local_address()},
@@ -279,14 +278,14 @@ TEST_CASE("a kill ends all attempts") {
   CHECK_THROWS_AS(t.get(), fiber_exit);
 }
 
-TEST_CASE("the families take turns, in the order of the first") {
+TEST_CASE("address families alternate, beginning with the first") {
   auto v4 = [](std::uint16_t p) { return address::ip("127.0.0.1", p); };
   auto v6 = [](std::uint16_t p) { return address::ip("::1", p); };
   CHECK(net::happy_eyeballs::interleaved({v6(1), v6(2), v6(3), v4(1)}) ==
         std::vector{v6(1), v4(1), v6(2), v6(3)});
 }
 
-TEST_CASE("a connection can be bound first") {
+TEST_CASE("a connection can be bound to a local address first") {
   net::socket listener = net::listen_on(address::loopback(0));
   net::socket s =
       net::create_connection(listener.local_address(), {.local = address::ip("127.0.0.2", 0)});

@@ -19,7 +19,7 @@ using net::tls_context;
 
 namespace {
 
-// A certificate of its own authority, for localhost and 127.0.0.1, and its key.
+// A self-signed certificate for localhost and 127.0.0.1, and its key.
 struct certificate {
   std::string folder, chain, key;
   certificate() {
@@ -66,7 +66,7 @@ void echo(stream& s) {
     s.flush();
   }
 }
-// A server, what its handlers threw, and a client's context that trusts it.
+// A server, the exceptions of its handlers, and a client's context that trusts it.
 struct fixture {
   std::vector<std::string> errors;
   tls_context theirs;
@@ -112,7 +112,7 @@ std::string failure(auto call) {
 
 TEST_SUITE_BEGIN("net::tls");
 
-TEST_CASE("client and server talk over TLS, and both know which") {
+TEST_CASE("client and server talk over TLS, and both know its version") {
   fixture f;
   stream s = net::create_tls_connection("localhost", f.server.where().port(), f.context);
   CHECK(ask(s, "hello") == "hello");
@@ -130,7 +130,7 @@ TEST_CASE("a numeric address is verified as such") {
 }
 
 TEST_CASE(
-    "a certificate for another name, or by an unknown authority, is refused, unless anybody is "
+    "a certificate for another name, or by an unknown authority, is refused, unless any is "
     "trusted") {
   fixture f;
   CHECK(failure([&] { f.connect("other.example"); }).find("ostname mismatch") != std::string::npos);
@@ -144,7 +144,7 @@ TEST_CASE(
   CHECK(ask(s, "x") == "x");
 }
 
-TEST_CASE("application protocols are agreed on") {
+TEST_CASE("application protocols are negotiated") {
   fixture f;
   f.theirs.protocols({"h2", "http/1.1"});
   f.context.protocols({"http/1.1", "spdy"});
@@ -157,7 +157,7 @@ TEST_CASE("application protocols are agreed on") {
 TEST_CASE("clients can be asked for certificates") {
   fixture f;
   f.theirs.require_client_certificates(mine().chain);
-  // In TLS 1.3 the client learns of it when it reads.
+  // In TLS 1.3, the client gets the error when it reads.
   CHECK(failure([&] {
           stream s = f.connect();
           s.read_line();
@@ -169,7 +169,8 @@ TEST_CASE("clients can be asked for certificates") {
 }
 
 TEST_CASE(
-    "much goes both ways at once, by a fiber that reads and one that writes, while others run") {
+    "much data goes both ways at once, by a fiber that reads and one that writes, while others "
+    "run") {
   fixture f([](stream& s) {
     for (std::string piece; !(piece = s.read_some()).empty();) {
       s.write(piece);
@@ -213,7 +214,7 @@ TEST_CASE("many connections at once") {
   for (auto& t : tasks) t.get();
 }
 
-TEST_CASE("a connection that is cut off is an error, unless that is allowed") {
+TEST_CASE("a truncated connection is an error, unless that is allowed") {
   fixture f([](stream& s) {
     s.write("half");
     s.flush();
@@ -227,7 +228,7 @@ TEST_CASE("a connection that is cut off is an error, unless that is allowed") {
   CHECK(t.read_all() == "half");
 }
 
-TEST_CASE("a client that speaks no TLS is reported, and the server goes on") {
+TEST_CASE("a client that does not speak TLS is reported, and the server goes on") {
   fixture f;
   net::socket c = f.plain();
   c.send_all("GET / HTTP/1.0\r\n\r\n");
@@ -238,7 +239,7 @@ TEST_CASE("a client that speaks no TLS is reported, and the server goes on") {
   CHECK(ask(s, "x") == "x");
 }
 
-TEST_CASE("a client that says nothing holds up only itself") {
+TEST_CASE("a silent client delays only itself") {
   fixture f;
   net::socket silent = f.plain();
   stream s = f.connect();
@@ -254,7 +255,7 @@ TEST_CASE("a kill ends a read, and the stream goes on") {
   CHECK(ask(s, "x") == "x");
 }
 
-TEST_CASE("files that are not there, or are no certificates, are refused") {
+TEST_CASE("missing files, and files that are not certificates, are refused") {
   CHECK_THROWS_AS(tls_context::server("/nonexistent", mine().key), net::tls_error);
   CHECK_THROWS_AS(tls_context::server(mine().chain, mine().chain), net::tls_error);
   CHECK_THROWS_AS(tls_context::client("/nonexistent"), net::tls_error);

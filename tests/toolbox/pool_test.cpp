@@ -1,4 +1,4 @@
-// Groups and pools: how many run at once, and in which order results come.
+// Groups and pools: how many tasks run at once, and the order of the results.
 #include <doctest/doctest.h>
 #include <tendril/event.hpp>
 #include <tendril/pool.hpp>
@@ -46,7 +46,7 @@ TEST_CASE("a group holds its tasks until they end, and join waits for that") {
   CHECK(g.empty());
   CHECK(a.ready());
   CHECK(g.join(1h));
-  g.add(a);  // has ended
+  g.add(a);  // has ended already
   CHECK(g.empty());
   CHECK_FALSE(g.full());
   b.join();
@@ -78,7 +78,7 @@ TEST_CASE("join_and_raise throws the first error of the group") {
   g.join_and_raise();
 }
 
-TEST_CASE("a group that goes away leaves its tasks alone") {
+TEST_CASE("destroying a group does not affect its tasks") {
   task<int> t;
   {
     group g;
@@ -104,7 +104,8 @@ TEST_CASE(
   CHECK(g.map(slow_square, std::vector<int>{}).empty());
 }
 
-TEST_CASE("imap gives results in the order of the range, imap_unordered as they come") {
+TEST_CASE(
+    "imap returns results in the order of the range, imap_unordered in the order of completion") {
   group g;
   std::vector<int> ordered, unordered;
   for (int x : g.imap(slow_square, up_to(5))) ordered.push_back(x);
@@ -113,7 +114,7 @@ TEST_CASE("imap gives results in the order of the range, imap_unordered as they 
   CHECK(unordered == std::vector{16, 9, 4, 1, 0});
 }
 
-TEST_CASE("an error comes out of imap in its place, and one may go on") {
+TEST_CASE("imap throws an error in its place, and the iteration may go on") {
   group g;
   auto results = g.imap(
       [](int x) {
@@ -128,7 +129,8 @@ TEST_CASE("an error comes out of imap in its place, and one may go on") {
 }
 
 TEST_CASE(
-    "imap runs ahead of its reader only as far as its limit, and stops when its results go away") {
+    "imap runs ahead of its reader only up to its limit, and stops when its results are "
+    "destroyed") {
   group g;
   int begun = 0;
   {
@@ -171,7 +173,7 @@ TEST_CASE("never more tasks than its size run at once, and spawn waits for a fre
   CHECK_THROWS_AS(pool(0), error);
 }
 
-TEST_CASE("a full pool says so, and a place is free when a task ends or is discarded") {
+TEST_CASE("a full pool reports that, and a place is free when a task ends or is discarded") {
   pool p(1);
   event go;
   auto t = p.spawn([&] { go.wait(); });

@@ -1,5 +1,5 @@
-// Process pools with the semantics of concurrent.futures (test_concurrent_futures), and how values
-// travel.
+// Process pools with the semantics of concurrent.futures (test_concurrent_futures), and the
+// serialization of values.
 #include <doctest/doctest.h>
 #include <tendril/as_completed.hpp>
 #include <tendril/process_pool_executor.hpp>
@@ -33,8 +33,8 @@ struct odd_error : std::exception {
   const char* what() const noexcept override { return "odd"; }
 };
 
-// A pipe that a worker can wait for. It has none of the program's descriptors, but /proc names
-// them.
+// A pipe that a worker can wait for. The worker has none of the program's descriptors, but can open
+// them through /proc.
 struct gate {
   int p[2];
   gate() { REQUIRE(::pipe2(p, O_CLOEXEC) == 0); }
@@ -92,7 +92,7 @@ TEST_CASE("plain values, strings and containers come back as they were") {
   CHECK(std::get<std::string>(travelled(std::variant<int, std::string>("v"))) == "v");
 }
 
-TEST_CASE("a type with a serializer of its own travels, also in containers") {
+TEST_CASE("a type with a serializer of its own is passed, also in containers") {
   CHECK(travelled(std::vector<person>{{"Ada", 36}}) == std::vector<person>{{"Ada", 36}});
 }
 
@@ -105,7 +105,7 @@ TEST_CASE("pointers, references and views are refused when compiling") {
   CHECK(serializable<int (*)(int)>);
 }
 
-TEST_CASE("bytes that come to an end too early are an error") {
+TEST_CASE("bytes that end too early are an error") {
   byte_sink to;
   to << std::string("abc");
   byte_source from(std::string_view(to.bytes()).substr(0, 9));
@@ -124,7 +124,7 @@ TEST_CASE("a call runs in another process") {
   pool.submit([] {}).get();
 }
 
-TEST_CASE("arguments and results of many kinds travel") {
+TEST_CASE("arguments and results of many kinds are passed") {
   process_pool_executor pool(1);
   auto joined = pool.submit(
       [](const std::vector<std::string>& v, const person& p) {
@@ -136,13 +136,13 @@ TEST_CASE("arguments and results of many kinds travel") {
   CHECK(joined.get() == std::pair(std::string("Adaab"), 36));
 }
 
-TEST_CASE("large arguments and results travel") {
+TEST_CASE("large arguments and results are passed") {
   process_pool_executor pool(1);
   std::string large(3 << 20, 'x');
   CHECK(pool.submit([](std::string s) { return s + s; }, large).get() == large + large);
 }
 
-TEST_CASE("what a call throws comes back as what it is, or names its type") {
+TEST_CASE("an exception of a call comes back with its own type, or names its type") {
   process_pool_executor pool(1);
   CHECK_THROWS_WITH_AS(pool.submit([] { throw std::runtime_error("r"); }).get(), "r",
                        std::runtime_error);
@@ -193,7 +193,7 @@ TEST_CASE("a worker has none of the program's descriptors") {
   ::close(p[1]);
   pool.submit([] {}).get();
   char c;
-  CHECK(posix::read(p[0], &c, 1) == 0);  // the end, though the pool lives
+  CHECK(posix::read(p[0], &c, 1) == 0);  // the end of the pipe, although the pool's processes exist
   ::close(p[0]);
 }
 
@@ -225,7 +225,7 @@ TEST_CASE("a worker that dies breaks the pool") {
   pool.shutdown();
 }
 
-TEST_CASE("shutdown makes the calls that were taken, or cancels them, and takes no more") {
+TEST_CASE("shutdown makes the submitted calls, or cancels them, and accepts no more") {
   process_pool_executor a(1), b(1);
   std::vector<future<int>> f, g;
   for (int i = 0; i < 10; i++) f.push_back(a.submit(square, i));

@@ -44,7 +44,7 @@ TEST_CASE("a getter parked on an empty queue wakes when an item is put") {
   yield();
   CHECK_FALSE(t.ready());
   q.put("item");
-  CHECK(q.empty());  // it is the getter's already
+  CHECK(q.empty());  // it belongs to the getter already
   CHECK(t.get() == "item");
 }
 
@@ -75,7 +75,7 @@ TEST_CASE(
   CHECK_THROWS_AS(queue<int>(0), error);
 }
 
-TEST_CASE("get and peek time out with nothing, put with false and the item still there") {
+TEST_CASE("get and peek time out with an empty optional, put with false and the item unchanged") {
   queue<std::unique_ptr<int>> q(1);
   CHECK_FALSE(q.get(1ms));
   q.put(std::make_unique<int>(1));
@@ -94,7 +94,7 @@ TEST_CASE("get and peek time out with nothing, put with false and the item still
   CHECK(*n.peek(1h) == 5);
 }
 
-TEST_CASE("who peeks on an empty queue sees the item that another gets") {
+TEST_CASE("a fiber that peeks at an empty queue sees the item that another gets") {
   queue<int> q;
   auto sees = spawn([&] { return q.peek(); });
   auto gets = spawn([&] { return q.get(); });
@@ -109,7 +109,7 @@ TEST_CASE("who peeks on an empty queue sees the item that another gets") {
   CHECK(q.get() == 4);
 }
 
-TEST_CASE("an item for a getter that was killed before goes to the next, or back to the front") {
+TEST_CASE("an item for a getter that has been killed goes to the next, or back to the front") {
   queue<int> q;
   auto killed = spawn([&] { q.get(); });
   auto next = spawn([&] { return q.get(); });
@@ -145,7 +145,7 @@ TEST_CASE("getters and putters that give up leave the others in their order") {
   d.get();
 }
 
-TEST_CASE("after shutdown nothing can be put, and what is there can still be got") {
+TEST_CASE("after shutdown nothing can be put, and the stored items can still be got") {
   queue<int> q(1);
   q.put(1);
   auto putter = spawn([&] { q.put(2); });
@@ -183,7 +183,7 @@ TEST_CASE("a loop over a queue ends at its shutdown") {
   producer.get();
 }
 
-TEST_CASE("a queue from which nobody can get any more is noticed") {
+TEST_CASE("a wait on a queue that no fiber can end throws loop_exit") {
   queue<int> q;
   CHECK_THROWS_AS(q.get(), loop_exit);
 }
@@ -191,7 +191,7 @@ TEST_CASE("a queue from which nobody can get any more is noticed") {
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("joinable_queue");
 
-TEST_CASE("join waits until everything that was put has been called done") {
+TEST_CASE("join waits until task_done was called for every item") {
   joinable_queue<int> q;
   q.join();
   int sum = 0;
@@ -211,7 +211,7 @@ TEST_CASE("join waits until everything that was put has been called done") {
   worker.kill();
 }
 
-TEST_CASE("join waits also for what a putter that had to wait has put") {
+TEST_CASE("join also waits for items of putters that had to wait") {
   joinable_queue<int> q(1);
   q.put(1);
   auto putter = spawn([&] { q.put(2); });
@@ -227,7 +227,7 @@ TEST_CASE("join waits also for what a putter that had to wait has put") {
   CHECK(q.join(0ms));
 }
 
-TEST_CASE("what shutdown drops counts as done") {
+TEST_CASE("items that shutdown drops count as done") {
   joinable_queue<int> q;
   q.put(1);
   CHECK_FALSE(q.join(1ms));

@@ -39,7 +39,7 @@ TEST_CASE("a descriptor is registered with its events and data, once") {
   CHECK_THROWS_AS(s.register_(p.wr(), 8), std::invalid_argument);
 }
 
-TEST_CASE("what cannot be watched is refused") {
+TEST_CASE("a descriptor that cannot be watched is refused") {
   by_name s;
   CHECK(error_of([&] { s.register_(99999, s.read); }) == EBADF);
   int file = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -48,7 +48,7 @@ TEST_CASE("what cannot be watched is refused") {
   ::close(file);
 }
 
-TEST_CASE("unregister returns what was registered, also after the descriptor was closed") {
+TEST_CASE("unregister returns the registration, also after the descriptor was closed") {
   by_name s;
   pair p;
   int fd = p.rd();
@@ -73,7 +73,7 @@ TEST_CASE("modify changes events and data") {
   CHECK_THROWS_AS(s.modify(p.rd(), 0, ""), std::invalid_argument);
 }
 
-TEST_CASE("get_key and get_map return what is registered") {
+TEST_CASE("get_key and get_map return the registrations") {
   by_name s;
   pair p;
   s.register_(p.rd(), s.read, "r");
@@ -85,7 +85,7 @@ TEST_CASE("get_key and get_map return what is registered") {
   CHECK_THROWS_AS(s.get_key(p.rd()), error);
 }
 
-TEST_CASE("select returns what is ready, and for what") {
+TEST_CASE("select returns the ready descriptors and their events") {
   by_name s;
   pair p;
   s.register_(p.rd(), s.read, "r");
@@ -118,7 +118,7 @@ TEST_CASE("a select in time finds nothing when nothing is ready") {
   CHECK(s.select(-1s).empty());
 }
 
-TEST_CASE("a hang-up is ready for what was asked") {
+TEST_CASE("a hang-up makes all requested events ready") {
   by_name s;
   pair p;
   s.register_(p.rd(), s.read);
@@ -152,7 +152,7 @@ TEST_CASE("data may be anything") {
   CHECK(std::any_cast<int>(s.select()[0].first.data) == 42);
 }
 
-TEST_CASE("a closed selector has no keys, and takes none") {
+TEST_CASE("a closed selector has no keys, and accepts none") {
   by_name s;
   pair p;
   s.register_(p.rd(), s.read);

@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Lets the watchers see what has been delivered: they wait for descriptors.
+// Lets the watchers, which wait for descriptors, process what has been delivered.
 void settle() { ticker().await(3); }
 sighandler_t installed(int signal) {
   struct sigaction a;
@@ -83,7 +83,7 @@ TEST_CASE("several handlers of one signal all run, and each can be cancelled") {
   CHECK(b == 1);
 }
 
-TEST_CASE("with the last handler, what was installed before comes back") {
+TEST_CASE("the last handler's cancellation restores the previous action") {
   sighandler_t mine = [](int) {};
   posix::signal(SIGUSR2, mine);
   {
@@ -96,7 +96,7 @@ TEST_CASE("with the last handler, what was installed before comes back") {
   posix::signal(SIGUSR2, SIG_DFL);
 }
 
-TEST_CASE("what the function throws is its task's, and the next delivery calls again") {
+TEST_CASE("an exception of the function ends its task, and the next delivery calls again") {
   int calls = 0;
   signal_handler h(SIGUSR1, [&] {
     if (++calls == 1) throw std::runtime_error("in a handler");
@@ -108,7 +108,8 @@ TEST_CASE("what the function throws is its task's, and the next delivery calls a
   CHECK(calls == 2);
 }
 
-TEST_CASE("a signal to another kernel thread runs the function where the handler was made") {
+TEST_CASE(
+    "a signal to another kernel thread runs the function on the thread that made the handler") {
   std::thread::id ran_on;
   bool ran = false;
   signal_handler h(SIGUSR1, [&] {
@@ -142,7 +143,8 @@ TEST_CASE("a signal that cannot be caught is refused, and so is the seventeenth 
 
 #if !defined(__SANITIZE_THREAD__)
 TEST_CASE(
-    "a signal in the child of a fork is not the parent's; the child may have handlers of its own") {
+    "a signal in the child of a fork does not reach the parent; the child may have its own "
+    "handlers") {
   int calls = 0;
   signal_handler h(SIGUSR1, [&] { calls++; });
   std::cout << std::flush;

@@ -1,6 +1,6 @@
-// The C and C++ libraries' own locks in tasks, in a program that links libtendril and has no shim:
-// a lock's owner is a task, and whoever waits for it lets the others run. (Beside a sanitizer the
-// locks are the C library's.)
+// The C and C++ libraries' own locks in tasks, in a program that links libtendril without the shim:
+// the owner of a lock is a task, and a task that waits for one lets the others run. (With a
+// sanitizer, the locks are the C library's.)
 #include <doctest/doctest.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -25,7 +25,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// How many tasks are between enter() and leave() at the same time, at most.
+// The maximum number of tasks between enter() and leave() at the same time.
 template <class Enter, class Leave>
 int most_inside(int n, Enter enter, Leave leave) {
   int inside = 0, most = 0;
@@ -116,8 +116,7 @@ TEST_CASE("C11's mutexes and spin locks do, too") {
 }
 
 TEST_CASE(
-    "a recursive mutex is its owner's as often as the owner takes it, and no other task's "
-    "meanwhile") {
+    "a recursive mutex can be taken repeatedly by its owner, and by no other task meanwhile") {
   std::recursive_mutex m;
   m.lock();
   m.lock();
@@ -147,7 +146,7 @@ TEST_CASE("an error-checking mutex knows its owner among the tasks") {
   m.unlock();
 }
 
-TEST_CASE("the waits for a mutex end at their time") {
+TEST_CASE("waits for a mutex end at their time-out") {
   std::timed_mutex t;
   std::recursive_timed_mutex r;
   std::shared_timed_mutex s;
@@ -204,7 +203,7 @@ TEST_CASE_TEMPLATE("a condition variable wakes as many tasks as it is told to", 
   CHECK(c.wait_for(hold, 1ms) == std::cv_status::timeout);
 }
 
-TEST_CASE("a recursive mutex goes along with a condition") {
+TEST_CASE("a condition releases and retakes a recursive mutex completely") {
   pthread_lock<PTHREAD_MUTEX_RECURSIVE> m;
   pthread_cond_t c = PTHREAD_COND_INITIALIZER;
   bool turned = false;
@@ -221,8 +220,7 @@ TEST_CASE("a recursive mutex goes along with a condition") {
   waits.join();
 }
 
-TEST_CASE(
-    "a routine runs once, and who comes meanwhile waits for its end; one that throws runs again") {
+TEST_CASE("a routine runs once, and later callers wait for its end; one that throws runs again") {
   std::once_flag once;
   int runs = 0, after = 0;
   std::vector<task<void>> tasks;
@@ -243,7 +241,7 @@ TEST_CASE(
   CHECK(after == 2);
 }
 
-TEST_CASE("semaphores, latches and barriers of the libraries are waited for by tasks") {
+TEST_CASE("tasks wait for the libraries' semaphores, latches and barriers") {
   sem_t s;
   sem_init(&s, 0, 0);
   std::counting_semaphore<> c(0);
@@ -355,7 +353,7 @@ TEST_CASE("a wait for a condition without its mutex leaves the next signal to th
   waits.join();
 }
 
-TEST_CASE("a full semaphore is not posted") {
+TEST_CASE("posting a full semaphore fails") {
   sem_t s;
   sem_init(&s, 0, SEM_VALUE_MAX);
   CHECK(sem_post(&s) == -1);

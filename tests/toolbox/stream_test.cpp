@@ -19,7 +19,7 @@ struct ends {
     other = std::move(a);
     s = net::open_stream(std::move(b));
   }
-  // What is sent, and then the end.
+  // Sends `all`, and then the end.
   explicit ends(std::string_view all) : ends() {
     other.send_all(all);
     other.close();
@@ -30,7 +30,7 @@ struct ends {
 
 TEST_SUITE_BEGIN("stream");
 
-TEST_CASE("lines come without their ends, the last one perhaps without having one") {
+TEST_CASE("lines are returned without their ends, the last one possibly without having one") {
   ends e("one\r\ntwo\n\nlast");
   std::vector<std::string> lines;
   for (auto& line : e.s.lines()) lines.push_back(line);
@@ -49,14 +49,14 @@ TEST_CASE("a line that comes in pieces is waited for") {
   CHECK(e.s.buffered() == "d");
 }
 
-TEST_CASE("a line beyond the limit is an error, and still there to be read") {
+TEST_CASE("a line beyond the limit is an error, and remains readable") {
   ends e("0123456789\nx");
   CHECK_THROWS_AS(e.s.read_line(5), limit_overrun);
   CHECK(e.s.read_exactly(4) == "0123");
   CHECK(e.s.read_line(7) == "456789");
 }
 
-TEST_CASE("read_until gives all up to and with its delimiter, also across pieces") {
+TEST_CASE("read_until returns everything up to and including its delimiter, also across reads") {
   ends e;
   auto reads = spawn([&] { return e.s.read_until("--end--"); });
   for (auto piece : {"data--en", "d-", "-more"}) {
@@ -67,7 +67,7 @@ TEST_CASE("read_until gives all up to and with its delimiter, also across pieces
   CHECK(e.s.read_some() == "more");
 }
 
-TEST_CASE("an end before the delimiter gives what there was") {
+TEST_CASE("an end before the delimiter reports what was read") {
   ends e("no delimiter");
   try {
     e.s.read_until(";");
@@ -91,14 +91,14 @@ TEST_CASE("read_exactly waits for all, and at an early end reports what it has r
   }
 }
 
-TEST_CASE("read_some gives what is there, read_all everything") {
+TEST_CASE("read_some returns the available bytes, read_all everything") {
   ends e(std::string(50'000, 'x'));
   CHECK(e.s.read_some(10) == "xxxxxxxxxx");
   CHECK(e.s.read_all().size() == 49'990);
   CHECK(e.s.read_some() == "");
 }
 
-TEST_CASE("what is written goes out with flush, end_writing and close") {
+TEST_CASE("written data is sent by flush, end_writing and close") {
   ends e;
   e.s.write("a");
   e.s.write("b");
@@ -119,7 +119,7 @@ TEST_CASE("what is written goes out with flush, end_writing and close") {
   f.s.close();
 }
 
-TEST_CASE("much is written while somebody else reads the same stream") {
+TEST_CASE("much data is written while another fiber reads the same stream") {
   ends e;
   auto echo = spawn([&] {
     for (std::string s; !(s = e.other.recv(65536)).empty();) e.other.send_all(s);
@@ -140,7 +140,7 @@ TEST_CASE("two fibers that read the same stream at once are an error") {
   CHECK(a.get() == "x");
 }
 
-TEST_CASE("a killed reader leaves what had come") {
+TEST_CASE("a killed reader leaves the received data") {
   ends e;
   e.other.send_all("abc");
   auto reads = spawn([&] { return e.s.read_line(); });
@@ -170,6 +170,8 @@ TEST_CASE("a stream over a pipe reads and writes") {
   CHECK(in.read_line() == std::nullopt);
 }
 
-TEST_CASE("no stream is an error") { CHECK_THROWS_AS(stream().read_line(), error); }
+TEST_CASE("using an empty stream handle is an error") {
+  CHECK_THROWS_AS(stream().read_line(), error);
+}
 
 TEST_SUITE_END();

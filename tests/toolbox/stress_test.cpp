@@ -1,5 +1,6 @@
-// An echo server and its clients in one process: ten thousand connections at once, of which many
-// are cut in every way there is. Nothing may be lost on the others, and nothing may be left over.
+// An echo server and its clients in one process: ten thousand connections at once, many of which
+// are cut in every possible way. No data may be lost on the others, and no resource may be left
+// over.
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <doctest/doctest.h>
@@ -35,15 +36,15 @@ constexpr std::size_t chunk = 2048;
 constexpr auto bound = 1h;
 
 enum class fate : std::uint32_t {
-  echo,           // all is sent back
-  half_closed,    // the client says that it has said all, then reads
-  late,           // the client's recv times out first
-  client_leaves,  // closes in the middle, with a reset or without
+  echo,           // everything is sent back
+  half_closed,    // the client ends its direction, then reads
+  late,           // the client's descriptor
+  client_leaves,  // the client closes in the middle, with a reset or without
   server_leaves,
-  client_killed,  // in a recv that nothing else would end
+  client_killed,  // killed in a recv that nothing else would end
   server_killed,
   closed_under,  // another fiber closes the descriptor while the client waits
-  stalled,       // the server does not read: the client's send times out
+  stalled,       // the server does not read, so the client's send times out
   count,
 };
 constexpr std::array<double, std::size_t(fate::count)> weights = {30, 20, 10, 10, 10, 8, 6, 4, 2};
@@ -58,7 +59,7 @@ struct owned_fd {
   }
 };
 
-// What a connection begins with.
+// The first bytes on a connection.
 struct header {
   std::uint32_t index;
   fate what;
@@ -66,13 +67,13 @@ struct header {
 
 struct connection {
   fate what = fate::echo;
-  std::size_t size = 0;  // what the client means to send
-  std::size_t cut = 0;   // where somebody leaves
+  std::size_t size = 0;  // how much the client intends to send
+  std::size_t cut = 0;   // where one side leaves
   bool reset = false;
-  int fd = -1;                             // the client's
+  int fd = -1;                             // the client's descriptor
   tendril::task<void> server;              // set when the server has read the header
   std::size_t received = 0, returned = 0;  // by the server
-  std::size_t back = 0;                    // what the client got back, and found to be right
+  std::size_t back = 0;                    // how much the client got back, and found correct
   bool as_expected = false;
 };
 
@@ -88,7 +89,7 @@ bool send_all(int fd, const char* data, std::size_t n) {
   return true;
 }
 
-// Whether the other side has left, after what it may still have sent.
+// Whether the other side has left, after any data that it sent.
 bool gone(int fd) {
   char rest[chunk];
   ssize_t n;
@@ -112,7 +113,7 @@ class crowd {
     listen();
     auto accepting = tendril::spawn([this] { accept(); });
     connect();
-    // Here all connections are open, and each has a fiber that waits.
+    // All connections are open now, and each has a fiber that waits.
     REQUIRE(opened_ == connections_.size());
 
     std::vector<tendril::task<void>> clients;
@@ -191,7 +192,7 @@ class crowd {
     while (opened_ < connections_.size()) tendril::yield();
   }
 
-  // Sends up to `end`, and gets it back.
+  // Sends data up to `end`, and receives it back.
   bool exchange(std::uint32_t i, int fd, std::size_t end) {
     connection& c = connections_[i];
     char out[chunk], in[chunk];
@@ -249,21 +250,21 @@ class crowd {
         c.as_expected = exchange(i, fd, c.cut);
         linger l{.l_onoff = c.reset, .l_linger = 0};
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
-        send_all(fd, byte, 1 + c.cut % sizeof byte);  // what nobody will read
+        send_all(fd, byte, 1 + c.cut % sizeof byte);  // data that will not be read
         break;
       }
       case fate::server_leaves:
         c.as_expected = !exchange(i, fd, c.size) && gone(fd);
         break;
       case fate::server_killed:
-        exchange(i, fd, c.cut / 8);  // perhaps not even that
+        exchange(i, fd, c.cut / 8);  // possibly not even that
         c.as_expected = gone(fd);
         break;
       case fate::client_killed:
         c.as_expected = posix::recv(fd, byte, 1, 0) < 0 && errno == ECANCELED;
         own.close();
         tendril::yield();
-        c.as_expected = false;  // a killed task does not get here
+        c.as_expected = false;  // a killed task does not reach this line
         break;
       case fate::closed_under:
         c.as_expected = posix::recv(fd, byte, 1, 0) < 0 && errno == EBADF;
@@ -277,7 +278,7 @@ class crowd {
         c.as_expected = true;
         while (send_all(fd, byte, sizeof byte)) {}
         c.as_expected = errno == EAGAIN;
-        linger l{.l_onoff = 1, .l_linger = 0};  // else the end would queue behind what is not read
+        linger l{.l_onoff = 1, .l_linger = 0};  // else the end would be queued behind unread data
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
         break;
       }
@@ -286,7 +287,7 @@ class crowd {
     }
   }
 
-  // Kills and closes, in a random order, while the others go on.
+  // Kills and closes, in random order, while the others go on.
   void interfere(std::vector<tendril::task<void>>& clients) {
     std::vector<std::uint32_t> victims;
     for (std::uint32_t i = 0; i < connections_.size(); i++) {
@@ -295,7 +296,7 @@ class crowd {
         victims.push_back(i);
     }
     std::shuffle(victims.begin(), victims.end(), random_);
-    tendril::yield();  // every client has begun, and waits
+    tendril::yield();  // every client has begun and waits
     for (std::uint32_t i : victims) {
       connection& c = connections_[i];
       switch (c.what) {
@@ -372,11 +373,12 @@ std::size_t connections_allowed() {
 }  // namespace
 
 TEST_CASE(
-    "thousands of connections at once, cut in every way: nothing is lost, and nothing left over") {
+    "thousands of connections at once, cut in every way: no data is lost, and nothing is left "
+    "over") {
   std::size_t count = connections_allowed();
   std::printf("seed %u\n", seed);
   tendril::core::hub& hub = *tendril::core::hub::of(tendril::current_fiber().handle());
-  tendril::sleep(1ms);  // the hub makes its descriptors
+  tendril::sleep(1ms);  // gives the hub time to make its descriptors
   std::size_t descriptors = open_descriptors();
   std::size_t heap = 0, pages = 0;
   for (unsigned number = 0; number < 3; number++) {
@@ -392,7 +394,7 @@ TEST_CASE(
     std::size_t heap_now = mallinfo2().uordblks, pages_now = resident_pages();
     if (number > 0) {  // the first round fills the pools
       CHECK(heap_now < heap + (256 << 10));
-      // A sanitizer holds freed memory back.
+      // A sanitizer delays the reuse of freed memory.
       if (!SANITIZED) CHECK(pages_now < pages + pages / 8 + (16 << 20) / 4096);
     }
     heap = heap_now;
@@ -400,7 +402,8 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("crowds on several kernel threads, which pass descriptor numbers on to each other") {
+TEST_CASE(
+    "many connections on several kernel threads, which pass descriptor numbers on to each other") {
   std::size_t count = connections_allowed() / 8;
   std::size_t descriptors = open_descriptors();
   for (unsigned number = 100; number < 102; number++) {

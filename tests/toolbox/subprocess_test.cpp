@@ -71,7 +71,7 @@ TEST_CASE("communicate feeds the input and collects output and errors") {
   CHECK(p.poll() == 0);
 }
 
-TEST_CASE("communicate moves more than pipes hold, both ways at once, while others run") {
+TEST_CASE("communicate transfers more than pipes hold, both ways at once, while others run") {
   ticker other;
   std::string large(1 << 20, 'x');
   subprocess p({"cat"}, {.in = redirect::pipe, .out = redirect::pipe});
@@ -100,13 +100,13 @@ TEST_CASE("communicate past its time-out can be called again, and nothing is los
   ::close(gate[1]);
 }
 
-TEST_CASE("errors can go where the output goes") {
+TEST_CASE("errors can be redirected to the output") {
   subprocess p(sh("echo a; echo b >&2"), {.out = redirect::pipe, .err = redirect::output});
   CHECK(p.communicate().first == "a\nb\n");
   CHECK_THROWS_AS(subprocess(args{"true"}, {.out = redirect::output}), std::invalid_argument);
 }
 
-TEST_CASE("output can go to a descriptor of the parent's, or nowhere") {
+TEST_CASE("output can go to a descriptor of the parent, or to /dev/null") {
   int p[2];
   REQUIRE(::pipe2(p, O_CLOEXEC) == 0);
   CHECK(subprocess(sh("echo here; echo there >&2"), {.out = p[1], .err = redirect::null}).wait() ==
@@ -155,7 +155,7 @@ TEST_CASE("a child may have a session or a process group of its own") {
   CHECK(group_of_child({.new_session = true}) == std::pair(true, true));
 }
 
-TEST_CASE("what cannot be started says why") {
+TEST_CASE("a program that cannot be started throws the reason") {
   CHECK(error_of([] { subprocess(args{"/nonexistent/program"}); }) == ENOENT);
   CHECK(error_of([] { subprocess(args{"/etc/passwd"}); }) == EACCES);
   CHECK(error_of([] { subprocess(args{"true"}, {.directory = "/nonexistent"}); }) == ENOENT);
@@ -174,14 +174,14 @@ TEST_CASE("a child has no signal blocked, and does not ignore SIGPIPE") {
   CHECK((std::stoul(out.substr(out.find("SigIgn:") + 8), nullptr, 16) >> (SIGPIPE - 1) & 1) == 0);
 }
 
-TEST_CASE("signals can be sent, and after the end nothing is") {
+TEST_CASE("signals can be sent, and none is sent after the end") {
   subprocess p(sh("read x"), {.in = redirect::pipe});
   p.terminate();
   CHECK(p.wait() == -SIGTERM);
   p.kill();
 }
 
-TEST_CASE("run returns how it ended, and check throws if it failed") {
+TEST_CASE("run returns the status, and check throws if the child failed") {
   auto done = subprocess::run(sh("cat; echo e >&2; exit 3"), {.input = "in", .capture = true});
   CHECK(done.status == 3);
   CHECK(done.output == "in");
@@ -200,12 +200,12 @@ TEST_CASE("run kills the child past its time-out, and when it is killed itself")
   CHECK(t.ready());
 }
 
-TEST_CASE("a child that is let go is reaped later") {
+TEST_CASE("a child whose object is destroyed is reaped later") {
   pid_t left;
   {
     subprocess p(sh("read x"), {.in = redirect::pipe});
     left = p.pid();
-  }  // closes its input, so it ends
+  }  // closes the child's input, so the child ends
   siginfo_t info;
   REQUIRE(posix::waitid(P_PID, id_t(left), &info, WEXITED | WNOWAIT) == 0);
   subprocess(sh("exit 0")).wait();

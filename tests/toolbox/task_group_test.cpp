@@ -1,4 +1,5 @@
-// Structured task groups: the scope ends when all have ended, and the first error cancels the rest.
+// Structured task groups: the scope ends when all tasks have ended, and the first error cancels the
+// others.
 #include <doctest/doctest.h>
 #include <tendril/event.hpp>
 #include <tendril/task_group.hpp>
@@ -10,7 +11,7 @@
 using namespace tendril;
 using namespace std::chrono_literals;
 
-TEST_CASE("the scope ends when all tasks have ended, those too that tasks spawn") {
+TEST_CASE("the scope ends when all tasks have ended, including those that tasks spawn") {
   int ended = 0;
   with_task_group([&](task_group& g) {
     g.spawn([&] { yield(), ended++; });
@@ -23,7 +24,7 @@ TEST_CASE("the scope ends when all tasks have ended, those too that tasks spawn"
   CHECK(ended == 3);
 }
 
-TEST_CASE("the first error kills the other tasks, and comes out") {
+TEST_CASE("the first error kills the other tasks, and is thrown") {
   std::string log;
   CHECK_THROWS_WITH(with_task_group([&](task_group& g) {
                       g.spawn([&] {
@@ -51,7 +52,8 @@ TEST_CASE("an error of a task interrupts the body where it waits") {
   CHECK_FALSE(reached);
 }
 
-TEST_CASE("an error of a task interrupts the body also after it has joined the tasks before") {
+TEST_CASE(
+    "an error of a task interrupts the body also after the body has joined the earlier tasks") {
   bool slept = false;
   CHECK_THROWS_WITH(with_task_group([&](task_group& g) {
                       g.spawn([] { yield(); });
@@ -65,7 +67,7 @@ TEST_CASE("an error of a task interrupts the body also after it has joined the t
   CHECK_FALSE(slept);
 }
 
-TEST_CASE("of two errors the first comes out") {
+TEST_CASE("of two errors, the first is thrown") {
   CHECK_THROWS_WITH(with_task_group([&](task_group& g) {
                       for (const char* what : {"first", "second"}) {
                         g.spawn([what] {
@@ -79,7 +81,7 @@ TEST_CASE("of two errors the first comes out") {
                     "first");
 }
 
-TEST_CASE("an error of the body kills the tasks, and comes out when they have ended") {
+TEST_CASE("an error of the body kills the tasks, and is thrown when they have ended") {
   bool unwound = false;
   struct mark {
     bool& b;
@@ -97,7 +99,7 @@ TEST_CASE("an error of the body kills the tasks, and comes out when they have en
   CHECK(unwound);
 }
 
-TEST_CASE("a task that is killed leaves the others alone; cancel ends them all without an error") {
+TEST_CASE("killing a task does not affect the others; cancel ends them all without an error") {
   bool ended = false;
   with_task_group([&](task_group& g) {
     auto t = g.spawn([] { sleep(1h); });

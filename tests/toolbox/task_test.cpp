@@ -1,4 +1,4 @@
-// Tasks: what the hub runs, in which order, how they end, and who is notified.
+// Tasks: the order in which the hub runs them, how they end, and which callbacks are called.
 #include <doctest/doctest.h>
 #include <tendril/posix.hpp>
 #include <tendril/task.hpp>
@@ -44,7 +44,7 @@ std::string message_of(const std::function<void()>& f) {
 
 TEST_SUITE_BEGIN("spawn");
 
-TEST_CASE("a task rounds as its spawner does, whatever the last one on its stack did") {
+TEST_CASE("a task has its spawner's rounding mode, whatever the last task on its stack set") {
   auto mode = [] { return std::fegetround(); };
   spawn([] { std::fesetround(FE_UPWARD); }).join();
   CHECK(spawn(mode).get() == FE_TONEAREST);
@@ -94,7 +94,7 @@ TEST_CASE("a task has a name, an id, and the stack that it asks for") {
   CHECK(t.get());
 }
 
-TEST_CASE("a task may carry more than its stack has room for") {
+TEST_CASE("a task's callable may be larger than its stack") {
   std::array<char, 100'000> large{};
   large.back() = 'x';
   auto t = tendril::spawn([large] { return large.back(); });
@@ -113,7 +113,7 @@ TEST_CASE("ended tasks keep their results while others run, as long as they have
   for (std::size_t i = 0; i < all.size(); i++) CHECK(all[i].get() == int(i % 200));
 }
 
-TEST_CASE("a task may spawn tasks, which run after those that wait already") {
+TEST_CASE("a task may spawn tasks, which run after those that are already runnable") {
   std::vector<int> order;
   auto a = spawn([&] {
     order.push_back(1);
@@ -128,7 +128,7 @@ TEST_CASE("a task may spawn tasks, which run after those that wait already") {
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("get and join");
 
-TEST_CASE("get waits for the end and returns the result, as often as it is asked") {
+TEST_CASE("get waits for the end and returns the result, and may be called again") {
   auto t = spawn([] {
     yield();
     return std::string("result");
@@ -156,16 +156,17 @@ TEST_CASE("get throws what the task threw; join does not") {
 }
 
 TEST_CASE(
-    "an exception of a task is kept with its handle, also if nobody asks until long after its "
+    "an exception of a task is kept with its handle, also if it is fetched only long after its "
     "end") {
   auto t = spawn([] { throw std::runtime_error("kept"); });
   while (!t.ready()) yield();
-  for (int i = 0; i < 10; i++) spawn([] {}).join();  // what it left behind is used again by others
+  // its stack and its memory are reused by others
+  for (int i = 0; i < 10; i++) spawn([] {}).join();
   REQUIRE(t.exception());
   CHECK_THROWS_WITH(std::rethrow_exception(t.exception()), "kept");
 }
 
-TEST_CASE("an exception of a task whose handle is gone hurts nobody") {
+TEST_CASE("an exception of a task without handles has no effect") {
   bool went_on = false;
   spawn([] { throw 1; });
   spawn([&] { went_on = true; }).join();
@@ -183,7 +184,7 @@ TEST_CASE("join with a time-out returns whether the task has ended") {
   CHECK(quick.join(1h));
 }
 
-TEST_CASE("many fibers may wait for one task, and wake in the order in which they came") {
+TEST_CASE("many fibers may wait for one task, and wake in the order of their arrival") {
   std::vector<int> order;
   auto t = spawn([] {
     yield();
@@ -213,7 +214,7 @@ TEST_CASE("a waiter that gives up leaves the others waiting") {
   waits.get();
 }
 
-TEST_CASE("thousands wait for one task and give up in any order, without looking at each other") {
+TEST_CASE("thousands of fibers wait for one task and give up in any order, each in constant time") {
   auto t = spawn([] { sleep(1h); });
   std::vector<task<void>> waiting;
   for (int i = 0; i < 20'000; i++) waiting.push_back(spawn([&] { t.join(); }));
@@ -244,7 +245,7 @@ TEST_CASE("joinall waits for all, also with a time-out") {
 }
 
 TEST_CASE(
-    "a handle of no task, a task itself, and one of another kernel thread cannot be waited for") {
+    "an empty handle, the task itself, and a task of another kernel thread cannot be waited for") {
   task<void> none;
   CHECK_FALSE(none.valid());
   CHECK_FALSE(none.ready());
@@ -311,7 +312,7 @@ TEST_CASE("a task may catch the kill and end with a result; kill waits for that"
   CHECK(t.get() == 7);
 }
 
-TEST_CASE("a task may swallow a kill and go on waiting; kill with a time-out says so") {
+TEST_CASE("a task may catch a kill and go on waiting; kill with a time-out reports that") {
   bool swallowed = false;
   auto t = spawn([&] {
     try {
@@ -336,7 +337,7 @@ TEST_CASE("kill with another exception makes the task fail with it") {
   CHECK_THROWS_WITH(t.get(), "stop");
 }
 
-TEST_CASE("request_kill only asks: the task ends when it next runs") {
+TEST_CASE("request_kill does not wait: the task ends when it next runs") {
   auto t = spawn([] { sleep(1h); });
   yield();
   t.request_kill();
@@ -354,7 +355,7 @@ TEST_CASE("a task may kill itself") {
   CHECK_THROWS_AS(t.get(), fiber_exit);
 }
 
-TEST_CASE("a task that is killed while it waits for another leaves the other alone") {
+TEST_CASE("killing a task that waits for another does not affect the other") {
   auto inner = spawn([] { yield(), yield(), yield(); });
   auto outer = spawn([&] { inner.join(); });
   yield();
@@ -480,7 +481,7 @@ TEST_CASE("a task that only yields does not keep sleepers from waking") {
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("loop_exit");
 
-TEST_CASE("a wait that can never end throws loop_exit, which says who waits for what") {
+TEST_CASE("a wait that can never end throws loop_exit, which lists the waiting fibers") {
   task<void> a, b;
   a = spawn({.name = "alice"}, [&] { b.join(); });
   b = spawn({.name = "bob"}, [&] { a.join(); });
@@ -492,7 +493,7 @@ TEST_CASE("a wait that can never end throws loop_exit, which says who waits for 
              " 'alice'"));
   CHECK(line("fiber " + id(a) + " 'alice' waits for task " + id(b) + " 'bob'"));
   CHECK(line("fiber " + id(b) + " 'bob' waits for task " + id(a) + " 'alice'"));
-  // The program goes on.
+  // The program can go on after that.
   a.kill();
   b.join();
   CHECK(b.successful());
@@ -517,7 +518,7 @@ TEST_CASE("loop_exit is thrown in main if it waits, else in a fiber that does") 
   b.join();
 }
 
-TEST_CASE("a sleeper, and a time-out, keep a wait from being hopeless") {
+TEST_CASE("a wait is no deadlock while a sleeper or a time-out exists") {
   task<void> a, b;
   a = spawn([&] { b.join(); });
   b = spawn([&] { a.join(); });
@@ -567,8 +568,7 @@ TEST_CASE("a kernel thread's end unwinds its unfinished tasks, begun or not") {
 }
 
 TEST_CASE(
-    "a task that waits while it is unwound at the thread's end may yield, but not hold the end "
-    "up") {
+    "a task that waits while it is unwound at the thread's end may yield, but not delay the end") {
   std::string log;
   std::thread([&] {
     spawn([&] {
@@ -596,7 +596,7 @@ TEST_CASE("tasks and fibers that wait inside an explicit switch are unwound at t
       });
       f.switch_to();
     });
-    // A task that stays suspended in an explicit switch.
+    // A task that remains suspended in an explicit switch.
     static fiber<> back;
     spawn([c = counted()] {
       counted on_stack;
@@ -615,8 +615,7 @@ TEST_CASE("tasks and fibers that wait inside an explicit switch are unwound at t
 }
 
 TEST_CASE(
-    "a descriptor's number that was closed without us, and opened again, is waited for like any "
-    "other") {
+    "a descriptor number that was closed unseen, and opened again, is waited for like any other") {
   for (int round = 0; round < 3; round++) {
     int p[2];
     REQUIRE(pipe(p) == 0);
@@ -631,7 +630,7 @@ TEST_CASE(
     CHECK(reader.join(1h));
     CHECK(reader.get() == 1);
     writer.join();
-    close(p[0]);  // the C library's
+    close(p[0]);  // the C library's close, unseen by the runtime
     close(p[1]);
   }
 }
@@ -651,7 +650,7 @@ TEST_CASE("a process that has no descriptors left can still sleep") {
   CHECK(WEXITSTATUS(status) == 7);
 }
 
-TEST_CASE("the process's exit abandons its tasks, and runs none") {
+TEST_CASE("the process's exit abandons its tasks and runs none of them") {
   std::cout << std::flush;
   pid_t child = fork();
   if (child == 0) {

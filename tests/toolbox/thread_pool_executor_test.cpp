@@ -21,8 +21,8 @@ using namespace tendril;
 using namespace std::chrono_literals;
 
 #if defined(__SANITIZE_THREAD__)
-// The reference count of an exception that travels between kernel threads is kept in libstdc++.so,
-// where the sanitizer does not see its atomics.
+// The reference count of an exception that is passed between kernel threads is in libstdc++.so,
+// where ThreadSanitizer does not see its atomic operations.
 extern "C" const char* __tsan_default_suppressions() {
   return "race:std::__exception_ptr::exception_ptr::_M_release\nrace:std::runtime_error::~runtime_"
          "error\n";
@@ -31,14 +31,14 @@ extern "C" const char* __tsan_default_suppressions() {
 
 namespace {
 
-// A gate that calls in a pool wait behind: for the test to decide when they end.
+// A gate that the calls of a pool wait for, so that the test determines when they end.
 struct gate {
   std::latch open{1}, entered{1};
   void pass() {
     entered.count_down();
     open.wait();
   }
-  // A fiber waits, so that others run.
+  // Waits in a fiber, so that others run.
   void await_entered() {
     while (!entered.try_wait()) sleep(1ms);
   }
@@ -90,7 +90,7 @@ TEST_CASE("a pending future can be cancelled, and its call then never begins") {
   CHECK_THROWS_AS(p.set_value(1), error);
 }
 
-TEST_CASE("an exception of the call comes out of get() and exception()") {
+TEST_CASE("get() throws, and exception() returns, an exception of the call") {
   promise<int> p;
   future<int> f = p.get_future();
   p.set_exception(std::make_exception_ptr(std::runtime_error("broken")));
@@ -98,7 +98,7 @@ TEST_CASE("an exception of the call comes out of get() and exception()") {
   CHECK(f.exception() != nullptr);
 }
 
-TEST_CASE("a promise that goes away leaves an error") {
+TEST_CASE("a promise that is destroyed without a result leaves an error") {
   future<int> f = promise<int>().get_future();
   CHECK_THROWS_WITH_AS(f.get(), "the promise was destroyed before the call had ended", error);
 }
@@ -173,7 +173,7 @@ TEST_CASE(
   CHECK(called == 2);
 }
 
-TEST_CASE("no future is an error") {
+TEST_CASE("using an empty future handle is an error") {
   CHECK_THROWS_WITH_AS(future<int>().get(), "no future", error);
 }
 
@@ -192,7 +192,7 @@ TEST_CASE("a call runs on another kernel thread, with its arguments") {
   CHECK(n == 7);
 }
 
-TEST_CASE("what a call throws comes out of its future") {
+TEST_CASE("a future throws the exception of its call") {
   thread_pool_executor pool(1);
   CHECK_THROWS_WITH(pool.submit([] { throw std::runtime_error("in the pool"); }).get(),
                     "in the pool");
@@ -250,7 +250,7 @@ TEST_CASE("a call that has not begun can be cancelled, one that runs cannot") {
   CHECK_FALSE(ran);
 }
 
-TEST_CASE("what a call holds is let go before its result is there") {
+TEST_CASE("a call's callable is destroyed before its result is available") {
   thread_pool_executor pool(1);
   auto held = std::make_shared<int>(1);
   std::weak_ptr<int> seen = held;
@@ -305,7 +305,7 @@ TEST_CASE("map with a time-out gives up") {
   g.open.count_down();
 }
 
-TEST_CASE("after shutdown no call is taken, and those that were are made") {
+TEST_CASE("after shutdown no call is accepted, and the submitted ones are made") {
   thread_pool_executor pool(1);
   std::vector<future<int>> calls;
   for (int i = 0; i < 10; i++) calls.push_back(pool.submit(square, i));
@@ -316,7 +316,7 @@ TEST_CASE("after shutdown no call is taken, and those that were are made") {
   pool.shutdown();
 }
 
-TEST_CASE("shutdown can cancel what has not begun") {
+TEST_CASE("shutdown can cancel calls that have not begun") {
   gate g;
   thread_pool_executor pool(1);
   auto running = pool.submit([&] { g.pass(); });
@@ -401,7 +401,7 @@ TEST_CASE("a killed fiber cancels the call that it waits for, if that has not be
 }
 
 #if !defined(__SANITIZE_THREAD__)
-TEST_CASE("the child of a fork cannot use its parent's pool, but a default one of its own") {
+TEST_CASE("the child of a fork cannot use its parent's pool, but has its own default pool") {
   thread_pool_executor pool(1);
   pool.submit([] {}).get();
   run_in_executor([] {});
@@ -425,7 +425,8 @@ TEST_CASE("the child of a fork cannot use its parent's pool, but a default one o
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("as_completed");
 
-TEST_CASE("futures come as they complete, those that are done already first") {
+TEST_CASE(
+    "as_completed returns futures in the order of completion, those that are done already first") {
   std::vector<promise<int>> p(4);
   std::vector<future<int>> f;
   for (auto& x : p) f.push_back(x.get_future());
@@ -443,7 +444,7 @@ TEST_CASE("futures come as they complete, those that are done already first") {
   CHECK(rest == std::vector{1, 0});
 }
 
-TEST_CASE("past its time-out as_completed says how many are unfinished") {
+TEST_CASE("past its time-out, as_completed reports how many are unfinished") {
   std::vector<promise<int>> p(2);
   std::vector<future<int>> f{p[0].get_future(), p[1].get_future()};
   p[0].set_value(0);
@@ -452,7 +453,7 @@ TEST_CASE("past its time-out as_completed says how many are unfinished") {
   CHECK(timed_out([&] { arriving.next(); }));
 }
 
-TEST_CASE("no futures are completed at once") {
+TEST_CASE("as_completed of no futures ends at once") {
   CHECK(as_completed(std::vector<future<int>>{}).next() == std::nullopt);
   CHECK(wait_futures(std::vector<future<int>>{}).done.empty());
 }
@@ -475,7 +476,7 @@ TEST_CASE(
   CHECK(wait_futures(f).not_done.empty());
 }
 
-TEST_CASE("as_completed over calls in a pool gives each once") {
+TEST_CASE("as_completed over calls in a pool returns each once") {
   thread_pool_executor pool(4);
   std::vector<future<int>> f;
   for (int i = 0; i < 100; i++) f.push_back(pool.submit(square, i));

@@ -1,4 +1,4 @@
-// Time-outs: which of several throws, what they end, and what they leave alone.
+// Time-outs: which of several throws, what it ends, and what it does not affect.
 #include <doctest/doctest.h>
 #include <tendril/event.hpp>
 #include <tendril/mutex.hpp>
@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 
 TEST_SUITE_BEGIN("timeout");
 
-TEST_CASE("a wait that lasts beyond a timeout throws timeout_error, which knows whose it is") {
+TEST_CASE("a wait that lasts beyond a timeout throws timeout_error with the timeout's id") {
   timeout limit(1ms);
   CHECK(limit.pending());
   try {
@@ -33,7 +33,7 @@ TEST_CASE("a wait that lasts beyond a timeout throws timeout_error, which knows 
   CHECK_FALSE(limit.pending());
 }
 
-TEST_CASE("every wait ends: events, locks, joins, yields") {
+TEST_CASE("a timeout ends every wait: events, locks, joins, yields") {
   event e;
   tendril::mutex m;
   auto t = spawn([&] {
@@ -54,7 +54,8 @@ TEST_CASE("every wait ends: events, locks, joins, yields") {
   CHECK_FALSE(m.locked());
 }
 
-TEST_CASE("a wait that ends by itself, and a timeout that is left or cancelled, throw nothing") {
+TEST_CASE(
+    "a wait that ends by itself throws nothing, nor does a timeout that is left or cancelled") {
   {
     timeout limit(1h);
     sleep(1ms);
@@ -74,7 +75,7 @@ TEST_CASE("a time-out ends one wait: code that catches it may wait again") {
   CHECK_NOTHROW(sleep(2ms));
 }
 
-TEST_CASE("the inner of two throws if it is earlier, and the outer stays") {
+TEST_CASE("the inner of two timeouts throws if it is earlier, and the outer stays in force") {
   timeout outer(1h);
   try {
     timeout inner(1ms);
@@ -86,8 +87,8 @@ TEST_CASE("the inner of two throws if it is earlier, and the outer stays") {
 }
 
 TEST_CASE(
-    "the outer throws if it is earlier, or if both have passed, and nobody inside takes it for "
-    "theirs") {
+    "the outer timeout throws if it is earlier, or if both have passed, and the inner scope does "
+    "not catch it") {
   for (auto inner : {clock::duration(1h), clock::duration(0)}) {
     timeout outer(0s);
     try {
@@ -115,17 +116,17 @@ TEST_CASE("with_timeout returns the result, or another value, or throws") {
                     "own");
 }
 
-TEST_CASE("move_on_after goes on silently, and says whether its function ended by itself") {
+TEST_CASE("move_on_after returns without an exception, and reports whether its function returned") {
   CHECK(move_on_after(1h, [] { yield(); }));
   CHECK_FALSE(move_on_after(1ms, [] { sleep(1h); }));
 }
 
-TEST_CASE("a timeout may have an exception of its own") {
+TEST_CASE("a timeout may throw a given exception") {
   timeout limit(1ms, std::runtime_error("too slow"));
   CHECK_THROWS_WITH(sleep(1h), "too slow");
 }
 
-TEST_CASE("a timeout belongs to its fiber: others wait on, and a kill goes before") {
+TEST_CASE("a timeout belongs to its fiber: others wait on, and a kill goes first") {
   timeout limit(1ms);
   auto other = spawn([] { sleep(3ms); });
   CHECK_THROWS_AS(sleep(1h), timeout_error);
@@ -166,7 +167,9 @@ TEST_CASE("destructors may wait while a time-out unwinds") {
   CHECK(cleaned);
 }
 
-TEST_CASE("a kill that comes while a destructor waits in unwinding comes at the next wait after") {
+TEST_CASE(
+    "a kill that comes while a destructor waits during unwinding takes effect at the next wait "
+    "after that") {
   event begun, go;
   std::string log;
   struct cleanup {

@@ -1,4 +1,4 @@
-// Waiting for several things at once, and what tasks offer to whoever waits: links, killall,
+// Waiting for several objects at once, and what else tasks offer to waiters: links, killall,
 // gather, wait_for.
 #include <doctest/doctest.h>
 #include <tendril/async_result.hpp>
@@ -30,7 +30,7 @@ task<int> after_turns(int turns, int result) {
 
 TEST_SUITE_BEGIN("wait");
 
-TEST_CASE("iwait gives tasks in the order of their end, what has ended already first") {
+TEST_CASE("iwait returns tasks in the order of their end, ended ones first") {
   std::vector tasks{after_turns(5, 0), after_turns(1, 1), after_turns(3, 2)};
   std::vector<int> order;
   for (auto& t : iwait(tasks)) order.push_back(t.get());
@@ -40,7 +40,8 @@ TEST_CASE("iwait gives tasks in the order of their end, what has ended already f
   CHECK(order == std::vector{0, 1, 2});
 }
 
-TEST_CASE("wait returns as soon as count are ready, or at the time-out with those that are") {
+TEST_CASE(
+    "wait returns as soon as `count` objects are ready, or at the time-out with the ready ones") {
   std::vector tasks{spawn([] { sleep(1h); }), spawn([] {}), spawn([] {})};
   CHECK(tendril::wait(tasks, forever, 1).size() == 1);
   CHECK(tendril::wait(tasks, 1ms).size() == 2);
@@ -65,12 +66,12 @@ TEST_CASE("tasks, events, async_results, semaphores and latches may be waited fo
   });
   auto ready = tendril::wait(all_of, forever, 4);
   CHECK(ready == std::vector<waitable>{l, s, r, e});
-  CHECK(s.value() == 1);  // waited for, not taken
+  CHECK(s.value() == 1);  // waited for, but not taken
   t.kill();
   CHECK(tendril::wait(all_of, 0s).size() == 5);
 }
 
-TEST_CASE("what is waited for may be given by pointers and references") {
+TEST_CASE("objects may be given by pointers and references") {
   event a, b;
   a.set();
   CHECK(tendril::wait(std::vector{&a, &b}, 0s) == std::vector{&a});
@@ -91,7 +92,7 @@ TEST_CASE("a wait that gives up leaves nothing behind") {
   e.set();
 }
 
-TEST_CASE("ten thousand tasks are waited for in time that grows with their number only") {
+TEST_CASE("waiting for ten thousand tasks takes linear time") {
   std::vector<task<int>> tasks;
   for (int i = 0; i < 10'000; i++) tasks.push_back(after_turns(i % 3, i));
   std::size_t n = 0;
@@ -128,7 +129,7 @@ TEST_CASE("gather returns the results in the order given") {
   gather(std::vector{spawn([] {})});
 }
 
-TEST_CASE("gather throws the first error, and the others run on; if it is killed, they are") {
+TEST_CASE("gather throws the first error, and the others run on; killing gather kills them") {
   auto slow = spawn([] { return sleep(1h), 1; });
   CHECK_THROWS_WITH(gather(slow, spawn([]() -> int { throw std::runtime_error("bad"); })), "bad");
   CHECK_FALSE(slow.ready());
@@ -155,7 +156,7 @@ TEST_CASE(
   CHECK(kept.get() == 4);
 }
 
-TEST_CASE("nothing interrupts what is shielded; a kill comes at the next wait after") {
+TEST_CASE("nothing interrupts shielded code; a kill takes effect at the next wait after it") {
   std::string log;
   event go;
   auto t = spawn([&] {
@@ -203,7 +204,7 @@ TEST_CASE("a link to a task that has ended is called at once") {
   CHECK(called == 2);
 }
 
-TEST_CASE("link_value is for success, a kill included; link_exception for an exception") {
+TEST_CASE("link_value is called for success, including a kill; link_exception for an exception") {
   std::string log;
   auto listen = [&](auto& t) {
     t.link_value([&] { log += "value "; });

@@ -1,5 +1,5 @@
-// Helper threads: as many as are needed at once, interrupted when nobody waits any more, gone when
-// idle. Without the shim, so that it runs under ThreadSanitizer too.
+// Helper threads: as many as are needed at once; a helper is interrupted when its fiber no longer
+// waits, and ends when idle. Without the shim, so that the test runs under ThreadSanitizer too.
 #include <doctest/doctest.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -53,7 +53,7 @@ struct locked_file {
 
 }  // namespace
 
-TEST_CASE("a hundred waits go on at once, each on a helper of its own") {
+TEST_CASE("a hundred waits go on at once, each on its own helper thread") {
   locked_file file;
   std::vector<tendril::task<int>> all;
   for (int i = 0; i < 100; i++) {
@@ -65,13 +65,13 @@ TEST_CASE("a hundred waits go on at once, each on a helper of its own") {
     }));
   }
   while (threads() < 101) tendril::sleep(1ms);
-  // A look-up is not behind them in a queue.
+  // A look-up is not queued behind them.
   CHECK(tendril::spawn(look_up).get() == 0);
   flock(file.holder, LOCK_UN);
   for (auto& t : all) CHECK(t.get() == 0);
 }
 
-TEST_CASE("killed waits for a lock take their helpers back") {
+TEST_CASE("killing a wait for a lock frees its helper thread") {
   locked_file file;
   std::vector<tendril::task<int>> all;
   for (int i = 0; i < 50; i++) {
@@ -96,7 +96,7 @@ TEST_CASE("killed waits for a lock take their helpers back") {
   CHECK(flock(file.holder, LOCK_EX | LOCK_NB) == 0);
 }
 
-TEST_CASE("kills and ends of look-ups at any moment") {
+TEST_CASE("look-ups may be killed, and end, at any moment") {
   for (int round = 0; round < 20; round++) {
     std::vector<tendril::task<int>> all;
     for (int i = 0; i < 10; i++) all.push_back(tendril::spawn(look_up));
@@ -142,5 +142,5 @@ TEST_CASE("a kernel thread ends while its fibers wait on helpers") {
 
 TEST_CASE("idle helpers end") {
   CHECK(tendril::spawn(look_up).get() == 0);
-  while (threads() > 2) tendril::sleep(100ms);  // ThreadSanitizer has a thread of its own
+  while (threads() > 2) tendril::sleep(100ms);  // ThreadSanitizer has one thread of its own
 }

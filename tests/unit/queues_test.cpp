@@ -1,4 +1,5 @@
-// The hub's queues, each by itself: who can run, and whom other kernel threads wake.
+// The hub's queues, each on its own: the runnable fibers, and the fibers that other kernel threads
+// wake.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -40,8 +41,7 @@ TEST_CASE("fibers run in the order in which they were made ready") {
   CHECK(ready.empty());
 }
 
-TEST_CASE(
-    "the order survives a queue that wraps around, grows, and is asked to move one to the front") {
+TEST_CASE("the order is kept when the queue wraps around, grows, or moves a fiber to the front") {
   fibers f = some(200);
   ready_queue ready;
   std::vector<fiber*> model;
@@ -74,7 +74,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("moving a fiber to the front that is not in the queue changes nothing") {
+TEST_CASE("moving a fiber that is not in the queue to the front changes nothing") {
   fibers f = some(3);
   ready_queue ready;
   REQUIRE(ready.reserve(3));
@@ -89,7 +89,7 @@ TEST_CASE("moving a fiber to the front that is not in the queue changes nothing"
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("remote queue");
 
-TEST_CASE("those whom another kernel thread wakes run in the order of the wake-ups") {
+TEST_CASE("fibers that another kernel thread wakes run in the order of the wake-ups") {
   fibers f = some(50);
   inbox mail;
   CHECK(mail.empty());
@@ -102,8 +102,7 @@ TEST_CASE("those whom another kernel thread wakes run in the order of the wake-u
 }
 
 TEST_CASE(
-    "a fiber that is woken twice before it is looked for is in the queue once, and can be woken "
-    "again after") {
+    "a fiber that is woken twice before the queue is read is in it once, and can be woken again") {
   fibers f = some(2);
   inbox mail;
   mail.push(f[0].get());
@@ -114,7 +113,7 @@ TEST_CASE(
   CHECK(drain(mail) == std::vector{f[0].get()});
 }
 
-TEST_CASE("a fiber in the queue is kept alive, and let go when it has been woken") {
+TEST_CASE("a fiber in the queue is kept alive, and released when it has been woken") {
   fibers f = some(1);
   inbox mail;
   mail.push(f[0].get());
@@ -135,7 +134,7 @@ TEST_CASE("a fiber may be woken again by its own wake-up") {
   CHECK(drain(mail).size() == 1);
 }
 
-TEST_CASE("of what several kernel threads put in nothing is lost, and each thread's order stays") {
+TEST_CASE("no entry of several kernel threads is lost, and each thread's order is kept") {
   constexpr std::size_t threads = 4, each = 2000;
   fibers f = some(threads * each);
   inbox mail;

@@ -1,4 +1,4 @@
-// The pool of stacks: what it maps, what it gives back, and when.
+// The pool of stacks: which memory it maps and returns, and when.
 #include <doctest/doctest.h>
 #include <sys/mman.h>
 #include <tendril/task.hpp>
@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::size_t kb = 1024, mb = 1024 * kb;
 
-// Whether the page is mapped, and whether it is in memory.
+// Whether the page is mapped; whether it is in memory.
 bool mapped(const std::byte* p) {
   unsigned char in = 0;
   return mincore(const_cast<std::byte*>(p), page, &in) == 0;
@@ -44,8 +44,7 @@ long resident_kb() { return field_kb("/proc/self/status", "VmRSS:"); }
 
 }  // namespace
 
-TEST_CASE(
-    "a stack has the size and the guard that were asked for, in whole pages, and nothing between") {
+TEST_CASE("a stack has the requested size and guard, in whole pages, and nothing between") {
   stack_pool pool;
   for (std::size_t size : {16 * kb, 16 * kb + 1, 100 * kb, 8 * mb, 8 * mb + 16 * kb}) {
     for (std::size_t guard : {0 * kb, 4 * kb, 5 * kb, 1 * mb}) {
@@ -96,24 +95,23 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "what was not needed between two rounds loses its memory, and what was taken meanwhile keeps "
-    "it") {
+    "stacks unused between two rounds lose their memory, and stacks taken meanwhile keep it") {
   stack_pool pool;
   stack a = pool.take(0), b = pool.take(0), c = pool.take(0);
   for (stack& s : {std::ref(a), std::ref(b), std::ref(c)}) touch(s);
   pool.give_back(a);
   pool.give_back(b);
   trim_once(pool);
-  CHECK(resident(a.bottom()));  // was in use until just now
+  CHECK(resident(a.bottom()));  // was in use until now
   CHECK(resident(b.bottom()));
-  CHECK(pool.take(0).base == b.base);  // the last one first
+  CHECK(pool.take(0).base == b.base);  // the most recently used one first
   trim_once(pool);
   CHECK_FALSE(resident(a.bottom()));
   CHECK(resident(b.bottom()));
   CHECK(resident(c.bottom()));
 }
 
-TEST_CASE("memory goes back a second time, and a third") {
+TEST_CASE("memory is returned a second time, and a third") {
   stack_pool pool;
   for (int burst = 0; burst < 3; burst++) {
     std::vector<stack> all;
@@ -156,7 +154,7 @@ TEST_CASE(
   pool.give_back(again);
   pool.give_back(used);
   pool.give_back(small[0]);
-  pool.unmap_free(false);  // at once
+  pool.unmap_free(false);  // immediately
   CHECK_FALSE(mapped(again.bottom()));
   CHECK_FALSE(mapped(used.bottom()));
   CHECK(mapped(small[0].bottom()));
@@ -164,7 +162,7 @@ TEST_CASE(
   CHECK_FALSE(mapped(small[0].bottom()));
 }
 
-TEST_CASE("tasks give their memory back after each burst, though something ticks") {
+TEST_CASE("tasks return their memory after each burst, although a timer ticks") {
   for (int burst = 0; burst < 2; burst++) {
     std::vector<tendril::task<void>> all;
     for (int i = 0; i < 2000; i++) {
@@ -179,7 +177,7 @@ TEST_CASE("tasks give their memory back after each burst, though something ticks
     long peak = resident_kb();
     tendril::joinall(all);
     all.clear();
-    // As long as it takes; the test's own limit ends it.
+    // Wait without a limit; the test has its own.
     while (resident_kb() > peak / 3) tendril::sleep(20ms);
     CHECK(resident_kb() <= peak / 3);
   }

@@ -1,4 +1,4 @@
-// The hub's timers, on a clock of the test's own.
+// The hub's timers, on a simulated clock.
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 
@@ -15,12 +15,12 @@ namespace {
 
 constexpr nanoseconds us = 1000, ms = 1000 * us, s = 1000 * ms, day = 86400 * s;
 
-// The timers beside a plain list of who waits until when.
+// The timers, and a plain list of the same waits to compare with.
 struct clockwork {
   struct waiting {
     nanoseconds at;
     bool precise;
-    std::size_t number;  // in the order of starting
+    std::size_t number;  // the order of starting
   };
   std::unique_ptr<timers> all = std::make_unique<timers>();
   std::map<fiber*, waiting> waits;
@@ -36,7 +36,7 @@ struct clockwork {
     CHECK(f.timer == 0);
     waits.erase(&f);
   }
-  // Wakes all who are due, and gives them in their order.
+  // Wakes all fibers that are due, and returns them in that order.
   std::vector<fiber*> run() {
     std::vector<fiber*> woken;
     all->run(now, [&](fiber* f) { woken.push_back(f); });
@@ -65,7 +65,7 @@ std::vector<std::unique_ptr<fiber>> some(int n) {
 
 }  // namespace
 
-TEST_CASE("all of a millisecond are woken together, at its end") {
+TEST_CASE("all fibers of a millisecond are woken together, at its end") {
   clockwork c;
   c.now = day;
   auto f = some(100);
@@ -77,7 +77,7 @@ TEST_CASE("all of a millisecond are woken together, at its end") {
   for (std::size_t i = 0; i < 100; i++) CHECK(woken[i] == f[99 - i].get());
 }
 
-TEST_CASE("those with the same deadline are woken in the order in which they began to wait") {
+TEST_CASE("fibers with the same deadline are woken in the order of their waits") {
   clockwork c;
   auto f = some(1000);
   for (auto& one : f) c.start(*one, 3 * s);
@@ -89,7 +89,7 @@ TEST_CASE("those with the same deadline are woken in the order in which they beg
   CHECK(c.waits.empty());
 }
 
-TEST_CASE("short waits and precise ones are looked at in time") {
+TEST_CASE("short and precise waits end in time") {
   clockwork c;
   auto f = some(4);
   c.start(*f[0], 1 * s);
@@ -102,7 +102,7 @@ TEST_CASE("short waits and precise ones are looked at in time") {
   CHECK(c.run() == std::vector{f[3].get()});
 }
 
-TEST_CASE("whoever is due is woken whenever the hub looks, in the order of the deadlines") {
+TEST_CASE("fibers that are due are woken whenever the hub checks, in the order of the deadlines") {
   clockwork c;
   c.now = day;
   auto f = some(3);
@@ -115,7 +115,7 @@ TEST_CASE("whoever is due is woken whenever the hub looks, in the order of the d
   CHECK(c.run() == std::vector{f[1].get()});
 }
 
-TEST_CASE("one that is cancelled is not woken, also between falling due and its turn") {
+TEST_CASE("a cancelled timer is not woken, also between its deadline and its turn") {
   clockwork c;
   c.now = day;
   auto f = some(3);
@@ -130,7 +130,7 @@ TEST_CASE("one that is cancelled is not woken, also between falling due and its 
   CHECK(c.all->empty());
 }
 
-TEST_CASE("one that is due is woken though one that was due before it is cancelled") {
+TEST_CASE("a timer that is due is woken although an earlier one that was due is cancelled") {
   clockwork c;
   c.now = day;
   auto f = some(3);
@@ -157,7 +157,7 @@ TEST_CASE("deadlines of all lengths, cancelled and met at random, for years") {
       fiber& one = *f[random() % f.size()];
       if (one.timer) c.cancel(one);
       else c.start(one, up_to(lengths[random() % (1 + seed % 8)]), random() % 8 == 0);
-      // Mostly a while passes; or the hub sleeps until it has to look, or longer.
+      // Usually some time passes; sometimes the hub sleeps until its next check, or longer.
       if (unsigned what = unsigned(random() % 8); what == 0 && !c.waits.empty())
         c.now = std::max(c.now, c.all->next());
       else if (what == 1) c.now += up_to(lengths[random() % 4]);
@@ -174,7 +174,7 @@ TEST_CASE("deadlines of all lengths, cancelled and met at random, for years") {
   }
 }
 
-TEST_CASE("time-outs that are nearly all cancelled take no memory") {
+TEST_CASE("time-outs that are nearly all cancelled keep no memory") {
   clockwork c;
   auto f = some(2);
   rusage before, after;
@@ -193,7 +193,7 @@ TEST_CASE("time-outs that are nearly all cancelled take no memory") {
   CHECK(after.ru_maxrss - before.ru_maxrss < 4096);
 }
 
-TEST_CASE("after clear() nobody waits, and all begins anew") {
+TEST_CASE("clear() removes all timers, and new ones can be started") {
   clockwork c;
   auto f = some(100);
   for (int i = 0; i < 100; i++) c.start(*f[std::size_t(i)], i * 20 * ms, i % 2 != 0);
@@ -210,7 +210,7 @@ TEST_CASE("after clear() nobody waits, and all begins anew") {
 }
 
 TEST_CASE(
-    "nobody is looked for while nobody is due: a far deadline takes a few looks, not one a "
+    "the hub does not check while no timer is due: a far deadline takes a few checks, not one a "
     "millisecond") {
   for (nanoseconds ahead : {2 * ms, 300 * ms, 10 * s, 3600 * s, 3 * day, 400 * day}) {
     clockwork c;
@@ -223,6 +223,6 @@ TEST_CASE(
       looks++;
     }
     CHECK(c.waits.empty());
-    CHECK(looks <= 64);  // beyond the last level it is dealt out anew, once a round
+    CHECK(looks <= 64);  // a deadline beyond the last level is moved once a round
   }
 }
