@@ -1,7 +1,5 @@
 #include "scheduler/home.hpp"
 
-#include <sys/single_threaded.h>
-
 #include <new>
 
 #include "fiber/signal_stack.hpp"
@@ -113,9 +111,6 @@ hub* try_to_make_home() noexcept {
   __lsan_register_root_region(memory, sizeof(hub));
 #endif
   current = &h->main;
-  // The C++ library takes who finds the initialisation of a local static variable begun, on the
-  // only thread there is, for a recursion, and throws.
-  __libc_single_threaded = 0;
   {
     registry_guard guard;
     h->next_hub = hub::registry;

@@ -73,29 +73,6 @@ TEST_CASE_TEMPLATE("a mutex lets one task in at a time, and the others run while
   CHECK(most_inside(m) == 1);
 }
 
-TEST_CASE("a local static variable is initialised by one task, and the others wait for it") {
-  static int begun;
-  begun = 0;
-  struct slow {
-    slow() {
-      begun++;
-      yield(), yield();
-      if (begun == 1) throw std::runtime_error("the first time");
-      value = 7;
-    }
-    int value = 0;
-  };
-  auto use = [] {
-    static slow only;
-    return only.value;
-  };
-  std::vector<task<int>> tasks;
-  for (int i = 0; i < 4; i++) tasks.push_back(spawn(use));
-  CHECK_THROWS_AS(tasks[0].get(), std::runtime_error);
-  for (int i = 1; i < 4; i++) CHECK(tasks[i].get() == 7);
-  CHECK(begun == 2);
-}
-
 TEST_CASE("C11's mutexes and spin locks do, too") {
   mtx_t m;
   for (int type : {int(mtx_plain), int(mtx_timed), mtx_plain | mtx_recursive}) {
