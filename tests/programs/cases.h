@@ -1,6 +1,6 @@
-// What the programs here are made of: a case makes a call and prints one line, "sentence: result
-// ERRNO". The lines must be the same natively and under the shim (see compare), so they hold no
-// numbers that a run makes up.
+// The building blocks of the programs here: a case makes a call and prints one line, "sentence:
+// result ERRNO". The lines must be the same natively and under the shim (see compare), so they
+// contain no numbers that vary between runs.
 #pragma once
 
 #ifndef _GNU_SOURCE
@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-// Somewhere that is not mapped, in a way that the compiler does not see.
+// An unmapped address, hidden from the compiler.
 static void* volatile nowhere = (void*)64;
 #define NOWHERE nowhere
 
@@ -34,7 +34,7 @@ static inline void say(const char* sentence, long result, int error) {
   fflush(stdout);
 }
 
-// Makes the call and says what it returned. A call that succeeds leaves errno alone.
+// Makes the call and prints its result. A call that succeeds must not change errno.
 #define SAY(sentence, call)        \
   do {                             \
     errno = 0;                     \
@@ -42,7 +42,7 @@ static inline void say(const char* sentence, long result, int error) {
     say(sentence, result_, errno); \
   } while (0)
 
-// Makes a call that the case needs, and that has to work.
+// Makes a call that the case needs and that must succeed.
 #define MUST(call)                                                   \
   ({                                                                 \
     long result_ = (call);                                           \
@@ -53,11 +53,12 @@ static inline void say(const char* sentence, long result, int error) {
     result_;                                                         \
   })
 
-// --- who waits ---
+// --- which threads wait ---
 
-// The system call that a kernel thread sleeps in, as a number made of the call's own, the caller's
-// stack and its code: the same as long as it sleeps, and when it has been woken and sleeps in the
-// same loop again. 0 while the thread runs or could; `no_task` if there is none, or it has ended.
+// A number that identifies the system call that a kernel thread sleeps in, from the call's number,
+// the caller's stack and its code. It stays the same while the thread sleeps, also if it is woken
+// and sleeps again in the same loop. 0 while the thread runs or is runnable; `no_task` if there is
+// no such thread or it has ended.
 #define no_task (~0UL)
 static inline unsigned long sleeps_in(pid_t who, const char* task) {
   char path[320], text[512];
@@ -74,7 +75,7 @@ static inline unsigned long sleeps_in(pid_t who, const char* task) {
   fd = open(path, O_RDONLY);
   n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
   if (fd >= 0) close(fd);
-  // Where it may not be read (it takes the right to trace), all sleeps are one.
+  // Where it cannot be read (that requires the right to trace), all sleeps count as the same.
   if (n <= 0) return 1;
   text[n] = 0;
   unsigned long stack = 0, code = 0;
@@ -88,8 +89,9 @@ static inline unsigned long sleeps_in(pid_t who, const char* task) {
       ((unsigned long)call * 0x9e3779b97f4a7c15 ^ stack) * 0x9e3779b97f4a7c15 ^ code;
   return mixed + (mixed == 0) - (mixed == no_task);
 }
-// The same of all kernel threads of a process but one, together; 0 while any of them runs or could.
-// Whoever does something for another has done it when all sleep. `no_task`: the process has ended.
+// The same for all kernel threads of a process except one, combined; 0 while any of them runs or is
+// runnable. When all of them sleep, a thread that works for another has finished. `no_task`: the
+// process has ended.
 static inline unsigned long all_sleep_in(pid_t who, pid_t but) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/task", (int)who);
@@ -113,10 +115,9 @@ static inline unsigned long all_sleep_in(pid_t who, pid_t but) {
   return living ? sum + (sum == 0) - (sum == no_task) : no_task;
 }
 
-// That somebody waits is: asleep in the same place for some looks, whether it wakes in between or
-// not. (A lock that the C library or the shim holds for a moment is another place.) Between the
-// looks all others can run, by the kernel's turns and by those of threads that are none of the
-// kernel's.
+// A thread counts as waiting when it is asleep in the same place for several looks, even if it
+// wakes in between. (A lock that the C library or the shim holds for a moment is another place.)
+// Between the looks all other threads can run, both kernel threads and those that share one.
 struct looks {
   unsigned long place;
   int same;
@@ -137,21 +138,20 @@ static inline void await_blocked_pid(pid_t who) {
   } while (!seen_waiting(&l, place));
 }
 
-// Where all kernel threads sleep but the one that runs this. (A thread that is none of the kernel's
-// runs on the first.)
+// Where all kernel threads sleep except the one that runs this. (Threads that are fibers run on the
+// first.)
 static inline unsigned long others_sleep_in(void) {
   char mine[32];
   snprintf(mine, sizeof mine, "/proc/self/task/%d", (int)gettid());
   return all_sleep_in(getpid(), access(mine, F_OK) == 0 ? gettid() : getpid());
 }
-// Waits until all other threads wait, or have ended. Those that are none of the kernel's run when
-// others let them.
+// Waits until all other threads wait or have ended. Threads that are fibers run when others yield.
 static inline void await_all_waiting(void) {
   struct looks l = {0, 0};
   while (!seen_waiting(&l, others_sleep_in())) {}
 }
 
-// A child process that does something when the parent is blocked:
+// A child process that acts when the parent is blocked:
 //   if (peer()) { await_blocked(); ...; leave(); }
 //   SAY("...", ...);
 //   peer_ends();
@@ -170,7 +170,7 @@ static inline void peer_ends(void) {
 }
 
 // Counting signal handlers.
-static _Atomic long handled;  // by several threads at once, too
+static _Atomic long handled;  // incremented by several threads at once
 static inline void count_signal(int signal) {
   (void)signal;
   handled++;
@@ -188,8 +188,8 @@ static inline long take_handled(void) {
   return h;
 }
 
-// A call that is blocked when a handler without SA_RESTART runs, and one with, for which `rescue`
-// then makes an end of the wait.
+// A call that is blocked when a handler without SA_RESTART runs, then one with SA_RESTART, whose
+// wait `rescue` ends.
 #define SAY_INTERRUPTED(what, call, rescue)   \
   do {                                        \
     on_signal(SIGUSR1, 0);                    \
@@ -215,16 +215,16 @@ static inline long take_handled(void) {
     peer_ends();                              \
   } while (0)
 
-// Keeps a hang from lasting: the test would fail anyway. `PATIENCE` is the number of seconds
-// (tests/meson.build). Again after a program has used the one alarm for something else.
+// Ends a program that hangs; the test would fail anyway. `PATIENCE` is the number of seconds
+// (tests/meson.build). Call it again after a program has used the only alarm for something else.
 __attribute__((constructor)) static void limit(void) {
   const char* patience = getenv("PATIENCE");
   signal(SIGALRM, SIG_DFL);
   alarm(patience ? (unsigned)atoi(patience) : 300);
 }
 
-// What is left of a time, in seconds, when it was asked for: not all, and no less than what has not
-// passed since. (A tick of a coarse clock may lie between.)
+// Checks the rest of a time, in seconds: it is not the whole time, and not less than the part that
+// has not passed. (A tick of a coarse clock may lie between.)
 static inline double seconds_on(clockid_t clock) {
   struct timespec t;
   clock_gettime(clock, &t);
@@ -245,7 +245,8 @@ static inline unsigned char pattern(size_t i) { return (unsigned char)(i * 7 + i
 static inline void fill(unsigned char* p, size_t n, size_t from) {
   for (size_t i = 0; i < n; i++) p[i] = pattern(from + i);
 }
-// Reads to the end, or `most` bytes, by `piece`; how many bytes came in their order, or -2.
+// Reads to the end, or `most` bytes, in reads of `piece` bytes. Returns the number of bytes, or -2
+// if they were not in order.
 static inline long drain(int fd, size_t most, size_t piece) {
   static unsigned char buf[1 << 20];
   size_t got = 0;

@@ -1,5 +1,5 @@
-// What the programs in C++ are made of, as those in C of cases.h: a line per case, the same
-// natively and under the shim.
+// The building blocks of the programs in C++, as cases.h for those in C: a line for each case, the
+// same natively and under the shim.
 #pragma once
 
 #include <unistd.h>
@@ -21,7 +21,7 @@ void say(const char* sentence, const T& value) {
   std::fflush(stdout);
 }
 
-// What several threads write, in the order in which they do.
+// Notes of several threads, in the order of writing.
 class notes {
  public:
   void add(const std::string& what) {

@@ -1,5 +1,5 @@
-// What _FORTIFY_SOURCE makes of calls: with as many bytes as there is room for they do the same,
-// with one more they end the process, before anything else happens.
+// The functions that _FORTIFY_SOURCE calls: if the size fits the buffer they behave as usual; if it
+// is one byte more they end the process, before any other effect.
 #include "cases.h"
 
 #include <poll.h>
@@ -54,11 +54,11 @@ static int to_fd(FILE* f, int flag, const char* format, va_list rest) {
   return (void)f, __vdprintf_chk(1, flag, format, rest);
 }
 
-// A %n in memory that can be written to, which these refuse.
+// A format with %n in writable memory, which these functions refuse.
 static char counting[] = "%d%n\n";
 static wchar_t counting_wide[] = L"%d%n\n";
 
-// `n` is wanted, of five; the lines are of four and a newline.
+// Requests `n` bytes for a buffer of five; the lines have four characters and a newline.
 static long call(int i, int n) {
   wchar_t w[64];
   int count;

@@ -1,4 +1,5 @@
-// connect(2) and accept(2): TCP and unix, refused, full, under way, inherited, interrupted.
+// connect(2) and accept(2): TCP and unix sockets, refused, full, in progress, inherited,
+// interrupted.
 #include "cases.h"
 
 #include <arpa/inet.h>
@@ -144,8 +145,7 @@ static void connecting(void) {
   close(l);
 }
 
-// How many connections wait in a listener's queue, and how many may; there is one more that is let
-// in.
+// The number of connections in a listener's queue, and its maximum; the kernel admits one more.
 static int queued(int listener, int* room) {
   struct tcp_info i;
   socklen_t n = sizeof i;
@@ -154,7 +154,7 @@ static int queued(int listener, int* room) {
   return (int)i.tcpi_unacked;
 }
 
-// An attempt that does not end, for the listener's queue is full.
+// A connection attempt that stays pending because the listener's queue is full.
 static void pending(void) {
   int l = listen_tcp();
   MUST(listen(l, 0));
@@ -272,7 +272,8 @@ static void datagrams(void) {
   close(s);
 }
 
-// A new socket's ways are known from its making; whatever changes them counts from then on.
+// The runtime knows the settings of a socket that it made; later changes by any means must take
+// effect.
 static void changed_since_made(void) {
   int l = listen_tcp(), s = tcp(), pair[2];
   MUST(fcntl(s, F_SETFL, O_ASYNC));

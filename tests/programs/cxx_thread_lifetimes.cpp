@@ -1,5 +1,5 @@
-// What C++ has for each thread, and how threads end: thread_local objects and their destructors,
-// call_once, statics that several threads come to at once, exceptions within a thread and carried
+// C++'s per-thread objects, and how threads end: thread_local objects and their destructors,
+// call_once, statics that several threads initialise at once, exceptions within a thread and passed
 // to another, the unwinding of pthread_exit and pthread_cancel.
 #include <cxxabi.h>
 #include <dlfcn.h>
@@ -35,7 +35,7 @@ struct comes_back {
 };
 thread_local comes_back again;
 
-// Its destructor uses objects that are there no longer, or not yet.
+// Its destructor uses objects that are already destroyed, or not constructed yet.
 struct uses_others {
   ~uses_others() {
     thread_local noted late("late");
@@ -87,7 +87,7 @@ void objects() {
   for (auto& t : threads) t.join();
   say("each has its own", right.load());
   say("  and main", text);
-  // The storage of one that has ended goes to the next.
+  // The storage of an ended thread is reused by the next.
   int fresh = 0;
   for (int i = 0; i < 100; i++) {
     in_thread([&] {
@@ -200,7 +200,7 @@ void exceptions() {
         try {
           deep(10 + i);
         } catch (const std::runtime_error&) {
-          // Others run while this one is handled, and handle their own.
+          // Other threads run while this exception is handled, and handle their own.
           std::this_thread::yield();
           if (k % 5 == 0) std::this_thread::sleep_for(std::chrono::microseconds(50));
           try {
@@ -364,7 +364,8 @@ void leaving() {
   pthread_join(t, &result);
   say("cancelled in read", seen.take());
   say("  result", result == PTHREAD_CANCELED);
-  // std::condition_variable's wait does not throw, so that it cannot be left; a promise is broken.
+  // A lock guard, not std::condition_variable: its wait is noexcept, so no thread can be unwound
+  // through it.
   auto keeps_lock = [](void*) -> void* {
     static std::mutex m;
     {
@@ -385,7 +386,7 @@ void leaving() {
   say("  and the next one locks", seen.take());
 }
 
-// How the process ends by what a thread does: the signal, or the status.
+// How the process ends when a thread runs f: the signal, or the status.
 template <class F>
 int ends_with(F f) {
   std::fflush(stdout);

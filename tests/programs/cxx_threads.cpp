@@ -1,5 +1,5 @@
 // The threads, locks and futures of C++20's standard library. Its semaphores, latches, barriers and
-// atomic waits make futex system calls of their own.
+// atomic waits make futex system calls themselves.
 #include <barrier>
 #include <chrono>
 #include <condition_variable>
@@ -91,7 +91,7 @@ void stopping() {
       bool done = c.wait(lock, stop, [] { return false; });
       seen.add(done ? "done" : "stopped");
     });
-  }  // asks for the stop, and joins
+  }  // requests the stop, and joins
   say("the end of a jthread", seen.take());
   std::stop_source source;
   std::thread::id asker, caller;
@@ -111,7 +111,7 @@ void stopping() {
   waiter.join();
   say("asked", seen.take());
   say("callbacks run where the stop is asked for", asker == caller);
-  // A callback that goes away waits for its call on another thread to return.
+  // The destructor of a callback waits for its call on another thread to return.
   std::stop_source other;
   std::atomic<int> stage = 0;
   std::jthread calls;
@@ -285,7 +285,7 @@ void conditions() {
   any.notify_all();
   waiter.join();
   say("any: with a shared lock", ready);
-  // The thread that notifies at its exit has let go of all its own by then.
+  // The thread that notifies at its exit has destroyed its thread-local objects by then.
   static bool alive = false;
   struct lives {
     lives() { alive = true; }

@@ -1,4 +1,5 @@
-// close(2), dup2(2), close_range(2), fclose(3), freopen(3): what they return, and what they end.
+// close(2), dup2(2), close_range(2), fclose(3), freopen(3): their results, and the waits that they
+// end.
 #include "cases.h"
 
 #include <poll.h>
@@ -48,7 +49,7 @@ int main(void) {
   SAY("close_range to the end", close_range(20, ~0U, 0));
   SAY("it is closed", is_open(20));
 
-  // What one number stood for does not matter to the next file of that number.
+  // The runtime's knowledge of a closed file does not apply to the next file of the same number.
   for (int round = 0; round < 3; round++) {
     int s[2];
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
@@ -104,7 +105,7 @@ int main(void) {
   f = freopen("missing", "r", f);
   SAY("freopen of what is not there", f == NULL ? -1 : 0);
 
-  // A pipe ends when its last write end is closed, in whatever way.
+  // A pipe ends when its last write end is closed, by whichever call.
   MUST(pipe(q));
   MUST(dup2(q[1], 40));
   MUST(dup2(q[1], 41));
@@ -117,7 +118,7 @@ int main(void) {
   SAY("no writer is left", read(q[0], buf, 10));
   close(41);
 
-  // Closed by a child: its own.
+  // A child closes its own descriptor.
   MUST(pipe(p));
   if (peer()) {
     await_blocked();

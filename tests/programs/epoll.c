@@ -155,7 +155,7 @@ static void nested(void) {
   put(p[1], "a");
   say_events("and again", outer, 8, 3600000);
   MUST(read(p[0], buf, 10));
-  // As deep as it goes.
+  // Nested as deeply as the kernel allows.
   int deep[6];
   deep[0] = inner;
   for (int i = 1; i < 6; i++) {

@@ -1,5 +1,5 @@
-// fork(2), vfork(2), posix_spawn(3), exec(3): the child does the real thing, and nothing in the
-// parent is harmed.
+// fork(2), vfork(2), posix_spawn(3), exec(3): the child's calls are the C library's, and the parent
+// is not affected.
 #include "cases.h"
 
 #include <sys/resource.h>
@@ -22,7 +22,7 @@ static int status_of(pid_t c) {
   return WIFEXITED(s) ? WEXITSTATUS(s) : WIFSIGNALED(s) ? 1000 + WTERMSIG(s) : -2;
 }
 
-// What has to go on working in every process.
+// The calls that must work in every process.
 static int works(void) {
   int q[2], s[2], good = 0;
   char b[4];
@@ -106,7 +106,7 @@ static void forks(void) {
   SAY("in the parent again", works());
 }
 
-// Where no more processes may be made.
+// Tests vfork() where no more processes can be made.
 static void vfork_fails(void) {
   fflush(stdout);
   pid_t child = MUST(fork());
@@ -152,7 +152,7 @@ static void vforks(void) {
       _exit(errno == ENOENT ? 13 : 1);
     }
     SAY("vfork and exec that fails", status_of(c));
-    // What shells do: redirections, signals, then exec.
+    // As shells do: redirections, signals, then exec.
     int q[2];
     MUST(pipe(q));
     c = vfork();
@@ -177,7 +177,7 @@ static void vforks(void) {
     struct sigaction a;
     MUST(sigaction(SIGUSR1, NULL, &a));
     SAY("the parent's handler is still there", a.sa_handler == count_signal);
-    // Blocking calls in the child: the parent stands still, whoever acts is somebody else.
+    // Blocking calls in the child: the parent is suspended, so a third process acts.
     MUST(pipe(q));
     pid_t other = MUST(fork());
     if (other == 0) {

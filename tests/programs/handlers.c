@@ -28,7 +28,7 @@ static void install(int signal, void (*f)(int, siginfo_t*, void*), int flags, in
   MUST(sigaction(signal, &a, NULL));
 }
 
-// --- what a handler sees ---
+// --- the information that a handler gets ---
 
 static char seen[400];
 static pid_t expected_sender;
@@ -116,8 +116,8 @@ static void observations(void) {
   MUST(sigaltstack(&s, NULL));
 }
 
-// A run-time that makes its system calls itself, as Go's does, sets its stack unseen by the C
-// library.
+// A run-time that makes its system calls itself, as Go's does, sets its alternate stack unseen by
+// the C library.
 static void unseen_stack(void) {
   stack_t s = {.ss_sp = alternate, .ss_size = sizeof alternate};
 #ifdef __x86_64__
@@ -218,7 +218,7 @@ static void nesting(void) {
     for (int i = 0; i < 10; i++) sigqueue(getppid(), SIGRTMIN, (union sigval){.sival_int = i});
     leave();
   }
-  // Not for an hour: the last may come between the look and the sleep.
+  // Sleep only briefly: the last signal may come between the check and the sleep.
   while (handled < 10) nanosleep(&instant, NULL);
   SAY("ten real-time signals in sleeps", take_handled());
   peer_ends();
@@ -297,7 +297,7 @@ static __attribute__((noinline)) void deep(int levels) {
   big_frame_result = frame[7];
 }
 
-// Each sentence: the call is left by a jump, and everything works afterwards.
+// In each case a jump leaves the call, and everything works afterwards.
 #define SAY_LEFT(sentence, call)                                                                 \
   do {                                                                                           \
     jumps = 0;                                                                                   \

@@ -21,7 +21,7 @@ static int locked(int f, int command, short type, off_t start, off_t len) {
   return fcntl(f, command, &l);
 }
 
-// A child that holds a lock, which `take` (an expression) makes, until we are blocked.
+// A child that takes a lock by `take` (an expression) and holds it until we are blocked.
 static int told[2];
 #define HOLDER(take, release)         \
   do {                                \
@@ -77,7 +77,7 @@ static void flocks(void) {
   flock(fd, LOCK_UN);
   peer_ends();
 
-  // Interrupted, and then had.
+  // The wait is interrupted, and a second one gets the lock.
   on_signal(SIGUSR1, 0);
   take_handled();
   HOLDER(flock(own, LOCK_EX), (kill(getppid(), SIGUSR1), await_blocked(), flock(own, LOCK_UN)));
@@ -96,7 +96,7 @@ static void flocks(void) {
   SAY("  which ran", take_handled());
   flock(fd, LOCK_UN);
   peer_ends();
-  // Interrupted, and never asked for again: nobody holds it then.
+  // The wait is interrupted and not repeated: no process holds the lock then.
   on_signal(SIGUSR1, 0);
   HOLDER(flock(own, LOCK_EX), (kill(getppid(), SIGUSR1), await_blocked()));
   SAY("a handler", flock(fd, LOCK_EX));
@@ -143,7 +143,7 @@ static void records(int setlk, int setlkw, const char* name) {
   locked(fd, setlk, F_UNLCK, 0, 0);
 }
 
-// Waits until that process waits for a record lock.
+// Waits until the process `who` waits for a record lock.
 static void await_lock_wait(pid_t who) {
   char wanted[50], line[300];
   snprintf(wanted, sizeof wanted, " %d ", (int)who);
@@ -182,7 +182,7 @@ static void deadlock(void) {
   waitpid(c, &s, 0);
   SAY("EDEADLK for the child", WEXITSTATUS(s));
   locked(fd, F_SETLK, F_UNLCK, 0, 0);
-  // The other way round: the child waits for us, and we ask for what it holds.
+  // The other way round: the child waits for our lock, and we request the one that it holds.
   locked(fd, F_SETLK, F_WRLCK, 0, 1);
   fflush(stdout);
   c = MUST(fork());

@@ -9,7 +9,7 @@
 
 static char buf[1 << 17];
 
-// The result of a poll of one descriptor, and what it tells of it.
+// Prints the result of a poll of one descriptor, and its events.
 static void say_poll(const char* sentence, int fd, short events, int timeout) {
   struct pollfd p = {.fd = fd, .events = events, .revents = 0x7fff};
   errno = 0;

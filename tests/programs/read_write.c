@@ -185,7 +185,7 @@ static void vectors(void) {
   close(p[1]);
 }
 
-// The sizes are volatile for the compiler's sake, which would rather not compile such calls.
+// The sizes are volatile to hide them from the compiler, which would warn of such calls.
 static void too_much(void) {
   volatile size_t most = SIZE_MAX, three_gb = (size_t)3 << 30;
   int fd = MUST(open("/dev/zero", O_RDWR));
@@ -422,8 +422,7 @@ static void files(void) {
   free(all);
 }
 
-// A file of which only the beginning is cached: what is not comes from the disk, and stands where
-// it belongs.
+// A file of which only the beginning is cached: the rest is read from the disk, to the right place.
 static void half_cached(void) {
   enum { n = 1 << 20, head = 8192 };
   unsigned char *all = malloc(n), *got = malloc(n);

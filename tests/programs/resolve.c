@@ -1,4 +1,5 @@
-// getaddrinfo(3), getnameinfo(3), gethostbyname(3) and their kin, as far as no network is needed.
+// getaddrinfo(3), getnameinfo(3), gethostbyname(3) and related functions, as far as no network is
+// needed.
 #include "cases.h"
 
 #include <arpa/inet.h>
@@ -12,7 +13,7 @@ static const char* eai(int e) {
     case EAI_ADDRFAMILY:
       return "EAI_ADDRFAMILY";
     case EAI_AGAIN:
-      return "no address";  // .invalid: depends on whether there is a name server
+      return "no address";  // .invalid: the error depends on whether there is a name server
     case EAI_BADFLAGS:
       return "EAI_BADFLAGS";
     case EAI_FAIL:
@@ -180,7 +181,7 @@ int main(void) {
             gethostbyaddr_r(&loop, sizeof loop, AF_INET, &e, buf, sizeof buf, &h, &error));
   REENTRANT("gethostbyaddr_r, a small buffer",
             gethostbyaddr_r(&loop, sizeof loop, AF_INET, &e, buf, 8, &h, &error));
-  // A handler does not end a look-up.
+  // A signal handler does not end a look-up.
   on_signal(SIGALRM, 0);
   struct itimerval often = {{0, 300}, {0, 300}}, never = {{0, 0}, {0, 0}};
   setitimer(ITIMER_REAL, &often, NULL);

@@ -1,4 +1,4 @@
-// sigaction(2), signal(2), sigset(3), siginterrupt(3): what they tell about what was installed;
+// sigaction(2), signal(2), sigset(3), siginterrupt(3): what they report of the installed action;
 // pause(2), sigsuspend(2), alarm(2); which calls SA_RESTART restarts.
 #include "cases.h"
 
@@ -85,7 +85,7 @@ static void actions(void) {
       MUST(sigaction(SIGUSR1, NULL, &old));
       say_action("then", &old);
     }
-    // The same object for both.
+    // The same object for both arguments.
     if (i % 11 == 0) {
       MUST(sigaction(SIGUSR1, &a, &a));
       say_action("old in the same place", &a);
@@ -186,7 +186,7 @@ static void waiting(void) {
   SAY("  handlers", take_handled());
   peer_ends();
   on_signal(SIGALRM, 0);
-  // again: the first may come before the pause
+  // it repeats, since the first signal may come before the pause
   struct itimerval soon = {{1, 0}, {1, 0}}, never = {{0, 0}, {0, 0}};
   setitimer(ITIMER_REAL, &soon, NULL);
   SAY("pause and an alarm", pause());
@@ -251,7 +251,7 @@ static void restarts(void) {
   SAY_INTERRUPTED("recv", recv(s[0], buf, 1, 0), write(s[1], "a", 1));
   while (send(s[0], buf, sizeof buf, MSG_DONTWAIT) > 0) {}
   SAY_INTERRUPTED("send", send(s[0], "a", 1, 0), read(s[1], buf, sizeof buf));
-  // Never restarted.
+  // poll is never restarted.
   SAY_INTERRUPTED("poll", poll(&f, 1, -1), (void)0);
   SAY_INTERRUPTED("poll with a time-out", poll(&f, 1, 1000000), (void)0);
   SAY_INTERRUPTED("ppoll", ppoll(&f, 1, &hour, &none), (void)0);
@@ -264,7 +264,7 @@ static void restarts(void) {
   MUST(setsockopt(s[1], SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t));
   while (recv(s[1], buf, sizeof buf, MSG_DONTWAIT) > 0) {}
   SAY_INTERRUPTED("recv with a time-out", recv(s[1], buf, 1, 0), (void)0);
-  // A handler that ran before the call is none of its business.
+  // A handler that ran before the call does not affect it.
   on_signal(SIGUSR1, 0);
   raise(SIGUSR1);
   SAY("poll after a handler", poll(&f, 1, 1));

@@ -72,7 +72,7 @@ int main(void) {
   printf("  signal %d\n", signal_number);
   peer_ends();
 
-  // A handler of a signal that is not waited for.
+  // A handler runs for a signal that is not waited for.
   on_signal(SIGUSR2, SA_RESTART);
   if (peer()) {
     await_blocked();
@@ -97,7 +97,7 @@ int main(void) {
   SAY("  handlers", take_handled());
   peer_ends();
 
-  // A signal that is waited for, and not blocked, is still taken by the wait.
+  // The wait takes a signal that it waits for even if that is not blocked.
   if (peer()) {
     await_blocked();
     kill(getppid(), SIGUSR1);

@@ -16,7 +16,7 @@ static void wake_me(void) {
     leave();
   }
 }
-// Whether what is left of an hour looks like it.
+// Whether the rest of an hour is plausible.
 static long plausible(const struct timespec* left) {
   return may_be_left((double)left->tv_sec + (double)left->tv_nsec / 1e9, 3600, asleep_since) &&
          left->tv_nsec >= 0 && left->tv_nsec < 1000000000;
@@ -156,7 +156,7 @@ static void seconds(void) {
     int e = errno;
     peer_ends();
     errno = e;
-  } while (errno == 0);  // on a slow machine the second was over before
+  } while (errno == 0);  // on a slow machine, the second may have passed before
   printf("a fraction of a second does not count: %u %s\n", left, strerrorname_np(errno));
   double since = seconds_on(CLOCK_MONOTONIC);
   SAY("sleep to the end", sleep(1));
@@ -179,7 +179,7 @@ static void seconds(void) {
   peer_ends();
 }
 
-// Any of them may come before the sleep, and comes again.
+// Any of the signals may come before the sleep, so they are repeated.
 static void count_and_repeat(int signal) {
   count_signal(signal);
   alarm(1);

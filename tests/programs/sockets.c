@@ -39,7 +39,7 @@ static void await_bytes(int fd, int n) {
   }
 }
 
-// TCP goes on making room for a while: the last of several calls, which is refused.
+// TCP's buffers grow for a while: repeats the call until it is refused.
 #define UNTIL_REFUSED(call)      \
   ({                             \
     long last_;                  \
@@ -47,7 +47,7 @@ static void await_bytes(int fd, int n) {
       ;                          \
     last_;                       \
   })
-// Sent in part, or nothing at all: with TCP either can be.
+// Whether a part was sent, or nothing: with TCP, either is possible.
 static long partly(long sent) {
   long fine = sent > 0 || errno == EINTR;
   if (fine) errno = 0;
@@ -177,7 +177,8 @@ static void stream(const char* kind, int s[2]) {
 }
 
 static void partial_then_gone(const char* kind, int s[2], int by_write) {
-  // The peer goes when we are blocked in the middle: what was sent counts, and there is no SIGPIPE.
+  // The peer closes when we are blocked in the middle: the bytes sent are returned, and there is no
+  // SIGPIPE.
   static char large[4 << 20];
   take_handled();
   if (peer()) {
@@ -237,7 +238,7 @@ static void errqueue(void) {
   SAY("an empty error queue of all", recv(s, buf, 10, MSG_ERRQUEUE | MSG_WAITALL));
   struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t len = sizeof a;
-  // A port that is surely closed.
+  // A port that is certainly closed.
   int other = MUST(socket(AF_INET, SOCK_DGRAM, 0));
   MUST(bind(other, (struct sockaddr*)&a, sizeof a));
   MUST(getsockname(other, (struct sockaddr*)&a, &len));
@@ -376,8 +377,8 @@ static void datagrams(const char* kind, int s[2]) {
   }
   SAY("recvmmsg is ended by a handler after one", recvmmsg(s[1], many, 3, 0, NULL));
   peer_ends();
-  // Natively what ended it is kept as the socket's error, and is no error that a program should
-  // see.
+  // Natively, the error that ended recvmmsg() remains as the socket's error. It is cleared here, so
+  // that the next call is the same in both runs.
   int kept;
   socklen_t len = sizeof kept;
   getsockopt(s[1], SOL_SOCKET, SO_ERROR, &kept, &len);
@@ -594,7 +595,7 @@ static void control(void) {
   struct ucred who = {0, 0, 0};
   if (c && c->cmsg_type == SCM_CREDENTIALS) memcpy(&who, CMSG_DATA(c), sizeof who);
   SAY("  which are ours", who.pid == getpid() && who.uid == getuid());
-  // What different processes sent is not glued together; what one sent is.
+  // Messages of different processes are not merged; those of one process are.
   MUST(send(s[0], "ab", 2, 0));
   MUST(send(s[0], "cd", 2, 0));
   if (peer()) {
@@ -652,7 +653,8 @@ static void peeking(void) {
   close_pair(s);
 }
 
-// A message that does not fit the buffer goes in parts; its descriptor comes with the first, once.
+// A message that does not fit the buffer is received in parts; its descriptor comes with the first
+// part, once.
 static void large_with_descriptor(void) {
   enum { n = 1 << 20 };
   int s[2], p[2];

@@ -1,4 +1,4 @@
-// stdio(3) in threads: one that waits for a stream, or for its lock, leaves the others to run.
+// stdio(3) in threads: while a thread waits for a stream, or for its lock, the others run.
 #include "cases.h"
 
 #include <locale.h>
@@ -30,7 +30,7 @@ static void close_both(void) {
   if (out) fclose(out);
 }
 
-// --- reading what comes in pieces ---
+// --- reading data that comes in pieces ---
 
 static void* write_pieces(void* text) {
   for (const char* p = text; *p;) {
@@ -212,7 +212,7 @@ static void locks(void) {
   close_both();
 }
 
-// --- writing to what is full ---
+// --- writing to a full pipe ---
 
 enum { much = 300000 };
 static char bytes[much];
@@ -279,7 +279,7 @@ static void writes(void) {
   WRITING("fprintf", by_lines());
   WRITING("dprintf", dprintf(fileno(out), "%.*s", much, bytes));
   WRITING("fclose", then_closed(200000));
-  DRAINED("", "fflush of all", all_flushed());  // which would wait for who reads by stdio
+  DRAINED("", "fflush of all", all_flushed());  // it would wait for a thread that reads by stdio
 }
 
 // --- several at once ---
@@ -360,7 +360,7 @@ static void whole_lines(void) {
   printf("lines of two threads: %ld torn, %ld more\n", torn, rest);
 }
 
-// --- reading from what is not buffered shows what stdout holds ---
+// --- reading an unbuffered stream flushes stdout ---
 
 static int answers[2], questions[2];
 static void* answers_questions(void* unused) {
@@ -402,7 +402,7 @@ static void* asks_a_shell(void* command) {
   return (void*)(intptr_t)pclose(f);
 }
 static void shells(void) {
-  // The first waits for the second.
+  // The first thread waits for the second.
   MUST(mkfifo("fifo", 0600));
   pthread_t t = start(asks_a_shell, "read x < fifo; echo $x");
   await_all_waiting();
@@ -413,7 +413,7 @@ static void shells(void) {
 int main(void) {
   setlocale(LC_ALL, "C.UTF-8");
   setvbuf(stdout, NULL, _IOFBF, 1 << 16);
-  // One thread that waits all the time, so that there always is another.
+  // A thread that waits all the time, so that there always is another thread.
   int idle[2];
   MUST(pipe(idle));
   pthread_t waits = start(sleeps_in_a_read, &idle[0]);

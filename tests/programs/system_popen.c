@@ -21,12 +21,12 @@ static void say_disposition(const char* sentence, int signal, void (*ours)(int))
                                    : "another handler");
 }
 
-// What /proc/PID/status of the parent says of a signal, told by a shell command.
+// Prints the line of /proc/PID/status about a signal of the parent, read by a shell command.
 static void look_inside(const char* what) {
   char command[300];
   snprintf(
       command, sizeof command,
-      // posix_spawn blocks all signals until the shell is there.
+      // posix_spawn blocks all signals until the shell has been executed.
       "until grep -q '^State:.S' /proc/$PPID/status; do :; done; "
       "grep -E '^(SigBlk|SigIgn)' /proc/$PPID/status | sed 's/.*\\(.....\\)$/  %s: the caller "
       "\\1/'; "
@@ -54,7 +54,7 @@ static void systems(void) {
   say_status("the environment", system("echo $SOMETHING"));
   say_status("nested", system("sh -c 'sh -c \"exit 9\"'"));
 
-  // SIGINT and SIGQUIT are ignored by the caller, SIGCHLD is blocked.
+  // The caller ignores SIGINT and SIGQUIT and blocks SIGCHLD.
   look_inside("dispositions");
   signal(SIGINT, count_signal);
   signal(SIGQUIT, SIG_IGN);
@@ -93,12 +93,12 @@ static void systems(void) {
   say_status("with SIGCHLD ignored", system("exit 5"));
   signal(SIGCHLD, SIG_DFL);
 
-  // A handler does not end it.
+  // A signal handler does not end it.
   on_signal(SIGUSR1, 0);
   take_handled();
   say_status("a handler while it waits", system("kill -USR1 $PPID; exit 6"));
   SAY("  which ran", take_handled());
-  // Other children are left alone.
+  // Other children are not reaped.
   fflush(stdout);
   pid_t c = MUST(fork());
   if (c == 0) _exit(8);
@@ -147,7 +147,7 @@ static void popens(void) {
   f = popen("kill -TERM $$", "r");
   say_status("a signal", pclose(f));
 
-  // Waiting for the output, and for the end.
+  // Wait for the output, and for the child's end.
   f = popen("read x <&3; echo $x", "r");
   if (f) {
     say_line("no descriptor 3", f);
@@ -199,7 +199,7 @@ static void popens(void) {
   say_status("the second", pclose(second));
   say_status("the third", pclose(third));
 
-  // The child is taken by somebody else.
+  // Another part of the program reaps the child.
   f = popen("exit 3", "r");
   SAY("somebody waits for the child", wait(NULL) > 0);
   errno = 0;

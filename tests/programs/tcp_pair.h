@@ -1,4 +1,4 @@
-// TCP connections of the program with itself.
+// TCP connections between two descriptors of the program.
 #pragma once
 
 #include "cases.h"
@@ -7,7 +7,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-// Listens on a free port of the loopback interface; says which.
+// Listens on a free port of the loopback interface; stores its address.
 static inline int tcp_listener(struct sockaddr_in* at) {
   *at = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t len = sizeof *at;

@@ -191,7 +191,7 @@ static void least_and_time(void) {
   close(s);
 }
 
-// In a session of its own: a reader in the background is stopped.
+// In a separate session: a reader in the background is stopped.
 static void jobs(void) {
   int m, s;
   MUST(openpty(&m, &s, NULL, NULL, NULL));

@@ -1,5 +1,5 @@
-// Asynchronous input and output beside threads: aio_suspend(3) and lio_listio(3), which wait for
-// what another thread does.
+// Asynchronous input and output with threads: aio_suspend(3) and lio_listio(3) wait for operations
+// that another thread completes.
 #include "threads.h"
 
 #include <aio.h>
@@ -29,7 +29,7 @@ static void supply(void) {
   MUST(write(pipes[0][1], "one", 3));
   MUST(write(pipes[1][1], "three", 5));
 }
-// What a wait has returned, and its errno.
+// A wait's result and errno.
 struct outcome {
   int result, error;
 };

@@ -1,5 +1,5 @@
-// What a thread is made with and can be asked: stacks, names, processors, scheduling, numbers; and
-// the errors of making, joining and detaching one. Robust mutexes whose owner ends.
+// Attributes of threads: stacks, names, processors, scheduling, ids; the errors of creating,
+// joining and detaching a thread; robust mutexes whose owner ends.
 #include "threads.h"
 
 #include <grp.h>
@@ -198,9 +198,9 @@ static void* returns(void* p) { return p; }
 static void* joins(void* p) { return (void*)(intptr_t)pthread_join(*(pthread_t*)p, NULL); }
 static pthread_t main_id;
 
-// Before there are any.
+// Before any thread has been created.
 static void without_memory(void) {
-  if (getenv("SANITIZED")) return;  // a sanitizer's run-time library needs some
+  if (getenv("SANITIZED")) return;  // a sanitizer's run-time library needs memory
   if (peer()) {
     pthread_t id;
     struct rlimit before, little;
@@ -368,7 +368,7 @@ static void* own_attributes(void* p) {
   printf("  guard %zu, SIGUSR1 blocked %d\n", guard, sigismember(&mask, SIGUSR1));
   return p;
 }
-// What the attributes of the process, and of the creator, mean to a new thread.
+// The effect of the process's and the creator's attributes on a new thread.
 static void defaults(void) {
   struct worker w;
   pthread_attr_t before, a;
@@ -410,8 +410,7 @@ static void inheriting_policy(void) {
   ERR("main is SCHED_OTHER", pthread_setschedparam(pthread_self(), SCHED_OTHER, &none));
 }
 
-// The whole process gets another identity, or here the same once more, whichever thread asks for
-// it.
+// The identity of the whole process is set (here to the same one), by whichever thread.
 static void* asks_for_identity(void* p) {
   gid_t groups[64];
   int n = getgroups(64, groups);

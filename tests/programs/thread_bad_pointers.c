@@ -1,6 +1,6 @@
-// A pointer to nowhere is EFAULT in a thread as natively, in every system call that is made by
-// number, and in the functions that leave it to the kernel. (Functions of the C library that read
-// or write by themselves end the process; none of these is here.)
+// An invalid pointer gives EFAULT in a thread as natively: in every system call that is made by
+// number, and in the functions that pass it to the kernel. (C library functions that access the
+// memory themselves end the process; none of these is here.)
 #include "threads.h"
 
 #include <linux/futex.h>
@@ -21,7 +21,7 @@
 #define NUMBER(call, ...) SAY(#call, syscall(SYS_##call __VA_OPT__(, ) __VA_ARGS__))
 
 static char data[4096];
-static char* edge;  // the last bytes before what nobody may read or write
+static char* edge;  // the last accessible bytes before an inaccessible page
 
 static void* waits(void* p) {
   char c;
@@ -219,7 +219,7 @@ int main(void) {
   int p[2];
   struct worker w, other;
   char* pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  // (Kept, for in a hole the next mmap of anybody may find its place.)
+  // (Protected rather than unmapped, since another mmap could be placed in the hole.)
   MUST(mprotect(pages + 4096, 4096, PROT_NONE));
   edge = pages + 4096;
   MUST(pipe(p));

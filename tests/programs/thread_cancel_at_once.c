@@ -1,5 +1,5 @@
-// PTHREAD_CANCEL_ASYNCHRONOUS: a thread is cancelled wherever it is, also where it computes, and
-// nowhere before it says so.
+// PTHREAD_CANCEL_ASYNCHRONOUS: a thread is cancelled at any point, also while it computes, but not
+// before it enables that.
 #include "threads.h"
 
 #include <semaphore.h>
@@ -24,7 +24,7 @@ static void computes_in_handler(int unused) {
   compute();
 }
 
-// Each says that it is there, and then stays.
+// Each reports that it has started, and then stays there.
 static void* computes(void* unused) {
   pthread_cleanup_push(clean, NULL);
   at_once();
@@ -83,7 +83,7 @@ static void cancelled(const char* who, void* (*run)(void*), void* argument) {
   fflush(stdout);
 }
 
-// --- and where it is not ---
+// --- and where it is not cancelled ---
 
 static volatile int steps;
 
@@ -116,8 +116,8 @@ static void* asks_itself(void* unused) {
   return unused;
 }
 
-// Asked to while it computes. (Which result it ends with if the request waited for it to let that
-// happen, the C library leaves open.)
+// Cancelled while it computes. (If the request was made before the thread enabled it, the C library
+// does not specify which result it ends with.)
 static void later(const char* who, void* (*run)(void*)) {
   struct worker w;
   go_on = steps = 0;

@@ -1,5 +1,5 @@
 // The cancellation points of pthreads(7): each ends a thread that is cancelled while it waits
-// there, or before; and what is none.
+// there, or before; other calls do not.
 #include "threads.h"
 
 #include <aio.h>
@@ -164,7 +164,7 @@ static void* for_ever(void* unused) {
   return unused;
 }
 
-// What does not have to wait, and yet is a cancellation point, or is none.
+// Calls that do not have to wait, some of which are cancellation points.
 static int out[2], spare;
 #define QUICK(X)                                                                           \
   X("close", close(spare))                                                                 \

@@ -1,5 +1,5 @@
-// The CPU clocks of threads: clock_gettime(2), pthread_getcpuclockid(3), getrusage(2), and what
-// waits for such a clock, clock_nanosleep(2) and timer_create(2). Who waits uses none of it,
+// The CPU clocks of threads: clock_gettime(2), pthread_getcpuclockid(3), getrusage(2), and waits on
+// such a clock, clock_nanosleep(2) and timer_create(2). A thread that waits uses no CPU time,
 // whatever the others do.
 #include "threads.h"
 
@@ -15,7 +15,7 @@ static long time_of(clockid_t clock) {
 }
 static long own_time(void) { return time_of(CLOCK_THREAD_CPUTIME_ID); }
 static struct timespec span(long ns) { return (struct timespec){ns / 1000000000, ns % 1000000000}; }
-// Computes until the running thread has used so much more of the processor, partly in the kernel.
+// Computes until the running thread has used `ns` more of the CPU, partly in the kernel.
 static void use(long ns) {
   for (long until = own_time() + ns; own_time() < until;) getppid();
 }
@@ -26,7 +26,7 @@ static clockid_t clock_of(pthread_t id) {
   return clock;
 }
 
-// The kernel lets go of a thread's clock some time after its end.
+// The kernel removes a thread's clock some time after the thread's end.
 static void await_gone(clockid_t clock) {
   struct timespec t;
   while (clock_gettime(clock, &t) == 0) sched_yield();
@@ -48,7 +48,7 @@ static void* uses_until_stopped(void* unused) {
   return unused;
 }
 
-// --- telling time ---
+// --- reading the clocks ---
 
 static void* first_question(void* before) {
   return (void*)(intptr_t)(own_time() < (intptr_t)before);
@@ -79,7 +79,7 @@ static void* times(void* p) {
 static void telling(void) {
   struct worker w;
   struct timespec t, until = {0, 0};
-  // Before anybody has asked.
+  // Before any thread has read its clock.
   do clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &until);
   while (until.tv_nsec < 60 * ms && until.tv_sec == 0);
   start(&w, first_question, (void*)(intptr_t)(60 * ms));
@@ -126,7 +126,7 @@ static void telling(void) {
   peer_ends();
 }
 
-// --- waiting for it ---
+// --- waiting on them ---
 
 static void* sleeps_on(void* p) {
   clockid_t clock = *(clockid_t*)p;

@@ -1,6 +1,7 @@
-// A child made by clone(2) without CLONE_VM that goes on by a jump out of the function it began in,
-// or by the system call's number: it is a process of its own, as a child of fork is, and so is what
-// it does with the parent's threads, locks and descriptors. (So do browsers start their sandboxes.)
+// A child made by clone(2) without CLONE_VM, which jumps out of the function that it began in, or
+// is made by the system call's number. It is a separate process, as a child of fork is, and what it
+// does with the parent's threads, locks and descriptors does not affect the parent. (Browsers start
+// their sandboxes in this way.)
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -58,7 +59,7 @@ static int child(void) {
   SAY("  a word from the parent", read(there[0], &c, 1));
   MUST(pipe(own));
   start(&w, reads, &own[0]);
-  await_waiting(&w);  // looks for its kernel thread, and leaves ENOENT behind if there is none
+  await_waiting(&w);  // looks for its kernel thread, and leaves ENOENT in errno if there is none
   SAY("  its own threads", write(own[1], "a", 1));
   SAY("  read", end_of(&w) == &own[0]);
   SAY("  slept", usleep(1000));

@@ -1,6 +1,6 @@
-// Code on the stacks of threads, as GCC's nested functions put it there. With EXECUTABLE the
-// program asks for it when it is linked; without, a library does so that it loads while a thread
-// runs (which newer C libraries refuse).
+// Code on the stacks of threads, as GCC's nested functions need it. With EXECUTABLE, the program
+// requests executable stacks when it is linked; otherwise a library that it loads while a thread
+// runs does (newer C libraries refuse that).
 #include "threads.h"
 
 #include <dlfcn.h>

@@ -1,5 +1,5 @@
-// Threads that compute on small stacks of their own making (coroutines), which hold what runs there
-// and no signal's frame: they take turns with others, and nothing is written beside what they use.
+// Threads that compute on small stacks of their own (coroutines), which have no room for a signal
+// frame: they take turns with others, and no memory outside the stacks is written.
 #include "threads.h"
 
 #include <sys/mman.h>
@@ -7,8 +7,8 @@
 
 #define PAGE 4096
 #define STACKS 3
-// Of a page each, between pages that may not be touched. What lies above its start is all there is:
-// makecontext() begins at the end of what it is given.
+// Stacks of one page each, between inaccessible pages. makecontext() begins at the end of the
+// memory that it gets, so there is nothing above.
 static char* stack_of[STACKS];
 static size_t size_of[STACKS];
 static volatile long turns[STACKS];
@@ -24,7 +24,7 @@ static void make_stacks(size_t used) {
     fill((unsigned char*)p + PAGE, PAGE - used, (size_t)i);
   }
 }
-// What is below it belongs to somebody else.
+// The memory below the stack belongs to another object.
 static int untouched(int i) {
   const unsigned char* p = (const unsigned char*)stack_of[i] + size_of[i] - PAGE;
   for (size_t k = 0; k < PAGE - size_of[i]; k++) {
@@ -36,8 +36,8 @@ static void drop_stacks(void) {
   for (int i = 0; i < STACKS; i++) munmap(stack_of[i] + size_of[i] - 2 * PAGE, 3 * PAGE);
 }
 
-// Each goes on when all others have come as far: none waits in a call, so that each has to be taken
-// away.
+// Each goes on when all others have come as far. None makes a call that waits, so each has to be
+// preempted.
 static void computes(int i) {
   for (long step = 1; step <= 10; step++) {
     turns[i] = step;
@@ -63,7 +63,7 @@ static void* runs_context(void* p) {
 }
 
 #ifdef __x86_64__
-// The stack pointer is set by hand; nothing but the function knows.
+// The stack pointer is set by inline assembly, unknown to any library.
 static void* sets_pointer(void* p) {
   int i = (int)(intptr_t)p;
   __asm__ volatile("mov %%rsp, %%rbx\n\tmov %0, %%rsp\n\tcall *%1\n\tmov %%rbx, %%rsp"

@@ -1,5 +1,5 @@
-// The table of descriptors is the program's: waits need no place in it, whatever the program
-// closes, replaces or leaves no room for.
+// The table of descriptors belongs to the program: waits need no place in it, whichever descriptors
+// the program closes, replaces or leaves no room for.
 #include "threads.h"
 
 #include <linux/filter.h>
@@ -13,7 +13,8 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-// The program's own descriptors are below; what it closes and replaces begins here.
+// The program's own descriptors are below this number; those that it closes and replaces begin
+// here.
 enum { own_end = 40, most = 2100 };
 
 // A system call that no library sees. Its number stands in the code: with a stub for calls by any
@@ -46,7 +47,7 @@ UNSEEN(close)
 UNSEEN(close_range)
 UNSEEN(dup3)
 
-// --- the waits: each has a call that blocks in a thread, and what ends it ---
+// --- the waits: each is a call that blocks in a thread, and what ends it ---
 
 static int stream[2], datagrams[2], child_goes[2];
 static struct sockaddr_un receiver;
@@ -59,11 +60,11 @@ static void prepare(void) {
   datagrams[0] = MUST(socket(AF_UNIX, SOCK_DGRAM, 0));
   datagrams[1] = MUST(socket(AF_UNIX, SOCK_DGRAM, 0));
   receiver.sun_family = AF_UNIX;
-  // a name that is nobody else's
+  // a unique name
   MUST(bind(datagrams[1], (struct sockaddr*)&receiver, sizeof(sa_family_t)));
   MUST(getsockname(datagrams[1], (struct sockaddr*)&receiver, &receiver_size));
-  // The queue is full before there is a sender: were the sender to fill it, the one datagram that
-  // is taken out could be an early one, and the sender would wait for ever.
+  // The queue is filled before there is a sender: if the sender filled it, the one datagram that is
+  // taken out could be an early one, and the sender would wait for ever.
   while (sendto(datagrams[0], "x", 1, MSG_DONTWAIT, (struct sockaddr*)&receiver, receiver_size) ==
          1)
     continue;
@@ -156,7 +157,7 @@ enum { wait_count = sizeof waits / sizeof *waits };
 
 // --- what the program does to the table ---
 
-static int spare[2];  // a pipe that nobody writes to
+static int spare[2];  // a pipe that no thread writes to
 
 static int lowest_free(void) {
   int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -172,7 +173,7 @@ static void closes_each_unseen(void) {
 static void closes_range(void) { MUST(close_range(own_end, ~0U, 0)); }
 static void closes_range_unseen(void) { unseen_close_range(own_end, ~0U, 0); }
 static void closes_from(void) { closefrom(own_end); }
-// The runtime may have two: each is lost alone.
+// The runtime may have two descriptors; each is lost in turn.
 static void closes_even_unseen(void) {
   for (int fd = own_end; fd < most; fd += 2) unseen_close(fd, 0, 0);
 }
@@ -252,7 +253,7 @@ static struct deed {
 };
 enum { deed_count = sizeof deeds / sizeof *deeds };
 
-// What was put on the numbers is still there, and has been written to by nobody.
+// The files put on the numbers are still there, and nothing has been written to them.
 static void look_at_replaced(void) {
   struct stat want, is;
   int others = 0, bytes = -1;
@@ -268,7 +269,7 @@ static void look_at_replaced(void) {
 
 static void* nothing(void* unused) { return unused; }
 
-// --- the cases, each in a process of its own ---
+// --- the cases, each in a separate process ---
 
 static void limit_to(rlim_t soft, rlim_t hard) {
   struct rlimit l;
@@ -282,7 +283,7 @@ static void begin_process(void) {
   prepare();
   MUST(pipe(spare));
 }
-// The child that is waited for goes with the process.
+// The child that is waited for ends with the process.
 static void end_process(void) {
   if (slept >= 0) say_error("  clock_nanosleep", slept);
   fflush(stdout);
@@ -337,7 +338,7 @@ static void deed_before(struct wait* w, struct deed* d) {
   end_process();
 }
 
-// Before there has been any thread.
+// Before any thread has been created.
 static void deed_first(struct wait* w, struct deed* d) {
   struct worker t;
   begin_process();
@@ -369,7 +370,7 @@ static int count_free(void) {
   for (int i = 0; i < n; i++) close(fd[i]);
   return n;
 }
-// (Natively and by the runtime alike, if there is room between the limits.)
+// (The result is the same natively and under the shim if there is room between the limits.)
 static void whole_table(void) {
   struct worker t;
   begin_process();
@@ -406,7 +407,7 @@ static void* forks(void* unused) {
   MUST(waitpid(p, NULL, 0));
   return unused;
 }
-// Others wait for a child and a signal meanwhile.
+// Other threads wait for a child and a signal meanwhile.
 static void inherited(void) {
   struct worker t[4];
   begin_process();
@@ -423,7 +424,7 @@ static void inherited(void) {
   end_process();
 }
 
-// What the program has put on a number that was the runtime's is closed by the program alone.
+// A file that the program has put on a number of the runtime is closed by the program only.
 static void closes_own(void) {
   struct worker t;
   begin_process();

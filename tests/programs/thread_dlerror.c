@@ -1,6 +1,5 @@
-// What dlerror(3) has to say is said whatever is called between the error and the question, and its
-// text stays as long as the program makes no other dl call. Every function here is called for the
-// first time.
+// dlerror(3) reports an error whatever is called between the error and dlerror(), and its text
+// stays valid until the program's next dl call. Every function here is called for the first time.
 #include "threads.h"
 
 #include <arpa/inet.h>
@@ -174,7 +173,7 @@ static void* asks(void* unused) {
 }
 
 int main(int n, char** arguments) {
-  // Natively the text names the program.
+  // Natively, the text names the program.
   (void)arguments;
   if (n > 1) return 1;
   asks(NULL);

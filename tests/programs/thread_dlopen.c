@@ -1,7 +1,6 @@
 // dlopen(3) and dlclose(3) of libraries with thread-local variables while threads exist: each
-// thread, the old ones and the new ones, has its own, as the library's image has them; also in
-// threads on the storage of one that has ended, and when a library comes again. dlerror(3) is each
-// thread's own.
+// thread, old or new, has its own variables, initialised from the library's image; also in threads
+// on the storage of an ended one, and when a library is loaded again. dlerror(3) is per thread.
 #include "threads.h"
 
 #include <dlfcn.h>
@@ -48,7 +47,7 @@ static void* calls(void* times) {
   return (void*)(intptr_t)last;
 }
 
-// An old thread: it lives while libraries come and go.
+// An old thread, which exists while libraries are loaded and unloaded.
 struct old {
   struct worker w;
   sem_t go, done;
@@ -121,7 +120,7 @@ static void library(const char* name) {
     int n = 0;
     dl_iterate_phdr(counted, &n);
     printf("%d of it left\n", n);
-    if (n) break;  // it is not taken away, so there is no next time
+    if (n) break;  // it cannot be unloaded, so there is no next round
   }
   for (int i = 0; i < olds; i++) {
     o[i].times = 0;
@@ -144,14 +143,14 @@ static void* leaves_error(void* name) {
 
 int main(int argc, char** argv) {
   struct worker w[4];
-  // The libraries are beside the program.
+  // The libraries are next to the program.
   snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(argv[0], '/') - argv[0]), argv[0]);
   (void)argc;
   library("libthread_plugin_dynamic.so");
   library("libthread_plugin_static.so");
   printf("-- in threads\n");
   for (int i = 0; i < 4; i++) start(&w[i], loads, "libthread_plugin_dynamic.so");
-  // Who comes first loads it, whose constructor counts.
+  // The first thread loads the library, whose constructor counts.
   long sum = 0;
   for (int i = 0; i < 4; i++) {
     long first = (intptr_t)end_of(&w[i]);

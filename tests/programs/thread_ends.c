@@ -1,7 +1,7 @@
-// How threads end, and how a process ends by what its threads do: destructors of keys and their
-// rounds, pthread_exit(3) in cleanup handlers and destructors, the main thread's pthread_exit,
-// exit(3), quick_exit(3), _exit(2) and abort(3) from any thread with what is to run then, exec from
-// a thread. What is left when all have ended.
+// How threads end, and how threads end the process: destructors of keys and their rounds,
+// pthread_exit(3) in cleanup handlers and destructors, the main thread's pthread_exit, exit(3),
+// quick_exit(3), _exit(2) and abort(3) from any thread with the functions that run then, exec from
+// a thread; and what remains when all have ended.
 #include "threads.h"
 
 #include <dlfcn.h>
@@ -209,7 +209,7 @@ static void cleaning(void) {
   say_order("popped");
 }
 
-// --- what ends the process ---
+// --- the end of the process ---
 
 static void writes(const char* s) { write(1, s, strlen(s)); }
 static void at_exit_1(void) { writes("  atexit 1\n"); }
@@ -292,7 +292,7 @@ static void exit_in_main(void) {
 }
 static void return_from_main(void) {}
 
-// Free Pascal's programs end by a jump to where main returns to, on the stack that they are on.
+// Free Pascal's programs end by a jump to main's return address, on whichever stack they run.
 static void* main_returns_to;
 static void jump_out_of_main(void) {
   static char stack[1 << 18] __attribute__((aligned(16)));
@@ -400,7 +400,7 @@ static void ways(void) {
   };
   printf("-- the process\n");
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-    // Sanitizers have their own say of these.
+    // Sanitizers report these differently.
     if ((all[i].run == fault || all[i].run == jump_out_of_main) && getenv("SANITIZED")) continue;
     printf("%s\n", all[i].name);
     fflush(stdout);

@@ -1,6 +1,5 @@
-// A thread that lets go of a lock only to take it again does not keep it for ever, not even if
-// others only ever get their turns while it holds it: here, amid its writes. One that computes does
-// not keep a sleeper from waking.
+// A thread that releases a lock only to take it again does not keep the others out for ever, not
+// even if they get their turns only while it holds the lock: here, during its writes.
 #include "threads.h"
 
 #include <semaphore.h>
@@ -28,7 +27,7 @@ static void* writes_with_semaphore(void* unused) {
   return unused;
 }
 
-// Until it has taken the lock very often: others have their turns amid its writes.
+// Waits until it has taken the lock very often; the others get their turns during its writes.
 static void await_writes(void) {
   for (int begin = written; written - begin < 1000;) sched_yield();
 }

@@ -1,4 +1,4 @@
-// fenv(3): each thread has a floating-point environment of its own, which begins as its creator's.
+// fenv(3): each thread has its own floating-point environment, initially its creator's.
 #include "threads.h"
 
 #include <fenv.h>
@@ -34,7 +34,7 @@ static void tell(const char* who) {
   feraiseexcept(raised);
 }
 
-// Waits until it is that thread's turn, letting others run without end.
+// Waits until it is thread `mine`'s turn, yielding repeatedly.
 static void await_turn(int mine) {
   while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != mine) sched_yield();
 }
@@ -60,7 +60,8 @@ static void* changes_all(void* unused) {
   return unused;
 }
 
-// Until a tick: one that has raised nothing sees nothing of what the other raises all the time.
+// Runs until a tick: a thread that has raised no exception flag never sees the flag that the other
+// raises all the time.
 static volatile int over, raised;
 static void* raises(void* unused) {
   for (int n = 0; !over; raised = ++n & 0xffff)
@@ -70,7 +71,7 @@ static void* raises(void* unused) {
 static void* looks(void* unused) {
   long seen = 0;
   feclearexcept(FE_ALL_EXCEPT);
-  // Until the other has had some turns between two looks.
+  // Until the other thread has had some turns between two checks.
   for (int turns = 0, before = raised; turns < 10;) {
     seen += fetestexcept(FE_UNDERFLOW | FE_INEXACT) != 0;
     int now = raised;

@@ -1,6 +1,6 @@
-// fork(2) where threads are: what the child has of them (its one thread, its locks, keys and
-// numbers), the order of pthread_atfork(3), children of children, vfork(2), posix_spawn(3) and
-// exec(3) from threads, several at once; and what /proc says.
+// fork(2) with threads: which of them the child has (the one thread, its locks, keys and ids), the
+// order of pthread_atfork(3), children of children, vfork(2), posix_spawn(3) and exec(3) from
+// threads, several at once; and the contents of /proc.
 #include "threads.h"
 
 #include <dirent.h>
@@ -33,7 +33,7 @@ static int tasks(void) {
   return n;
 }
 
-// What a child says of itself, as a sum of the things that are right.
+// A child's state, as a sum of the checks that succeed.
 static pthread_key_t key;
 static __thread int own = 1;
 static int child_is_right(void* value, pthread_t self, int expected) {
@@ -49,7 +49,7 @@ static int child_is_right(void* value, pthread_t self, int expected) {
   right += own == expected;
   return right;
 }
-// In the child of a thread, which the C library has to tell from its siblings' remains.
+// In the child of a thread, which the C library must distinguish from the remains of its siblings.
 static void* takes_its_ids(void* unused) {
   (void)unused;
   return (void*)(intptr_t)(setgid(getgid()) + seteuid(geteuid()));
@@ -101,8 +101,8 @@ static void children(void) {
   SAY("a thread's child sets its user and group", (intptr_t)result_of(forks_for_ids, NULL) == 5);
   child = MUST(fork());
   if (child == 0) {
-    // The others are not here: their mutexes stay as they are, and they cannot be joined, but new
-    // ones come and go.
+    // The other threads do not exist here: their mutexes stay locked, and they cannot be joined,
+    // but new threads can be created and joined.
     for (int i = 0; i < 100; i++) result_of(returns, NULL);
     _exit(tasks());
   }
@@ -143,7 +143,7 @@ static void* forks_with_locks(void* p) {
     ERR("  trylock of one whose holder is not here", pthread_mutex_trylock(&mutex));
     ERR("  unlock of its own", pthread_mutex_unlock(&plain));
     ERR("  lock of it", pthread_mutex_lock(&plain));
-    // These know their owner by number, which is another here.
+    // These mutexes store their owner's id, which is another one here.
     ERR("  unlock of its recursive one", pthread_mutex_unlock(&recursive));
     ERR("  trylock of it", pthread_mutex_trylock(&recursive));
     ERR("  unlock of its checking one", pthread_mutex_unlock(&checking));
@@ -187,7 +187,7 @@ static void locks(void) {
   SAY("a thread forks with its locks", (intptr_t)result_of(forks_with_locks, NULL));
   sem_post(&stop);
   end_of(&w);
-  // Those who wait in the parent are not waiting in the child, where the same objects work.
+  // The parent's waiters do not exist in the child, where the same objects work.
   state = 0;
   start(&a, waits_for_all, (void*)1), await_waiting(&a);
   start(&b, waits_for_all, (void*)2), await_waiting(&b);
@@ -316,7 +316,7 @@ static void* spawns_nothing(void* p) {
   return (void*)(intptr_t)posix_spawn(&child, "/nonexistent", NULL, NULL, arguments, environ);
 }
 static void* pipes(void* p) {
-  // A child's output through a pipe, read while others do the same.
+  // A child's output through a pipe, while other threads do the same.
   int fds[2];
   char text[32] = "";
   posix_spawn_file_actions_t actions;
@@ -359,8 +359,8 @@ static void programs(void) {
   SAY("twelve threads wait for a child each", sum);
 }
 
-// An event loop as libuv's: its child handler, registered before there were threads, closes what it
-// polls.
+// An event loop as libuv's: its atfork child handler, registered before there were threads, closes
+// the descriptors that it polls.
 static int instance = -1, wakes[2];
 static sem_t awake;
 static void close_instance(void) {

@@ -139,7 +139,7 @@ static void wake_ops(void) {
   wake_op("or a bit, >=", FUTEX_OP_OR | FUTEX_OP_OPARG_SHIFT, 9, FUTEX_OP_CMP_GE, -2, (uint32_t)-2);
 }
 
-// The priority inheriting ones, whose word says who has it.
+// Priority-inheriting futexes, whose word holds the owner's id.
 static volatile int go;
 static void* holds_pi(void* unused) {
   (void)unused;

@@ -1,6 +1,6 @@
-// Handlers in which a thread waits for other threads: garbage collectors stop all threads so, and
-// let them go on. What sigsuspend(2), sem_wait(3), pthread_mutex_lock(3), read(2), and a loop that
-// looks at memory do there; masks and EINTR of the calls that were interrupted.
+// Handlers in which a thread waits for other threads, as garbage collectors stop all threads and
+// resume them: sigsuspend(2), sem_wait(3), pthread_mutex_lock(3), read(2) and a busy loop in
+// handlers; the masks, and EINTR of the interrupted calls.
 #include "cases.h"
 #include "thread_kind.h"
 
@@ -163,7 +163,7 @@ static void waits_asleep(int s) {
   result = 6;
 }
 
-// Lets the signals in only when it sleeps.
+// Unblocks the signals only while it sleeps.
 static long sleep_open(void) {
   sigset_t none;
   sigemptyset(&none);
@@ -218,7 +218,7 @@ static void waits(void) {
     if (handlers[i / 2] != waits_for_sem) wait_sem(&go);
   }
 
-  // The main thread, by a signal for the process.
+  // The main thread handles a signal for the process.
   install(SIGALRM, waits_for_sem, 0);
   block(SIGALRM);
   pthread_t t;
@@ -345,7 +345,7 @@ static void interrupted(void) {
   close(ends[0]), close(ends[1]);
 }
 
-// --- writes that are caught, as garbage collectors note which pages change ---
+// --- caught writes, by which garbage collectors note the pages that change ---
 
 static void lets_write(int signal, siginfo_t* info, void* context) {
   mprotect((void*)((uintptr_t)info->si_addr & ~4095ul), 4096, PROT_READ | PROT_WRITE);

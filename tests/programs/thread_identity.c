@@ -1,6 +1,6 @@
-// A thread that takes on another user's identity by itself (setfsuid, setresuid by number ...), as
-// file servers do for their clients: what other threads do meanwhile is done under their own. Only
-// root can do that; others are told so.
+// A thread takes on another user's identity for itself (setfsuid, setresuid by number, ...), as
+// file servers do for their clients; other threads keep their own. Only root can do that; other
+// users get the error.
 #include "threads.h"
 
 #include <grp.h>
@@ -43,7 +43,7 @@ static void* makes_files(void* who) {
   return NULL;
 }
 static void files(void) {
-  // Each sets its identity, makes a file, and another one when all have done so.
+  // Each thread sets its identity, makes a file, and makes another one when all have done so.
   struct worker w[3];
   printf("two threads with users of their own, and a third\n");
   turn = 0;

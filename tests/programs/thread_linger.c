@@ -1,5 +1,5 @@
-// Closing a socket with SO_LINGER waits for what is not sent yet, whichever call closes it, while
-// other threads go on.
+// Closing a socket with SO_LINGER, by whichever call, waits for unsent data while other threads go
+// on.
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -88,7 +88,7 @@ static void* reads_all(void* p) {
 
 static pthread_t closer;
 static void* signals(void* p) {
-  // (a fiber may run on the kernel thread of the main one, which is awake then)
+  // (a fiber may run on the main thread's kernel thread, which is awake then)
   await_all_waiting();
   pthread_kill(closer, SIGUSR1);
   return p;

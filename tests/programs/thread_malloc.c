@@ -1,6 +1,6 @@
-// malloc(3) and its kin where threads are: blocks that one thread allocates and another frees, that
-// outlive their thread, that grow, are aligned, and come from a handler of a key; and forks in the
-// middle of it. Run with several allocators.
+// malloc(3) and related functions with threads: blocks that one thread allocates and another frees,
+// that outlive their thread, that grow, are aligned, and are allocated in a key's destructor; and
+// forks meanwhile. Run with several allocators.
 #include "threads.h"
 
 #include <malloc.h>
@@ -33,7 +33,7 @@ static size_t some_size(unsigned* seed) {
   return kind < 12 ? n % 300 : kind < 15 ? n % 9000 : n % 300000;
 }
 
-// From hand to hand.
+// Blocks passed from thread to thread.
 static struct block* slot[slots];
 static sem_t room, full;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -125,7 +125,7 @@ static void* forks(void* p) {
   return (void*)wrong;
 }
 
-// --- threads end, and names are looked up, while others are amid malloc() and free() ---
+// --- threads end, and names are looked up, while others are inside malloc() and free() ---
 
 static volatile int over;
 static void* allocates(void* p) {

@@ -1,4 +1,4 @@
-// Processes, timers and messages where threads are: fork(2) and its kin from a thread,
+// Processes, timers and messages with threads: fork(2) and related calls from a thread,
 // SIGEV_THREAD, SIGEV_THREAD_ID, message queues of POSIX and of System V, semaphores of System V.
 // While one thread waits, others run.
 #include "threads.h"
@@ -70,7 +70,8 @@ static int child_works(void) {
   good += handled == 2;
   good += pthread_kill(pthread_self(), SIGUSR1) == 0 && handled == 3;
   alarm(0);
-  struct itimerval soon = {{0, 20000}, {0, 20000}};  // again: the first may come before the sleep
+  // it repeats, since the first signal may come before the sleep
+  struct itimerval soon = {{0, 20000}, {0, 20000}};
   on_signal(SIGALRM, 0);
   setitimer(ITIMER_REAL, &soon, NULL);
   good += nanosleep(&hour, NULL) == -1 && errno == EINTR;
@@ -214,7 +215,7 @@ static void* wants_timer(void* p) {
   e._sigev_un._tid = gettid();
   timer_t t;
   if (timer_create(CLOCK_MONOTONIC, &e, &t)) return (void*)(long)-errno;
-  // again: the first may come before the sleep
+  // it repeats, since the first signal may come before the sleep
   struct itimerspec s = {{0, 20000000}, {0, 20000000}};
   timer_settime(t, 0, &s, NULL);
   errno = 0;
@@ -318,7 +319,7 @@ static void messages(void) {
     mq_unlink(name);
     SAY_WAITS("mq_receive", mq_receives, mq_send(queue, "abc", 3, 2));
     SAY("mq_timedreceive", in_thread(mq_times_out));
-    // Somebody who waits comes before who asked to be told.
+    // A receiver that waits goes before a notification.
     sigset_t s = set_of(SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &s, NULL);
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2};

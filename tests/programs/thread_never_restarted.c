@@ -1,7 +1,7 @@
-// What signal(7) says of calls that wait: those that are never restarted end by any handler, those
-// that are restarted do not end by one with SA_RESTART, and none ends, or comes back with less,
-// because another thread computes, and threads take turns by means that the program knows nothing
-// of.
+// The rules of signal(7) for calls that wait: those that are never restarted are ended by any
+// handler; those that are restarted are not ended by one with SA_RESTART. No call ends, or returns
+// less, because another thread computes and threads are preempted by a signal that the program does
+// not know.
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -149,7 +149,7 @@ static const char* const timed_names[timed] = {"poll",
                                                "mq_timedreceive",
                                                "select by number"};
 
-// Without an end of their own.
+// Calls without a time-out.
 static long wait_for_ever_by(int call) {
   struct {
     long type;
@@ -183,7 +183,7 @@ static long wait_for_ever_by(int call) {
       return select(0, NULL, NULL, NULL, NULL);
     case 8:
       return syscall(SYS_io_getevents, context, 1, 1, data, NULL);
-    // These are restarted.
+    // These calls are restarted.
     case 9:
       return read(pipe_of[0], data, 1);
     case 10:
@@ -320,7 +320,7 @@ int main(void) {
     puts(flags ? "by a handler with SA_RESTART" : "by a handler");
     on_signal(SIGUSR1, flags ? SA_RESTART : 0);
     for (int i = 0; i < timed + (flags ? restarted : endless); i++) {
-      if (flags && i == by_queue) continue;  // which is restarted
+      if (flags && i == by_queue) continue;  // this one is restarted
       struct call c = {.which = i < timed ? i : i - timed, .ms = i < timed ? 50000 : 0};
       pid_t child = i - timed == 12 || i - timed == 13 ? fork() : -1;
       if (child == 0) pause(), _exit(0);

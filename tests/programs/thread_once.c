@@ -70,7 +70,7 @@ static void once(void) {
   start(&w[0], once_in_thread, forks);
   SAY("a routine that forks", (intptr_t)end_of(&w[0]));
 
-  // In a child process the routine that was under way in the parent is called again.
+  // In a child process, the routine that was running in the parent is called again.
   control = PTHREAD_ONCE_INIT;
   calls = 0;
   start(&w[0], once_in_thread, waits);
@@ -124,7 +124,7 @@ static void barriers(void) {
     pthread_barrier_init(&b, NULL, 2);
     start(&w[0], passes, &b);
     int e = pthread_barrier_wait(&b);
-    // As soon as it has been left here.
+    // As soon as this thread has left the barrier.
     if (e == PTHREAD_BARRIER_SERIAL_THREAD) pthread_barrier_destroy(&b);
     intptr_t other = (intptr_t)end_of(&w[0]);
     if ((e == PTHREAD_BARRIER_SERIAL_THREAD) + other != 1) printf("not one serial thread\n");

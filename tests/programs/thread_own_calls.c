@@ -1,5 +1,5 @@
-// A program with a stub of its own for system calls by any number, by which it waits, and a handler
-// for every signal, as emulators have: the thread that is to wake it runs.
+// A program with a stub for system calls by any number, by which it waits, and a handler for every
+// signal, as emulators have. The thread that wakes it must run meanwhile.
 #include "threads.h"
 
 #include <linux/futex.h>

@@ -1,6 +1,6 @@
-// Signals that are pending for one thread: seen by it, and by it alone, through signalfd(2), as
-// read(2), poll(2), select(2) and epoll_wait(2) tell; and handled although the queue of the user's
-// signals is full. Among them SIGPIPE, which a thread that blocks it sends itself.
+// Signals that are pending for one thread: that thread alone sees them, through signalfd(2) with
+// read(2), poll(2), select(2) and epoll_wait(2). They are handled although the queue of the user's
+// signals is full. One of them is SIGPIPE, which a thread that blocks it sends itself.
 #include "threads.h"
 
 #include <poll.h>
@@ -19,7 +19,7 @@ static void send_to(pthread_t id, int signal, int value) {
   ERR("pthread_sigqueue", pthread_sigqueue(id, signal, (union sigval){.sival_int = value}));
 }
 
-// --- waiting for it ---
+// --- waiting for a signal ---
 
 static long told(const struct signalfd_siginfo* info) {
   return info->ssi_code == SI_QUEUE && info->ssi_pid == (uint32_t)getpid()
@@ -78,7 +78,7 @@ static void waiting(void) {
   }
 }
 
-// --- what is there already ---
+// --- signals that are pending already ---
 
 static pthread_barrier_t sent;
 static void* looks(void* unused) {
@@ -252,7 +252,7 @@ static int pending_here(int signal) {
   sigpending(&s);
   return sigismember(&s, signal);
 }
-// What was sent to main alone stays main's; what was sent to the process is anybody's.
+// A signal sent to the main thread alone stays there; one sent to the process may go to any thread.
 static void before_threads(void) {
   printf("-- pending before the first thread\n");
   struct sigaction a;

@@ -16,7 +16,7 @@ static pthread_key_t key;
 
 __attribute__((constructor)) static void construct(void) { constructed = ++initialised; }
 
-// How often the running thread has called it; -1: its variables are not as they should be.
+// The number of calls by the running thread; -1 if its variables are not as expected.
 int count_calls(void) {
   if ((unsigned long)&aligned % 64 || aligned < 3) return -1;
   for (unsigned i = 0; i < sizeof zeroed; i++) {

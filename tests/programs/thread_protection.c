@@ -1,5 +1,5 @@
-// pkeys(7): the rights to memory with a protection key are each thread's own, wherever it is
-// interrupted.
+// pkeys(7): the rights to memory with a protection key are per thread, wherever the thread is
+// preempted.
 #include "threads.h"
 
 #include <sys/mman.h>
@@ -13,7 +13,7 @@ struct rights {
   struct worker w;
 };
 
-// Spins until all are here, so that the processor is taken away from it amid its use of the page.
+// Spins until all threads have arrived, so that it is preempted while it uses the page.
 static void meet(int n) {
   __atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
   while (arrived < n) (void)*page;
@@ -43,7 +43,7 @@ int main(void) {
   struct rights threads[3] = {{.own = 0}, {.own = PKEY_DISABLE_WRITE}, {.own = 0}};
   for (int i = 0; i < 3; i++) {
     start(&threads[i].w, uses, &threads[i]);
-    // One says its line after the other.
+    // The threads print their lines one after the other.
     while (arrived < i + 1) sched_yield();
   }
   meet(4);

@@ -1,5 +1,5 @@
-// Receiving from a connection that was just emptied, in a thread that waits: whatever comes next,
-// and in whatever company, ends the wait and is received in full.
+// Receiving, in a thread that waits, from a connection that was just emptied: whatever comes next,
+// and with whatever other events, ends the wait and is received in full.
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -54,7 +54,7 @@ static struct {
   char bytes[most][room + 1];
 } reader;
 
-// One byte, which is all there is; then as often as the case wants.
+// Reads one byte, which is all there is, then as often as the case requires.
 static void* reads(void* unused) {
   char first[room];
   if (reader.receive(reader.fd, first) != 1) exit(95);
@@ -67,7 +67,7 @@ static void* reads(void* unused) {
   return unused;
 }
 
-// `act` gets both ends; the second is the one that the thread waits for.
+// `act` gets both ends; the thread waits for the second.
 static void received(const char* what, int way, int calls, void (*act)(int s[2])) {
   int s[2];
   tcp_pair(s);
@@ -119,7 +119,7 @@ static void sends_and_less_waiting(int s[2]) {
   sends(s);
 }
 
-// A question and an answer, again and again: each finds the other emptied.
+// A question and an answer, repeatedly; each side finds the connection emptied.
 static void* answers(void* p) {
   int fd = (int)(intptr_t)p;
   char byte[2];
@@ -149,7 +149,7 @@ static void* sends_twice(void* p) {
   return NULL;
 }
 
-// Reading nothing does not wait for anything.
+// Reading zero bytes does not wait.
 static void read_nothing(void) {
   int s[2];
   tcp_pair(s);
@@ -165,7 +165,7 @@ static void read_nothing(void) {
   close(s[0]), close(s[1]);
 }
 
-// Urgent data that was taken out leaves a mark at which receiving stops.
+// Urgent data that was read leaves a mark at which receiving stops.
 static void* sends_to(void* p) {
   int s[2] = {(int)(intptr_t)p, -1};
   sends_urgently(s);
@@ -189,7 +189,7 @@ static void take_urgent(void) {
   close(s[1]);
 }
 
-// Two numbers for one connection, read by turns.
+// Two descriptors of one connection, read alternately.
 static void duplicate(void) {
   int s[2];
   tcp_pair(s);
@@ -212,8 +212,8 @@ static void duplicate(void) {
   close(s[0]), close(s[1]), close(other);
 }
 
-// A connection that outlives the number by which it was waited for, beside another that has this
-// number now.
+// A connection that outlives the descriptor by which it was waited for, next to another connection
+// that has that number now.
 static void* receives(void* p) {
   reader.got[0] = recv((int)(intptr_t)p, reader.bytes[0], room, 0);
   return NULL;
@@ -250,7 +250,7 @@ static void outlive(void) {
   close(l), close(number), close(other), close(peer), close(second);
 }
 
-// Several connections at once, of which one has something.
+// Several connections at once, one of which has data.
 static void poll_several(void) {
   int a[2], b[2];
   tcp_pair(a), tcp_pair(b);
@@ -275,8 +275,8 @@ static void poll_several(void) {
   close(a[0]), close(a[1]), close(b[0]), close(b[1]);
 }
 
-// How calls on a connection wait is its own, but for the time-outs that its listener has when the
-// peer connects.
+// The settings by which calls on a connection wait are its own, except the time-outs, which it
+// inherits from its listener when the peer connects.
 static int accepted_from(int l, struct sockaddr_in* to, int flags) {
   int c = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
   MUST(connect(c, (struct sockaddr*)to, sizeof *to));

@@ -1,5 +1,5 @@
-// Robust mutexes: whoever locks one whose owner has ended is told so, however that ended, whichever
-// of a process's threads held it; of one process and of several.
+// Robust mutexes: a thread that locks one whose owner has ended gets EOWNERDEAD, however the owner
+// ended, and whichever thread of its process held it; within a process and between several.
 #include "threads.h"
 
 #include <sys/mman.h>
@@ -130,7 +130,7 @@ static int status_of(pid_t child) {
 
 static void* returns(void* p) { return p; }
 
-// A process whose threads hold a mutex each; how it ends.
+// A process whose threads hold one mutex each, and how it ends.
 static void processes_end(const char* how, int sig, int threads) {
   struct worker w[many], next;
   s->ready = 0;
@@ -189,7 +189,7 @@ static void exec_ends(void) {
   status_of(child);
 }
 
-// What the parent's threads hold is not the child's to give away.
+// A child must not release the mutexes that the parent's threads hold.
 static void forks(void) {
   struct worker w;
   s->ready = 0;
@@ -217,7 +217,7 @@ int main(void) {
   for (int i = 0; i < 3; i++) {
     printf("-- type %d, of one process\n", i);
     threads_end(types[i], PTHREAD_PROCESS_PRIVATE);
-    // (What a thread of the last round still waits for is no other mutex.)
+    // (The mutex that a thread of the last round still waits for is the same one.)
     if (i < 2) {
       printf("-- type %d, of several\n", i);
       threads_end(types[i], PTHREAD_PROCESS_SHARED);

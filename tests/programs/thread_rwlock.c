@@ -10,7 +10,7 @@ static volatile int counter;
 
 static _Atomic size_t noted;
 
-static void note(char c) { order[noted++] = c; }  // by readers, too, at once
+static void note(char c) { order[noted++] = c; }  // also by several readers at once
 static void forget(void) {
   noted = 0;
   memset(order, 0, sizeof order);
@@ -80,7 +80,7 @@ static void alone(void) {
   ERR("destroy", pthread_rwlock_destroy(&lock));
 }
 
-// Who comes first when a writer, then a reader wait behind a reader, and when several wait behind a
+// The order when a writer, then a reader wait behind a reader, and when several wait behind a
 // writer.
 static void orders(int kind) {
   struct worker w[6];
@@ -175,7 +175,7 @@ static void mixture(int kind) {
 
 static void* cancelled_writer(void* unused) {
   (void)unused;
-  pthread_rwlock_wrlock(&lock);  // no cancellation point
+  pthread_rwlock_wrlock(&lock);  // not a cancellation point
   note('w');
   pthread_rwlock_unlock(&lock);
   pthread_testcancel();
@@ -225,7 +225,7 @@ static void shared(void) {
   end_of(&w);
 }
 
-// A handler, with SA_RESTART or without, ends no wait for such a lock.
+// A handler, with or without SA_RESTART, does not end a wait for such a lock.
 static void handlers(void) {
   struct worker w;
   char r = 'r', x = 'x';

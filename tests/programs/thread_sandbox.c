@@ -1,7 +1,7 @@
-// Sandboxes (seccomp filters) that do not know the calls by which Tendril waits: they refuse them
-// by any errno, by SIGSYS, or by ending the process. What the program itself calls goes on, beside
-// threads that wait, and nobody is told: neither the program by an errno, nor its SIGSYS handler by
-// a call that it did not make.
+// Sandboxes (seccomp filters) that do not allow the calls by which Tendril waits: they refuse them
+// by any errno, by SIGSYS, or by ending the process. The program's own calls go on, next to threads
+// that wait. The program sees none of the refusals: neither an errno, nor a SIGSYS for a call that
+// it did not make.
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -16,9 +16,9 @@
 #include <sys/uio.h>
 #include <ucontext.h>
 
-enum { ends = 0, traps = -1 };  // in the place of an errno
+enum { ends = 0, traps = -1 };  // instead of an errno
 
-static volatile int trapped;  // how often the program was told
+static volatile int trapped;  // the number of SIGSYS that the program got
 static void on_trap(int signal, siginfo_t* info, void* context) {
   (void)signal, (void)info;
   trapped++;
@@ -64,7 +64,7 @@ static void refuse(const int* calls, int how) {
   MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program));
 }
 
-// Sends back what comes, until the end.
+// Echoes data until the end.
 struct ends_of {
   int in, out;
 };

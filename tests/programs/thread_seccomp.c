@@ -1,6 +1,6 @@
-// A seccomp filter that refuses (EPERM) the system calls which a plain program does not make, but
-// Tendril might: reading, writing and sleeping go on, with and without other threads. So does a
-// receive, whatever it waits by.
+// A seccomp filter that refuses (EPERM) the system calls that an ordinary program does not make,
+// but Tendril might: reading, writing and sleeping go on, with and without other threads. So does a
+// receive, whichever poller it waits by.
 #include "tcp_pair.h"
 #include "threads.h"
 
@@ -108,7 +108,7 @@ static void receive(const char* name, int begun) {
   printf("ended with %d\n", status);
 }
 
-// No handler can be had for any signal: threads take turns all the same, each waiting for the other
+// The filter allows no signal handler: threads take turns nevertheless, each waiting for the other
 // without a call.
 static void filter_handlers(void) {
   struct sock_filter f[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),

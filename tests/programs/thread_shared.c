@@ -1,6 +1,6 @@
-// Locks in memory that processes share, whose threads use them: mutexes (robust ones whose owner's
-// process ends), conditions, rwlocks, semaphores, barriers, file locks; what tells a process of its
-// threads: /proc, sched_*.
+// Locks in memory that processes share, used by their threads: mutexes (also robust ones whose
+// owner's process ends), conditions, rwlocks, semaphores, barriers, file locks; and what a process
+// can find out about its threads: /proc, sched_*.
 #include "threads.h"
 
 #include <dirent.h>
@@ -51,7 +51,7 @@ static void* counts(void* p) {
     __atomic_add_fetch(&s->serial, 1, __ATOMIC_SEQ_CST);
   return p;
 }
-// One after another, by the condition that all wait on.
+// The threads run one after another, by a condition that all wait on.
 static void* takes_turns(void* p) {
   long mine = (intptr_t)p;
   for (int i = 0; i < 10; i++) {
@@ -124,7 +124,7 @@ static void robust(void) {
 }
 
 static void* locks_file(void* p) {
-  // An open file of one's own: flock(2) knows those, not threads.
+  // A separate open file description, since flock(2) distinguishes those, not threads.
   int fd = MUST(open("lock", O_RDWR | O_CREAT, 0600));
   for (int i = 0; i < 20; i++) {
     if (flock(fd, LOCK_EX)) return (void*)1;
@@ -156,7 +156,7 @@ static void* asks_processor(void* p) {
   return (void*)(intptr_t)right;
 }
 static void* says_where(void* p) {
-  // A thread is found in /proc by its own link, and by its process.
+  // /proc has a thread under its own link, and under its process.
   char path[64] = "", own[64];
   (void)p;
   snprintf(own, sizeof own, "%d/task/", (int)getpid());

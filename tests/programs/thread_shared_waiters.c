@@ -1,5 +1,5 @@
-// Very many threads of two processes wait for locks that these share: each is one that waits, so
-// that as many go on as are let go on; and for futexes of theirs.
+// Very many threads of two processes wait for locks that the processes share. Each counts as one
+// waiter, so exactly as many go on as are released. They also wait for shared futexes.
 #include "threads.h"
 
 #include <linux/futex.h>
@@ -41,7 +41,7 @@ static void* takes_token(void* p) {
   pthread_mutex_unlock(&s->mutex);
   return p;
 }
-// Without asking whether there is a reason: as many wait once as are not woken.
+// Waits without a condition: the number of threads that wait once is the number not woken.
 static void* waits_once(void* p) {
   pthread_mutex_lock(&s->mutex);
   s->begun++;
@@ -92,7 +92,7 @@ static void* waits_for_word(void* p) {
   return p;
 }
 
-// `n` threads in each of two processes, and what this one does meanwhile.
+// Runs `n` threads in each of two processes, and `meanwhile` in this one.
 static void in_two_processes(int n, void* (*run)(void*), void (*meanwhile)(int)) {
   static struct worker w[all];
   pthread_attr_t small;

@@ -1,6 +1,6 @@
-// Every signal number is the program's, the last real-time ones too, while threads compute and take
-// turns: blocked and waited for in every way, handled, queued with values, sent by another process,
-// and with its default action.
+// Every signal number belongs to the program, also the last real-time ones, while threads compute
+// and are preempted: blocked and waited for in every way, handled, queued with values, sent by
+// another process, and with its default action.
 #include "threads.h"
 
 #include <poll.h>
@@ -22,7 +22,7 @@ static sigset_t only(int signal) {
   sigaddset(&s, signal);
   return s;
 }
-// As another process does it.
+// Sends the signal from another process.
 static void from_outside(int signal, int value) {
   pid_t me = getpid(), child = MUST(fork());
   if (child == 0)

@@ -1,5 +1,5 @@
-// Handlers on alternate stacks, see sigaltstack(2), that wait: each thread has its own stack, which
-// is in use meanwhile.
+// Handlers that wait on alternate stacks (sigaltstack(2)): each thread has its own stack, which is
+// in use meanwhile.
 #include "threads.h"
 
 #include <semaphore.h>
@@ -27,7 +27,7 @@ static void wait_for(sem_t* s) {
   while (sem_wait(s)) {}
 }
 
-// Fills its part of the stack, waits, and looks whether that is as it was.
+// Fills its part of the stack, waits, and checks that it is unchanged.
 static void waits_on_it(int signal) {
   struct place* p = mine;
   unsigned char frame[4096];
@@ -172,7 +172,7 @@ static void of_main(void) {
 #define SS_AUTODISARM (1U << 31)
 #endif
 static volatile long steps[2];
-// Each goes on when the other has come as far: both have to be taken away where they are.
+// Each goes on when the other has come as far, so both have to be preempted where they are.
 static void take_turns(int which) {
   for (long step = 1; step <= 5; step++) {
     steps[which] = step;
@@ -234,7 +234,7 @@ static void busy_ones(void) {
     for (int i = 0; i < 2; i++) {
       struct small* s = &small[i];
       memset(s, 0, sizeof *s);
-      // Room for a signal's frame and little more: not for another.
+      // Room for one signal frame and little more, not for a second.
       s->size = getauxval(AT_MINSIGSTKSZ) + 2048;
       if (s->size < 4096) s->size = 4096;
       s->flags = autodisarm ? SS_AUTODISARM : 0;
@@ -256,7 +256,7 @@ static void busy_ones(void) {
   }
 }
 
-// What sigaltstack() refuses, and what it says.
+// What sigaltstack() refuses, and what it reports.
 static void* asks(void* p) {
   char room[16384];
   stack_t none, t = {.ss_sp = room, .ss_size = sizeof room}, was;
@@ -289,8 +289,8 @@ static void asking(void) {
   SAY("main has its own", main_stack.ss_size);
 }
 
-// Where the handlers of threads run that compute and have been taken away, as collectors of garbage
-// count on: right below what they have interrupted.
+// The handlers of threads that were preempted while they computed run directly below the
+// interrupted code, as garbage collectors rely on.
 static volatile int no_more, answered, beside;
 static __thread char *stack_begins, *stack_ends;
 static __thread const char* volatile busy_frame;

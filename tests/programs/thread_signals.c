@@ -1,6 +1,6 @@
 // Signals of threads: masks, pthread_kill(3), pthread_sigqueue(3), raise(3), sigpending(2),
-// sigwait(3) by several threads, sigsuspend(2), ppoll(2), alternate stacks; which thread handles
-// what is sent to the process.
+// sigwait(3) by several threads, sigsuspend(2), ppoll(2), alternate stacks; which thread handles a
+// signal for the process.
 #include "threads.h"
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
@@ -34,7 +34,7 @@ static int is_pending(int signal) {
   return sigismember(&s, signal);
 }
 
-// Who handled how often, and what.
+// Which thread handled a signal, how often, and which signal.
 static pthread_t handler_thread;
 static siginfo_t handler_info;
 static volatile sig_atomic_t in_handler_blocks_usr1, in_handler_blocks_usr2;
@@ -57,7 +57,7 @@ static void install_note(int signal, int flags, int also) {
   MUST(sigaction(signal, &a, NULL));
 }
 
-// A thread that does things one at a time when told to.
+// A thread that runs one function at a time on request.
 struct servant {
   pthread_t id;
   sem_t go, done;
@@ -194,7 +194,7 @@ static void* waits_cond(void* p) {
   return (void*)(long)handled;
 }
 
-// The call in a thread, then a signal to it, whose handler runs there.
+// Makes the call in a thread, then sends it a signal, whose handler runs there.
 #define SAY_KILLED(sentence, function, flags, rescue)               \
   do {                                                              \
     install_note(SIGUSR1, flags, 0);                                \
@@ -241,7 +241,7 @@ static void kills(void) {
              (pthread_mutex_lock(&a_mutex), a_flag = 1, pthread_cond_signal(&a_cond),
               pthread_mutex_unlock(&a_mutex)));
 
-  // Main's own calls are not interrupted by another thread's handler.
+  // The main thread's calls are not interrupted by another thread's handler.
   tell(&w, sleep_hour);
   await_all_waiting();
   pthread_kill(w.id, SIGUSR1);
@@ -249,7 +249,7 @@ static void kills(void) {
   finish(&w);
   take_handled();
 
-  // Blocked: pending for that thread only.
+  // A blocked signal is pending for that thread only.
   do_in(&w, block_usr1);
   SAY("while it is blocked", pthread_kill(w.id, SIGUSR1));
   SAY("twice", pthread_kill(w.id, SIGUSR1));
@@ -261,7 +261,7 @@ static void kills(void) {
   SAY("  there", !!pthread_equal(handler_thread, w.id));
   SAY("  no longer pending", do_in(&w, usr1_pending));
 
-  // Ignored.
+  // An ignored signal.
   signal(SIGUSR2, SIG_IGN);
   tell(&w, read_pipe);
   await_all_waiting();
@@ -271,7 +271,7 @@ static void kills(void) {
   write(fds[1], "y", 1);
   SAY("  interrupts nothing", finish(&w));
 
-  // Queued with a value.
+  // A signal queued with a value.
   install_note(SIGRTMIN, 0, 0);
   sigset_t s = set_of(SIGRTMIN, 0);
   pthread_sigmask(SIG_BLOCK, &s, NULL);
@@ -288,7 +288,7 @@ static void kills(void) {
   SAY("a bad signal", pthread_sigqueue(w.id, 65, (union sigval){.sival_int = 7}));
   end(&q);
   end(&w);
-  // Ended, not yet joined.
+  // A thread that has ended and not been joined.
   begin(&w);
   tell(&w, NULL);
   await_all_waiting();
@@ -301,7 +301,7 @@ static void kills(void) {
 static void* wait_rt(void* p) {
   sigset_t s = set_of(SIGRTMIN + 1, SIGUSR1);
   siginfo_t info;
-  int r;  // Linux wakes both of two that wait, and tells one that it was for nothing
+  int r;  // Linux wakes both of two waiters, and one of them has no signal
   do r = sigwaitinfo(&s, &info);
   while (r < 0 && errno == EINTR && !handled);
   return (void*)(r < 0 ? -(long)errno : r == SIGUSR1 ? -1000L : (long)info.si_value.sival_int);
@@ -366,7 +366,7 @@ static void waits(void) {
   tell(&a, wait_rt);
   SAY("from another process", finish(&a));
   peer_ends();
-  // A signalfd.
+  // With a signalfd.
   int fd = (int)MUST(signalfd(-1, &s, SFD_CLOEXEC));
   struct signalfd_siginfo si;
   fds[0] = fd;
@@ -422,8 +422,8 @@ static void for_process(void) {
   peer_ends();
   spin = 1;
   tell(&w, spins);
-  // That main sleeps cannot be seen from outside where another thread is busy: so once more until
-  // it has been woken.
+  // Another process cannot see that the main thread sleeps while another thread is busy, so it
+  // repeats the signal until main has been woken.
   int woken[2];
   MUST(pipe(woken));
   if (peer()) {
@@ -449,7 +449,7 @@ static void for_process(void) {
   SAY("  handled by the thread", !!pthread_equal(handler_thread, w.id));
   SAY("  not pending", is_pending(SIGUSR1));
   take_handled();
-  begin(&other);  // blocks it as well
+  begin(&other);  // blocks the signal as well
   do_in(&w, block_usr1);
   kill(getpid(), SIGUSR1);
   SAY("all block it: pending", is_pending(SIGUSR1));
@@ -466,7 +466,7 @@ static void for_process(void) {
   pthread_kill(w.id, SIGUSR2);
   SAY("the sleeper", finish(&w));
   take_handled();
-  // An alarm and an interval timer.
+  // With an alarm and an interval timer.
   install_note(SIGALRM, 0, 0);
   struct itimerval t = {{0, 10000}, {0, 10000}};  // again: the first may come before the sleep
   tell(&w, count_until_handled);
@@ -476,7 +476,7 @@ static void for_process(void) {
   finish(&w);
   limit();
   take_handled();
-  // The default action of one that a single thread gets is the process's.
+  // The default action of a signal for a single thread applies to the process.
   fflush(stdout);
   pid_t child = MUST(fork());
   if (child == 0) {
@@ -756,7 +756,7 @@ static void waiting_handlers(void) {
   end(&w);
   take_handled();
 
-  // Before its first instruction.
+  // Before the thread's first instruction.
   install_note(SIGUSR1, 0, 0);
   struct servant fresh;
   begin(&fresh);
@@ -903,7 +903,7 @@ static void stopping(const char* how, void (*stop)(int)) {
   gate_open = 1;
   pthread_cond_broadcast(&gate_opens);
   pthread_mutex_unlock(&gate_mutex);
-  pthread_kill(w[4].id, SIGHUP);  // in sigsuspend
+  pthread_kill(w[4].id, SIGHUP);  // it is in sigsuspend
   sem_post(&gate);
   MUST(write(gate_pipe[1], "x", 1));
   for (int i = 0; i < stopped_threads; i++) {

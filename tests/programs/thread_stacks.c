@@ -1,6 +1,6 @@
-// Where the stacks of threads lie and what they take: sizes and guards as asked, odd ones and huge
-// ones; code on them; limits of address space; locked memory; and what is left of it when threads
-// have ended, though something ticks.
+// Where the stacks of threads are and how much memory they take: sizes and guards as requested,
+// also odd and huge ones; code on them; limits of address space; locked memory; and the memory that
+// remains when threads have ended, although a timer ticks.
 #include "threads.h"
 
 #include <dlfcn.h>
@@ -25,7 +25,7 @@ static void* tells_guard(void* unused) {
   char* low;
   size_t size, guard;
   char here;
-  static char room[64 << 10];  // one for each thread that is asked, in turn
+  static char room[64 << 10];  // one after the other for the threads that are examined
   stack_t alternate = {.ss_sp = room, .ss_size = sizeof room};
   MUST(sigaltstack(&alternate, NULL));
   pthread_getattr_np(pthread_self(), &a);
@@ -57,7 +57,7 @@ static void one(size_t size, size_t guard) {
 static void sizes_and_guards(void) {
   struct sigaction action = {.sa_handler = jumps_back, .sa_flags = SA_ONSTACK};
   MUST(sigaction(SIGSEGV, &action, NULL));
-  // Each size once: natively the stack of an ended thread serves for a smaller one.
+  // Each size once: natively, the stack of an ended thread is reused for a smaller one.
   one(PTHREAD_STACK_MIN, 4096);
   one(PTHREAD_STACK_MIN + 1, 4096);
   one(33000, 1);
@@ -81,7 +81,7 @@ static void* waits(void* unused) {
   return unused;
 }
 
-// In a child: how many threads a limit of address space has room for.
+// In a child: the number of threads that a limit of address space allows.
 static void limited(void) {
   fflush(stdout);
   if (peer()) {
@@ -115,7 +115,7 @@ static void* passes(void* barrier) {
   pthread_barrier_wait(barrier);
   return NULL;
 }
-// What ended threads had of it is there at once for others.
+// The address space of ended threads is available to others at once.
 static void limited_afterwards(void) {
   fflush(stdout);
   if (peer()) {
@@ -161,7 +161,7 @@ static void locked(void) {
     for (int i = 0; i < 4; i++)
       ERR("a thread in locked memory", pthread_create(&t[i], &a, waits, NULL));
     long more = status_kb("VmLck:") - before;
-    // Beside the stacks: the C library's arenas, and its own threads of who has some.
+    // Besides the stacks, there are the C library's arenas, and some libraries' own threads.
     printf("locked for four stacks of 1 MB: %s\n", before <= 0       ? "nothing"
                                                    : more < 12 << 10 ? "a few MB"
                                                                      : "much more");
@@ -180,7 +180,7 @@ static void* touches(void* unused) {
   pthread_barrier_wait(&all_there);
   return unused;
 }
-// Waits for the memory, as long as it takes, with something that ticks; a test that hangs fails.
+// Waits for the memory without a limit, while a timer ticks; a test that hangs fails.
 static void burst(int detached) {
   static pthread_t t[many];
   pthread_attr_t a;

@@ -1,6 +1,6 @@
 // Threads that read from a pipe, a terminal and a socket by stdio(3) at once, each while the others
-// wait; a stream that is read and written in turns; a stream's lock between threads; lines of many
-// threads stay whole.
+// wait; a stream that is read and written alternately; a stream's lock between threads; lines of
+// many threads stay whole.
 #include "threads.h"
 
 #include <pty.h>
@@ -10,7 +10,7 @@
 enum { kinds = 3, writers = 8, lines = 200 };
 static const char* const names[kinds] = {"a pipe", "a terminal", "a socket"};
 static FILE* streams[kinds];
-static int ends[kinds];  // what stands opposite
+static int ends[kinds];  // the other ends
 
 static void open_all(void) {
   int p[2], s[2], master, slave;
@@ -26,7 +26,7 @@ static void open_all(void) {
   streams[2] = fdopen(s[0], "r+"), ends[2] = s[1];
 }
 
-// In every way that a line can be read.
+// Reads lines by every function.
 static void* reads_lines(void* p) {
   FILE* f = p;
   char line[100], *more = NULL;
@@ -132,7 +132,7 @@ static void locking(void) {
   fclose(shared);
 }
 
-// Where a stream stands after writes that flush by themselves, the stream having known its place
+// The position of a stream after writes that flush by themselves, when the position was known
 // before.
 static void* places(void* p) {
   FILE* f = fopen("places", "w+");

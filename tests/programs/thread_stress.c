@@ -1,7 +1,7 @@
 // Everything at once, in one process: accounts behind locks of all kinds, a queue behind
-// conditions, readers and writers, threads that are cancelled wherever they are, signals sent to
-// whoever runs, waits that time out, and children forked in the middle of it. What is printed is
-// what must hold however the threads take turns.
+// conditions, readers and writers, threads that are cancelled at any point, signals to whichever
+// thread runs, waits that time out, and children forked meanwhile. The output is what must hold
+// however the threads take turns.
 #include "threads.h"
 
 #include <poll.h>
@@ -211,7 +211,8 @@ static void* receives(void* p) {
   return NULL;
 }
 static void* sends_signals(void* p) {
-  // Each waits for its signal to be handled before the next, which otherwise would be the same one.
+  // Each waits for its signal to be handled before it sends the next, since otherwise the two would
+  // be merged.
   struct worker* w = p;
   for (int i = 0; i < rounds; i++) {
     int before = __atomic_load_n(&signals_seen, __ATOMIC_SEQ_CST);
@@ -292,7 +293,7 @@ int main(void) {
     pthread_mutex_init(&account_locks[i], &kind);
     balances[i] = 1000;
   }
-  // Recursive ones know their owner by its number, which is another in a child.
+  // Recursive mutexes store their owner's id, which is another one in a child.
   pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_NORMAL);
   for (int i = 1; i < accounts; i += 3) pthread_mutex_init(&account_locks[i], &kind);
   sem_init(&gates, 0, 3);

@@ -1,5 +1,5 @@
-// How many kernel threads the process has once its threads have ended: one, after a while at most.
-// What asks for that (unshare(2) with CLONE_NEWUSER) is not refused for its sake.
+// The number of kernel threads of the process once its threads have ended: one, after a while at
+// most. A call that requires this (unshare(2) with CLONE_NEWUSER) does not fail because of Tendril.
 #include "threads.h"
 
 #include <netdb.h>
@@ -29,13 +29,13 @@ static void* computes(void* p) {
   while (others < 2) {}
   return p;
 }
-// Something that waits in the C library.
+// A wait in the C library.
 static void* looks_up(void* p) {
   struct addrinfo* a = NULL;
   if (getaddrinfo("localhost", NULL, NULL, &a) == 0) freeaddrinfo(a);
   return p;
 }
-// And in the kernel: a record lock that another process has.
+// A wait in the kernel: a record lock that another process holds.
 static void* locks(void* path) {
   int fd = MUST(open(path, O_RDWR));
   struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -74,7 +74,8 @@ int main(void) {
   run("one that waits for a lock", locks, path, 1);
   peer_ends();
   for (int i = 0; i < 3; i++) run("again", i % 2 ? computes : naps, NULL, 2);
-  // In a child, which it would change; where it is not allowed at all, that is what it says.
+  // In a child, since it changes the process; where it is not permitted at all, the child prints
+  // that.
   fflush(stdout);
   pid_t child = MUST(fork());
   if (child == 0) {

@@ -1,6 +1,6 @@
-// What tells a process of time and events, where threads are: timer_create(2) in all its kinds,
-// mq_notify(3), setitimer(2) for real and processor time, signalfd(2), eventfd(2) and timerfd(2)
-// between threads, SIGCHLD, several threads that wait for the same signal.
+// Timers and notifications with threads: timer_create(2) of all kinds, mq_notify(3), setitimer(2)
+// for real and CPU time, signalfd(2), eventfd(2) and timerfd(2) between threads, SIGCHLD, several
+// threads that wait for the same signal.
 #include "threads.h"
 
 #include <mqueue.h>
@@ -44,13 +44,13 @@ static void install(int signal, int flags) {
 
 // --- timers ---
 
-// How often the function of a timer with that value has run. A late call of one that was deleted
-// concerns no other.
+// The number of calls of the function of a timer with that value. A late call of a deleted timer
+// counts for no other.
 static volatile int calls[8];
 static volatile int own_thread;
 static void tell(union sigval v) {
   own_thread = !pthread_equal(pthread_self(), main_thread);
-  // What such a function may do.
+  // Calls that such a function may make.
   struct timespec t = {0, 100000};
   nanosleep(&t, NULL);
   __atomic_fetch_add(&calls[v.sival_int], 1, __ATOMIC_SEQ_CST);
@@ -63,7 +63,7 @@ static void set_timer(timer_t t, long us, long interval_us) {
   MUST(timer_settime(t, 0, &s, NULL));
 }
 static void* wants_signal(void* p) {
-  // The value comes to the thread whose number was given, on its own stack, and ends its sleep.
+  // The value is delivered to the thread whose id was given, on its own stack, and ends its sleep.
   timer_t t = make_timer((clockid_t)(intptr_t)p, SIGEV_THREAD_ID, SIGUSR2, 11, NULL, gettid());
   set_timer(t, 2000, 2000);  // again: the first may come before the sleep
   errno = 0;
@@ -182,7 +182,7 @@ static void intervals(void) {
   SAY("  again and again", setitimer(ITIMER_REAL, &off, &was));
   SAY("  tells its interval", was.it_interval.tv_usec);
   limit();
-  // A profiler: the handler comes where time is spent.
+  // A profiler: the handler interrupts the code that uses the time.
   install(SIGPROF, SA_RESTART);
   for (int who = 0; who < 2; who++) {
     take_handled();
@@ -207,7 +207,7 @@ static void intervals(void) {
   take_handled();
 }
 
-// --- message queues tell ---
+// --- notifications by message queues ---
 
 static mqd_t queue;
 static sem_t told;
@@ -263,7 +263,7 @@ static void notifications(void) {
   mq_close(queue);
 }
 
-// --- descriptors that tell ---
+// --- notifications by descriptors ---
 
 static int event, timer;
 static void* adds(void* p) {
@@ -392,7 +392,7 @@ static void signals(void) {
   while (waiters < 3) sched_yield();
   for (int i = 0; i < 2; i++) kill(getpid(), SIGRTMIN);
   pthread_kill(w[2].id, SIGRTMIN);
-  kill(getpid(), SIGRTMIN);  // w[2] may have taken one that came for the process before its own
+  kill(getpid(), SIGRTMIN);  // w[2] may have taken a signal for the process before its own
   sum = 0;
   for (int i = 0; i < 3; i++) sum += (intptr_t)end_of(&w[i]);
   SAY("three in sigwait", sum);
@@ -401,14 +401,14 @@ static void signals(void) {
   pthread_sigmask(SIG_UNBLOCK, &s, NULL);
 }
 
-// What a timer has sent, and nobody has had yet.
+// A timer's signal that no thread has taken yet.
 static int is_pending(int signal) {
   sigset_t s;
   sigpending(&s);
   return sigismember(&s, signal);
 }
 static void await_periods(int signal, long periods, long us) {
-  // While it is pending nothing tells how often it has run out since.
+  // While the signal is pending, the number of expirations since then cannot be seen.
   struct timespec now, until = in_ms(CLOCK_MONOTONIC, periods * us / 1000);
   do clock_gettime(CLOCK_MONOTONIC, &now);
   while (now.tv_sec < until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec < until.tv_nsec) ||
@@ -427,8 +427,8 @@ static void pending_of(const char* who, int notify, pid_t tid) {
   SAY("  blocked for twenty periods it comes once", r == SIGUSR2 && info.si_value.sival_int == 21);
   SAY("    with the others as overruns", info.si_overrun >= 18);
   SAY("    which the timer tells", timer_getoverrun(t) == info.si_overrun);
-  // It may have run out once more since, which the kernel drops only as it looks for a signal: so
-  // not by sigpending().
+  // It may have expired once more since; the kernel drops that only when it looks for a signal,
+  // which sigpending() does not do.
   set_timer(t, 1000, 0);
   r = sigtimedwait(&s, &info, &long_enough);
   SAY("  set anew it begins anew",
@@ -463,7 +463,7 @@ static void pending_signals(void) {
   sigset_t s = set_of(SIGUSR2);
   stop = 0;
   pthread_sigmask(SIG_BLOCK, &s, NULL);
-  start(&w, burns, NULL);  // one that does not let it through either
+  start(&w, burns, NULL);  // a thread that blocks the signal too
   pending_of("the process", SIGEV_SIGNAL, 0);
   pending_of("main", SIGEV_THREAD_ID, gettid());
   result_of(pending_of_thread, NULL);
@@ -478,7 +478,7 @@ static void pending_signals(void) {
   timer_t later = make_timer(CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGUSR1, 32, NULL, 0);
   set_timer(later, 20000, 0);
   install(SIGUSR1, 0);
-  while (!handled) usleep(200);  // not pause: the signal may come just before it
+  while (!handled) usleep(200);  // not pause(): the signal may come just before it
   SAY("one of a thread that has ended signals nobody", handled == 1 && value == 32);
   may_end = 1;
   end_of(&next);

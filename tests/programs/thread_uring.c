@@ -30,7 +30,7 @@ static void take_all(void) {
   SAY("  completed", results);
 }
 
-// The thread that waits; the others write what it waits for, when it does.
+// The thread that waits; the others write the data that it waits for once it waits.
 static int (*wait_for)(void);
 static void* waits(void* unused) {
   int r = wait_for();

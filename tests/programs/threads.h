@@ -1,4 +1,4 @@
-// What the programs with threads have in common, beside cases.h.
+// What the programs with threads have in common, in addition to cases.h.
 #pragma once
 
 #include "cases.h"
@@ -17,7 +17,7 @@ static inline void say_error(const char* sentence, int error) {
     say_error(sentence, error_); \
   } while (0)
 
-// A thread which others can see begin and block.
+// A thread whose beginning and blocking others can observe.
 struct worker {
   pthread_t id;
   volatile pid_t tid;
@@ -50,8 +50,8 @@ static inline void* end_of(struct worker* w) {
   return result;
 }
 
-// Waits until the thread waits: its kernel thread sleeps, or it is none of the kernel's and ran
-// when others let it, until it waited; who works for it may be another kernel thread.
+// Waits until the thread waits: its kernel thread sleeps; or, if it is a fiber, it ran when others
+// yielded, until it waited. A helper that works for it may be another kernel thread.
 static inline void await_waiting(struct worker* w) {
   struct looks l = {0, 0};
   unsigned long place;
@@ -74,7 +74,7 @@ static inline struct timespec in_ms(clockid_t clock, long ms) {
   return t;
 }
 
-// `f` for SIGEV_THREAD, `tid` for SIGEV_THREAD_ID; else null and 0.
+// `f` is for SIGEV_THREAD, `tid` for SIGEV_THREAD_ID; otherwise they are null and 0.
 static inline timer_t make_timer(clockid_t clock, int notify, int signal, int v,
                                  void (*f)(union sigval), pid_t tid) {
   struct sigevent e;

@@ -9,7 +9,7 @@
 #define P_PIDFD 3
 #endif
 
-// A child that ends when we are blocked, with that status; a signal number above 1000.
+// A child that ends when we are blocked, with that status; a status above 1000 means a signal.
 static pid_t child(int status, int wait_first) {
   fflush(stdout);
   pid_t p = MUST(fork());
@@ -33,7 +33,7 @@ static pid_t idle(void) {
   }
   return p;
 }
-// The parent tells its peer, which sends the next signal only then, that it has seen the last one.
+// The parent notifies its peer when it has handled a signal; only then the peer sends the next one.
 static int steps[2];
 static void next_step(void) { write(steps[1], "n", 1); }
 static void await_step(void) {
@@ -247,7 +247,7 @@ static void waitids(void) {
 
 static void grandchildren(void) {
   int s;
-  // A child of a child that has ended comes to us.
+  // A child whose parent has ended becomes our child.
   MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
   pid_t c = child(0, 0);
   waitpid(c, NULL, 0);
