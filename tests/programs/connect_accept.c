@@ -112,14 +112,14 @@ static void connecting(void) {
   close(s);
   close(l);
   s = tcp();
-  SAY("connect where nobody listens", connect(s, HERE));
+  SAY("connect to a port without listener", connect(s, HERE));
   SAY("once more", connect(s, HERE));
   l = tcp();
   int on = 1;
   MUST(setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on));
   MUST(bind(l, HERE));
   MUST(listen(l, 5));
-  SAY("and when somebody does", connect(s, HERE));
+  SAY("connect when there is a listener", connect(s, HERE));
   SAY("it stays blocking", is_nonblocking(s));
   close(s);
   s = tcp();
@@ -210,7 +210,7 @@ static void unix_listener(void) {
   SAY("connect to a file", connect(s, PATH));
   unlink(path.sun_path);
   MUST(bind(l, PATH));
-  SAY("connect where nobody listens", connect(s, PATH));
+  SAY("connect to a port without listener", connect(s, PATH));
   MUST(listen(l, 1));
   SAY("connect", connect(s, PATH));
   SAY("connect once more", connect(s, PATH));
@@ -256,7 +256,7 @@ static void unix_listener(void) {
   SAY("and at its end", read(a, buf, 1));
   close(a);
   close(l);
-  SAY("connect to a path whose listener has gone", connect(unix_socket(), PATH));
+  SAY("connect to a path whose listener has been closed", connect(unix_socket(), PATH));
   unlink(path.sun_path);
 }
 
@@ -319,13 +319,13 @@ static void errors(void) {
   here = (struct sockaddr_in){
       .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   SAY("connect a bad descriptor", connect(-1, HERE));
-  SAY("connect what is no socket", connect(f, HERE));
+  SAY("connect a descriptor that is not a socket", connect(f, HERE));
   SAY("connect with a short address", connect(s, (struct sockaddr*)&here, 2));
   SAY("connect with a long address", connect(s, (struct sockaddr*)&here, 1000));
   SAY("connect to a bad address", connect(s, NOWHERE, sizeof here));
   SAY("connect to another family", connect(s, PATH));
   SAY("accept on a bad descriptor", accept(-1, NULL, NULL));
-  SAY("accept on what is no socket", accept(f, NULL, NULL));
+  SAY("accept on a descriptor that is not a socket", accept(f, NULL, NULL));
   SAY("accept on what does not listen", accept(s, NULL, NULL));
   MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
   SAY("accept on a connection", accept(pair[0], NULL, NULL));
@@ -340,7 +340,7 @@ static void errors(void) {
   int l = listen_tcp();
   SAY("connect a listener", connect(l, HERE));
   struct sockaddr none = {.sa_family = AF_UNSPEC};
-  SAY("dissolving what is not connected", connect(s, &none, sizeof none));
+  SAY("dissolving a socket that is not connected", connect(s, &none, sizeof none));
   MUST(connect(s, HERE));
   SAY("dissolving a connection", connect(s, &none, sizeof none));
   SAY("and connecting it again", connect(s, HERE));

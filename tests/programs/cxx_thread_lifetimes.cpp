@@ -148,8 +148,8 @@ void once() {
   }
   for (auto& t : threads) t.join();
   say("calls, of which three throw", calls.load());
-  say("  who returned", returned.load());
-  say("  who caught", caught.load());
+  say("  callers that returned", returned.load());
+  say("  callers that caught", caught.load());
   threads.clear();
   static std::atomic<int> made = 0, attempts = 0;
   struct slow {
@@ -380,7 +380,7 @@ void leaving() {
   };
   pthread_create(&t, nullptr, keeps_lock, nullptr);
   pthread_join(t, nullptr);
-  say("a guard lets go", seen.take());
+  say("a guard unlocks", seen.take());
   pthread_create(&t, nullptr, keeps_lock, nullptr);
   pthread_join(t, nullptr);
   say("  and the next one locks", seen.take());

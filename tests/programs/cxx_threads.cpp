@@ -29,7 +29,7 @@ void in_threads(int n, F f) {
 void threads() {
   std::printf("-- thread\n");
   std::thread nobody;
-  say("one that stands for none is joinable", nobody.joinable());
+  say("a thread object without a thread is joinable", nobody.joinable());
   try {
     nobody.join();
   } catch (const std::system_error& e) {
@@ -155,9 +155,9 @@ void mutexes() {
     say("  until a time of the steady clock",
         t.try_lock_until(std::chrono::steady_clock::now() + 1ms));
     say("  until a time of the system's", t.try_lock_until(std::chrono::system_clock::now() + 1ms));
-    say("  until one that is over", t.try_lock_until(std::chrono::system_clock::time_point{}));
+    say("  until a time in the past", t.try_lock_until(std::chrono::system_clock::time_point{}));
     say("  recursive timed", rt.try_lock_for(1ms));
-    say("std::try_lock says which", std::try_lock(r, m));
+    say("std::try_lock returns which", std::try_lock(r, m));
   }).join();
   r.unlock(), rt.unlock();
   say("one's own recursive one", r.try_lock() && rt.try_lock_for(1h));

@@ -103,7 +103,7 @@ int main(void) {
   SAY("freopen", f != NULL);
   SAY("reads what was written", fgetc(f));
   f = freopen("missing", "r", f);
-  SAY("freopen of what is not there", f == NULL ? -1 : 0);
+  SAY("freopen of a missing file", f == NULL ? -1 : 0);
 
   // A pipe ends when its last write end is closed, by whichever call.
   MUST(pipe(q));

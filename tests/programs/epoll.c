@@ -31,8 +31,8 @@ static void triggers(void) {
   MUST(pipe(q));
   SAY("add", watch(ep, EPOLL_CTL_ADD, p[0], EPOLLIN, 1));
   SAY("add once more", watch(ep, EPOLL_CTL_ADD, p[0], EPOLLIN, 1));
-  SAY("modify what is not there", watch(ep, EPOLL_CTL_MOD, q[0], EPOLLIN, 1));
-  SAY("delete what is not there", watch(ep, EPOLL_CTL_DEL, q[0], 0, 0));
+  SAY("modify a descriptor that is not watched", watch(ep, EPOLL_CTL_MOD, q[0], EPOLLIN, 1));
+  SAY("delete a descriptor that is not watched", watch(ep, EPOLL_CTL_DEL, q[0], 0, 0));
   say_events("nothing", ep, 8, 0);
   say_events("nothing for a while", ep, 8, 20);
   if (peer()) {
@@ -46,7 +46,7 @@ static void triggers(void) {
   MUST(read(p[0], buf, 1));
   say_events("and still", ep, 8, 3600000);
   MUST(read(p[0], buf, 1));
-  say_events("and gone", ep, 8, 20);
+  say_events("and no longer", ep, 8, 20);
 
   MUST(watch(ep, EPOLL_CTL_MOD, p[0], EPOLLIN | EPOLLET, 2));
   if (peer()) {
@@ -240,7 +240,7 @@ static void masks(void) {
   SAY("epoll_pwait without a mask does not", epoll_pwait(ep, got, 8, -1, NULL));
   SAY("  which ran", take_handled());
   peer_ends();
-  SAY("epoll_pwait tells what is ready", epoll_pwait(ep, got, 8, -1, &none));
+  SAY("epoll_pwait returns what is ready", epoll_pwait(ep, got, 8, -1, &none));
   MUST(read(p[0], buf, 1));
   MUST(sigprocmask(SIG_UNBLOCK, &usr1, NULL));
   SAY("  which ran", take_handled());

@@ -236,7 +236,7 @@ static void spawns(void) {
   SAY("its status", status_of(c));
   signal(SIGUSR1, SIG_IGN);
   arguments[2] = "kill -USR1 $$; exit 2";
-  SAY("posix_spawn, inherits what is ignored",
+  SAY("posix_spawn, the child inherits ignored signals",
       posix_spawn(&c, "/bin/sh", NULL, NULL, arguments, environ));
   SAY("its status", status_of(c));
   on_signal(SIGUSR1, 0);

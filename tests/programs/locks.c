@@ -85,7 +85,7 @@ static void flocks(void) {
   SAY("  which ran", take_handled());
   SAY("  and again", flock(fd, LOCK_EX));
   again = (int)MUST(open("file", O_RDWR));
-  SAY("  nobody else gets it", flock(again, LOCK_EX | LOCK_NB));
+  SAY("  no other process gets it", flock(again, LOCK_EX | LOCK_NB));
   flock(fd, LOCK_UN);
   SAY("  until it is given back", flock(again, LOCK_EX | LOCK_NB));
   close(again);
@@ -248,7 +248,7 @@ static void flushes(void) {
   SAY("msync with both", msync(m, 4096, MS_SYNC | MS_ASYNC));
   SAY("msync of a bad address", msync((char*)m + 1, 4096, MS_SYNC));
   munmap(m, 4096);
-  SAY("msync of what is not mapped", msync(m, 4096, MS_SYNC));
+  SAY("msync of an unmapped page", msync(m, 4096, MS_SYNC));
   sync();
 }
 

@@ -94,8 +94,8 @@ static void polls(void) {
   say_poll("nor read", s[0], POLLIN | POLLRDHUP, -1);
   peer_ends();
   close(s[1]);
-  say_poll("the peer has gone", s[0], POLLIN | POLLOUT | POLLRDHUP, -1);
-  say_poll("the peer has gone, asking for nothing", s[0], 0, -1);
+  say_poll("the peer has closed", s[0], POLLIN | POLLOUT | POLLRDHUP, -1);
+  say_poll("the peer has closed, no events requested", s[0], 0, -1);
   close(p[1]);
   set_nonblocking(p[0], 1);
   while (read(p[0], buf, sizeof buf) > 0) {}
@@ -163,7 +163,7 @@ static void masks(void) {
   SAY("  which ran", take_handled());
   MUST(write(p[1], "x", 1));
   raise(SIGUSR1);
-  SAY("but tells what is ready", ppoll(&f, 1, NULL, &none));
+  SAY("but returns what is ready", ppoll(&f, 1, NULL, &none));
   SAY("  which ran", take_handled());
   MUST(sigprocmask(SIG_UNBLOCK, &usr1, NULL));
   SAY("  which ran afterwards", take_handled());

@@ -305,7 +305,7 @@ static void fifos(void) {
   int r = MUST(open("fifo", O_RDONLY));
   SAY("the open has waited for a writer; a read", read(r, buf, 100));
   peer_ends();
-  SAY("the writer has gone", read(r, buf, 100));
+  SAY("the writer has closed", read(r, buf, 100));
   int w = MUST(open("fifo", O_WRONLY));
   if (peer()) {
     await_blocked();
@@ -318,7 +318,7 @@ static void fifos(void) {
   SAY("a bad address", write(w, NOWHERE, 8));
   SAY_INTERRUPTED("a read of a FIFO", read(r, buf, 100), write(w, "abc", 3));
   SAY_INTERRUPTED("a large write to a FIFO", write(w, buf, 70000), take(r, 73728));
-  SAY("what is left", read(r, buf, sizeof buf) > 0);
+  SAY("the rest", read(r, buf, sizeof buf) > 0);
   set_nonblocking(r, 1);
   set_nonblocking(w, 1);
   while (read(r, buf, sizeof buf) > 0) {}
@@ -340,7 +340,7 @@ static void files(void) {
   int fd = MUST(open("file", O_RDWR | O_CREAT | O_TRUNC, 0600));
   SAY("a write to a file", write(fd, "0123456789", 10));
   SAY("a read at its end", read(fd, buf, 10));
-  SAY("a read of what is not mapped", pread(fd, NOWHERE, 4, 0));
+  SAY("a read into an unmapped page", pread(fd, NOWHERE, 4, 0));
   SAY("pread", pread(fd, buf, 4, 2));
   SAY("pread across the end", pread(fd, buf, 10, 8));
   SAY("pread at the end", pread(fd, buf, 10, 10));
@@ -361,12 +361,12 @@ static void files(void) {
   SAY("pwritev2 that goes to the disk", pwritev2(fd, v, 1, 0, RWF_DSYNC));
   SAY("readv of a negative length", readv(fd, &(struct iovec){buf, (size_t)-1}, 1));
   int readonly = MUST(open("file", O_RDONLY));
-  SAY("writing what is open for reading", write(readonly, buf, 1));
-  SAY("pwriting what is open for reading", pwrite(readonly, buf, 1, 0));
+  SAY("writing to a file open for reading", write(readonly, buf, 1));
+  SAY("pwriting to a file open for reading", pwrite(readonly, buf, 1, 0));
   close(readonly);
   close(fd);
   fd = MUST(open("file", O_WRONLY | O_APPEND));
-  SAY("reading what is open for writing", read(fd, buf, 1));
+  SAY("reading from a file open for writing", read(fd, buf, 1));
   SAY("pwrite to a file that appends", pwrite(fd, "y", 1, 0));
   SAY("  the end", lseek(fd, 0, SEEK_END));
   close(fd);

@@ -38,7 +38,7 @@ int main(void) {
   SAY("a pending signal", sigwaitinfo(&set, &info));
   say_info("  came by raise", &info, getpid());
   kill(getpid(), SIGUSR1);
-  SAY("a pending signal, not told about", sigwaitinfo(&set, NULL));
+  SAY("a pending signal, without siginfo", sigwaitinfo(&set, NULL));
   for (int i = 3; i > 0; i--)
     sigqueue(getpid(), SIGRTMIN + (i == 2), (union sigval){.sival_int = i});
   for (int i = 0; i < 3; i++) {
@@ -110,7 +110,7 @@ int main(void) {
   sigset_t old;
   sigprocmask(SIG_BLOCK, &usr2, &old);
   raise(SIGUSR2);
-  SAY("what is not in the set stays pending", sigtimedwait(&set, &info, &none));
+  SAY("a signal that is not in the set stays pending", sigtimedwait(&set, &info, &none));
   sigset_t pending;
   sigpending(&pending);
   SAY("  indeed", sigismember(&pending, SIGUSR2));

@@ -46,7 +46,7 @@ static void nanosleeps(void) {
   on_signal(SIGUSR1, 0);
   wake_me();
   SAY("nanosleep is ended by a handler", nanosleep(&hour, &left));
-  SAY("  and tells what is left", plausible(&left));
+  SAY("  and returns the rest", plausible(&left));
   SAY("  handlers", take_handled());
   peer_ends();
   on_signal(SIGUSR1, SA_RESTART);
@@ -56,7 +56,7 @@ static void nanosleeps(void) {
   t = hour;
   wake_me();
   SAY("the remaining time may go where the time is", nanosleep(&t, &t));
-  SAY("  and tells what is left", plausible(&t));
+  SAY("  and returns the rest", plausible(&t));
   peer_ends();
   wake_me();
   SAY("nowhere to put the remaining time", nanosleep(&hour, NOWHERE));
@@ -120,7 +120,7 @@ static void clocks(void) {
     wake_me();
     left = (struct timespec){7, 7};
     SAY("a handler", clock_nanosleep(c, 0, &hour, &left));
-    SAY("  tells what is left", plausible(&left));
+    SAY("  returns the rest", plausible(&left));
     peer_ends();
     clock_gettime(c, &t);
     t.tv_sec += 3600;
@@ -175,7 +175,7 @@ static void seconds(void) {
   wake_me();
   errno = 0;
   printf("thrd_sleep is ended by a handler: %d\n", thrd_sleep(&hour, &rest));
-  SAY("  and tells what is left", plausible(&rest));
+  SAY("  and returns the rest", plausible(&rest));
   peer_ends();
 }
 

@@ -124,7 +124,7 @@ static void errors(void) {
   signal(SIGPIPE, SIG_IGN);
   SAY("fflush without a reader", fflush(out));
   SAY("  is an error", !!ferror(out));
-  SAY("fclose with what nobody reads", fclose(out));
+  SAY("fclose with data that no process reads", fclose(out));
   new_pipe();
   fputs("nor this", out);
   fclose(in);

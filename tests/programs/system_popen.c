@@ -201,7 +201,7 @@ static void popens(void) {
 
   // Another part of the program reaps the child.
   f = popen("exit 3", "r");
-  SAY("somebody waits for the child", wait(NULL) > 0);
+  SAY("another wait takes the child", wait(NULL) > 0);
   errno = 0;
   say_status("pclose then", pclose(f));
   signal(SIGCHLD, SIG_IGN);
@@ -224,7 +224,7 @@ static void popens(void) {
   signal(SIGPIPE, SIG_IGN);
   f = popen("exit 2", "w");
   for (int i = 0; i < 600 && fwrite(b, 1, sizeof b, f) == sizeof b; i++) {}
-  SAY("nobody reads", ferror(f) != 0);
+  SAY("no process reads", ferror(f) != 0);
   errno = 0;
   say_status("  pclose", pclose(f));
 }

@@ -82,7 +82,7 @@ static void together(void) {
   await_waiting(&w);
   supply();
   end_of(&w);
-  say("one that fails", o.result, o.error);
+  say("a request that fails", o.result, o.error);
   ERR("  with an error of its own", aio_error(&bad));
   ERR("  and not the others", aio_error(&request[0]));
   aio_return(&bad), aio_return(&request[0]), aio_return(&request[1]);

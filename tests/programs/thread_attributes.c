@@ -165,11 +165,11 @@ static void scheduling(void) {
   all.priority = 1;
   SAY("sched_setattr with a priority that is none", syscall(SYS_sched_setattr, w.tid, &all, 0));
   SAY("sched_setattr with unknown flags", syscall(SYS_sched_setattr, w.tid, &all, 77));
-  SAY("sched_setattr of nobody", syscall(SYS_sched_setattr, 0x3ffffff0, &all, 0));
+  SAY("sched_setattr of a missing thread", syscall(SYS_sched_setattr, 0x3ffffff0, &all, 0));
   SAY("sched_getattr into nothing", syscall(SYS_sched_getattr, w.tid, NULL, 48, 0));
   SAY("sched_getscheduler by number", sched_getscheduler(w.tid));
   SAY("sched_getparam by number", sched_getparam(w.tid, &p));
-  SAY("sched_getscheduler of nobody", sched_getscheduler(1 << 30));
+  SAY("sched_getscheduler of a missing thread", sched_getscheduler(1 << 30));
   ERR("setschedparam of the main thread", pthread_getschedparam(pthread_self(), &policy, &p));
   printf("policy %d\n", policy);
   CPU_ZERO(&none);
@@ -230,11 +230,11 @@ static void making(void) {
   ERR("a priority beyond FIFO's", pthread_attr_setschedparam(&a, &p));
   go = 0;
   start(&w, waits, NULL);
-  ERR("tryjoin of one that runs", pthread_tryjoin_np(w.id, NULL));
+  ERR("tryjoin of a running thread", pthread_tryjoin_np(w.id, NULL));
   struct timespec t = in_ms(CLOCK_REALTIME, 3);
-  ERR("timedjoin of one that runs", pthread_timedjoin_np(w.id, NULL, &t));
+  ERR("timedjoin of a running thread", pthread_timedjoin_np(w.id, NULL, &t));
   t = in_ms(CLOCK_MONOTONIC, 3);
-  ERR("clockjoin of one that runs", pthread_clockjoin_np(w.id, NULL, CLOCK_MONOTONIC, &t));
+  ERR("clockjoin of a running thread", pthread_clockjoin_np(w.id, NULL, CLOCK_MONOTONIC, &t));
   start(&j, joins, &w.id);
   await_waiting(&j);
   go = 1;
@@ -250,15 +250,15 @@ static void making(void) {
   for (int i = 0; i < 3; i++) {
     start(&w, returns, (void*)(intptr_t)(40 + i));
     await_waiting(&w);
-    if (i == 1) ERR("cancel of one that has returned", pthread_cancel(w.id));
-    SAY("join of one that has returned", (intptr_t)end_of(&w));
+    if (i == 1) ERR("cancel of a thread that has returned", pthread_cancel(w.id));
+    SAY("join of a thread that has returned", (intptr_t)end_of(&w));
   }
   (void)id;
 }
 
 static pthread_mutex_t robust;
 static void* dies_with_it(void* again) {
-  ERR("  lock by one who ends with it", pthread_mutex_lock(&robust));
+  ERR("  lock by a thread that ends with it", pthread_mutex_lock(&robust));
   if (again) pthread_mutex_consistent(&robust);
   if (again) pthread_exit(NULL);
   return NULL;
@@ -305,13 +305,13 @@ static void robustness(int shared, int type) {
   await_waiting(&x);
   go = 2;
   end_of(&w);
-  ERR("who waited sees its end", (int)(intptr_t)end_of(&x));
+  ERR("a waiter sees its owner's end", (int)(intptr_t)end_of(&x));
   start(&w, dies_with_it, NULL);
   end_of(&w);
   ERR("lock after its end", pthread_mutex_lock(&robust));
   ERR("unlock, not consistent", pthread_mutex_unlock(&robust));
-  ERR("lock of one that is lost", pthread_mutex_lock(&robust));
-  ERR("trylock of one that is lost", pthread_mutex_trylock(&robust));
+  ERR("lock of an unrecoverable one", pthread_mutex_lock(&robust));
+  ERR("trylock of an unrecoverable one", pthread_mutex_trylock(&robust));
   pthread_mutex_destroy(&robust);
 }
 

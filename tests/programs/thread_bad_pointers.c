@@ -198,7 +198,7 @@ static void queues(void) {
   msgctl(m, IPC_RMID, NULL);
   semctl(s, 0, IPC_RMID);
   SAY("prctl's name", prctl(PR_SET_NAME, NOWHERE));
-  SAY("prctl's name told", prctl(PR_GET_NAME, NOWHERE));
+  SAY("prctl returns the name", prctl(PR_GET_NAME, NOWHERE));
   strcpy(edge - 3, "ab");
   SAY("prctl's name at an edge", prctl(PR_SET_NAME, edge - 3));
   NUMBER(wait4, -1, NOWHERE, WNOHANG, NULL);

@@ -88,7 +88,7 @@ int main(void) {
   printf("its result: %d; its own number: %d\n", r, thrd_equal(t[0], self_seen) != 0);
   printf("equal to another: %d\n", thrd_equal(t[0], thrd_current()) != 0);
   thrd_create(&t[0], exits, (void*)5);
-  C11("join of one that called thrd_exit", thrd_join(t[0], &r));
+  C11("join of a thread that called thrd_exit", thrd_join(t[0], &r));
   printf("its result: %d\n", r);
   thrd_create(&t[0], exits, (void*)5);
   C11("join, the result unwanted", thrd_join(t[0], NULL));
@@ -118,7 +118,7 @@ int main(void) {
 
   mtx_init(&mutex, mtx_plain);
   C11("cnd_init", cnd_init(&condition));
-  C11("cnd_signal to nobody", cnd_signal(&condition));
+  C11("cnd_signal without waiters", cnd_signal(&condition));
   mtx_lock(&mutex);
   struct timespec soon = in_ms(CLOCK_REALTIME, 5), bad = {0, 1000000000};
   C11("cnd_timedwait", cnd_timedwait(&condition, &mutex, &soon));
@@ -131,7 +131,7 @@ int main(void) {
   }
   for (int i = 0; i < 3; i++) {
     thrd_join(t[i], &r);
-    printf("one that waited: %d\n", r);
+    printf("a waiter: %d\n", r);
   }
   cnd_destroy(&condition);
 

@@ -135,12 +135,12 @@ int main(void) {
   sem_init(&there, 0, 0);
   pthread_barrier_init(&barrier, NULL, 2);
   signal(SIGUSR1, computes_in_handler);
-  cancelled("one that computes", computes, NULL);
+  cancelled("a thread that computes", computes, NULL);
   cancelled("deep in its calls", computes_deep, (void*)100);
   cancelled("in a signal handler", is_signalled, NULL);
-  cancelled("one that only gives way", gives_way, NULL);
+  cancelled("a thread that only yields", gives_way, NULL);
   pthread_mutex_lock(&mutex);
-  cancelled("one that waits for a mutex", waits_for_mutex, NULL);
+  cancelled("a thread that waits for a mutex", waits_for_mutex, NULL);
   pthread_mutex_unlock(&mutex);
   SAY("  which is free then", pthread_mutex_trylock(&mutex));
   pthread_rwlock_rdlock(&lock);
@@ -148,9 +148,9 @@ int main(void) {
   cancelled("at a barrier", waits_at_barrier, NULL);
 
   puts("steps that are made by");
-  later("  one that did not ask for it, and computes", computes_deferred);
-  later("  one that does not let it happen until later", computes_disabled);
-  later("  one that asks for it later", asks_late);
-  later("  one that cancels itself", asks_itself);
+  later("  a thread that did not enable it, and computes", computes_deferred);
+  later("  a thread that disables cancellation until later", computes_disabled);
+  later("  a thread that enables it later", asks_late);
+  later("  a thread that cancels itself", asks_itself);
   return 0;
 }

@@ -256,7 +256,7 @@ static void shells(void) {
   fclose(f);
   pthread_cancel(w.id);
   SAY("system is cancelled", end_of(&w) == PTHREAD_CANCELED);
-  SAY("  and its shell is gone", kill(pid, 0));
+  SAY("  and its shell has ended", kill(pid, 0));
 }
 
 int main(void) {

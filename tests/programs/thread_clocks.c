@@ -106,7 +106,7 @@ static void telling(void) {
   pthread_mutex_unlock(&lock);
   end_of(&w);
   await_gone(clock);
-  SAY("the clock of one that has ended", clock_gettime(clock, &t));
+  SAY("the clock of an ended thread", clock_gettime(clock, &t));
   clock = clock_of(pthread_self());
   begin = own_time();
   SAY("one's own by number", time_of(clock) >= begin);
@@ -165,7 +165,7 @@ static void sleeping(void) {
   start(&s, sleeps_on, &mine);
   await_waiting(&s);
   pthread_kill(s.id, SIGUSR1);
-  SAY("a handler ends it, and what is left is reported", (intptr_t)end_of(&s));
+  SAY("a handler ends it, and the rest is returned", (intptr_t)end_of(&s));
   take_handled();
   end_of(&w);
 }
@@ -204,7 +204,7 @@ static void* has_timers(void* unused) {
   start(&w, uses, (void*)(intptr_t)(60 * ms));
   end_of(&w);
   SAY("another's use does not count", take_handled());
-  SAY("what is left", timer_gettime(t, &s));
+  SAY("the rest", timer_gettime(t, &s));
   SAY("  is no more than it was",
       s.it_value.tv_sec == 0 && s.it_value.tv_nsec > 0 && s.it_value.tv_nsec <= 40 * ms);
   while (!handled) getppid();
@@ -265,12 +265,12 @@ static void timers(void) {
   SAY("on another's clock", time_of(clock) >= due);
   stop = 1;
   end_of(&w);
-  SAY("of one that has ended", timer_delete(t));
+  SAY("of an ended thread", timer_delete(t));
   struct sigevent none;
   memset(&none, 0, sizeof none);
   await_gone(clock);
   none.sigev_notify = SIGEV_NONE;
-  SAY("a timer on the clock of nobody", timer_create(clock, &none, &t));
+  SAY("a timer on the clock of a missing thread", timer_create(clock, &none, &t));
 }
 
 int main(void) {

@@ -29,7 +29,8 @@ static void* calls(void* unused) {
 static volatile int loaded;
 static void* calls_when_loaded(void* unused) {
   while (!loaded) usleep(1000);
-  if (loaded > 0) SAY("one that ran before the library was loaded does", calls_code_on_stack());
+  if (loaded > 0)
+    SAY("a thread that ran before the library was loaded does", calls_code_on_stack());
   return unused;
 }
 

@@ -70,7 +70,7 @@ static void* waits_to_be_cancelled(void* p) {
 
 static void threads(struct meeting* m) {
   struct worker w[4];
-  ERR("signal to nobody", pthread_cond_signal(&m->condition));
+  ERR("signal without waiters", pthread_cond_signal(&m->condition));
   for (int i = 0; i < 4; i++) start(&w[i], takes, m);
   await_number(m, &m->waiting, 4);
   puts("four wait");

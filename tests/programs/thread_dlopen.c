@@ -168,7 +168,7 @@ int main(int argc, char** argv) {
   start(&w[0], leaves_error, "/nonexistent/lib.so");
   end_of(&w[0]);
   start(&w[0], fails, names[0]);
-  SAY("the next thread does not find the error of one that has ended", (intptr_t)end_of(&w[0]));
+  SAY("the next thread does not find the error of an ended thread", (intptr_t)end_of(&w[0]));
   SAY("main neither", dlerror() == NULL);
   return 0;
 }

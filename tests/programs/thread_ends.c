@@ -112,13 +112,13 @@ static void destructors(void) {
   pthread_key_create(&b, sets_again);
   pthread_key_create(&last, sets_another);
   result_of(has_a, &some);
-  say_order("one, which finds its value gone");
+  say_order("one destructor, which finds its value null");
   result_of(has_b, &some);
-  say_order("one that sets its key again");
+  say_order("a destructor that sets its key again");
   SAY("  as often as", strlen("b b b b ") == 2 * PTHREAD_DESTRUCTOR_ITERATIONS);
   some = 2;
   result_of(has_last, &some);
-  say_order("one that sets an earlier key");
+  say_order("a destructor that sets an earlier key");
   some = 1;
   SAY("all, by pthread_exit", result_of(has_all_and_exits, &some) == &some);
   say_order("  ran");

@@ -65,7 +65,7 @@ int main(void) {
   await_writes();
   for (int i = 0; i < 3; i++) {
     ERR("main has the mutex", pthread_mutex_lock(&mutex));
-    ERR("  and lets go of it", pthread_mutex_unlock(&mutex));
+    ERR("  and unlocks it", pthread_mutex_unlock(&mutex));
   }
   done = 1;
   end_of(&w);
@@ -76,7 +76,7 @@ int main(void) {
   await_writes();
   for (int i = 0; i < 3; i++) {
     SAY("main has the semaphore", sem_wait(&semaphore));
-    SAY("  and lets go of it", sem_post(&semaphore));
+    SAY("  and unlocks it", sem_post(&semaphore));
   }
   done = 1;
   end_of(&w);

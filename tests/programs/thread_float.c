@@ -55,7 +55,7 @@ static void* changes_all(void* unused) {
   third_l = one_l / zero_l;
   next_turn();
   await_turn(5);
-  tell("who changed all");
+  tell("a thread that changed everything");
   next_turn();
   return unused;
 }
@@ -89,7 +89,7 @@ int main(void) {
 
   fesetround(FE_DOWNWARD);
   feraiseexcept(FE_OVERFLOW);
-  start(&w, a_child, "a child of who rounds downward and has raised overflow");
+  start(&w, a_child, "a child of a thread that rounds downward and has raised overflow");
   fesetround(FE_TONEAREST);
   feclearexcept(FE_ALL_EXCEPT);
   end_of(&w);

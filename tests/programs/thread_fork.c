@@ -201,8 +201,8 @@ static void locks(void) {
     right += end_of(&d) == (void*)2;
     _exit(right);
   }
-  SAY("in the child, others wait for the same and are told", status_of(child));
-  SAY("  and nobody here", state);
+  SAY("in the child, other threads wait for the same and are woken", status_of(child));
+  SAY("  and no thread here", state);
   result_of(posts, NULL);
   end_of(&a), end_of(&b);
   SAY("until somebody here does", state);
@@ -347,7 +347,7 @@ static void programs(void) {
   SAY("vfork and exec in a thread", (intptr_t)result_of(vforks, "exit 5"));
   SAY("  in main", (intptr_t)vforks("exit 6"));
   SAY("posix_spawn in a thread", (intptr_t)result_of(spawns, "exit 7"));
-  SAY("  of what is not there", (intptr_t)result_of(spawns_nothing, NULL));
+  SAY("  of a missing program", (intptr_t)result_of(spawns_nothing, NULL));
   long sum = 0;
   for (long i = 0; i < 12; i++)
     start(&w[i], i % 3 ? pipes : vforks, i % 3 ? (void*)i : (void*)"exit 2");

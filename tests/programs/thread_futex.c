@@ -65,7 +65,7 @@ static void errors(void) {
   SAY("WAIT nowhere", futex(NOWHERE, FUTEX_WAIT, 5, NULL, NULL, 0));
   SAY("WAIT between words", futex((uint32_t*)((char*)&word + 1), FUTEX_WAIT, 5, NULL, NULL, 0));
   SAY("WAKE between words", futex((uint32_t*)((char*)&word + 1), FUTEX_WAKE, 5, NULL, NULL, 0));
-  SAY("WAKE nobody", futex(&word, FUTEX_WAKE, 1, NULL, NULL, 0));
+  SAY("WAKE without waiters", futex(&word, FUTEX_WAKE, 1, NULL, NULL, 0));
   SAY("WAIT_BITSET, no bits", futex(&word, FUTEX_WAIT_BITSET, 5, NULL, NULL, 0));
   SAY("WAKE_BITSET, no bits", futex(&word, FUTEX_WAKE_BITSET, 5, NULL, NULL, 0));
   SAY("WAIT_BITSET, the past", futex(&word, FUTEX_WAIT_BITSET, 5, &zero, NULL, 1));
@@ -77,10 +77,10 @@ static void errors(void) {
   SAY("WAIT_BITSET, soon, realtime",
       futex(&word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 5, &soon, NULL, 1));
   SAY("WAKE, realtime", futex(&word, FUTEX_WAKE | FUTEX_CLOCK_REALTIME, 1, NULL, NULL, 0));
-  SAY("REQUEUE of nobody", futex(&word, FUTEX_REQUEUE, 1, (void*)1, &other, 0));
+  SAY("REQUEUE without waiters", futex(&word, FUTEX_REQUEUE, 1, (void*)1, &other, 0));
   SAY("REQUEUE of fewer than none", futex(&word, FUTEX_REQUEUE, -1, (void*)1, &other, 0));
   SAY("CMP_REQUEUE of another value", futex(&word, FUTEX_CMP_REQUEUE, 1, (void*)1, &other, 4));
-  SAY("CMP_REQUEUE of nobody", futex(&word, FUTEX_CMP_REQUEUE, 1, (void*)1, &other, 5));
+  SAY("CMP_REQUEUE without waiters", futex(&word, FUTEX_CMP_REQUEUE, 1, (void*)1, &other, 5));
   SAY("WAKE_OP nowhere", futex(&word, FUTEX_WAKE_OP, 1, (void*)1, NOWHERE, 0));
   SAY("an unknown operation", futex(&word, 77, 1, NULL, NULL, 0));
 }

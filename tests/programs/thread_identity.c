@@ -58,8 +58,8 @@ static void files(void) {
 
 static void* opens_pipe(void* unused) {
   setfsuid(1001);
-  SAY("  one that another user may open", open("pipe", O_RDONLY) >= 0);
-  SAY("  one that only root may", open("root's pipe", O_RDONLY) >= 0);
+  SAY("  a FIFO that another user may open", open("pipe", O_RDONLY) >= 0);
+  SAY("  a FIFO that only root may open", open("root's pipe", O_RDONLY) >= 0);
   make("after pipes");
   return unused;
 }
@@ -69,7 +69,7 @@ static void* writes_pipe(void* unused) {
 }
 static void pipes(void) {
   struct worker r, w;
-  printf("opening a FIFO, which waits for who opens its other end\n");
+  printf("opening a FIFO, which waits for a thread that opens its other end\n");
   MUST(mkfifo("pipe", 0666));
   MUST(chmod("pipe", 0644));
   MUST(mkfifo("root's pipe", 0600));

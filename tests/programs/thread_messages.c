@@ -327,7 +327,7 @@ static void messages(void) {
     SAY_WAITS("mq_receive beside mq_notify", mq_receives, mq_send(queue, "abc", 3, 2));
     sigset_t pending;
     sigpending(&pending);
-    SAY("  tells nobody else", sigismember(&pending, SIGUSR2));
+    SAY("  sends no notification", sigismember(&pending, SIGUSR2));
     mq_send(queue, "one", 3, 0);
     sigpending(&pending);
     SAY("  and then does", sigismember(&pending, SIGUSR2));

@@ -63,7 +63,7 @@ static void once(void) {
   for (int i = 1; i < 4; i++) await_waiting(&w[i]);
   ERR("cancel", pthread_cancel(w[0].id));
   SAY("a routine that is cancelled", end_of(&w[0]) == PTHREAD_CANCELED);
-  for (int i = 1; i < 4; i++) SAY("  is called by who waited", (intptr_t)end_of(&w[i]));
+  for (int i = 1; i < 4; i++) SAY("  is called by a waiter", (intptr_t)end_of(&w[i]));
 
   control = PTHREAD_ONCE_INIT;
   calls = 0;
@@ -213,7 +213,7 @@ static void yielding(void) {
   start(&w, holds_for_a_while, NULL);
   while (!go) sched_yield();
   while (pthread_mutex_trylock(&mutex) == EBUSY) {}
-  SAY("and so does who tries a mutex again and again", pthread_mutex_unlock(&mutex));
+  SAY("and so does a thread that tries a mutex repeatedly", pthread_mutex_unlock(&mutex));
   end_of(&w);
 }
 

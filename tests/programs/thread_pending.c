@@ -68,7 +68,7 @@ static void waiting(void) {
     start(&w, ways[i].run, NULL);
     await_waiting(&w);
     send_to(w.id, SIGUSR1, i);
-    SAY("the one that it was sent to has it", (long)(intptr_t)end_of(&w));
+    SAY("the thread that it was sent to gets it", (long)(intptr_t)end_of(&w));
     send_to(idle.id, SIGRTMIN + 1, 10 + i);
     SAY("the other has its own", (long)(intptr_t)end_of(&idle) - (SIGRTMIN + 1) * 100);
     start(&w, ways[i].run, NULL);
@@ -111,7 +111,7 @@ static void* looks(void* unused) {
   return unused;
 }
 static void looking(void) {
-  printf("-- what is pending\n");
+  printf("-- pending signals\n");
   pthread_barrier_init(&sent, NULL, 2);
   struct worker w;
   start(&w, looks, NULL);
@@ -120,7 +120,7 @@ static void looking(void) {
   send_to(w.id, SIGUSR1, 2);
   send_to(w.id, SIGRTMIN + 1, 3);
   struct pollfd f = {fd, POLLIN, 0};
-  SAY("who sends sees nothing", poll(&f, 1, 0));
+  SAY("the sender sees nothing", poll(&f, 1, 0));
   pthread_barrier_wait(&sent);
   end_of(&w);
 }
@@ -181,7 +181,7 @@ static void* writes_to_it(void* unused) {
   pthread_sigmask(SIG_BLOCK, &sigpipe, NULL);
   SAY("write", write(broken, "x", 1));
   others_run();
-  SAY("  SIGPIPE is pending for who has written", is_pending());
+  SAY("  SIGPIPE is pending for the writer", is_pending());
   return NULL;
 }
 static void* prints_to_it(void* unused) {
@@ -190,7 +190,7 @@ static void* prints_to_it(void* unused) {
   fputs("x", f);
   SAY("fflush", fflush(f));
   others_run();
-  SAY("  SIGPIPE is pending for who has written", is_pending());
+  SAY("  SIGPIPE is pending for the writer", is_pending());
   SAY("  it takes it", sigwaitinfo(&sigpipe, NULL));
   SAY("  and it is pending no more", is_pending());
   return unused;
@@ -343,7 +343,7 @@ static void* ignores(void* p) {
   int blocked_now = 0;
   for (int i = 1; i < NSIG; i++) blocked_now += sigismember(&now, i) == 1;
   SAY("ignored while it is pending: handled", take_handled());
-  SAY("  and what is blocked then", blocked_now);
+  SAY("  and the blocked signals then", blocked_now);
   signal(SIGUSR1, SIG_DFL);
   return p;
 }

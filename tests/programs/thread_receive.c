@@ -311,7 +311,7 @@ static void inherit(void) {
   MUST(send(c, "y", 1, 0));
   SAY("and without", recv(t, &byte, 1, 0));
   set_nonblocking(l, 1);
-  SAY("nobody connects", accept(l, NULL, NULL));
+  SAY("no peer connects", accept(l, NULL, NULL));
   int u = accepted_from(l, &a, 0);
   SAY("blocking beside a listener that is not", fcntl(u, F_GETFL) & O_NONBLOCK);
   MUST(send(pair[0], "z", 1, 0));

@@ -50,7 +50,7 @@ static void* locks_twice(void* m) {
 }
 
 static void recovered(pthread_mutex_t* m) {
-  ERR("  the next one is told", pthread_mutex_lock(m));
+  ERR("  the next owner gets", pthread_mutex_lock(m));
   ERR("  consistent", pthread_mutex_consistent(m));
   ERR("  unlock", pthread_mutex_unlock(m));
   ERR("  then all is well", pthread_mutex_lock(m));
@@ -87,7 +87,7 @@ static void threads_end(int type, int pshared) {
     dead += e == EOWNERDEAD;
     good += e == 0;
   }
-  SAY("  one of three that wait is told", dead);
+  SAY("  one of three waiters gets EOWNERDEAD", dead);
   SAY("  the others have it as usual", good);
   start(&w, locks_twice, m);
   if (type == PTHREAD_MUTEX_RECURSIVE) {
@@ -156,7 +156,7 @@ static void processes_end(const char* how, int sig, int threads) {
     await_waiting(&next);
     kill(child, sig);
   }
-  ERR("  who waits is told", (int)(intptr_t)end_of(&next));
+  ERR("  a waiter gets", (int)(intptr_t)end_of(&next));
   SAY("  its end", status_of(child));
   int dead = 0;
   for (int i = 0; i < threads; i++) dead += pthread_mutex_lock(&s->others[i]) == EOWNERDEAD;
@@ -183,7 +183,7 @@ static void exec_ends(void) {
     if (e == 0) pthread_mutex_unlock(&s->mutex);
     sched_yield();
   }
-  ERR("who holds one has called exec", e);
+  ERR("the owner has called exec", e);
   pthread_mutex_unlock(&s->mutex);
   kill(child, SIGKILL);
   status_of(child);

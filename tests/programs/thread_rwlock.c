@@ -217,7 +217,7 @@ static void shared(void) {
   start(&w, holds_shared, l);
   while (!counter) sched_yield();
   struct timespec t = in_ms(CLOCK_REALTIME, 10);
-  ERR("timedrdlock of a shared one that another thread holds", pthread_rwlock_timedrdlock(l, &t));
+  ERR("timedrdlock of a shared lock that another thread holds", pthread_rwlock_timedrdlock(l, &t));
   counter = 2;
   ERR("wrlock of a shared one", pthread_rwlock_wrlock(l));
   ERR("wrlock of a shared one by the writer", pthread_rwlock_wrlock(l));

@@ -158,9 +158,9 @@ static void work(const int* calls, int how, int before) {
   close(there[1]);
   for (int i = 0; i < 4; i++) SAY("ended", end_of(&w[i]) == NULL);
   signal(SIGPIPE, SIG_IGN);
-  SAY("nobody reads", write(back[1], "a", 1));
+  SAY("no thread reads", write(back[1], "a", 1));
   close(back[0]);
-  SAY("nobody ever will", write(back[1], "a", 1));
+  SAY("the reading end is closed", write(back[1], "a", 1));
   SAY("the handler ran", trapped);
 }
 

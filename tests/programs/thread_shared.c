@@ -168,7 +168,7 @@ static void* says_where(void* p) {
   return (void*)(intptr_t)(n > 0 && strncmp(path, own, strlen(own)) == 0 && m > 0);
 }
 static void processors(void) {
-  printf("-- what is asked about threads\n");
+  printf("-- queries about threads\n");
   struct worker w[3];
   volatile int stop = 0;
   int nice_now = getpriority(PRIO_PROCESS, 0);
@@ -188,7 +188,7 @@ static void processors(void) {
   SAY("kill of a thread's number as a process", kill(getpid(), 0));
   SAY("tgkill finds each",
       syscall(SYS_tgkill, getpid(), w[0].tid, 0) + syscall(SYS_tgkill, getpid(), w[1].tid, 0));
-  SAY("tgkill of nobody", syscall(SYS_tgkill, getpid(), 1, 0));
+  SAY("tgkill of a missing thread", syscall(SYS_tgkill, getpid(), 1, 0));
   stop = 1;
   for (int i = 0; i < 3; i++) end_of(&w[i]);
 }
@@ -221,7 +221,7 @@ int main(void) {
   SAY("counted", s->counted);
   SAY("pairs", s->pair[0] + s->pair[1]);
   SAY("  seen torn", s->torn);
-  SAY("a barrier, one is told", s->serial);
+  SAY("a barrier, serial threads", s->serial);
   in_processes(processes, threads, takes_turns);
   SAY("turns taken", s->turn);
   in_processes(2, 2, posts_and_waits);

@@ -243,7 +243,7 @@ int main(void) {
   rwlocks();
   puts("-- a barrier");
   in_two_processes(some, meets, NULL);
-  SAY("one was told each time", s->serial);
+  SAY("one serial thread each time", s->serial);
   puts("-- a futex, whose word stays as it is");
   in_two_processes(some, waits_for_word, wake_each);
   SAY("all were woken", s->passed);

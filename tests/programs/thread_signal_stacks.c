@@ -86,7 +86,7 @@ static void begin(int n) {
   }
 }
 static void tell(const struct place* p) {
-  printf("handlers %d, on the stack %d, whole %d, told so %d, no other can be set %d\n",
+  printf("handlers %d, on the stack %d, unchanged %d, reported so %d, no other can be set %d\n",
          p->handlers, p->on_it, p->whole, p->told_on_it, p->refused);
 }
 
@@ -268,14 +268,14 @@ static void* asks(void* p) {
   SAY("unknown flags", sigaltstack(&t, NULL));
   t.ss_flags = SS_ONSTACK;
   SAY("set with SS_ONSTACK", sigaltstack(&t, &was));
-  SAY("  what was there", was.ss_flags);
-  SAY("  is told", sigaltstack(NULL, &was) == 0 && was.ss_sp == room &&
-                       was.ss_size == sizeof room && was.ss_flags == 0);
+  SAY("  the stack before", was.ss_flags);
+  SAY("  is reported", sigaltstack(NULL, &was) == 0 && was.ss_sp == room &&
+                           was.ss_size == sizeof room && was.ss_flags == 0);
   SAY("a bad pointer", sigaltstack(NOWHERE, NULL));
   SAY("a bad pointer for the answer", sigaltstack(NULL, NOWHERE));
   t.ss_flags = SS_DISABLE;
   SAY("taken away", sigaltstack(&t, &was));
-  SAY("  what was there", was.ss_sp == room);
+  SAY("  the stack before", was.ss_sp == room);
   SAY("  then", sigaltstack(NULL, &was) == 0 && was.ss_sp == NULL && was.ss_flags == SS_DISABLE);
   return p;
 }

@@ -547,7 +547,7 @@ static void with_masks(void) {
     SAY("  handled there", !!pthread_equal(handler_thread, v.id));
     SAY("  handlers", take_handled());
     pthread_kill(w.id, SIGUSR1);
-    SAY("  one that is pending", do_in(&w, calls[i].f));
+    SAY("  a pending signal", do_in(&w, calls[i].f));
     SAY("  handlers", take_handled());
   }
   end(&w), end(&v);

@@ -55,7 +55,7 @@ static void run(const char* name, void* (*f)(void*), void* argument, int n) {
 
 int main(void) {
   printf("at first: %d\n", tasks());
-  run("one that ends", ends, NULL, 1);
+  run("a thread that ends", ends, NULL, 1);
   run("some that sleep", naps, NULL, 4);
   run("some that compute", computes, NULL, 2);
   run("some that look up a name", looks_up, NULL, 4);
@@ -71,7 +71,7 @@ int main(void) {
   }
   char c;
   MUST(read(go[0], &c, 1));
-  run("one that waits for a lock", locks, path, 1);
+  run("a thread that waits for a lock", locks, path, 1);
   peer_ends();
   for (int i = 0; i < 3; i++) run("again", i % 2 ? computes : naps, NULL, 2);
   // In a child, since it changes the process; where it is not permitted at all, the child prints

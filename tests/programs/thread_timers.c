@@ -320,7 +320,7 @@ static void descriptors(void) {
   start(&r, fills, NULL);
   await_waiting(&r);
   eventfd_t n = 0;
-  SAY("one that is too full is taken", eventfd_read(event, &n));
+  SAY("a full eventfd is read", eventfd_read(event, &n));
   SAY("  value", (long)n);
   SAY("  then it can be filled", (intptr_t)end_of(&r));
   close(event);
@@ -479,7 +479,7 @@ static void pending_signals(void) {
   set_timer(later, 20000, 0);
   install(SIGUSR1, 0);
   while (!handled) usleep(200);  // not pause(): the signal may come just before it
-  SAY("one of a thread that has ended signals nobody", handled == 1 && value == 32);
+  SAY("a timer of an ended thread sends no signal", handled == 1 && value == 32);
   may_end = 1;
   end_of(&next);
   timer_delete(later);

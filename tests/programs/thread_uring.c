@@ -126,10 +126,11 @@ int main(void) {
 
   nothing(1);
   nothing(2);
-  SAY("io_uring_submit_and_wait for what is done at once", io_uring_submit_and_wait(&ring, 2));
-  SAY("io_uring_wait_cqe of what is there", io_uring_wait_cqe(&ring, &got));
+  SAY("io_uring_submit_and_wait for operations that complete at once",
+      io_uring_submit_and_wait(&ring, 2));
+  SAY("io_uring_wait_cqe of an available completion", io_uring_wait_cqe(&ring, &got));
   SAY("  its number", (long)got->user_data);
-  SAY("io_uring_wait_cqe_nr of what is there", io_uring_wait_cqe_nr(&ring, &got, 2));
+  SAY("io_uring_wait_cqe_nr of available completions", io_uring_wait_cqe_nr(&ring, &got, 2));
   take_all();
   SAY("io_uring_submit_and_wait for none", io_uring_submit_and_wait(&ring, 0));
   SAY("io_uring_enter on a pipe",

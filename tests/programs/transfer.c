@@ -61,7 +61,7 @@ static void sendfiles(void) {
         r;
       }));
   int w = MUST(open("copy", O_WRONLY));
-  SAY("sendfile from what is open for writing", sendfile(s[0], w, NULL, 10));
+  SAY("sendfile from a file open for writing", sendfile(s[0], w, NULL, 10));
   close(w);
   empty(s[1]);
   MUST(lseek(f, 0, SEEK_SET));
@@ -84,7 +84,7 @@ static void sendfiles(void) {
   close(s[1]);
   on_signal(SIGPIPE, 0);
   take_handled();
-  SAY("sendfile to nobody", (at = 0, sendfile(s[0], f, &at, 100)));
+  SAY("sendfile to a closed peer", (at = 0, sendfile(s[0], f, &at, 100)));
   SAY("  SIGPIPE came", take_handled());
   close(s[0]);
 
@@ -193,7 +193,7 @@ static void splices(void) {
   MUST(write(p[1], "abc", 3));
   SAY("splice to a full socket without waiting", splice(p[0], NULL, s[0], NULL, 10, 0));
   set_nonblocking(s[0], 0);
-  SAY("what is left", read(p[0], buf, 10));
+  SAY("the rest", read(p[0], buf, 10));
   close(p[1]);
   SAY("splice at the end", splice(p[0], NULL, q[1], NULL, 10, 0));
   SAY("tee at the end", tee(p[0], q[1], 10, 0));

@@ -77,7 +77,7 @@ static void waits(void) {
     say_status(s);
     SAY("waitpid again", waitpid(c, &s, 0));
     c = child(1000 + SIGTERM, wait_first);
-    SAY_IS("waitpid(-1) of one that a signal ends", c, waitpid(-1, &s, 0));
+    SAY_IS("waitpid(-1) of a child that a signal ends", c, waitpid(-1, &s, 0));
     say_status(s);
     c = child(1000 + SIGKILL, wait_first);
     SAY_IS("waitpid(0)", c, waitpid(0, &s, 0));
@@ -191,7 +191,7 @@ static void waitids(void) {
     SAY("WNOWAIT", waitid(P_PID, (id_t)c, &i, WEXITED | WNOWAIT));
     say_info(&i, c);
     SAY("  leaves it", waitid(P_PID, (id_t)c, NULL, WEXITED));
-    SAY("  and then it is gone", waitid(P_PID, (id_t)c, &i, WEXITED));
+    SAY("  and then it has been reaped", waitid(P_PID, (id_t)c, &i, WEXITED));
     c = child(10, wait_first);
     int fd = pidfd_of(c);
     SAY("P_PIDFD", waitid((idtype_t)P_PIDFD, (id_t)fd, &i, WEXITED));
