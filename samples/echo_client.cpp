@@ -1,5 +1,5 @@
-// Tries an echo server: many connections at once, a fiber each, every answer compared with what was
-// sent.
+// Tests an echo server with many connections at once, one fiber each, and compares every answer
+// with what was sent.
 //
 //   echo_client PORT [CONNECTIONS [MESSAGES]]   on 127.0.0.1; 1000 connections and 10 messages on each
 
@@ -43,7 +43,7 @@ bool echoed(int fd, const std::string& message) {
     if (n <= 0) return false;
     got += static_cast<std::size_t>(n);
   }
-  errno = EBADMSG;  // what the caller prints if the answer is another
+  errno = EBADMSG;  // the caller prints this error if the answer is wrong
   return answer == message;
 }
 
@@ -66,7 +66,7 @@ void converse(int number, int port, int messages, summary& s) {
   if (fd >= 0) ::close(fd);
 }
 
-// A connection is a descriptor: take as many as the system allows without asking root.
+// Each connection needs a descriptor: raise the limit as far as is possible without root.
 void allow_many_descriptors() {
   rlimit limit;
   if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return;

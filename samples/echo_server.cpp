@@ -1,8 +1,8 @@
-// Sends back what it gets, to many clients at once: a fiber per connection, and plain blocking
-// calls in each. Linked against libtendril-preload.so: accept, read and write wait in their fiber,
+// An echo server for many clients at once: one fiber for each connection, with plain blocking
+// calls. It is linked against libtendril-preload.so, so accept, read and write wait in their fiber,
 // not in the kernel.
 //
-//   echo_server [PORT]   on 127.0.0.1; without PORT, or with 0, on one that is free
+//   echo_server [PORT]   on 127.0.0.1; without PORT, or with 0, on a free port
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -35,7 +35,7 @@ bool write_all(int fd, const char* data, ssize_t size) {
   return true;
 }
 
-// Until the client has said all, or is gone.
+// Echoes until the client has sent everything, or has closed.
 void echo(int fd) {
   char buffer[4096];
   for (;;) {
@@ -63,7 +63,7 @@ int listen_on(int port) {
   return fd;
 }
 
-// A connection is a descriptor: take as many as the system allows without asking root.
+// Each connection needs a descriptor: raise the limit as far as is possible without root.
 void allow_many_descriptors() {
   rlimit limit;
   if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
@@ -75,7 +75,7 @@ void allow_many_descriptors() {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE,
-              // a client that leaves early is an error of write, not the end of the server
+              // a client that closes early makes write fail, but must not end the server
               SIG_IGN);
   allow_many_descriptors();
   int listener = listen_on(argc > 1 ? std::atoi(argv[1]) : 0);
@@ -84,7 +84,7 @@ int main(int argc, char** argv) {
     if (fd >= 0) {
       tendril::spawn(echo, fd);
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      tendril::sleep(std::chrono::milliseconds(100));  // until a client leaves
+      tendril::sleep(std::chrono::milliseconds(100));  // until a client closes
     } else if (errno != EINTR && errno != ECONNABORTED) {
       fail("echo_server: accept");
     }

@@ -1,9 +1,8 @@
-// Fetches URLs, many at once.
+// Fetches many URLs at once.
 //
-// urlopen() is plain blocking libcurl and knows nothing of fibers. The concurrency has two sources:
-// each worker is a task of its own, and the program is linked against libtendril-preload.so, which
-// interposes libc's blocking calls: where libcurl would block the kernel thread, only its fiber
-// waits.
+// urlopen() is plain blocking libcurl and does not know fibers. The concurrency has two sources:
+// each worker is a task, and the program is linked against libtendril-preload.so, which interposes
+// libc's blocking calls: where libcurl would block the kernel thread, only its fiber waits.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -23,7 +22,7 @@ struct options : urlopen_options {
   bool compare = false;
 };
 
-// Fetches one URL and tells how it went; returns whether it went well.
+// Fetches one URL and prints the outcome; returns whether it succeeded.
 bool fetch(const std::string& url, const options& o) try {
   std::printf("GET: %s\n", url.c_str());
   std::string body = urlopen(url, o);
@@ -34,7 +33,7 @@ bool fetch(const std::string& url, const options& o) try {
   return false;
 }
 
-// Fetches all URLs, `workers` at a time; returns how many failed.
+// Fetches all URLs, `workers` at a time; returns the number of failures.
 std::size_t fetch_all(const options& o, std::size_t workers) {
   std::size_t failed = 0;
   auto next = o.urls.begin();
@@ -50,7 +49,7 @@ std::size_t fetch_all(const options& o, std::size_t workers) {
   return failed;
 }
 
-// The same twice, one by one and then concurrently, with the time that each took.
+// Fetches them twice, one by one and then concurrently, and prints the time that each took.
 std::size_t compare(const options& o) {
   auto timed = [&](const char* how, std::size_t workers, double& seconds) {
     auto start = std::chrono::steady_clock::now();

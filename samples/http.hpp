@@ -1,4 +1,4 @@
-// HTTP/1.1 over a connection, by Node's parser: what the HTTP servers here share.
+// HTTP/1.1 over a connection, by Node's parser: shared by the HTTP servers here.
 #pragma once
 
 #include <http_parser.h>
@@ -18,7 +18,7 @@ struct response {
   int status;
   std::string_view reason;
   std::string body;
-  std::string_view headers = {};  // more of them, each with its end of line
+  std::string_view headers = {};  // further headers, each with its line end
   std::string_view type = "text/plain";
 };
 struct bad_request {};
@@ -30,7 +30,7 @@ class request_reader {
     http_parser_init(&parser_, HTTP_REQUEST);
     parser_.data = this;
   }
-  // None at the end of the connection.
+  // Returns an empty optional at the end of the connection.
   std::optional<request> next() {
     now_ = {};
     complete_ = false;
@@ -66,7 +66,7 @@ class request_reader {
         me.now_.method = http_method_str(static_cast<http_method>(p->method));
         me.now_.keep_alive = http_should_keep_alive(p);
         me.complete_ = true;
-        http_parser_pause(p, 1);  // the next request, if it is there already, is for the next call
+        http_parser_pause(p, 1);  // a next request that has arrived already is for the next call
         return 0;
       };
       return h;
@@ -81,7 +81,7 @@ class request_reader {
   bool complete_ = false;
 };
 
-// "J%C3%B6rg" is "Jörg". None: not a valid encoding.
+// Decodes "J%C3%B6rg" to "Jörg". Returns an empty optional for an invalid encoding.
 inline std::optional<std::string> decoded(std::string_view s) {
   auto digit = [](char c) {
     return c >= '0' && c <= '9'                 ? c - '0'
@@ -112,7 +112,7 @@ inline void send(tendril::stream& s, const response& r, bool keep_alive, bool bo
   s.flush();
 }
 
-// Answers the requests of one connection, until its end or a request that asks for that.
+// Answers the requests of one connection, until its end or a request to close it.
 template <class Answer>
 void serve(tendril::stream& s, Answer answer) {
   request_reader requests(s);
@@ -124,13 +124,13 @@ void serve(tendril::stream& s, Answer answer) {
       }
     } catch (const bad_request&) {
       send(s, {400, "Bad Request", "Bad request\n"}, false, true);
-      // To close while there is something to read would take the answer back.
+      // Closing with unread data would reset the connection and lose the answer.
       s.end_writing();
       std::size_t left = 1 << 20;
       for (std::string more; left > 0 && !(more = s.read_some()).empty();)
         left -= std::min(left, more.size());
     }
   } catch (const std::system_error&) {
-    // The client is gone, or has said nothing for a minute.
+    // The client has closed, or sent nothing for a minute.
   }
 }

@@ -1,12 +1,12 @@
-// An HTTP/1.1 server: a fiber per connection, Node's parser, and answers that each take half a
+// An HTTP/1.1 server: a fiber for each connection, Node's parser, and answers that each take half a
 // second.
 //
-//   http_hello [PORT [SECONDS]]   on 127.0.0.1; PORT 0, or none, is one that is free; SECONDS: of delay (0.5)
+//   http_hello [PORT [SECONDS]]   on 127.0.0.1; PORT 0, or none: a free port; SECONDS: of delay (0.5)
 //
 //   GET /               Hello, world!
 //   GET /hello/{name}   Hello, {name}!
 //
-// Ends in order on SIGINT and SIGTERM: what has been asked is answered.
+// Ends in order on SIGINT and SIGTERM: requests that have arrived are answered.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -45,7 +45,7 @@ response answer(const request& r, std::chrono::duration<double> delay) {
   return {200, "OK", "Hello, " + who + "!\n"};
 }
 
-// A connection is a descriptor: take as many as the system allows without asking root.
+// Each connection needs a descriptor: raise the limit as far as is possible without root.
 void allow_many_descriptors() {
   rlimit limit;
   if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return;

@@ -1,4 +1,4 @@
-// How Python writes values: the tutorials' programs print them so.
+// Writes values as Python prints them, which the tutorials' programs need.
 #pragma once
 
 #include <cstdio>
@@ -9,7 +9,7 @@
 
 namespace python {
 
-// A str's repr(), for text that needs no escape but of its quotes: 'ls /rrr', "it's".
+// A str's repr(), for text in which only quotes need an escape: 'ls /rrr', "it's".
 inline std::string repr(std::string_view text) {
   char quote = text.find('\'') != text.npos && text.find('"') == text.npos ? '"' : '\'';
   std::string out(1, quote);
@@ -47,7 +47,8 @@ inline std::string bytes_repr(std::string_view bytes) {
   return out + quote;
 }
 
-// UTF-8 as str.encode("ascii", "backslashreplace") writes it. (Bytes that are no UTF-8 stay.)
+// UTF-8 text as str.encode("ascii", "backslashreplace") writes it. (Bytes that are not UTF-8 are
+// kept.)
 inline std::string backslash_replace(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size();) {
@@ -82,8 +83,8 @@ inline std::string repr(const tendril::net::socket& s) {
          ", raddr=" + repr(s.remote_address()) + ">";
 }
 
-// What print(sys.stderr, ...) begins with: the tutorial's programs pass the stream as the first
-// thing to print.
+// The beginning of what print(sys.stderr, ...) prints: the tutorial's programs pass the stream as
+// the first object to print.
 inline constexpr const char* stderr_repr =
     "<_io.TextIOWrapper name='<stderr>' mode='w' encoding='UTF-8'>";
 

@@ -1,9 +1,9 @@
-// An echo server as textbooks have it: a thread per connection, blocking calls. It knows nothing of
-// Tendril.
+// An echo server as in textbooks: a thread for each connection, and blocking calls. It does not
+// know Tendril.
 //
 //   threaded_echo_server [PORT]
 //
-// On SIGUSR1 it prints how many connections it holds, and what the kernel says that it costs.
+// On SIGUSR1 it prints the number of its connections, and their cost according to the kernel.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>

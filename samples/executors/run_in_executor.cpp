@@ -1,5 +1,6 @@
-// What would hold up all fibers, done elsewhere: a file in the default pool of threads and in one
-// of one's own, and a computation in a process. The example of asyncio's loop.run_in_executor().
+// Work that would block all fibers is done elsewhere: reading a file in the default thread pool and
+// in a pool of the program's own, and a computation in a process. The example of asyncio's
+// loop.run_in_executor().
 
 #include <cstdint>
 #include <cstdio>
@@ -13,7 +14,7 @@
 
 namespace {
 
-// File operations can block: in a thread pool they block nobody else.
+// File operations can block; in a thread pool they do not block other fibers.
 std::string blocking_io() {
   std::string bytes(100, '\0');
   std::ifstream random("/dev/urandom", std::ios::binary);
@@ -21,12 +22,12 @@ std::string blocking_io() {
   return bytes;
 }
 
-// More than 64 bits hold: high * 10^18 + low.
+// A sum that needs more than 64 bits: high * 10^18 + low.
 struct big {
   std::uint64_t high, low;
 };
 
-// The sum of the squares below ten million, which takes a core for a while.
+// The sum of the squares below ten million, which occupies a core for a while.
 big cpu_bound() {
   constexpr std::uint64_t ten_to_18 = 1'000'000'000'000'000'000;
   big sum{0, 0};
@@ -40,7 +41,7 @@ big cpu_bound() {
 }  // namespace
 
 int main() {
-  // first: its processes are to know nothing of our threads
+  // first, so that its processes are forked before there are other threads
   tendril::process_pool_executor processes;
 
   std::string bytes = tendril::run_in_executor(blocking_io);

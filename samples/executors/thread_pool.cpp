@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Blocks its kernel thread, as if it computed.
+// Blocks its kernel thread, as a computation would.
 int task(int n) {
   std::this_thread::sleep_for(n * 10ms);
   return n * n;
@@ -50,7 +50,7 @@ int main() {
   }
   std::printf(", together %d\n", sum);
 
-  // Past its time-out as_completed() says how many futures are unfinished.
+  // Past its time-out, as_completed() reports how many futures are unfinished.
   tendril::event not_yet;
   std::vector one_waits{pool.submit(task, 1), pool.submit([&not_yet] {
                           not_yet.wait();
@@ -61,7 +61,7 @@ int main() {
     for (auto& completed : tendril::as_completed(one_waits, 10ms))
       std::printf("in time: %d\n", completed.get());
   } catch (const std::system_error& e) {
-    std::string what = e.what();  // with the error's own text behind a colon
+    std::string what = e.what();  // the text, a colon, and the error's own message
     std::printf("TimeoutError: %s\n", what.substr(0, what.find(':')).c_str());
   }
   not_yet.set();

@@ -1,5 +1,5 @@
-// Fetches URLs at once in a session, in the manner of aiohttp: what the tasks share is how to
-// connect, and connections that are still open.
+// Fetches URLs concurrently in a session, in the manner of aiohttp: the tasks share the settings
+// and the open connections.
 //
 //   concurrent_fetch URL...   http or https
 //
@@ -26,10 +26,10 @@ struct response {
 
 class client_session {
  public:
-  // At most so many connections at once.
+  // A session with at most `limit` connections at once.
   explicit client_session(unsigned limit = 100) : room_(limit) {}
 
-  // The answer, whatever its status. Throws std::runtime_error if there is none.
+  // Returns the answer, whatever its status. Throws std::runtime_error if there is none.
   response get(const std::string& url) {
     tendril::semaphore& room = room_;
     struct place {

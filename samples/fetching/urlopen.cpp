@@ -1,11 +1,11 @@
-// gevent's example of fetching: three pages one by one, then the same three at once, and how many
-// seconds each took.
+// gevent's example of fetching: three pages one by one, then the same three at once, and the
+// seconds that each took.
 //
 //   urlopen [URL...]   default: the tutorial's three; CURL_CA_BUNDLE: the certificate authorities to trust
 //
 // urlopen() is plain blocking libcurl. The program is linked against libtendril-preload.so, which
-// interposes the C library's blocking calls (gevent: monkey.patch_all()), so that only the task
-// waits that calls it.
+// interposes the C library's blocking calls (gevent: monkey.patch_all()), so only the task that
+// calls it waits.
 
 #include "urlopen.hpp"
 

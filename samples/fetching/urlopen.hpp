@@ -1,4 +1,4 @@
-// urlopen, as Python's urllib.request has it, by blocking libcurl. It knows nothing of fibers.
+// urlopen, as in Python's urllib.request, by blocking libcurl. It does not know fibers.
 #pragma once
 
 #include <curl/curl.h>
@@ -40,8 +40,8 @@ inline std::string reason(CURL* curl, CURLcode result, const char* detail) {
 
 }  // namespace urlopen_detail
 
-// The body of the page at `url`. Throws std::runtime_error if it cannot be had: what() says why in
-// one line.
+// Returns the body of the page at `url`. Throws std::runtime_error if that fails; what() gives the
+// reason in one line.
 inline std::string urlopen(const std::string& url, const urlopen_options& o = {}) {
   std::unique_ptr<CURL, urlopen_detail::curl_cleanup> curl(curl_easy_init());
   if (!curl) throw std::bad_alloc();

@@ -1,4 +1,4 @@
-// One cook, two eaters: a producer that sends each of two consumers what it makes.
+// A producer that sends what it makes to each of two consumers.
 
 #include <cstdio>
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace {
 
-// is sent numbers, and gives nothing back
+// is sent numbers, and yields no values
 using consumer_type = tendril::generator<std::monostate, int>;
 
 consumer_type consumer(std::string name) {
@@ -33,4 +33,4 @@ void producer(consumer_type& con, consumer_type& con2) {
 int main() {
   consumer_type con = consumer("c1"), con2 = consumer("c2");
   producer(con, con2);
-}  // both are closed here: they are still waiting for more
+}  // both are closed here, while they wait for more

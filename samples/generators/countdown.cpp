@@ -1,7 +1,7 @@
-// Two rockets count down in turns: generators that give way at each yield, and a loop that is all
-// the scheduler they need.
+// Two countdowns alternate: generators that yield after each step, and a loop that is their whole
+// scheduler.
 //
-//   countdown [SECONDS]   how long each count takes: 1
+//   countdown [SECONDS]   the duration of each step: 1
 
 #include <chrono>
 #include <cstdio>
@@ -27,7 +27,7 @@ countdown_task countdown(std::string rocket, int from, std::chrono::duration<dou
   });
 }
 
-// Gives each task a step in turn, until all have ended.
+// Runs one step of each task in turn, until all have ended.
 void run(std::deque<countdown_task> tasks) {
   while (!tasks.empty()) {
     countdown_task task = std::move(tasks.front());

@@ -1,5 +1,5 @@
-// A coroutine that is ended from outside: close() raises generator_exit (Python: GeneratorExit)
-// where it waits.
+// A coroutine that is ended from outside: close() raises generator_exit (Python: GeneratorExit) at
+// the yield where it waits.
 
 #include <cstdio>
 #include <string>

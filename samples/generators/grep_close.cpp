@@ -1,5 +1,5 @@
-// A coroutine that is fed lines until it is closed. close() raises generator_exit at its yield
-// (Python: GeneratorExit), so that it can say goodbye; whatever it holds is destroyed as by any
+// A coroutine that is sent lines until it is closed. close() raises generator_exit at its yield
+// (Python: GeneratorExit), so it can print a message; its local objects are destroyed as by any
 // exception.
 
 #include <cstdio>
@@ -24,7 +24,7 @@ line_sink grep(std::string pattern) {
       throw;
     }
   });
-  sink.next();  // up to the first yield, where it can be sent a line
+  sink.next();  // runs it up to the first yield, which then waits for a line
   return sink;
 }
 

@@ -1,5 +1,5 @@
-// The same filter three times, as a coroutine, as an object and as a closure, each of which sends
-// what it finds on to a coroutine that drops it; and how many seconds a million calls of each take.
+// The same filter three times: as a coroutine, as an object and as a closure, each of which sends
+// its matches to a coroutine that drops them. Prints the seconds that a million calls of each take.
 //
 //   grep_timing [CALLS]   a million
 

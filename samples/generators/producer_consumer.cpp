@@ -1,5 +1,5 @@
-// A producer that sends to a consumer and gets a reply for each item, on one stack each and without
-// a lock.
+// A producer that sends items to a consumer and gets a reply for each. Each has its own stack, and
+// no lock is needed.
 
 #include <cstdio>
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace {
 
-using consumer_type = tendril::generator<std::string, int>;  // gives replies, is sent numbers
+using consumer_type = tendril::generator<std::string, int>;  // yields replies, is sent numbers
 
 consumer_type consumer() {
   return consumer_type([] {

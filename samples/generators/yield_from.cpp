@@ -1,6 +1,6 @@
-// A pipeline: it delegates to one collector after the other by yield_from, each of which joins what
-// it is sent until it is sent nothing, and it returns the list of the joined strings. main just
-// feeds it, and never sees the collectors.
+// A pipeline that delegates to one collector after the other by yield_from. Each collector joins
+// the strings that it is sent, until it is sent none; the pipeline returns the list of the joined
+// strings. main sends to the pipeline only, and does not see the collectors.
 
 #include <cstdio>
 #include <string>
@@ -18,7 +18,7 @@ using fed = tendril::generator<std::monostate, std::string, Result>;
 fed<std::string> co_coro() {
   return fed<std::string>([] {
     std::string joined;
-    // Sent nothing (Python: None) the yield gives none.
+    // If nothing is sent (Python: None), yield returns an empty optional.
     while (std::optional<std::string> item = fed<std::string>::yield({})) {
       if (!joined.empty()) joined += ",";
       joined += *item;
@@ -49,7 +49,7 @@ int main() {
   pipe_coro.send(std::to_string(123));
   pipe_coro.next();
 
-  // What Python's StopIteration carries.
+  // The value of Python's StopIteration.
   std::string list;
   for (const std::string& s : pipe_coro.returned().value())
     list += (list.empty() ? "" : ", ") + python::repr(s);

@@ -1,5 +1,5 @@
-// The first example of the gevent tutorial: two tasks that give way to each other. gevent.sleep(0)
-// is yield().
+// The first example of the gevent tutorial: two tasks that yield to each other. gevent.sleep(0) is
+// yield().
 
 #include <array>
 #include <cstdio>

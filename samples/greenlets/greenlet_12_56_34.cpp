@@ -17,4 +17,4 @@ int main() {
     std::puts("78");
   });
   gr1.switch_to();
-}  // gr2 still waits in its switch_to; with its last handle gone it is unwound there
+}  // gr2 still waits in its switch_to(); dropping its last handle unwinds it

@@ -1,4 +1,4 @@
-// greenlet's first example with one switch more: test1 goes back to test2 at its end, so that 78 is
+// greenlet's first example with one more switch: test1 switches back to test2 at its end, so 78 is
 // printed too. Prints 12 56 34 78.
 
 #include <cstdio>

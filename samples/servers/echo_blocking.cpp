@@ -1,5 +1,5 @@
-// Echo server, first of seven ways: one client at a time. The next one waits until this one has
-// gone.
+// Echo server, first of seven ways: one client at a time. The next client waits until this one has
+// closed.
 
 #include <string>
 #include <system_error>
@@ -11,7 +11,7 @@ namespace {
 void echo(tendril::net::socket client) try {
   for (std::string data; !(data = client.recv(4096)).empty();) client.send_all(data);
 } catch (const std::system_error&) {
-  // The client is gone.
+  // The client has closed.
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Echo server, fourth of seven ways: one thread, a selector, and a callback for each event. What a
-// loop with local variables was before is now an object with members.
+// Echo server, fourth of seven ways: one thread, a selector, and a callback for each event. The
+// local variables of a loop have become members of an object.
 
 #include <functional>
 #include <memory>
@@ -39,7 +39,7 @@ class connection : public std::enable_shared_from_this<connection> {
   } catch (const std::system_error&) {
     end();
   }
-  // the last callback goes, and with it this
+  // the last callback is destroyed, and with it this object
   void end() { selector_.unregister(client_.descriptor()); }
 
   selector& selector_;

@@ -1,5 +1,5 @@
-// Echo server, sixth of seven ways: a fiber for each client, on one thread. The blocking code, but
-// for one word: spawn.
+// Echo server, sixth of seven ways: a fiber for each client, on one thread. It is the blocking code
+// with one word more: spawn.
 
 #include <string>
 #include <system_error>
@@ -12,7 +12,7 @@ namespace {
 void echo(tendril::net::socket client) try {
   for (std::string data; !(data = client.recv(4096)).empty();) client.send_all(data);
 } catch (const std::system_error&) {
-  // The client is gone.
+  // The client has closed.
 }
 
 }  // namespace

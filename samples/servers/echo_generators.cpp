@@ -1,6 +1,6 @@
 // Echo server, fifth of seven ways: one thread, a selector, and a generator for each client, which
-// yields what it waits for. The code reads like the blocking one again; the loop below is the
-// scheduler.
+// yields the event that it waits for. The code reads like the blocking one again; the loop below is
+// the scheduler.
 
 #include <memory>
 #include <string>
@@ -12,7 +12,7 @@
 
 namespace {
 
-// What a generator yields: go on when this descriptor is ready.
+// Yielded by a generator: resume it when this descriptor is ready.
 struct readiness {
   int descriptor;
   unsigned events;
@@ -35,7 +35,7 @@ void send_all(tendril::net::socket& s, std::string_view data) {
 void echo(tendril::net::socket& client) try {
   for (std::string data; !(data = recv(client)).empty();) send_all(client, data);
 } catch (const std::system_error&) {
-  // The client is gone.
+  // The client has closed.
 }
 
 class scheduler {

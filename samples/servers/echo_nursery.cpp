@@ -1,6 +1,6 @@
-// Echo server, seventh of seven ways, in the manner of curio and trio: the clients' tasks live in a
-// nursery, a task_group. On SIGTERM the server is cancelled: the scope ends only when all of its
-// tasks have, and nothing is left behind.
+// Echo server, seventh of seven ways, in the manner of curio and trio: the clients' tasks belong to
+// a nursery, a task_group. SIGTERM cancels the server: the scope ends only when all of its tasks
+// have ended, so no task is left behind.
 
 #include <csignal>
 #include <string>
@@ -20,7 +20,7 @@ void echo_client(tendril::net::socket client, const tendril::net::address& peer)
   try {
     for (std::string data; !(data = client.recv(4096)).empty();) client.send_all(data);
   } catch (const std::system_error&) {
-    // The client is gone.
+    // The client has closed.
   }
 }
 

@@ -1,5 +1,5 @@
-// Echo server, third of seven ways: a pool of kernel threads. Clients beyond their number wait for
-// one that is free.
+// Echo server, third of seven ways: a pool of kernel threads. If all are busy, further clients wait
+// for a free one.
 
 #include <string>
 #include <system_error>
@@ -12,7 +12,7 @@ namespace {
 void echo(tendril::net::socket client) try {
   for (std::string data; !(data = client.recv(4096)).empty();) client.send_all(data);
 } catch (const std::system_error&) {
-  // The client is gone.
+  // The client has closed.
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace {
 void echo(tendril::net::socket client) try {
   for (std::string data; !(data = client.recv(4096)).empty();) client.send_all(data);
 } catch (const std::system_error&) {
-  // The client is gone.
+  // The client has closed.
 }
 
 }  // namespace

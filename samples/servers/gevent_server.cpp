@@ -1,5 +1,5 @@
-// gevent's socket server: accept, spawn, and on to the next. It prints what it receives, and sends
-// it back. Its clients are interactive_client, and hammer_client with a hundred ordinary threads.
+// gevent's socket server: accept, spawn, repeat. It prints what it receives, and sends it back. Its
+// clients are interactive_client, and hammer_client with a hundred ordinary threads.
 //
 //   gevent_server [PORT]   on 127.0.0.1; 8001
 
@@ -19,7 +19,7 @@ void handle_request(tendril::net::socket connection) try {
     std::string data = connection.recv(1024);
     std::printf("recv: %s\n", python::bytes_repr(data).c_str());
     connection.send(data);
-    // and the next send, of nothing again, fails: the tutorial's way to end
+    // then the next send of an empty message fails: this is how the tutorial's server ends
     if (data.empty()) connection.shutdown(SHUT_WR);
   }
 } catch (const std::system_error& e) {
@@ -29,7 +29,7 @@ void handle_request(tendril::net::socket connection) try {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // each line at once, also into a file
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // write each line at once, also to a file
   tendril::net::socket listener = listen_on_argument(argc, argv, 8001, stderr);
   for (;;) tendril::spawn(handle_request, listener.accept());
 }

@@ -1,5 +1,5 @@
-// aiohttp's example of a server: an index, and a greeting, half a second each, for any number of
-// clients at once.
+// aiohttp's example of a server: an index and a greeting, which take half a second each, for any
+// number of clients at once.
 //
 //   http_index [ADDRESS [PORT [SECONDS]]]   127.0.0.1, 8888 (0: a port that is free), 0.5: what an answer takes
 //
@@ -46,7 +46,7 @@ response answer(const request& r) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // each line at once, also into a file
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // write each line at once, also to a file
   std::string address = argc > 1 ? argv[1] : "127.0.0.1";
   auto port = static_cast<std::uint16_t>(argc > 2 ? std::atoi(argv[2]) : 8888);
   if (argc > 3) takes = std::chrono::duration<double>(std::atof(argv[3]));

@@ -20,7 +20,8 @@ int main(int argc, char** argv) try {
     std::printf(">>:");
     std::fflush(stdout);
     std::string msg;
-    if (!std::getline(std::cin, msg)) break;  // holds up nobody: there is no other task
+    // blocking is harmless here, since there is no other task
+    if (!std::getline(std::cin, msg)) break;
     s.send_all(msg);
     std::string data = s.recv(1024);
     std::printf("Received %s\n", python::bytes_repr(data).c_str());

@@ -1,12 +1,12 @@
-// How the servers here begin: they listen on 127.0.0.1, on the port that is their argument, and say
-// so.
+// The beginning of the servers here: they listen on 127.0.0.1, on the port given as the argument,
+// and print it.
 #pragma once
 
 #include <cstdio>
 #include <cstdlib>
 #include <tendril/net/socket.hpp>
 
-// `usual`: the port without an argument; 0: one that is free. `says`: where it is said.
+// `usual`: the port if there is no argument; 0: a free one. `says`: the stream to print on.
 inline tendril::net::socket listen_on_argument(int argc, char** argv, std::uint16_t usual = 0,
                                                std::FILE* says = stdout) {
   auto port = argc > 1 ? static_cast<std::uint16_t>(std::atoi(argv[1])) : usual;

@@ -14,7 +14,7 @@
 int main(int argc, char** argv) try {
   auto port = static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 10000);
   auto server = tendril::net::address::loopback(port);
-  // The tutorial prints with sys.stderr as the first thing to print.
+  // The tutorial passes sys.stderr as the first object to print.
   std::printf("%s connecting to localhost port %u\n", python::stderr_repr, port);
   std::array socks{tendril::net::create_connection(server),
                    tendril::net::create_connection(server)};

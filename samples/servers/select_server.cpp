@@ -1,7 +1,7 @@
-// An echo server by select(2), with a queue of messages for each client: what is to be sent waits
-// until the client's socket takes it.
+// An echo server by select(2), with a queue of messages for each client: messages wait there until
+// the client's socket accepts them.
 //
-//   select_server [PORT]   on 127.0.0.1; 10000; 0: one that is free
+//   select_server [PORT]   on 127.0.0.1; 10000; 0: a free port
 
 #include <algorithm>
 #include <cstdio>
@@ -28,16 +28,16 @@ using connections = std::vector<std::shared_ptr<connection>>;
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // each line at once, also into a file
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // write each line at once, also to a file
   auto port = static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 10000);
   tendril::net::socket server = tendril::net::listen_on(tendril::net::address::loopback(port), 5);
-  // The tutorial prints with sys.stderr as the first thing to print.
+  // The tutorial passes sys.stderr as the first object to print.
   std::printf("%s starting up on localhost port %u\n", python::stderr_repr,
               server.local_address().port());
 
-  connections inputs;          // in the order in which they came, behind the server
-  connections outputs;         // those that may have something to send, in the order of that
-  std::string client_address;  // of the connection that came last
+  connections inputs;          // in the order of their arrival, after the server
+  connections outputs;         // those that may have messages to send, in that order
+  std::string client_address;  // of the latest connection
   for (;;) {
     std::puts("\nwaiting for the next event");
     fd_set readable, writable;
@@ -64,7 +64,7 @@ int main(int argc, char** argv) {
 
     if (FD_ISSET(server.descriptor(), &readable)) {
       auto c = std::make_shared<connection>(connection{server.accept(), {}});
-      if (c->fd() < FD_SETSIZE) {  // else it is more than select(2) can name
+      if (c->fd() < FD_SETSIZE) {  // select(2) supports no higher numbers
         client_address = python::repr(c->socket.remote_address());
         std::printf("new connection from %s\n", client_address.c_str());
         inputs.push_back(c);
@@ -76,7 +76,7 @@ int main(int argc, char** argv) {
         peer = python::repr(c->socket.remote_address());
         data = c->socket.recv(1024);
       } catch (const std::system_error&) {
-        // The client has reset the connection: as if it had ended.
+        // The client has reset the connection: treat it as the end.
       }
       if (!data.empty()) {
         std::printf("%s received \"%s\" from %s\n", python::stderr_repr,
@@ -84,7 +84,7 @@ int main(int argc, char** argv) {
         c->messages.push_back(std::move(data));
         if (std::find(outputs.begin(), outputs.end(), c) == outputs.end()) outputs.push_back(c);
       } else {
-        // The tutorial names the client that came last, whichever this is.
+        // The tutorial prints the latest client, whichever one this is.
         std::printf("closing %s after reading no data\n", client_address.c_str());
         std::erase(outputs, c);
         std::erase(inputs, c);
@@ -106,7 +106,7 @@ int main(int argc, char** argv) {
           if (sent < next.size()) c->messages.push_front(next.substr(sent));
         }
       } catch (const std::system_error&) {
-        // Reset: the next select finds it readable, at its end.
+        // Reset: the next select finds it readable, with its end.
         std::erase(outputs, c);
       }
     }

@@ -1,5 +1,5 @@
-// The echo server of Python's documentation of selectors: what is registered with each descriptor
-// is the function that is called when it is ready.
+// The echo server of Python's documentation of selectors: the data registered with each descriptor
+// is the function to call when it is ready.
 //
 //   selectors_echo [PORT]   on 127.0.0.1; 1234
 

@@ -1,5 +1,5 @@
-// A task that is cancelled where it waits, and cleans up: the example of asyncio's Task.cancel().
-// Then the same by a time-out, as asyncio.wait_for does it.
+// A task is cancelled at its wait, and cleans up: the example of asyncio's Task.cancel(). Then the
+// same by a time-out, as asyncio.wait_for does it.
 
 #include <cstdio>
 #include <tendril/event.hpp>

@@ -1,7 +1,7 @@
-// A task that sleeps for longer than anybody waits: wait_for cancels it when its time is over, and
-// it cleans up.
+// A task that sleeps for longer than the caller waits: wait_for cancels it when the time is over,
+// and it cleans up.
 //
-//   eternity [SECONDS]   how long it is waited for: 1; it sleeps for three times as long
+//   eternity [SECONDS]   how long the caller waits: 1; the task sleeps for three times as long
 
 #include <cstdio>
 #include <cstdlib>
@@ -10,7 +10,7 @@
 namespace {
 
 void eternity(std::chrono::duration<double> sleeps) {
-  // What Python's finally does.
+  // The equivalent of Python's finally.
   struct finally {
     ~finally() { std::puts("cancel_me(): after sleep"); }
   } at_the_end;

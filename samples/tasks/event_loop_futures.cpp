@@ -1,5 +1,5 @@
-// Futures in an event loop: one that a callback completes, one that a task completes, and one that
-// calls back.
+// Futures in an event loop: a callback completes the first, a task completes the second, and the
+// third calls back.
 
 #include <cstdio>
 #include <string>
@@ -27,7 +27,7 @@ void say_hello() {
   auto future = loop.create_future<std::string>();
   loop.create_task(set_after, future, 50ms, "... world");
   std::puts("hello ...");
-  std::puts(future.get().c_str());  // the task waits, others run
+  std::puts(future.get().c_str());  // the task waits, and others run
 }
 
 void call_back(const tendril::future<std::string>& done, int n) {

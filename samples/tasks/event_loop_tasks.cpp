@@ -1,4 +1,4 @@
-// Tasks in an event loop, as asyncio's documentation has them: three factorials, computed in turns.
+// Tasks in an event loop, as in asyncio's documentation: three factorials, computed alternately.
 
 #include <cstdio>
 #include <string>

@@ -1,8 +1,8 @@
-// Hello world in four ways, three at a time that wait for 0, 1 and 2 seconds: threads, tasks of an
-// event loop, functions that wait (Python: async functions), and tasks that call what blocks, with
-// the C library's calls interposed (gevent: monkey.patch_all()).
+// Hello world in four ways, by three callers at a time that wait for 0, 1 and 2 seconds: threads,
+// tasks of an event loop, functions that wait (Python: async functions), and tasks that call
+// blocking functions with the C library's calls interposed (gevent: monkey.patch_all()).
 //
-//   hello_four_ways [WAY [SECONDS]]   threads, asyncio, async or gevent (default: all); how long a second is (1)
+//   hello_four_ways [WAY [SECONDS]]   threads, asyncio, async or gevent (default: all); the length of a second (1)
 //
 // The program is linked against libtendril-preload.so, so the waits overlap in all four, on one
 // kernel thread: the threads of the first way are fibers too.
@@ -27,8 +27,7 @@ namespace {
 
 std::chrono::duration<double> second(1);
 
-// The number that the kernel gives the thread that runs this: /proc/thread-self is
-// "1234/task/1234".
+// The kernel's id of the thread that runs this: /proc/thread-self is "1234/task/1234".
 std::string kernel_thread_id() {
   char name[64];
   ssize_t n = ::readlink("/proc/thread-self", name, sizeof name);
@@ -42,13 +41,13 @@ void say_hello(int num) {
 }
 void say_bye(int num) { std::printf("Bye.. %d now = %s\n", num, python::now().c_str()); }
 
-// Knows nothing of fibers.
+// Does not know fibers.
 void blocking_hello(int num) {
   say_hello(num);
   ::usleep(static_cast<useconds_t>(num * second.count() * 1e6));
   say_bye(num);
 }
-// In Python an async function, whose waits are marked by await; here any function may wait.
+// In Python an async function, which marks its waits by await; here any function may wait.
 void hello(int num) {
   say_hello(num);
   tendril::sleep(num * second);

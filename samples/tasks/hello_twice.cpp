@@ -1,5 +1,4 @@
-// Two hellos at once in an event loop: while one waits, the loop goes on with the other, in one
-// thread.
+// Two hellos at once in an event loop: while one waits, the loop runs the other, in one thread.
 //
 //   hello_twice [SECONDS]   the wait: 1
 
@@ -14,7 +13,7 @@ namespace {
 
 std::chrono::duration<double> wait_time(1);
 
-// As Python writes its main thread: with its pthread_t.
+// Prints the main thread as Python does, with its pthread_t.
 void say(const char* what) {
   std::printf("%s (<_MainThread(MainThread, started %lu)>)\n", what,
               static_cast<unsigned long>(pthread_self()));

@@ -1,4 +1,4 @@
-// A shell command, with what it writes: what the two programs of asyncio's subprocesses share.
+// Runs a shell command and shows its output: shared by the two programs of asyncio's subprocesses.
 #pragma once
 
 #include <cstdio>
@@ -9,7 +9,7 @@
 
 #include "../python_text.hpp"
 
-// `pause`: how long it waits before it shows that. (In Python an async function.)
+// `pause`: the time to wait before showing the output. (In Python an async function.)
 inline void run(const std::string& cmd, std::chrono::duration<double> pause) {
   namespace redirect = tendril::redirect;
   tendril::subprocess proc({"/bin/sh", "-c", cmd}, {.out = redirect::pipe, .err = redirect::pipe});
@@ -20,7 +20,7 @@ inline void run(const std::string& cmd, std::chrono::duration<double> pause) {
   if (!err.empty()) std::printf("[stderr]\n%s\n", err.c_str());
 }
 
-// The program's argument: SECONDS of that wait, 1.
+// The program's argument: the SECONDS of that wait; 1 by default.
 inline std::chrono::duration<double> pause_of(int argc, char** argv) {
   return std::chrono::duration<double>(argc > 1 ? std::atof(argv[1]) : 1);
 }

@@ -1,6 +1,6 @@
-// Which event loop is the current one. get_running_loop() gives the one that runs, and throws where
-// none does. Python's get_event_loop(), which makes one where there is none, has no counterpart:
-// here a loop is an object that the program makes by itself.
+// The current event loop. get_running_loop() returns the running loop, and throws if none runs.
+// Python's get_event_loop(), which makes a loop if there is none, has no counterpart: here a loop
+// is an object that the program makes itself.
 
 #include <cstdio>
 #include <tendril/event_loop.hpp>

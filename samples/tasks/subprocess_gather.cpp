@@ -1,6 +1,6 @@
-// Two shell commands at once, with what they write: asyncio.gather over its subprocesses.
+// Runs two shell commands at once and shows their output: asyncio.gather over its subprocesses.
 //
-//   subprocess_gather [SECONDS]   how long each waits before it shows what its command wrote: 1
+//   subprocess_gather [SECONDS]   the time that each waits before it shows its command's output: 1
 
 #include <tendril/wait.hpp>
 

@@ -1,6 +1,6 @@
-// A shell command that fails, with what it writes: the example of asyncio's subprocesses.
+// Runs a shell command that fails and shows its output: the example of asyncio's subprocesses.
 //
-//   subprocess_run [SECONDS]   how long it waits before it shows what the command wrote: 1
+//   subprocess_run [SECONDS]   the time that it waits before it shows the output: 1
 
 #include "run_command.hpp"
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-# What a contender needs beside this repository, as Debian calls it.
+# The packages that a contender needs besides this repository, by their Debian names.
 PACKAGES = {
     "boost_fiber": "libboost-fiber-dev", "state_threads": "libst-dev", "pth": "libpth-dev", "uring": "liburing-dev",
     "asio": "libboost-coroutine-dev", "go": "golang-go", "gevent": "python3-gevent", "microsocks": "microsocks",
@@ -15,11 +15,11 @@ PICTURES = "python3-matplotlib"
 class Contender:
     label: str
     program: str          # of contenders/, or a program of the system (see run: COMMANDS)
-    question: str = ""    # what it is asked; by default, as the question is called
+    question: str = ""    # the name of the question for it; by default the question's own
     shim: bool = False    # unmodified, under the shim, its threads as fibers
     poller: str = "epoll"
     cores: str = "one"    # or "two"
-    most: int = 10**9     # the largest size it can take, or that anybody would wait for
+    most: int = 10**9     # the largest size that it supports, or that is worth waiting for
 
 
 def ours(**more):
@@ -35,9 +35,9 @@ class Target:
     """What a contender should show: a figure at most so many times another's."""
     who: str
     most: float             # or, with `least`, at least
-    to: str = ""            # whose figure it is compared with; by default the limit's
-    figure: str = ""        # by default the one of the question
-    alone: bool = False     # compared with nobody: `most` is the figure itself
+    to: str = ""            # the contender to compare with; by default the limit
+    figure: str = ""        # by default the question's figure
+    alone: bool = False     # compared with no contender: `most` is the figure itself
     least: bool = False
     sizes: tuple = ()       # by default all
 
@@ -46,16 +46,16 @@ class Target:
 class Question:
     name: str
     title: str
-    sizes: tuple               # of what `of` says; one table and one bar chart each, and a curve over them
+    sizes: tuple               # of what `of` names; one table and one bar chart each, and a curve over them
     of: str
     contenders: tuple
     limit: str = ""            # the contender that is the physical limit
     targets: tuple = ()
     unit: str = "ns"           # of the figure
-    figure: str = "cpu_ns"     # which member of an answer is compared; CPU time holds when a neighbour is noisy
-    beside: tuple = ("ns",)    # which others the table shows
-    kind: str = "alone"        # how it is asked: see run
-    idle: int = 0              # connections that say nothing
+    figure: str = "cpu_ns"     # the member of an answer to compare; CPU time is stable when a neighbour is noisy
+    beside: tuple = ("ns",)    # further members that the table shows
+    kind: str = "alone"        # how the question is put: see run
+    idle: int = 0              # connections that send nothing
 
 
 SERVER = {"unit": "us", "figure": "cpu_us", "of": "connections",

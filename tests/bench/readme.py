@@ -21,8 +21,8 @@ class Row:
     question: str
     size: int
     who: str = "Tendril"
-    against: str = ""       # whose figure is one; by default the limit's
-    peers: bool = True      # whether the others are shown, too
+    against: str = ""       # the contender whose figure counts as one; by default the limit
+    peers: bool = True      # whether the peers are shown, too
     top: bool = False       # one of the rows of README.md
 
 

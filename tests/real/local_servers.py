@@ -58,7 +58,7 @@ class Socks(socketserver.StreamRequestHandler):
         self.rfile.read(2)
         self.server.requests += 1
         self.wfile.write(b"\5\0\0\1" + socket.inet_aton("10.1.2.3") + struct.pack("!H", 0))
-        if command != 1:  # torsocks asks for the address of a name first
+        if command != 1:  # torsocks first asks for the address of a name
             return
         with socket.create_connection(self.server.behind) as there:
             back = threading.Thread(target=pump, args=(there, self.connection))

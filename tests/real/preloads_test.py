@@ -21,7 +21,7 @@ import skipping
 from installed import needs
 
 launcher, shim, waits_until = (os.path.abspath(sys.argv.pop(1)) for _ in range(3))
-bound = 100  # seconds for one run; nothing here takes nearly as long
+bound = 100  # seconds for one run; no run takes nearly as long
 
 # Threads, locks, sockets, pipes, files, children, sleeping, time-outs.
 script = """
@@ -99,7 +99,8 @@ class Libraries(unittest.TestCase):
         self.same("libstdbuf.so", "coreutils/libstdbuf.so")
 
     def test_libfaketime(self):
-        # Its clocks are not those that the shim waits by. (python3's own waits it does not know, natively either.)
+        # With the library behind the shim, the program's clocks differ from those that the shim
+        # waits by. (The library does not interpose python3's own waits, natively either.)
         self.same("faketime/libfaketimeMT.so.1", programs=[[waits_until]], behind=False, FAKETIME="+3600s")
 
 
@@ -132,7 +133,8 @@ class Commands(unittest.TestCase):
 
     @needs("faketime")
     def test_faketime(self):
-        # The other way round faketime itself puts its library behind the shim, where clocks and waits disagree.
+        # In the other order, faketime itself puts its library behind the shim, where clocks and
+        # waits disagree.
         self.same(["faketime", "-f", "+3600s"], [waits_until], without=False)
 
     def observes(self, wrapper):

@@ -27,7 +27,7 @@ under_shim = {
     "under the shim": [launcher, "run", "--"],
     "cooperating": [launcher, "run", "--threads=kernel", "--cooperate=always", "--"],
 }
-bound = int(os.environ.get("PATIENCE", 300))  # seconds for one run; nothing here takes nearly as long
+bound = int(os.environ.get("PATIENCE", 300))  # seconds for one run; no run takes nearly as long
 
 environment = {"PATH": installed.path, "LC_ALL": "C", "TZ": "UTC", "TERM": "xterm", "SHELL": "/bin/sh"}
 
@@ -285,7 +285,7 @@ javac T.java && java -Xmx128m -XX:+UseSerialGC T""")
 
     @needs("node")
     def test_node_workers(self):
-        # The code of its WebAssembly has a protection key.
+        # The code of node's WebAssembly has a protection key.
         self.same("""cat > w.js <<'E'
 const {Worker, isMainThread, parentPort} = require('worker_threads');
 const add = Buffer.from('AGFzbQEAAAABBwFgAn9/AX8DAgEABwcBA2FkZAAACgkBBwAgACABags=', 'base64');
@@ -306,7 +306,7 @@ node w.js""")
 
 
 class Servers(Programs):
-    web = None  # by setUpModule
+    web = None  # set by setUpModule
 
     @needs("curl")
     def test_curl(self):
@@ -365,7 +365,7 @@ class Tools(Programs):
         self.same("git init -q r && cd r && for i in $(seq 300); do echo $i; seq $i > f$i; done | tail -1 && git add . && "
                   "git -c user.name=a -c user.email=a@b -c gc.auto=0 commit -qm one && git -c pack.threads=4 repack -qad && "
                   "cp .git/objects/pack/*.pack ../p.pack && cd .. && git index-pack --threads=4 p.pack | wc -c && "
-                  # Which objects become differences of which depends on how the threads share the work.
+                  # Which objects are stored as deltas depends on how the threads share the work.
                   "git verify-pack -v p.idx | grep -cE '^[0-9a-f]{40} '")
 
     @needs("gcc")
@@ -465,7 +465,8 @@ class OtherPreloads(Programs):
         self.through_proxy(["proxychains4", "-q", "-f", "{configuration}"],
                            "strict_chain\nproxy_dns\n[ProxyList]\nsocks5 127.0.0.1 {port}\n")
 
-    # It goes past whatever stands behind it, straight to the C library: in front, it hides close() from a hub.
+    # torsocks calls the C library directly, past the libraries behind it: before the shim, it hides
+    # close() from a hub.
     @needs("torsocks", "curl")
     def test_torsocks(self):
         self.through_proxy(["env", "TORSOCKS_CONF_FILE={configuration}", "torsocks"],

@@ -1,5 +1,5 @@
-// hiredis, an unmodified blocking C library, in a hundred fibers of one kernel thread, against a
-// real server.
+// hiredis, an unmodified blocking C library, in a hundred fibers of one kernel thread, with a real
+// server.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 #include <hiredis/hiredis.h>
@@ -39,7 +39,7 @@ reply command(const connection& c, const char* format, A... arguments) {
 
 std::string text(const reply& r) { return r && r->str ? std::string(r->str, r->len) : "(none)"; }
 
-// A server of its own on a socket in a directory of its own, without persistence.
+// A server for the test, on a socket in its own directory, without persistence.
 class server {
  public:
   server() {
@@ -62,7 +62,7 @@ class server {
   }
   bool found() const { return found_; }
 
-  // Waits for the server to answer; it says nothing when it is ready.
+  // Waits for the server to answer; it does not report when it is ready.
   connection connect() const {
     for (;;) {
       connection c(redisConnectUnix(socket_.c_str()));
@@ -108,7 +108,7 @@ TEST_CASE("a hundred fibers are blocked in BLPOP at once, and each gets what ano
   connection watch = redis->connect();
   std::vector<tendril::task<std::string>> pops;
   for (int i = 0; i < clients; i++) pops.push_back(tendril::spawn(pop, i));
-  until_blocked(watch, clients);  // the server says that all of them wait
+  until_blocked(watch, clients);  // the server reports that all of them wait
   for (auto& t : pops) CHECK_FALSE(t.ready());
   std::vector<tendril::task<void>> pushes;
   for (int i = 0; i < clients; i++) pushes.push_back(tendril::spawn(push, i));

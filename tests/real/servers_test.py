@@ -35,7 +35,7 @@ from local_servers import Server, Socks, Web, free_port
 launcher = os.path.abspath(sys.argv.pop(1))
 under_shim = [launcher, "run", "--"]
 many = 200
-bound = int(os.environ.get("PATIENCE", 300))  # seconds for anything to happen; nothing here takes nearly as long
+bound = int(os.environ.get("PATIENCE", 300))  # seconds for any event; no event takes nearly as long
 environment = {"PATH": installed.path, "LC_ALL": "C", "TZ": "UTC"}
 hello = b"hello\n" * 20
 big = hashlib.shake_256(b"big").digest(1_000_000)
@@ -81,7 +81,7 @@ class Held:
         self.all = [wrap(connect(port)) for _ in range(n)]
 
     def __enter__(self):
-        for turn in range(3):  # each is asked before any is read
+        for turn in range(3):  # send on all before reading from any
             for i, s in enumerate(self.all):
                 s.sendall(self.talk(i, turn)[0])
             for i, s in enumerate(self.all):
@@ -111,8 +111,8 @@ def echo(i, turn):
 
 
 class Servers(unittest.TestCase):
-    # Tasks of the kernel under the shim, with all connections open: the threads' own, the one that watches over it, and
-    # a few helpers.
+    # Kernel tasks under the shim, with all connections open: the one of the threads, the one that
+    # preempts them, and a few helpers.
     most_tasks = 8
 
     def setUp(self):
@@ -376,7 +376,7 @@ class Servers(unittest.TestCase):
                    "while (true) { Socket c = s.accept(); new Thread(() -> { try { InputStream in = c.getInputStream(); OutputStream out = c.getOutputStream();\n"
                    "byte[] b = new byte[1000]; for (int n; (n = in.read(b)) > 0;) out.write(b, 0, n); c.close(); } catch (IOException e) {} }).start(); } } }\n")
         subprocess.run(["javac", "S.java"], cwd=self.directory, check=True, timeout=bound)
-        # Its own threads are many.
+        # Java has many threads of its own.
         self.talking_server(["java", "-Xmx128m", "-Xss256k", "-XX:+UseSerialGC", "-cp", ".", "S"], port, echo)
 
 

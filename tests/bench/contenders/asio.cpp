@@ -1,7 +1,7 @@
 // Boost.Asio: callbacks, and stackful coroutines by spawn().
 #include <memory>
 #include <random>
-#include <utility>  // boost/asio.hpp forgets it
+#include <utility>  // boost/asio.hpp does not include it
 
 #include <boost/asio.hpp>
 #include <boost/asio/spawn.hpp>

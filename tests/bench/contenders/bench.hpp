@@ -1,11 +1,11 @@
-// What the contenders written in C and C++ share: the clock, how often to do it, and the form of
-// the answer.
+// Shared by the contenders written in C and C++: the clock, the number of repetitions, and the form
+// of the answer.
 //
 //   CONTENDER QUESTION N SECONDS     prints one line of JSON: {"ns": ..., "cpu_ns": ..., ...}, per operation
 //   CONTENDER echo 0 0               prints "port P", and serves until it is ended
 //   CONTENDER fetch N PORT           fetches N times from the server on that port
 //
-// A wrong answer is an exit status other than 0, and voids the row.
+// A contender that detects a wrong result exits with a status other than 0, which voids its row.
 #pragma once
 
 #include <arpa/inet.h>
@@ -51,7 +51,7 @@ class histogram {
   void add(double s) {
     counts_[std::size_t(std::clamp(s * 1e6, 0.0, double(most - 1)))]++, total_++;
   }
-  // The duration in microseconds below which that share of them lies.
+  // The duration in microseconds below which the given share of them is.
   double at(double share) const {
     auto left = std::uint64_t(double(total_) * share);
     for (std::size_t us = 0; us < most; us++) {
@@ -69,13 +69,13 @@ class histogram {
 
 // One run of one question.
 struct work {
-  long n;         // the size that the question was asked for: fibers, connections
+  long n;         // the size for the question: fibers, connections
   long argument;  // seconds, or a port
   double length;  // seconds that the run should take
-  // how many operations to do, between begin() and end(); may be changed to what was done
+  // the number of operations to do between begin() and end(); may be changed to the number done
   long ops;
   double wall = 0, cpu = 0;
-  std::string extra;  // more of the answer
+  std::string extra;  // further members of the answer
 
   void begin() {
     wall = seconds();
@@ -97,9 +97,9 @@ struct work {
   }
 };
 
-// The bytes that a process occupies: what is resident, the page tables, and what the kernel has for
-// each of its tasks: a stack of 16 KB, and 7 KB of descriptors (by /proc/meminfo, with 20,000 of
-// them).
+// The bytes that a process occupies: its resident memory, its page tables, and the kernel's memory
+// for each of its tasks: a stack of 16 KB, and 7 KB of descriptors (according to /proc/meminfo,
+// with 20,000 tasks).
 inline double occupied(const std::string& pid) {
   double kilobytes = 0;
   std::ifstream file("/proc/" + pid + "/status");
@@ -112,7 +112,7 @@ inline double occupied(const std::string& pid) {
   return kilobytes * 1024;
 }
 
-// What parked fibers cost: asked before they are made, and when all are parked.
+// The memory of parked fibers: measured before they are made, and when all are parked.
 class memory {
  public:
   // Per fiber, in bytes.
@@ -156,7 +156,7 @@ inline int contend(int argc, char** argv, std::initializer_list<question> questi
     if (q.how == question::once) {
       q.run(w);
     } else {
-      // As many operations as take about the given time, found by doing more and more.
+      // Find the number of operations that takes about the given time, by increasing it.
       for (w.ops = std::max(1000L, w.n * 2);;
            w.ops = long(double(w.ops) * std::clamp(w.length / w.wall, 1.5, 20.0))) {
         q.run(w);
@@ -167,13 +167,13 @@ inline int contend(int argc, char** argv, std::initializer_list<question> questi
     std::printf("{\"ns\": %.6g, \"cpu_ns\": %.6g, \"ops\": %ld%s}\n", w.wall * 1e9 / double(w.ops),
                 w.cpu * 1e9 / double(w.ops), w.ops, w.extra.c_str());
     std::fflush(stdout);
-    _exit(0);  // what is still parked is nobody's business
+    _exit(0);  // parked fibers are abandoned
   }
   std::fprintf(stderr, "%s has no answer to %s\n", argv[0], argv[1]);
   return 77;
 }
 
-// The two ends of TCP.
+// The two ends of a TCP connection.
 inline constexpr std::size_t message_size = 64;
 
 inline void no_delay(int fd) {
@@ -204,7 +204,7 @@ inline int listen_on_loopback(int flags = 0) {
   return fd;
 }
 
-// What a fetch sends, and how long the answer is: see load.cpp.
+// The request of a fetch, and the length of the answer: see load.cpp.
 inline constexpr char fetch_request[] = "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n";
 inline constexpr std::size_t fetch_answer = 1024;
 

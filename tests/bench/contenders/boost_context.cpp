@@ -1,4 +1,4 @@
-// Boost.Context's fiber: the switch with a C++ face, without a scheduler.
+// Boost.Context's fiber: the switch with a C++ interface, without a scheduler.
 #include <boost/context/fiber.hpp>
 #include <boost/context/pooled_fixedsize_stack.hpp>
 
@@ -19,7 +19,7 @@ void two(work& w) {
   for (long i = 0; i < w.ops; i += 2) other = std::move(other).resume();
   w.end();
   check(sum == (w.ops + 1) / 2 - 1, "each switch adds one");
-  new fiber(std::move(other));  // not unwound
+  new fiber(std::move(other));  // deliberately not unwound
 }
 
 void spawn(work& w) {

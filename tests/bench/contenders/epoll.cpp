@@ -1,4 +1,5 @@
-// A raw epoll loop, with a callback's state per connection: the limit of doing it by readiness.
+// A raw epoll loop with the state of a callback for each connection: the limit for servers based on
+// readiness.
 #include <sys/epoll.h>
 
 #include <queue>
@@ -40,8 +41,8 @@ void echo(work&) {
   });
 }
 
-// SOCKS5 without ceremony: the handshake blocks, which the load does one by one; the relaying does
-// not.
+// A minimal SOCKS5 proxy: the handshake blocks, since the load performs the handshakes one by one;
+// the relaying does not.
 void relay(work&) {
   int listener = listen_on_loopback(), ep = epoll_create1(0);
   watch(ep, listener);
@@ -102,7 +103,7 @@ void fetch(work& w) {
   w.ops = w.n;
 }
 
-// Timers on a heap, looked at every millisecond.
+// Timers on a heap, checked every millisecond.
 void sleep(work& w) {
   std::minstd_rand random(1);
   std::priority_queue<double, std::vector<double>, std::greater<>> timers;

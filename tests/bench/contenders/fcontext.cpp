@@ -1,5 +1,5 @@
-// Raw jump_fcontext: the physical limit of switching. No scheduler, no exceptions' state, nothing
-// that can go wrong.
+// Raw jump_fcontext: the physical limit of switching, without a scheduler, exception state, or
+// error checks.
 #include <boost/context/detail/fcontext.hpp>
 
 #include <sys/mman.h>
@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t stack_size = 64 * 1024;
 
-// Tops apart by cache lines, or they collide in the cache.
+// The tops are apart by some cache lines, since they would collide in the cache otherwise.
 struct stacks {
   explicit stacks(long n) : size(std::size_t(n) * stack_size) {
     memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
@@ -46,7 +46,7 @@ void two(work& w) {
 }
 
 #ifdef __x86_64__
-// The same, with another thread pointer each time, as a thread with storage of its own needs it.
+// The same, with another thread pointer each time, as threads with their own storage need it.
 [[gnu::always_inline]] inline void set_thread_pointer(void* p) {
   __asm__ volatile("wrfsbase %0" ::"r"(p));
 }
@@ -73,8 +73,7 @@ void two_threads(work& w) {
 }
 #endif
 
-// A ring of n contexts, each with the stack of one that is soon due on its way into the cache: no
-// queue is simpler.
+// A ring of n contexts. Each prefetches the stack of a context that runs soon: no queue is simpler.
 void ring_of(work& w) {
   static std::vector<fcontext_t> ring;
   static std::size_t at;
@@ -104,13 +103,13 @@ void ring_of(work& w) {
     from = &home;
     ring[at] = jump_fcontext(ring[at], nullptr).fctx;
   };
-  go(w.n);  // touches all
+  go(w.n);  // touches all stacks
   w.begin();
   go(w.ops);
   w.end();
 }
 
-// A stack from a free list, a context on it, there and back with a result.
+// Takes a stack from a free list, makes a context on it, and switches there and back with a result.
 void spawn(work& w) {
   stacks s(w.n);
   std::vector<void*> free;

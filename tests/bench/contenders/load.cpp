@@ -1,11 +1,11 @@
-// The other side: what asks the servers, and what the clients ask.
+// The clients of the servers, and the server of the clients.
 //
 //   load ask KIND PORT CONNECTIONS IDLE SECONDS PID [BACKEND]
 //       Each connection sends a request, waits for the whole answer, checks it, and sends the next. KIND is
 //       echo; socks5 or connect (echo through a proxy to the port BACKEND); http; or mysql (a select of a text).
-//       IDLE more connections say nothing. PID is the server's: its CPU time is taken over the same window.
+//       IDLE more connections send nothing. PID is the server's: its CPU time is measured over the same time.
 //   load delayed MILLISECONDS
-//       A server that answers each request after that time, and closes.
+//       A server that answers each request after that time, and closes the connection.
 #include <poll.h>
 #include <sys/epoll.h>
 
@@ -21,11 +21,11 @@ struct connection {
   int fd = -1;
   std::uint64_t sequence = 0;
   double sent = 0;
-  std::string answer;  // what has come of it so far
+  std::string answer;  // the part that has arrived
 };
 
 std::string kind;
-std::size_t answer_size = message_size;  // http: learnt from the first answer
+std::size_t answer_size = message_size;  // http: taken from the first answer
 
 int connect_to(long port) {
   int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -46,7 +46,7 @@ std::string exchange(int fd, const std::string& request, std::size_t most) {
   return std::string(answer, std::size_t(n));
 }
 
-// Through the proxy to the backend.
+// Connects through the proxy to the backend.
 void open_tunnel(int fd, long backend) {
   if (kind == "socks5") {
     check(exchange(fd, std::string("\5\1\0", 3), 2) == std::string("\5\0", 2), "SOCKS greeting");
@@ -61,7 +61,7 @@ void open_tunnel(int fd, long backend) {
   }
 }
 
-// The length of MySQL's packet that begins there.
+// The length of the MySQL packet that begins at i.
 std::size_t packet_at(const std::string& s, std::size_t i) {
   auto byte = [&](std::size_t k) { return std::size_t(static_cast<unsigned char>(s[i + k])); };
   return 4 + byte(0) + byte(1) * 256;
@@ -74,7 +74,8 @@ std::string packet(char number, const std::string& body) {
 void log_in(int fd) {
   char greeting[4096];
   check(recv(fd, greeting, sizeof greeting, 0) > 0, "a greeting");
-  std::string hello("\1\x82\0\0\0\0\0\1\x21", 9);  // what we know, the longest packet, UTF-8
+  // our capabilities, the maximum packet size, UTF-8
+  std::string hello("\1\x82\0\0\0\0\0\1\x21", 9);
   std::string answer =
       exchange(fd, packet(1, hello + std::string(23, '\0') + std::string("root\0\0", 6)), 4096);
   check(answer.size() > 4 && answer[4] == 0, "a log-in");
@@ -89,7 +90,7 @@ bool is_whole_result(const std::string& s) {
   return false;
 }
 
-// What nobody else sends.
+// A text that no other connection sends.
 std::string text_of(const connection& c) {
   std::string r = "fd " + std::to_string(c.fd) + ", number " + std::to_string(c.sequence);
   r.resize(message_size, '.');
@@ -152,8 +153,8 @@ void ask_all(char** argument) {
     c.fd = connect_to(port);
     open_tunnel(c.fd, backend);
     if (kind == "mysql") log_in(c.fd);
-    // Served before the next one comes: where more queue up than a server takes, the kernel lets
-    // them try again after seconds.
+    // Each is served before the next one connects: if more connections are queued than the server's
+    // backlog holds, the kernel makes them retry after seconds.
     ask(c);
     do {
       pollfd p{.fd = c.fd, .events = POLLIN, .revents = 0};
@@ -164,7 +165,7 @@ void ask_all(char** argument) {
   }
   for (long i = 0; i < count; i++) ask(all[std::size_t(i)]);
 
-  // The first part warms up.
+  // The first part of the run warms up.
   histogram latency;
   double begin = seconds(), window = 0, cpu = 0, now = begin;
   long answers = 0;

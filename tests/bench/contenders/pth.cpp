@@ -1,4 +1,4 @@
-// GNU Pth. It waits by select(2), so that 1,000 connections are its end.
+// GNU Pth. It waits by select(2), so it cannot hold more than 1,000 connections.
 #include <pth.h>
 
 #include "bench.hpp"

@@ -1,5 +1,5 @@
-// Plain pthreads and blocking calls: a program that knows nothing of Tendril, measured natively and
-// under the shim.
+// Pthreads and blocking calls: a program that does not know Tendril, measured natively and under
+// the shim.
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -88,7 +88,7 @@ void conditions(work& w) {
   check(turn == w.ops, "each was handed over");
 }
 
-// A lock that only one of two threads wants.
+// A lock that only one of two threads uses.
 void free_mutex(work& w) {
   static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
   static sem_t over;

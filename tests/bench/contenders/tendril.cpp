@@ -10,7 +10,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// The seam's switch, with nothing on top of it.
+// The switch of detail/core.hpp, without the typed interface.
 void core_switch(work& w) {
   namespace core = tendril::core;
   static core::fiber* main;

@@ -28,7 +28,7 @@ void receive(connection* c) {
 
 void echo(work&) {
   int listener = listen_on_loopback();
-  // One loop, and completions only when it asks for them.
+  // One thread, which gets completions only when it asks for them.
   if (io_uring_queue_init(4096, &ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) <
           0 &&
       io_uring_queue_init(4096, &ring, 0) < 0)
@@ -55,8 +55,8 @@ void echo(work&) {
         close(c->fd);
         delete c;
       } else {
-        // The reply goes out before the next request is asked for: a full socket would only delay
-        // that.
+        // The reply is sent before the next request is received: with a full socket, this only
+        // delays the request.
         io_uring_sqe* s = next();
         io_uring_prep_send(s, c->fd, c->buffer, unsigned(e->res), MSG_WAITALL);
         s->flags |= IOSQE_CQE_SKIP_SUCCESS | IOSQE_IO_LINK;
