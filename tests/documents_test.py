@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""documents_test BUILD_DIRECTORY: what the documents print is so.
+"""documents_test BUILD_DIRECTORY: the programs and commands of the documents do what the documents show.
 
 A code block whose first line is a comment with a file's name (`// first.cpp`, `# waiting.py`) is that file. The lines
 of a console block that begin with `$ ` are run by bash, in one directory for each document, with an installed Tendril
@@ -31,7 +31,7 @@ def name_of(document):
 
 
 def blocks(document):
-    """Each fenced block: its language, its lines, the line above it, the number of its first line."""
+    """Yields each fenced block: its language, its lines, the line above it, the number of its first line."""
     lines = document.read_text().splitlines()
     fence = None
     for number, line in enumerate(lines):
@@ -51,7 +51,7 @@ def file_name(lines):
 
 
 def commands(lines):
-    """Each command of a console block, with the lines that are to follow; `> ` continues a command."""
+    """Yields each command of a console block, with its expected output; `> ` continues a command."""
     found = []
     for line in lines:
         if line.startswith("$ "):
@@ -76,12 +76,12 @@ def pattern(expected):
 
 
 def anchor(heading):
-    """What GitHub makes of a heading."""
+    """The anchor that GitHub generates for a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
 class Installed:
-    """A Tendril that was installed into a directory of its own, and the environment of somebody who uses it."""
+    """A Tendril installed into a separate directory, and the environment of its user."""
 
     def __init__(self, scratch):
         staged = scratch / "staged"

@@ -50,7 +50,7 @@ def ways():
 
 
 class EchoServer:
-    """A server that says where it listens in its first line."""
+    """A server that prints its address in its first line."""
 
     def __init__(self, *command):
         self.command = command or (samples / "echo_server",)
@@ -61,7 +61,7 @@ class EchoServer:
         return self
 
     def lines_until(self, word, times=1):
-        """What it prints up to the line that has the word for the last of so many times."""
+        """The output up to the line that contains the word for the `times`-th time."""
         lines = []
         while times:
             lines.append(self.process.stdout.readline().rstrip("\n"))
@@ -80,7 +80,7 @@ class Printing(unittest.TestCase):
 
 
 class Generators(Printing):
-    def test_close_ends_a_coroutine_that_says_goodbye(self):
+    def test_close_ends_a_coroutine_that_prints_goodbye(self):
         self.prints("grep_close", "Looking for python", "python generators rock!", "Going away. Goodbye", "closed")
 
 
@@ -116,12 +116,12 @@ class Fetch(unittest.TestCase):
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         self.assertEqual(done.stdout.splitlines(), [f"{http}{path}: {answer}" for path, answer in paths])
 
-    def test_a_session_tells_a_refused_connection(self):
+    def test_a_session_reports_a_refused_connection(self):
         done = run("concurrent_fetch", f"http://127.0.0.1:{free_port()}/")
         self.assertEqual(done.returncode, 1)
         self.assertTrue(done.stderr.startswith("concurrent_fetch: "), done.stderr)
 
-    def test_each_url_is_announced_and_its_size_told(self):
+    def test_each_url_is_announced_and_its_size_printed(self):
         urls = [f"{http}/bytes/0", f"{http}/bytes/5", f"{https}/bytes/300000"]
         done = fetch("--cacert", cacert, *urls)
         self.assertEqual((done.stderr, done.returncode), ("", 0))
@@ -136,7 +136,7 @@ class Fetch(unittest.TestCase):
             f"GET: {http}/bytes/2", f"2 bytes received from {http}/bytes/2."])
 
     def failure(self, url, *options):
-        """What is said of a URL that cannot be had, while the others go on."""
+        """The message about a URL that cannot be fetched, while the others go on."""
         done = fetch(*options, url, f"{http}/bytes/5")
         self.assertIn(f"5 bytes received from {http}/bytes/5.", done.stdout)
         self.assertEqual(done.returncode, 1)
@@ -144,20 +144,20 @@ class Fetch(unittest.TestCase):
         self.assertTrue(done.stderr.startswith(f"fetch: {url}: "), done.stderr)
         return done.stderr.removeprefix(f"fetch: {url}: ")
 
-    def test_a_refused_connection_is_told(self):
+    def test_a_refused_connection_is_reported(self):
         self.assertEqual(self.failure(f"http://127.0.0.1:{free_port()}/"), "Connection refused\n")
 
-    def test_an_unknown_host_is_told(self):
+    def test_an_unknown_host_is_reported(self):
         self.assertIn("Could not resolve host", self.failure("http://nowhere.invalid/"))
 
-    def test_a_certificate_by_an_unknown_authority_is_told(self):
+    def test_a_certificate_by_an_unknown_authority_is_reported(self):
         self.assertIn("certificate", self.failure(f"{https}/"))
 
-    def test_http_errors_are_told(self):
+    def test_http_errors_are_reported(self):
         for status in (404, 410, 500, 503):
             self.assertIn(str(status), self.failure(f"{http}/status/{status}"))
 
-    def test_a_time_out_is_told(self):
+    def test_a_time_out_is_reported(self):
         done = run("fetch", "--timeout", 0.5, f"{http}/delay/3600")
         self.assertEqual(done.returncode, 1)
         self.assertIn("timed out", done.stderr)
@@ -201,12 +201,12 @@ class Echo(unittest.TestCase):
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         self.assertIn("1000 connections, 5000 echoes, 0 failures", done.stdout)
 
-    def test_an_idle_client_does_not_hold_up_the_others(self):
+    def test_an_idle_client_does_not_delay_the_others(self):
         with EchoServer() as server, socket.create_connection(("127.0.0.1", server.port)):
             done = run("echo_client", server.port, 1, 1)
         self.assertEqual(done.returncode, 0)
 
-    def test_a_client_without_a_server_says_so(self):
+    def test_a_client_without_a_server_reports_that(self):
         done = run("echo_client", free_port(), 1, 1)
         self.assertEqual(done.returncode, 1)
         self.assertEqual(done.stderr, "echo_client: connection 0: Connection refused\n")
@@ -263,7 +263,7 @@ class HttpServer:
             connection.close()
 
     def says(self, request):
-        """The whole answer to bytes that may be no HTTP."""
+        """The whole answer to bytes that may be invalid HTTP."""
         with socket.create_connection((self.host, self.port), timeout=bound) as s:
             s.sendall(request)
             s.shutdown(socket.SHUT_WR)
@@ -275,7 +275,7 @@ class HttpServer:
 
 
 def unread_on_connections(port):
-    """For each connection to a local port, how many bytes have come that the program has not read."""
+    """The number of received and unread bytes of each connection to a local port."""
     for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, state, queues, *_ = line.split()
         if local.endswith(f":{port:04X}") and state == "01":
@@ -315,7 +315,7 @@ class Http(unittest.TestCase):
             answer = server.says(b"".join(b"GET /hello/%d HTTP/1.1\r\nHost: x\r\n\r\n" % i for i in range(5)))
             self.assertEqual(re.findall(r"Hello, (\d)!", answer), list("01234"))
 
-    def test_what_is_no_http_is_refused(self):
+    def test_invalid_http_is_refused(self):
         with HttpServer(0) as server:
             for request in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nHost", b"GET / HTTP/1.1\r\nx: " + b"y" * 200_000):
                 self.assertTrue(server.says(request).startswith("HTTP/1.1 400 Bad Request\r\n"), request[:20])
@@ -353,7 +353,7 @@ class Http(unittest.TestCase):
 
 
 class Unmodified(unittest.TestCase):
-    """Programs that know nothing of Tendril print the same natively and under the shim."""
+    """Programs that do not know Tendril print the same natively and under the shim."""
 
     def test_a_server_with_a_thread_per_connection_holds_a_thousand(self):
         for way in ways():

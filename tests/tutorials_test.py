@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Holds the programs of the tutorials against what the tutorials show, or what Python prints for them.
+"""Compares the output of the tutorials' programs with what the tutorials show, or with Python's.
 
     tutorials_test.py BUILD_DIRECTORY   (TEST_SERVER: as set by samples/test_server, which runs this)
 
@@ -26,7 +26,7 @@ stderr_repr = "<_io.TextIOWrapper name='<stderr>' mode='w' encoding='UTF-8'>"
 
 
 class Server:
-    """A server that says where it listens on standard error."""
+    """A server that prints its address on standard error."""
 
     def __init__(self, name, stdout=subprocess.PIPE):
         self.command = [samples / name, "0"]
@@ -38,7 +38,7 @@ class Server:
         return self
 
     def lines_until(self, word, times=1):
-        """What it prints up to the line that has the word for the last of so many times."""
+        """The output up to the line that contains the word for the `times`-th time."""
         lines = []
         while times:
             line = self.process.stdout.readline()
@@ -100,7 +100,7 @@ class Greenlets(Printing):
 
 class Hello(unittest.TestCase):
     def hello(self, way, numbers):
-        """What it prints, times and thread numbers masked, and the thread numbers."""
+        """The output with times and thread numbers masked, and the thread numbers."""
         done = run("hello_four_ways", way, 0.1)
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         threads = re.findall(r"serve thread id = (\d+)$", done.stdout, re.M)
@@ -161,7 +161,7 @@ class Loop(Printing):
                 f"[stderr]\nls: cannot access '{path}': No such file or directory\n\n", "")
         self.assertEqual(rest, "")
 
-    def test_a_command_that_fails_says_so(self):
+    def test_a_command_that_fails_reports_that(self):
         self.command("subprocess_run", "/rrr")
 
     def test_two_commands_run_at_once(self):
@@ -276,7 +276,7 @@ class Fetching(unittest.TestCase):
         self.assertRegex(lines[13], r"^异步cost [\d.e-]+$")
         self.assertEqual(len(lines), 14)
 
-    def test_urlopen_says_why_a_page_cannot_be_had(self):
+    def test_urlopen_reports_why_a_page_cannot_be_fetched(self):
         done = run("urlopen", f"{http}/status/404")
         self.assertEqual((done.stdout, done.returncode), (f"GET: {http}/status/404\n", 1))
         self.assertRegex(done.stderr, r"^urlopen: .*404\n$")

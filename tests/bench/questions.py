@@ -1,4 +1,4 @@
-"""The questions: what is measured, at which sizes, by whom, and what Tendril should show. Nothing but data."""
+"""The questions: what is measured, at which sizes, by which contenders, and Tendril's targets. Data only."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def shimmed(label="pthreads under the shim", program="pthreads", **more):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a contender should show: a figure at most so many times another's."""
+    """A target of a contender: a figure at most `most` times another's."""
     who: str
     most: float             # or, with `least`, at least
     to: str = ""            # the contender to compare with; by default the limit
@@ -70,7 +70,7 @@ ST, PTH = Contender("State Threads", "state_threads"), Contender("GNU Pth", "pth
 
 
 def proxied(program):
-    """What a proxy should show under the shim, against itself natively."""
+    """The targets of a proxy under the shim, compared with itself natively."""
     shim = f"{program} under the shim"
     return (Target(shim, 1.6, to=program, figure="per_second", least=True, sizes=(100,)),
             Target(shim, 1.9, to=program, figure="per_second", least=True, sizes=(1000, 5000)),

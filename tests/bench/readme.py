@@ -1,5 +1,5 @@
-"""What the documents show of a report: tests/bench/README.md all tables, missed targets and pictures, README.md six rows
-and one picture."""
+"""The parts of a report that the documents show: all tables, missed targets and pictures in tests/bench/README.md, six
+rows and one picture in README.md."""
 
 import dataclasses
 import shutil
@@ -63,7 +63,7 @@ SHOWN = {"cpu_us": "CPU time per request", "per_second": "requests per second", 
 
 
 def short(x):
-    """Two digits, which is what a figure is good for."""
+    """A figure in two digits, which is its precision."""
     return f"{x:.1f}" if x < 10 else f"{float(f'{x:.2g}'):,.0f}"
 
 
@@ -79,7 +79,7 @@ def figure(table, label):
 
 
 def line(row, table):
-    """A line of the table of ratios; nothing if the report does not have it."""
+    """A line of the table of ratios; empty if the report does not have it."""
     against = row.against or table.question.limit
     if row.who not in table.answers or (against and against not in table.answers):
         return None
@@ -96,7 +96,7 @@ def line(row, table):
 
 
 def servers(tables):
-    """The table of servers under the shim against themselves natively: a column each."""
+    """The table of servers under the shim compared with themselves natively: a column for each."""
     columns = {q: [t for (name, _), t in tables.items() if name == q] for q in SERVERS}
     columns = {q: of_it for q, of_it in columns.items() if of_it}
     if not columns:
@@ -125,7 +125,7 @@ def picture(question, directory):
 
 
 def short_text(context, tables, pictures):
-    """For README.md, whose reader has two minutes."""
+    """The text for README.md, which must be short."""
     yield from ratios(context, tables, [r for r in ROWS if r.top])
     for q in QUESTIONS:
         if q.name == TOP_PICTURE and q.name in pictures:
@@ -134,7 +134,7 @@ def short_text(context, tables, pictures):
 
 
 def whole_text(context, tables, pictures):
-    """For tests/bench/README.md."""
+    """The text for tests/bench/README.md."""
     yield from ratios(context, tables, ROWS)
     yield from servers(tables)
     missed = [f"* {t.title}: {what}." for t in tables.values() for what, reached in t.judged() if not reached]
@@ -147,7 +147,7 @@ def whole_text(context, tables, pictures):
 
 
 def put(file, lines):
-    """Replaces what stands between the two marks in the file."""
+    """Replaces the text between the two marks in the file."""
     before, _, rest = file.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     if END not in rest:
@@ -156,7 +156,7 @@ def put(file, lines):
 
 
 def write(root, directory):
-    """Puts the report in that directory into the documents, and its pictures beside the questions."""
+    """Puts the report of that directory into the documents, and its pictures next to the questions."""
     context, tables = report.read(directory / "report.json", QUESTIONS)
     pictures = {q.name for q in QUESTIONS if (directory / f"{q.name}.svg").exists()}
     kept = root / "tests/bench/pictures"

@@ -1,4 +1,4 @@
-"""What the answers say: tables as text, Google Benchmark's JSON, and pictures."""
+"""Reports on the answers: tables as text, Google Benchmark's JSON, and pictures."""
 
 import datetime
 import json
@@ -52,11 +52,11 @@ class Table:
         return f"{self.question.title} ({self.size:,} {self.question.of})"
 
     def ours(self):
-        """Who is compared with each peer: the first of those that have a target, or Tendril."""
+        """The contender that is compared with each peer: the first that has a target, or Tendril."""
         return [l for l in (*(t.who for t in self.question.targets), "Tendril") if l in self.answers][:1]
 
     def judged(self):
-        """Of each target that has an answer, a line, and whether it is reached."""
+        """A line for each target that has an answer, and whether it is reached."""
         for t in self.question.targets:
             to = t.to or self.question.limit
             value = self.median(t.who, t.figure) if t.alone else self.ratio(t.who, to, t.figure)
@@ -99,7 +99,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def benchmarks(self):
-        """Each run in the form of Google Benchmark, and their medians."""
+        """Each run, and the medians, in the form of Google Benchmark."""
         unit = "us" if self.question.unit == "us" else "ns"
         times = {"real_time": unit, "cpu_time": f"cpu_{unit}"}
         for label, answers in self.answers.items():
@@ -115,7 +115,7 @@ class Table:
                    "time_unit": unit, **{k: self.median(label, k) for k in sorted(figures)}}
 
     def add_benchmark(self, b):
-        """The reverse of that, for one run."""
+        """The reverse, for one run."""
         label, unit = b["name"].split("/")[1], b["time_unit"]
         of_form = {"name", "run_name", "run_type", "repetitions", "repetition_index", "threads", "iterations", "real_time",
                    "cpu_time", "time_unit"}
@@ -129,7 +129,7 @@ def machine():
 
 
 class Report:
-    """The tables so far, in a directory: written anew after each question, so that a run that is cut leaves what it has."""
+    """The tables so far, in a directory. They are rewritten after each question, so an interrupted run leaves its results."""
 
     def __init__(self, out, runs, seconds):
         self.out = pathlib.Path(out)
@@ -152,7 +152,7 @@ class Report:
 
 
 def read(path, questions):
-    """The context and the tables of a report that was written before."""
+    """Reads the context and the tables of an earlier report."""
     report = json.loads(pathlib.Path(path).read_text())
     tables = {(q.name, size): Table(q, size) for q in questions for size in q.sizes}
     for b in report["benchmarks"]:
@@ -194,7 +194,7 @@ def picture(path, question, tables):
 
 
 def plain(axis):
-    """Numbers on an axis as people write them."""
+    """Plain numbers on an axis."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x == int(x) else f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""Which of the programs that the tests want are there."""
+"""Which of the programs that the tests need are installed."""
 
 import functools
 import shutil
@@ -11,7 +11,7 @@ def missing(programs):
 
 
 def needs(*programs):
-    """Skips a test whose programs are not there."""
+    """Skips a test whose programs are not installed."""
     def decorate(test):
         @functools.wraps(test)
         def wrapper(self):

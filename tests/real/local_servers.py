@@ -1,4 +1,4 @@
-"""Servers that the tests of real programs talk to, in threads of the test itself."""
+"""Servers for the tests of real programs, in threads of the test itself."""
 
 import http.server
 import os
@@ -10,7 +10,7 @@ import threading
 
 
 class Web(http.server.SimpleHTTPRequestHandler):
-    """Files under a directory; /slow, which is never answered; /smart/, git's own protocol."""
+    """Serves the files of a directory; /slow, which is never answered; /smart/, git's own protocol."""
 
     protocol_version = "HTTP/1.1"
 
@@ -47,7 +47,7 @@ class Web(http.server.SimpleHTTPRequestHandler):
 
 
 class Socks(socketserver.StreamRequestHandler):
-    """A SOCKS5 proxy for which every address is the one server."""
+    """A SOCKS5 proxy that connects every address to the same server."""
 
     def handle(self):
         count = self.rfile.read(2)[1]

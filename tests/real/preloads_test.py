@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""The shim beside other libraries that are preloaded, in both orders and as their own commands arrange them; and under
-programs that watch others. A program with threads does the same as without the shim. What is not installed is skipped.
+"""The shim with other preloaded libraries, in both orders and in the order of their own commands; and under programs that
+trace others. A program with threads must do the same as without the shim. Libraries that are not installed are skipped.
 
     preloads_test.py LAUNCHER SHIM WAITS_UNTIL [UNITTEST ARGUMENT...]
 
-WAITS_UNTIL is a C program with a thread that waits for a point of time, and says whether that came in time."""
+WAITS_UNTIL is a C program with a thread that waits until a point of time, and prints whether it woke in time."""
 
 import glob
 import os
@@ -52,7 +52,7 @@ print(subprocess.run(['sh', '-c', 'echo child; exit 3'], stdout=subprocess.PIPE)
 
 
 def libraries(*patterns):
-    """The first of these files that is there, or None."""
+    """The first of these files that exists, or None."""
     return next((f for p in patterns for f in sorted(glob.glob("/usr/lib/*/" + p) + glob.glob("/usr/libexec/coreutils/" + p))), None)
 
 
@@ -105,7 +105,7 @@ class Libraries(unittest.TestCase):
 
 
 class Commands(unittest.TestCase):
-    """Commands that preload a library of theirs, or trace."""
+    """Commands that preload their own library, or trace."""
 
     def same(self, wrapper, program=python, without=True):
         native = run(wrapper + program)

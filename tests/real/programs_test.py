@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Runs programs that Debian ships natively, under the shim, and under the shim with the kernel's threads and a main
-thread that always takes the cooperative path. Output, error output and status must be the same. What is not installed is skipped.
+thread that always takes the cooperative path. Output, error output and status must be the same. Programs that are not
+installed are skipped.
 
     programs_test.py LAUNCHER [UNITTEST ARGUMENT...]
 """
@@ -33,7 +34,7 @@ environment = {"PATH": installed.path, "LC_ALL": "C", "TZ": "UTC", "TERM": "xter
 
 
 def run(command, directory):
-    """Standard output, standard error and status; ends what the command leaves behind in its session."""
+    """Returns standard output, standard error and status; ends the processes that the command leaves behind in its session."""
     process = subprocess.Popen(command, cwd=directory, env={**environment, "HOME": str(directory)}, text=True,
                                errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, start_new_session=True)
@@ -47,7 +48,7 @@ def run(command, directory):
 
 
 def make_files(directory):
-    """What the programs work on, the same for every run."""
+    """Makes the programs' input files, the same for every run."""
     tree = directory / "tree"
     for name in ("a/b/deep", "empty", "needle"):
         (tree / name).mkdir(parents=True)
@@ -73,7 +74,7 @@ class Programs(unittest.TestCase):
         return directory
 
     def same(self, script, *, shell="bash", status=0):
-        """Runs the script by a shell that is itself under the shim, as is all that it starts."""
+        """Runs the script by a shell that is itself under the shim, as are all programs that it starts."""
         command = [shell, "-c", script]
         native = run(command, self.fresh())
         self.assertEqual(native[2], status, f"natively: {native}")
@@ -433,7 +434,7 @@ g++ -fsanitize=thread -o t t.cpp -pthread && ./t""")
 
 
 class OtherPreloads(Programs):
-    """Programs that are preloads themselves, behind the shim and in front of it."""
+    """Programs that preload a library themselves, after the shim and before it."""
 
     def through(self, wrapper, command, expected, cooperates_behind=True):
         for before, after in (((), wrapper), (wrapper, ())):

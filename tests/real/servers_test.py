@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Threaded servers that Debian ships, natively and under the shim, where their threads are fibers: real clients, two
-hundred connections at once, the same answers. Says how many tasks of the kernel each server has meanwhile. What is not
-installed is skipped.
+hundred connections at once, the same answers. Prints the number of kernel tasks that each server has meanwhile. Servers
+that are not installed are skipped.
 
     servers_test.py LAUNCHER [UNITTEST ARGUMENT...]
 """
@@ -42,7 +42,7 @@ big = hashlib.shake_256(b"big").digest(1_000_000)
 
 
 def tasks(pid):
-    """Of the process and those that it has started."""
+    """The kernel tasks of the process and of those that it has started."""
     count, waiting = 0, [pid]
     while waiting:
         pid = waiting.pop()
@@ -73,7 +73,7 @@ def fetch(port, path, via=None):
 
 
 class Held:
-    """Connections that all are open at once, each of which has been answered. talk(i, turn) says what connection i sends,
+    """Connections that are all open at once, and have all been answered. talk(i, turn) returns what connection i sends,
     and how the answer begins and ends."""
 
     def __init__(self, port, talk, n=many, wrap=lambda s: s):
@@ -130,7 +130,7 @@ class Servers(unittest.TestCase):
         return str(self.directory / name)
 
     def both(self, command, check, port, *, stop=signal.SIGTERM, ends=None, kernel_tasks=None, ready=None):
-        """Starts the server natively, then under the shim; check(process) talks to it; then it has to end as natively."""
+        """Starts the server natively, then under the shim; check(process) talks to it; then it must end as it does natively."""
         ended, counts = [], []
         for name, prefix in (("natively", []), ("under the shim", under_shim)):
             with self.subTest(name):

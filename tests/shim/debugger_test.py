@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""debugger_test.py SHIM PROGRAM: gdb attaches to PROGRAM under SHIM, and reads its core, as it does natively: it finds
-the function that runs, and what called it. Skipped without gdb, or where it may not trace."""
+"""debugger_test.py SHIM PROGRAM: gdb attaches to PROGRAM under SHIM, and reads its core, as natively: it finds the
+running function and its callers. Skipped without gdb, or where tracing is not permitted."""
 
 import os
 import pathlib
@@ -25,7 +25,7 @@ def gdb(*arguments):
 
 class Debugger(unittest.TestCase):
     def start(self, how):
-        """The program, once it is where it stays."""
+        """Starts the program; returns when it has reached its final state."""
         process = subprocess.Popen([PROGRAM, how], stdout=subprocess.PIPE, text=True,
                                    env={**os.environ, "LD_PRELOAD": SHIM})
         self.addCleanup(process.stdout.close)
@@ -51,7 +51,7 @@ class Debugger(unittest.TestCase):
         self.assertRegex(said, r"#\d+ .*computes_in_thread \(")
         self.assertIsNone(process.poll(), "it goes on")
 
-    def test_taking_turns_stops_nothing(self):
+    def test_preemption_does_not_stop_the_debugged_program(self):
         said = gdb("-ex", "set startup-with-shell off", "-ex", "set environment LD_PRELOAD " + SHIM, "-ex", "run",
                    "--args", PROGRAM, "ends")
         if "ptrace" in said:
@@ -59,7 +59,7 @@ class Debugger(unittest.TestCase):
         self.assertNotIn("received signal", said)
         self.assertIn("exited normally", said)
 
-    def test_going_on_after_attaching_stops_nothing(self):
+    def test_continuing_after_attaching_does_not_stop_again(self):
         process = self.start("computes")
         said = self.attach(process, "set variable goes_on = 1", "continue")
         self.assertNotIn("received signal", said)
@@ -80,7 +80,7 @@ class Debugger(unittest.TestCase):
             said = gdb("-ex", "backtrace", PROGRAM, core)
         self.assertRegex(said, r"#\d+ .* in reads_in_main \(\)[^#]*#\d+ .* in main \(")
 
-    def test_a_fault_in_a_thread_is_seen_there(self):
+    def test_a_fault_in_a_thread_is_shown_there(self):
         said = gdb("-ex", "set startup-with-shell off", "-ex", "set environment LD_PRELOAD " + SHIM, "-ex", "run",
                    "-ex", "backtrace", "-ex", "kill", "--args", PROGRAM, "fault")
         if "ptrace" in said:

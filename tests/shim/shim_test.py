@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """shim_test.py SHIM TABLE MALLOC: the shim exports what the table says, needs no C++ run-time library, and
-does the real thing before its constructors, inside malloc, and in destructors."""
+makes the C library's calls before its constructors, inside malloc, and in destructors."""
 
 import os
 import re
@@ -50,7 +50,7 @@ class Shim(unittest.TestCase):
         for library in (shim, os.path.join(os.path.dirname(shim), "../lib/libtendril.so.0")):
             self.assertNotIn("stdc++", text_of("readelf", "-d", library))
 
-    def test_is_not_marked_as_fit_for_shadow_stacks(self):
+    def test_is_not_marked_as_supporting_shadow_stacks(self):
         # A switch changes the stack but not the shadow stack, so the libraries must not claim to
         # support shadow stacks.
         for library in (shim, os.path.join(os.path.dirname(shim), "../lib/libtendril.so.0")):

@@ -1,4 +1,4 @@
-"""The threaded server of Python's library, as its manual shows it."""
+"""The threaded HTTP server of Python's library, as in its manual."""
 
 import http.server
 
