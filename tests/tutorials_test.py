@@ -332,7 +332,7 @@ class Servers(unittest.TestCase):
                                       capture_output=True, text=True, timeout=bound)
                 served = server.lines_until("recv: b'hello", times=1000)
                 self.assertEqual((done.stderr, done.returncode), ("", 0))
-                said = {}  # by thread; one that has ended may leave its number to the next
+                said = {}  # by thread; an ended thread may leave its number to the next
                 for line in done.stdout.splitlines():
                     thread, what = re.fullmatch(r"\[(\d+)\]recv from server: (hello \d)", line).groups()
                     said.setdefault(thread, []).append(what)
@@ -392,7 +392,7 @@ class Servers(unittest.TestCase):
             for before, line in zip(about, about[1:]):
                 if line == empty:
                     self.assertTrue(before.startswith("sending"), about)
-        # As the tutorial shows it: both lines name the connection that came last.
+        # As in the tutorial: both lines name the latest connection.
         self.assertEqual(served.count(f"closing {b} after reading no data"), 2)
 
     def test_select_server_prints_each_event_as_shown(self):

@@ -1,5 +1,6 @@
-// A pool of kernel threads, as Python's concurrent.futures: map, submit, as_completed, callbacks,
-// shutdown, which interrupts nothing: it waits for what was submitted, or lets the caller go on.
+// A pool of kernel threads, as in Python's concurrent.futures: map, submit, as_completed,
+// callbacks, and shutdown, which interrupts no call: it waits for the submitted calls, or lets the
+// caller go on.
 
 #include <array>
 #include <cstdio>

@@ -94,7 +94,8 @@ TEST_CASE("a receive from a full channel makes room for the sender that waits lo
   third.join();
 }
 
-TEST_CASE("closing wakes everybody: receivers with nothing, senders with channel_closed") {
+TEST_CASE(
+    "closing wakes all waiters: receivers with an empty optional, senders with channel_closed") {
   channel<int> c;
   auto receiver = spawn([&] { return c.receive().has_value(); });
   yield();
@@ -125,7 +126,7 @@ TEST_CASE("a loop over a channel ends when it is closed") {
   CHECK(sum == 55);
 }
 
-TEST_CASE("a value for a receiver that has been killed goes to the next") {
+TEST_CASE("a value for a receiver that has been killed is the next to be received") {
   channel<int> c;
   auto killed = spawn([&] { c.receive(); });
   yield();
@@ -138,7 +139,7 @@ TEST_CASE("a value for a receiver that has been killed goes to the next") {
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("select");
 
-TEST_CASE("a value for a receiver that was killed before is the next to be received") {
+TEST_CASE("a value for a receiver that has been killed is the next to be received") {
   channel<int> c(2);
   auto killed = spawn([&] { c.receive(); });
   yield();
@@ -150,7 +151,7 @@ TEST_CASE("a value for a receiver that was killed before is the next to be recei
   CHECK(*c.receive() == 2);
 }
 
-TEST_CASE("select does what can be done at once, the first case first, and says which it was") {
+TEST_CASE("select performs the first case that can happen at once, and returns its index") {
   channel<int> a(1), b(1);
   b.send(2);
   int got = 0;
@@ -239,7 +240,7 @@ TEST_CASE("a select that waits to send throws channel_closed when the channel is
   CHECK_FALSE(sent);
 }
 
-TEST_CASE("a select that is killed leaves nothing behind, and hands a value on that it was given") {
+TEST_CASE("a killed select leaves no waiter behind, and passes on a value that it was given") {
   channel<int> a, b;
   auto killed = spawn([&] { select(on_receive(a, [](auto) {}), on_receive(b, [](auto) {})); });
   yield();

@@ -293,7 +293,7 @@ TEST_CASE(
   CHECK_FALSE(m.locked());
 }
 
-TEST_CASE("notify_one wakes the first who waits, notify_all all; the lock is held again then") {
+TEST_CASE("notify_one wakes the first waiter, notify_all all; they hold the lock again then") {
   tendril::mutex m;
   condition c;
   std::vector<int> order;
