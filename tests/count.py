@@ -1,9 +1,9 @@
-"""count.py TESTLOG CONFIGURATION FAILURES SKIPS [OPTIONAL...]: what meson's log of a test run comes to.
+"""count.py TESTLOG CONFIGURATION FAILURES SKIPS [OPTIONAL...]: counts the results in meson's log of a test run.
 
-Prints how many tests passed and how many failed. Appends to the file FAILURES what failed and the end of what it printed,
-and to SKIPS a line for each thing that was skipped. A test says so in a line `skipped: WHAT: REASON`. One whose REASON is
-`not installed: PROGRAM`, where PROGRAM is not one of OPTIONAL, has failed: tests/run has installed all others. So has a
-test that was skipped and does not say why."""
+Prints how many tests passed and how many failed. Appends the failed tests and the end of their output to the file
+FAILURES, and a line for each skip to SKIPS. A test reports a skip in a line `skipped: WHAT: REASON`. If the REASON is
+`not installed: PROGRAM`, where PROGRAM is not one of OPTIONAL, the test has failed: tests/run has installed all others.
+A test that was skipped without a reason has failed too."""
 
 import json
 import re

@@ -1,5 +1,5 @@
-"""unittest.main() for tests some of whose cases cannot run everywhere. Each that was skipped is said in a line,
-`skipped: NAME: REASON`, by which tests/run counts; if all were, the status is 77, by which meson knows it."""
+"""unittest.main() for tests some of whose cases cannot run everywhere. Prints a line `skipped: NAME: REASON` for each
+skipped case, which tests/run counts; if all were skipped, the status is 77, which meson counts as skipped."""
 
 import sys
 import unittest

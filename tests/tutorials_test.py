@@ -62,7 +62,7 @@ class Generators(Printing):
     def test_each_count_takes_its_time(self):
         start = time.monotonic()
         rockets = subprocess.Popen([samples / "countdown", "0.01"], stdout=subprocess.PIPE, text=True)
-        waits = 0  # for these a line had to wait: one rocket's count holds up the other, as time.sleep() does
+        waits = 0  # the waits before a line: one countdown delays the other, as with time.sleep()
         for line in rockets.stdout:
             self.assertGreaterEqual(time.monotonic() - start, 0.01 * waits, line)
             waits += "倒计时" in line
@@ -180,7 +180,7 @@ class Loop(Printing):
 
 
 def thread_pool_of_python():
-    """The lines of samples/executors/thread_pool.cpp, by concurrent.futures itself. Those of a list come in any order."""
+    """Yields the lines of samples/executors/thread_pool.cpp as concurrent.futures prints them; those of a list in any order."""
 
     def task(n):
         time.sleep(n * 0.01)
@@ -225,7 +225,7 @@ def thread_pool_of_python():
     try:
         pool.submit(task, 10)
     except RuntimeError:
-        yield "after shutdown: the executor was shut down"  # in Tendril's words
+        yield "after shutdown: the executor was shut down"  # Tendril's wording
 
     one = concurrent.futures.ThreadPoolExecutor(1)
     go_on = threading.Event()
@@ -239,11 +239,11 @@ def thread_pool_of_python():
 
 
 class Executors(unittest.TestCase):
-    def test_a_thread_pool_prints_what_that_of_python_does(self):
+    def test_a_thread_pool_prints_the_same_as_python(self):
         done = run("thread_pool")
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         lines = done.stdout.splitlines()
-        # The results as they came, sorted.
+        # The results in the order of completion are sorted.
         name, results, together = re.fullmatch(r"(as completed, in any order:)((?: \d+)+)(, together \d+)", lines[2]).groups()
         lines[2] = f"{name} {' '.join(sorted(results.split(), key=int))}{together}"
         for expected in thread_pool_of_python():
@@ -253,8 +253,8 @@ class Executors(unittest.TestCase):
                 self.assertEqual(lines.pop(0), expected)
         self.assertEqual(lines, [])
 
-    def test_shutdown_of_a_thread_pool_interrupts_nothing(self):
-        """What the tutorial's tips say, whatever this Python does."""
+    def test_shutdown_of_a_thread_pool_interrupts_no_call(self):
+        """Follows the tutorial's tips, whatever this Python does."""
         lines = run("thread_pool").stdout.splitlines()
         self.assertIn("TimeoutError: 1 (of 2) futures unfinished", lines)
         self.assertEqual(lines[-6:], [
@@ -295,7 +295,7 @@ class SelectServer:
         return self
 
     def prints(self, *lines):
-        """Reads as many lines as these, each of which has to be the next one."""
+        """Reads the given lines, each of which must be the next one."""
         for i, line in enumerate(lines):
             printed = self.process.stdout.readline()
             assert printed == line + "\n", f"{printed!r}, not {line!r}, after {lines[:i]}"
@@ -304,7 +304,7 @@ class SelectServer:
 
     @contextlib.contextmanager
     def stopped(self):
-        """What happens meanwhile it learns of at once when it goes on."""
+        """Stops the server meanwhile, so that it sees all events at once when it goes on."""
         self.process.send_signal(signal.SIGSTOP)
         stat = pathlib.Path(f"/proc/{self.process.pid}/stat")
         await_that(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
@@ -348,7 +348,7 @@ class Servers(unittest.TestCase):
                 client = subprocess.Popen([*way, samples / "hammer_client", str(server.port)], stdout=subprocess.PIPE,
                                           text=True)
                 try:
-                    next_of = {}  # by thread, the number of its next line
+                    next_of = {}  # the number of the next line of each thread
                     while len(next_of) < 100 or min(next_of.values()) < 20:
                         thread, number = re.fullmatch(r"\[(\d+)\]recv from server: hello (\d+)\n",
                                                       client.stdout.readline()).groups()
@@ -364,7 +364,7 @@ class Servers(unittest.TestCase):
                     client.kill()
                     client.communicate()
 
-    def test_the_hammering_client_knows_nothing_of_tendril(self):
+    def test_the_hammering_client_does_not_know_tendril(self):
         libraries = subprocess.run(["ldd", samples / "hammer_client"], capture_output=True, text=True, check=True).stdout
         self.assertIn("libc.so", libraries)
         self.assertNotIn("tendril", libraries)
@@ -396,7 +396,7 @@ class Servers(unittest.TestCase):
         self.assertEqual(served.count(f"closing {b} after reading no data"), 2)
 
     def test_select_server_prints_each_event_as_shown(self):
-        """The tutorial's whole listing: each event is over before the next one comes."""
+        """The tutorial's whole listing: each event is complete before the next one."""
         with SelectServer() as server, contextlib.ExitStack() as closed:
             server.prints(*waiting)
             clients = []
@@ -417,7 +417,7 @@ class Servers(unittest.TestCase):
                 server.prints(f"closing {last} after reading no data", *waiting)
 
     def test_select_server_accepts_first_then_reads_then_writes_in_order(self):
-        """What is ready together is done in Python's order: that of the lists of inputs and of outputs."""
+        """Descriptors that are ready together are handled in Python's order: that of the lists of inputs and of outputs."""
         with SelectServer() as server, contextlib.ExitStack() as closed:
             server.prints(*waiting)
 
@@ -449,7 +449,7 @@ class Servers(unittest.TestCase):
                           sending(a, b"4"), sending(b, b"5"), sending(c, b"6"), *waiting,
                           empty(a), empty(b), empty(c), *waiting)
 
-            self.assertEqual(b.recv(100), b"25")  # what is left unread would be reset when it is closed
+            self.assertEqual(b.recv(100), b"25")  # unread data would reset the connection when it is closed
             with server.stopped():
                 a.sendall(b"7")
                 d = closed.enter_context(socket.create_connection(("127.0.0.1", server.port)))
@@ -474,7 +474,7 @@ class Servers(unittest.TestCase):
 
 class IndexServer(HttpServer):
     def __init__(self, *seconds):
-        self.seconds = map(str, seconds)  # that an answer takes, where they are not the tutorial's
+        self.seconds = map(str, seconds)  # the duration of an answer, if it is not the tutorial's
 
     def __enter__(self):
         self.process = subprocess.Popen([samples / "http_index", "127.0.0.1", "0", *self.seconds],
@@ -523,7 +523,7 @@ class Http(unittest.TestCase):
             clients = [all_closed.enter_context(contextlib.closing(server.connection())) for _ in range(3)]
             for client, path in zip(clients, ("/", "/hello/you", "/")):
                 client.request("GET", path)
-            # It has begun with each, and answered none.
+            # It has begun with each request, and answered none.
             self.assertEqual(sorted(server.process.stdout.readline() for _ in clients), [
                 "Receive: <Request GET / >\n", "Receive: <Request GET / >\n", "Receive: <Request GET /hello/you >\n"])
             self.assertEqual(select.select([client.sock for client in clients], [], [], 0)[0], [])

@@ -76,7 +76,7 @@ int main() {
     std::printf("main: saw error \"%s\" when accessing result\n", e.what());
   }
 
-  // shutdown() waits for what was submitted; so does the end of a pool's scope (Python: of a
+  // shutdown() waits for the submitted calls; so does the end of a pool's scope (Python: of a
   // `with` block).
   tendril::future<int> pending = pool.submit(task, 9);
   pool.shutdown();
@@ -87,8 +87,8 @@ int main() {
     std::printf("after shutdown: %s\n", e.what());
   }
 
-  // shutdown(false), in Python shutdown(wait=False), returns at once. The pending calls go on, also
-  // those that have not begun, and the threads end after them.
+  // shutdown(false), in Python shutdown(wait=False), returns at once. The pending calls go on,
+  // including those that have not begun, and the threads end after them.
   tendril::thread_pool_executor one(1);
   tendril::event go_on;
   std::vector<tendril::future<int>> left{one.submit([&go_on] {

@@ -1,6 +1,6 @@
-// A hundred threads, each with a connection of its own, hammer on an echo server (gevent_server).
-// The program knows nothing of Tendril and is not linked against it; under `tendril run` its
-// threads are fibers.
+// A hundred threads, each with its own connection, send to an echo server (gevent_server) as fast
+// as they can. The program does not know Tendril and is not linked against it; under `tendril run`,
+// its threads are fibers.
 //
 //   hammer_client [PORT [MESSAGES]]   on 127.0.0.1; 8001; messages of each thread: without end
 
@@ -41,7 +41,7 @@ void sock_conn() {
     std::string message = "hello " + std::to_string(count);
     char data[1024];
     ssize_t n;
-    // MSG_NOSIGNAL: as in Python, a server that has gone ends this thread, not the process.
+    // MSG_NOSIGNAL: as in Python, a server that has closed ends this thread, not the process.
     if (::send(client, message.data(), message.size(), MSG_NOSIGNAL) < 0 ||
         (n = ::recv(client, data, sizeof data, 0)) < 0) {
       std::perror("hammer_client");
@@ -56,7 +56,7 @@ void sock_conn() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // each line at once, also into a file
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // write each line at once, also to a file
   if (argc > 1) port = static_cast<std::uint16_t>(std::atoi(argv[1]));
   if (argc > 2) messages = std::atol(argv[2]);
   std::vector<std::thread> threads;

@@ -1,6 +1,6 @@
-// A client that asks for a line, sends it, and prints what comes back, until its input ends. (There
+// A client that prompts for a line, sends it, and prints the answer, until its input ends. (There,
 // Python's input() raises EOFError, and the tutorial's program ends with a traceback; this one ends
-// its line, and with status 0.)
+// its line and exits with status 0.)
 //
 //   interactive_client [PORT]   on 127.0.0.1; 8001
 

@@ -228,7 +228,7 @@ std::string loader_of(const std::string& image) {
   return image.c_str() + p->p_offset;
 }
 
-// Says it in the line that tests/run counts.
+// Reports a skip in the form that tests/run counts.
 void skip(const std::string& why) {
   std::printf("skipped: %s: %s\n", doctest::getContextOptions()->currentTest->m_name, why.c_str());
 }

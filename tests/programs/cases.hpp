@@ -38,7 +38,7 @@ class notes {
   std::string text_;
 };
 
-// Ends a program that hangs; the test would fail anyway.
+// Ends a program that hangs, as in cases.h; the test would fail anyway.
 __attribute__((constructor)) static void limit() {
   const char* patience = getenv("PATIENCE");
   alarm(patience ? static_cast<unsigned>(atoi(patience)) : 300);

@@ -17,8 +17,8 @@
 // here.
 enum { own_end = 40, most = 2100 };
 
-// A system call that no library sees. Its number stands in the code: with a stub for calls by any
-// number the threads of this program would stay the kernel's.
+// A system call that no library sees. Its number is a constant in the code: with a stub for system
+// calls by any number, the threads of this program would stay kernel threads.
 #if defined __x86_64__
 #define UNSEEN(number)                                           \
   static long unseen_##number(long a, long b, long c) {          \

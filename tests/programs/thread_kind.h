@@ -1,7 +1,7 @@
-// For `compare --threads`: what a program's threads were. As the program ends by exit(), it makes
-// one more thread and writes "PID fibers" or "PID kernel" into the file that THREAD_KIND names. A
-// thread that the kernel runs as the thread that made it is a fiber. The program makes it by
-// itself, since it may depend on who calls pthread_create.
+// For `compare --threads`: reports the kind of a program's threads. As the program ends by exit(),
+// it makes one more thread and writes "PID fibers" or "PID kernel" into the file that THREAD_KIND
+// names. A thread that runs on its creator's kernel thread is a fiber. The program itself makes the
+// thread, since its kind may depend on the module that calls pthread_create.
 #pragma once
 
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 struct kernel_thread {
-  char name[64];  // "PID/task/TID"; empty: not known
+  char name[64];  // "PID/task/TID"; empty: unknown
 };
 static inline void* find_kernel_thread(void* p) {
   struct kernel_thread* t = (struct kernel_thread*)p;

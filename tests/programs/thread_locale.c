@@ -1,6 +1,6 @@
-// uselocale(3) in threads: the locale that a thread has set is its own, while it runs and while it
-// waits; a new thread has the global one, and an errno and an h_errno of its own, whatever the
-// thread had that ended on the same memory.
+// uselocale(3) in threads: a thread's locale is its own, while it runs and while it waits; a new
+// thread has the global one, and its own errno and h_errno, whatever the thread had that ended on
+// the same memory.
 #include "threads.h"
 
 #include <ctype.h>
@@ -12,8 +12,8 @@
 
 static locale_t utf8, c_locale;
 
-// What depends on the locale: the character set, how long a character can be, which are letters,
-// the decimal point.
+// What depends on the locale: the character set, the maximum length of a character, which
+// characters are letters, the decimal point.
 static void tell(const char* who) {
   locale_t now = uselocale(NULL);
   printf("%s: %s locale, %s, %zu, %d, %s\n", who,
@@ -54,7 +54,7 @@ static void* frees_its_own(void* unused) {
   pthread_exit(NULL);
 }
 
-// Each in turn, many times: whoever runs sees its own.
+// The threads take turns many times; each always sees its own locale.
 static pthread_barrier_t turn;
 static void* takes_turns(void* l) {
   long wrong = 0;

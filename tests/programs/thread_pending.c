@@ -309,7 +309,7 @@ static void before_threads(void) {
   take_handled();
 }
 
-// In processes of their own: there is one first thread in each.
+// In separate processes, since each has only one first thread.
 static void before_threads_each(void) {
   for (int forbidden = 0; forbidden < 2; forbidden++) {
     fflush(stdout);

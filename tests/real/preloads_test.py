@@ -138,7 +138,7 @@ class Commands(unittest.TestCase):
         self.same(["faketime", "-f", "+3600s"], [waits_until], without=False)
 
     def observes(self, wrapper):
-        """Skips a test where the system does not let the command observe others."""
+        """Skips a test where the system does not permit the command to trace others."""
         if run(wrapper + ["true"])[1] != 0:
             self.skipTest(f"{wrapper[0]} is not allowed to observe others here")
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import unittest
 
-sys.dont_write_bytecode = True  # beside the sources
+sys.dont_write_bytecode = True  # leave no files next to the sources
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 import skipping
 

@@ -126,7 +126,7 @@ TEST_CASE("a loop over a channel ends when it is closed") {
   CHECK(sum == 55);
 }
 
-TEST_CASE("a value for a receiver that has been killed is the next to be received") {
+TEST_CASE("a value for a receiver that has been killed goes to the next") {
   channel<int> c;
   auto killed = spawn([&] { c.receive(); });
   yield();
@@ -144,7 +144,7 @@ TEST_CASE("a value for a receiver that has been killed is the next to be receive
   auto killed = spawn([&] { c.receive(); });
   yield();
   killed.request_kill();
-  c.send(1);  // is given to it
+  c.send(1);  // it is handed to the killed receiver
   c.send(2);
   killed.join();
   CHECK(*c.receive() == 1);
