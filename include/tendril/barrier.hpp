@@ -3,8 +3,8 @@
 //
 // Any kernel thread may use it, and fibers of several kernel threads may share one. If a waiter
 // gives up (a time-out, a kill) or a fiber calls abort(), the barrier breaks, because the remaining
-// waiters could never be released. Everyone who waits then, or arrives later, gets broken_barrier
-// until reset().
+// waiters could never be released. All waiters then, and all fibers that arrive later, get
+// broken_barrier until reset().
 #pragma once
 
 #include <cstddef>
@@ -31,12 +31,14 @@ class barrier {
   barrier(const barrier&) = delete;
   barrier& operator=(const barrier&) = delete;
 
+  // The number of fibers that the barrier is for.
   std::size_t parties() const noexcept { return parties_; }
   // The number of fibers that wait now.
   std::size_t waiting() noexcept {
     detail::held h(exclusion_);
     return arrived_;
   }
+  // Whether the barrier is broken.
   bool broken() noexcept {
     detail::held h(exclusion_);
     return broken_;

@@ -75,16 +75,19 @@ class channel {
  public:
   using value_type = T;
 
+  // A channel that buffers `capacity` values; 0: a rendezvous.
   explicit channel(std::size_t capacity = 0) : capacity_(capacity) {}
   channel(const channel&) = delete;
   channel& operator=(const channel&) = delete;
 
+  // The number of values that it can buffer.
   std::size_t capacity() const noexcept { return capacity_; }
   // The number of buffered values.
   std::size_t size() const noexcept {
     detail::held h(exclusion_);
     return buffer_.size();
   }
+  // Whether close() was called.
   bool closed() const noexcept {
     detail::held h(exclusion_);
     return closed_;
@@ -146,6 +149,7 @@ class channel {
   // For `for (T& value : channel)`: receives until the channel is closed and empty.
   auto begin() { return detail::pull_iterator<channel, T>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
+  // receive(), for iteration.
   std::optional<T> next() { return receive(); }
 
  private:

@@ -19,6 +19,7 @@ class event {
   event(const event&) = delete;
   event& operator=(const event&) = delete;
 
+  // Whether the flag is set. Never waits.
   bool is_set() const noexcept { return set_.load(std::memory_order_acquire); }
   // Sets the flag and wakes all current waiters, even if the flag is cleared before they run. Never
   // waits.

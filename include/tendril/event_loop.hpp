@@ -175,7 +175,9 @@ class event_loop {
     if (running_) throw error("a running event loop cannot be closed");
     end();
   }
+  // Whether the loop is running.
   bool is_running() const noexcept { return running_; }
+  // Whether the loop is closed.
   bool is_closed() const noexcept { return closed_; }
 
   // The loop that is running on this kernel thread, or null.

@@ -58,6 +58,7 @@ class future {
     state_->end(lock, status::cancelled);
     return true;
   }
+  // Whether the call was cancelled before it began.
   bool cancelled() const { return is(status::cancelled); }
   // Whether the call has begun and has not ended; cancel() has no effect then.
   bool running() const { return is(status::running); }
@@ -205,6 +206,7 @@ class promise {
     state_->end(lock, status::finished);
   }
 
+  // Returns a handle of the result; may be called again.
   future<R> get_future() const noexcept { return future<R>(state_); }
 
   // Marks the call as begun. Returns false if it was cancelled: then it must not be made. Throws

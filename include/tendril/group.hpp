@@ -48,10 +48,13 @@ class group {
   void discard(const any_task& t) {
     if (state_->remove(t.id())) vacate(1);
   }
+  // Whether the task is in the group.
   bool contains(const any_task& t) const noexcept { return state_->tasks.contains(t.id()); }
   // The number of tasks in the group.
   std::size_t size() const noexcept { return state_->tasks.size(); }
+  // Whether the group has no tasks.
   bool empty() const noexcept { return size() == 0; }
+  // The tasks of the group, in any order.
   std::vector<any_task> tasks() const {
     std::vector<any_task> all;
     for (auto& [id, t] : state_->tasks) all.push_back(t);

@@ -21,6 +21,7 @@ class pool : public group {
   std::size_t limit() const noexcept { return size_; }
   // The number of spawn() calls that would not wait now.
   std::size_t free_count() const noexcept { return std::size_t(state_->places->value()); }
+  // Whether spawn() would wait.
   bool full() const noexcept override { return free_count() == 0; }
   // Waits until there is a free place, without taking it. A cancellation point. (gevent:
   // wait_available)

@@ -142,7 +142,7 @@ TENDRIL_API int fclose(FILE* f);
 TENDRIL_API int mq_close(int queue);
 TENDRIL_API FILE* freopen(const char* path, const char* mode, FILE* f);
 
-// --- files: open(2) of a FIFO, flock(2), lockf(3), F_SETLKW, fsync(2) and their kin ---
+// --- files: open(2) of a FIFO, flock(2), lockf(3), F_SETLKW, fsync(2) and related calls ---
 // A call that has to wait does so on a helper thread. If a task that waits for a file lock is
 // killed, or a handler interrupts it, the request for the lock is withdrawn.
 TENDRIL_API int open(const char* path, int flags, mode_t mode = 0);

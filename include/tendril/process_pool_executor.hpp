@@ -97,6 +97,7 @@ class process_pool_executor : public executor<process_pool_executor> {
     if (wait) await_end(false);
   }
 
+  // The maximum number of worker processes.
   unsigned max_workers() const noexcept { return state_->max_workers; }
   // The number of worker processes that exist now.
   unsigned workers() const {

@@ -105,8 +105,11 @@ class basic_queue {
     detail::held h(exclusion_);
     return stored();
   }
+  // Whether there is no item that could be got now.
   bool empty() const noexcept { return size() == 0; }
+  // Whether put() would wait.
   bool full() const noexcept { return size() >= bound_; }
+  // The maximum number of items.
   std::size_t bound() const noexcept { return bound_; }
 
   // Puts an item in; waits while the queue is full. Throws queue_shutdown after shutdown(). If the
@@ -173,6 +176,7 @@ class basic_queue {
     while (detail::waiter* w = putters_.pop()) refuse<putter>(*w);
     while (detail::waiter* w = getters_.pop()) refuse<getter>(*w);
   }
+  // Whether shutdown() was called.
   bool is_shutdown() const noexcept {
     detail::held h(exclusion_);
     return shut_;

@@ -91,6 +91,7 @@ class selector {
     if (at == keys_.end()) throw missing(fd);
     return at->second;
   }
+  // All registrations, by descriptor.
   const std::map<int, key>& get_map() const noexcept { return keys_; }
   // Ends all watches and closes the epoll descriptor; afterwards calls fail with EBADF. May be
   // called again.

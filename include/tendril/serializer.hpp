@@ -51,12 +51,14 @@ concept serializable = requires(byte_sink& to, byte_source& from, const T& value
 // Collects the bytes that are written.
 class byte_sink {
  public:
+  // Writes n bytes as they are.
   void append(const void* p, std::size_t n) { bytes_.append(static_cast<const char*>(p), n); }
   template <serializable T>
   byte_sink& operator<<(const T& value) {
     serializer<T>::write(*this, value);
     return *this;
   }
+  // The bytes written so far; moved out of a temporary.
   const std::string& bytes() const& noexcept { return bytes_; }
   std::string bytes() && noexcept { return std::move(bytes_); }
 
@@ -70,6 +72,7 @@ class byte_source {
  public:
   // `bytes` must outlive this object.
   explicit byte_source(std::string_view bytes) noexcept : left_(bytes) {}
+  // Reads n bytes as they are.
   void take(void* p, std::size_t n) {
     if (n > left_.size()) throw error("the bytes of a value are incomplete");
     if (n) std::memcpy(p, left_.data(), n);
@@ -79,6 +82,7 @@ class byte_source {
   T read() {
     return serializer<T>::read(*this);
   }
+  // The number of bytes that have not been read.
   std::size_t left() const noexcept { return left_.size(); }
 
  private:

@@ -58,6 +58,7 @@ class transport {
   virtual void write_all(std::string_view data) = 0;
   // Tells the other side that no more data will come. Reading remains possible.
   virtual void end_writing() = 0;
+  // Closes it without waiting.
   virtual void close() noexcept = 0;
   // The descriptor, or -1 if there is none.
   virtual int descriptor() const noexcept { return -1; }
@@ -101,6 +102,7 @@ class stream {
   // Closes the stream without waiting: data that was not flushed is lost.
   ~stream() = default;
 
+  // Whether this is a handle of a stream.
   explicit operator bool() const noexcept { return transport_ != nullptr; }
   // The transport, or null.
   transport* below() const noexcept { return transport_.get(); }

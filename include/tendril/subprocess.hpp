@@ -140,6 +140,7 @@ class subprocess {
   // input will come.
   stream in, out, err;
 
+  // The child's process id.
   pid_t pid() const noexcept { return pid_; }
   // The exit status, or minus the number of the signal that ended the child; none while it runs.
   // Never waits. (subprocess: poll)

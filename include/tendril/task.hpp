@@ -115,9 +115,11 @@ class any_task {
     return base()->remove_link(link);
   }
 
+  // The task's name and id, as those of its fiber (fiber.hpp). The setter copies `n`.
   std::string_view name() const noexcept { return fiber_.name(); }
   void name(const char* n) noexcept { fiber_.name(n); }
   std::uint64_t id() const noexcept { return fiber_.id(); }
+  // The fiber that runs the task.
   const any_fiber& as_fiber() const noexcept { return fiber_; }
 
   friend bool operator==(const any_task& a, const any_task& b) noexcept {

@@ -55,6 +55,7 @@ class task_group {
       if (!t.ready()) t.request_kill();
     }
   }
+  // Whether the group was cancelled, by cancel() or by an error.
   bool cancelled() const noexcept { return cancelled_; }
   // The number of tasks that have not ended.
   std::size_t size() const noexcept { return tasks_.size(); }

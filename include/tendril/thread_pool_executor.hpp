@@ -71,6 +71,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
     if (wait) await_end(false);
   }
 
+  // The maximum number of threads.
   unsigned max_workers() const noexcept { return max_workers_; }
   // The number of threads that exist now.
   unsigned workers() const {

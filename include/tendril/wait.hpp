@@ -49,6 +49,7 @@ class waitable {
   friend bool operator==(const waitable& a, const waitable& b) noexcept {
     return a.object_ == b.object_ && a.task_ == b.task_;
   }
+  // Whether this is a handle of a task.
   bool is_task() const noexcept { return !object_; }
   bool watch_ready(detail::waiter& w) const {
     return object_ ? watch_(object_, w) : task_.watch_ready(w);

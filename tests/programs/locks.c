@@ -1,4 +1,5 @@
-// flock(2), lockf(3), F_SETLKW and F_OFD_SETLKW of fcntl(2); fsync(2) and its kin; opening FIFOs.
+// flock(2), lockf(3), F_SETLKW and F_OFD_SETLKW of fcntl(2); fsync(2) and related calls; opening
+// FIFOs.
 #include "cases.h"
 
 #include <sys/file.h>

@@ -1,5 +1,5 @@
-// read(2), write(2), readv(2) and their kin on pipes, FIFOs, event and timer descriptors, inotify,
-// devices, files.
+// read(2), write(2), readv(2) and related calls on pipes, FIFOs, event and timer descriptors,
+// inotify, devices, files.
 #include "cases.h"
 
 #include <limits.h>

@@ -69,6 +69,7 @@ class address {
                       (abstract || path.empty() ? 0 : 1))};
   }
 
+  // AF_INET, AF_INET6, AF_UNIX or AF_UNSPEC; the address and its size in bytes, for system calls.
   int family() const noexcept { return storage_.ss_family; }
   const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(&storage_); }
   socklen_t size() const noexcept { return length_; }

@@ -63,6 +63,7 @@ class socket {
     return fd_.release();
   }
   explicit operator bool() const noexcept { return bool(fd_); }
+  // Closes the socket; fibers that wait for it wake with EBADF. May be called again.
   void close() noexcept { fd_.reset(); }
 
   // bind(2), listen(2).
