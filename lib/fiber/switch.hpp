@@ -46,6 +46,10 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
 [[gnu::always_inline]] inline void enter(fiber* self, fiber* to) noexcept {
   thread_storage* there = to->storage;
   thread_storage* here = self->storage;
+  // Before the thread pointer is set: a signal that comes right then, which it does at the end of a
+  // system call, finds who runs also in storage that has never been run with.
+  to->state = fiber_status::running;
+  *there->current = to;
   if (there != here) {
     here->float_flags = arch::float_flags();
     if (carries_plainly(*here, *there)) arch::set_thread_pointer(there->pointer, true);
@@ -53,8 +57,6 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
   } else if (there->signals.due) [[unlikely]] {
     self->home->handlers_are_due = true;
   }
-  to->state = fiber_status::running;
-  *there->current = to;
 }
 [[gnu::always_inline]] inline void depart(fiber* self, fiber* to) noexcept {
   if (!self->exceptions->none()) [[unlikely]] {

@@ -133,6 +133,13 @@ static void timers(void) {
   long sum = 0;
   for (int i = 0; i < 4; i++) sum += (intptr_t)end_of(&w[i]);
   SAY("  four threads, each with its own in sigwaitinfo", sum);
+  // The timers of some run out while others begin.
+  sum = 0;
+  for (int round = 0; round < 100; round++) {
+    for (intptr_t i = 0; i < 4; i++) start(&w[i], waits_for_signal, (void*)(i + 50));
+    for (int i = 0; i < 4; i++) sum += (intptr_t)end_of(&w[i]);
+  }
+  SAY("  again and again", sum);
   t = make_timer(CLOCK_MONOTONIC, SIGEV_NONE, 0, 0, NULL, 0);
   set_timer(t, 500, 0);
   struct itimerspec left;
