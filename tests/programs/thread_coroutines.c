@@ -66,9 +66,10 @@ static void* runs_context(void* p) {
 // The stack pointer is set by inline assembly, unknown to any library.
 static void* sets_pointer(void* p) {
   int i = (int)(intptr_t)p;
-  __asm__ volatile("mov %%rsp, %%rbx\n\tmov %0, %%rsp\n\tcall *%1\n\tmov %%rbx, %%rsp"
-                   :
-                   : "r"(stack_of[i] + size_of[i] - 16), "r"(computes), "D"(i)
+  long argument = i;  // which the call may change
+  __asm__ volatile("mov %%rsp, %%rbx\n\tmov %1, %%rsp\n\tcall *%2\n\tmov %%rbx, %%rsp"
+                   : "+D"(argument)
+                   : "r"(stack_of[i] + size_of[i] - 16), "r"(computes)
                    : "rbx", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "memory", "cc");
   whole[i] = untouched(i);
   return NULL;
