@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <tendril/net/socket.hpp>
 
 namespace python {
@@ -71,16 +73,32 @@ inline std::string backslash_replace(std::string_view text) {
   return out;
 }
 
-// ('127.0.0.1', 10000)
+// ('127.0.0.1', 10000); of IPv6 with the flow and the scope: ('::1', 10000, 0, 0)
 inline std::string repr(const tendril::net::address& a) {
-  return "('" + a.host() + "', " + std::to_string(a.port()) + ")";
+  std::string host = a.host();
+  std::string text = "('" + host.substr(0, host.find('%')) + "', " + std::to_string(a.port());
+  if (a.family() == AF_INET6) {
+    sockaddr_in6 in{};
+    std::memcpy(&in, a.data(), sizeof in);
+    text +=
+        ", " + std::to_string(ntohl(in.sin6_flowinfo)) + ", " + std::to_string(in.sin6_scope_id);
+  }
+  return text + ")";
 }
 
-// A connected socket's repr(), as CPython's without its wrappers writes it.
+// A socket's repr(), as CPython's without its wrappers writes it: without raddr if the socket is
+// not connected, or no longer.
 inline std::string repr(const tendril::net::socket& s) {
-  return "<socket.socket fd=" + std::to_string(s.descriptor()) +
-         ", family=2, type=1, proto=0, laddr=" + repr(s.local_address()) +
-         ", raddr=" + repr(s.remote_address()) + ">";
+  tendril::net::address local = s.local_address();
+  std::string text = "<socket.socket fd=" + std::to_string(s.descriptor()) +
+                     ", family=" + std::to_string(local.family()) +
+                     ", type=1, proto=0, laddr=" + repr(local);
+  try {
+    text += ", raddr=" + repr(s.remote_address());
+  } catch (const std::system_error&) {
+    // ENOTCONN
+  }
+  return text + ">";
 }
 
 // The beginning of what print(sys.stderr, ...) prints: the tutorial's programs pass the stream as

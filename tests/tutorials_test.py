@@ -8,24 +8,44 @@ Times, thread numbers, ports and descriptors are masked.
 
 import concurrent.futures
 import contextlib
+import http.server
 import os
 import pathlib
 import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
 import unittest
 
-from samples_test import EchoServer, HttpServer, Printing, await_that, bound, cacert, http, https, run, samples, ways
+from samples_test import EchoServer, HttpServer, Printing, await_that, bound, cacert, https, run, samples, ways
+from samples_test import http as http_url
 
 fibers_for_threads = os.environ.get("SANITIZE", "none") == "none"
 stderr_repr = "<_io.TextIOWrapper name='<stderr>' mode='w' encoding='UTF-8'>"
 
 
-class Server:
+class Stoppable:
+    @contextlib.contextmanager
+    def stopped(self):
+        """Stops the server meanwhile, so that it sees all events at once when it goes on."""
+        self.process.send_signal(signal.SIGSTOP)
+        stat = pathlib.Path(f"/proc/{self.process.pid}/stat")
+        await_that(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+        yield
+        self.process.send_signal(signal.SIGCONT)
+
+
+def reset(s):
+    """Closes a connection by a reset."""
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.close()
+
+
+class Server(Stoppable):
     """A server that prints its address on standard error."""
 
     def __init__(self, name, stdout=subprocess.PIPE):
@@ -99,16 +119,32 @@ class Greenlets(Printing):
 
 
 class Hello(unittest.TestCase):
-    def hello(self, way, numbers):
-        """The output with times and thread numbers masked, and the thread numbers."""
-        done = run("hello_four_ways", way, 0.1)
+    def run_masked(self, *arguments):
+        """The lines with times and thread numbers masked, and the thread numbers."""
+        done = run("hello_four_ways", *arguments)
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         threads = re.findall(r"serve thread id = (\d+)$", done.stdout, re.M)
-        self.assertEqual(len(threads), 3)
         masked = re.sub(r"\d\d:\d\d:\d\d", "TIME", re.sub(r"id = \d+$", "id = ID", done.stdout, flags=re.M))
-        expected = [f"Hello {n} now = TIME serve thread id = ID" for n in numbers] + [
+        return masked.splitlines(), threads
+
+    def lines(self, numbers):
+        return [f"Hello {n} now = TIME serve thread id = ID" for n in numbers] + [
             f"Bye.. {n} now = TIME" for n in numbers]
-        return masked.splitlines(), expected, set(threads)
+
+    def hello(self, way, numbers):
+        printed, threads = self.run_masked(way, 0.1)
+        self.assertEqual(len(threads), 3)
+        return printed, self.lines(numbers), set(threads)
+
+    def test_without_arguments_it_is_gevents_way_as_in_the_tutorial(self):
+        printed, threads = self.run_masked()
+        self.assertEqual(printed, self.lines((0, 1, 2)))
+        self.assertEqual((len(threads), len(set(threads))), (3, 1))
+
+    def test_all_four_ways_run_in_turn(self):
+        printed, _ = self.run_masked("all", 0.1)
+        self.assertCountEqual(printed[:6], self.lines((0, 1, 2)))  # the kernel's threads come in any order
+        self.assertEqual(printed[6:], [line for numbers in ((1, 2, 3), (0, 1, 2), (0, 1, 2)) for line in self.lines(numbers)])
 
     def test_tasks_of_a_loop_async_functions_and_patched_tasks_share_a_kernel_thread(self):
         for way, numbers in (("asyncio", (1, 2, 3)), ("async", (0, 1, 2)), ("gevent", (0, 1, 2))):
@@ -264,7 +300,7 @@ class Executors(unittest.TestCase):
 
 class Fetching(unittest.TestCase):
     def test_urlopen_fetches_one_by_one_and_then_at_once(self):
-        urls = [f"{http}/bytes/3", f"{https}/bytes/50000", f"{http}/bytes/0"]
+        urls = [f"{http_url}/bytes/3", f"{https}/bytes/50000", f"{http_url}/bytes/0"]
         done = run("urlopen", *urls, env={**os.environ, "CURL_CA_BUNDLE": cacert})
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         lines = done.stdout.splitlines()
@@ -277,17 +313,50 @@ class Fetching(unittest.TestCase):
         self.assertEqual(len(lines), 14)
 
     def test_urlopen_reports_why_a_page_cannot_be_fetched(self):
-        done = run("urlopen", f"{http}/status/404")
-        self.assertEqual((done.stdout, done.returncode), (f"GET: {http}/status/404\n", 1))
+        done = run("urlopen", f"{http_url}/status/404")
+        self.assertEqual((done.stdout, done.returncode), (f"GET: {http_url}/status/404\n", 1))
         self.assertRegex(done.stderr, r"^urlopen: .*404\n$")
 
+    def test_urlopen_goes_on_when_a_page_fails_at_once_with_the_others(self):
+        asked = []
+
+        class Once(http.server.BaseHTTPRequestHandler):
+            """Each page can be had once only; /always as often as you like."""
+
+            def do_GET(self):
+                self.send_response(404 if self.path in asked and self.path != "/always" else 200)
+                asked.append(self.path)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"hi")
+
+            def log_message(self, *_):
+                pass
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Once) as server:
+            threading.Thread(target=server.serve_forever).start()
+            base = f"http://127.0.0.1:{server.server_port}"
+            done = run("urlopen", f"{base}/once", f"{base}/always")
+            server.shutdown()
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stderr, r"\Aurlopen: .*404\n\Z")
+        received = f"2 bytes received from {base}/always."
+        lines = done.stdout.splitlines()
+        self.assertEqual(lines[:4], [f"GET: {base}/once", f"2 bytes received from {base}/once.", f"GET: {base}/always", received])
+        self.assertRegex(lines[4], r"^同步cost [\d.e-]+$")
+        self.assertEqual(lines[5:8], [f"GET: {base}/once", f"GET: {base}/always", received])
+        self.assertRegex(lines[8], r"^异步cost [\d.e-]+$")
+        self.assertEqual(len(lines), 9)
+
+
+seven_ways = ("blocking", "threads", "thread_pool", "callbacks", "generators", "fibers", "nursery")
 
 # select_server and its client
 parts = ["This is the message. ", "It will be sent ", "in parts."]
 waiting = ("", "waiting for the next event")
 
 
-class SelectServer:
+class SelectServer(Stoppable):
     def __enter__(self):
         self.process = subprocess.Popen([samples / "select_server", "0"], stdout=subprocess.PIPE, text=True)
         first = self.process.stdout.readline()
@@ -301,15 +370,6 @@ class SelectServer:
             assert printed == line + "\n", f"{printed!r}, not {line!r}, after {lines[:i]}"
 
     lines_until = Server.lines_until
-
-    @contextlib.contextmanager
-    def stopped(self):
-        """Stops the server meanwhile, so that it sees all events at once when it goes on."""
-        self.process.send_signal(signal.SIGSTOP)
-        stat = pathlib.Path(f"/proc/{self.process.pid}/stat")
-        await_that(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
-        yield
-        self.process.send_signal(signal.SIGCONT)
 
     __exit__ = Server.__exit__
 
@@ -459,6 +519,109 @@ class Servers(unittest.TestCase):
             for s, data in ((a, b"147"), (c, b"36")):
                 self.assertEqual(s.recv(100), data)
 
+    def test_select_server_outlives_clients_that_reset_or_end_early(self):
+        with SelectServer() as server:
+            server.prints(*waiting)
+            with server.stopped():  # reset before it is accepted
+                client = socket.create_connection(("127.0.0.1", server.port))
+                name = client.getsockname()
+                reset(client)
+            server.prints(f"new connection from {name}", *waiting, f"closing {name} after reading no data", *waiting)
+
+            with server.stopped():  # sends, and resets before it is accepted: the data is gone, or is there
+                client = socket.create_connection(("127.0.0.1", server.port))
+                name = client.getsockname()
+                client.sendall(b"hello")
+                reset(client)
+            served = server.lines_until("after reading no data")
+            self.assertEqual((served[0], served[-1]), (f"new connection from {name}", f"closing {name} after reading no data"))
+            server.prints(*waiting)
+
+            with server.stopped():  # ends its sending: then its answer is not sent
+                client = socket.create_connection(("127.0.0.1", server.port))
+                name = client.getsockname()
+                client.sendall(b"hello")
+                client.shutdown(socket.SHUT_WR)
+            served = server.lines_until("after reading no data")
+            self.assertIn(f"{stderr_repr} received \"b'hello'\" from {name}", served)
+            client.close()
+            server.prints(*waiting)
+
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(b"still here")
+                self.assertEqual(client.recv(100), b"still here")
+
+    def test_select_server_drops_a_connection_with_urgent_data(self):
+        with SelectServer() as server:
+            server.prints(*waiting)
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                name = client.getsockname()
+                server.prints(f"new connection from {name}", *waiting)
+                with server.stopped():
+                    client.sendall(b"ab")
+                    client.send(b"!", socket.MSG_OOB)
+                server.prints(f"{stderr_repr} received \"b'ab'\" from {name}",
+                              f"handling exceptional condition for {name}", *waiting)
+                with contextlib.suppress(ConnectionResetError):  # urgent data was left unread
+                    self.assertEqual(client.recv(100), b"")
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(b"next")
+                self.assertEqual(client.recv(100), b"next")
+
+    def selectors_lines(self, server, *lines):
+        """Compares the lines up to the first one that closes a connection, with descriptors masked."""
+        served = [re.sub(r"fd=\d+", "fd=N", line) for line in server.lines_until("closing")]
+        self.assertEqual(served, list(lines))
+
+    def test_the_selectors_server_outlives_clients_that_close_or_reset_at_once(self):
+        with Server("selectors_echo") as server:
+            without = f"<socket.socket fd=N, family=2, type=1, proto=0, laddr={('127.0.0.1', server.port)}>"
+
+            def connected(s):
+                return without[:-1] + f", raddr={s.getsockname()}>"
+
+            with server.stopped():  # closes with its answer unread: the server's socket is no longer connected
+                client = socket.create_connection(("127.0.0.1", server.port))
+                name, connection = client.getsockname(), connected(client)
+                client.sendall(b"hello")
+                client.close()
+            served = [re.sub(r"fd=\d+", "fd=N", line) for line in server.lines_until("closing")]
+            # The answer's reset comes at any time after the answer.
+            self.assertEqual(served[:2], [f"accepted {connection} from {name}", f"echoing b'hello' to {connection}"])
+            self.assertIn(served[2:], ([f"closing {without}"], [f"closing {connection}"]))
+
+            with server.stopped():
+                client = socket.create_connection(("127.0.0.1", server.port))
+                name = client.getsockname()
+                reset(client)
+            self.selectors_lines(server, f"accepted {without} from {name}", f"closing {without}")
+
+            client = socket.create_connection(("127.0.0.1", server.port))
+            name, connection = client.getsockname(), connected(client)
+            client.sendall(b"hello")
+            self.assertEqual(client.recv(100), b"hello")
+            reset(client)
+            self.selectors_lines(server, f"accepted {connection} from {name}", f"echoing b'hello' to {connection}",
+                                 f"closing {without}")
+
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(b"still here")
+                self.assertEqual(client.recv(100), b"still here")
+
+    def test_a_server_whose_port_is_in_use_says_so(self):
+        servers = {f"echo_{way}": [] for way in seven_ways} | {"gevent_server": [], "selectors_echo": [], "select_server": []}
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            servers["select_server"] = [f"{stderr_repr} starting up on localhost port {port}"]
+            for name, lines in servers.items():
+                with self.subTest(name):
+                    done = run(name, port)
+                    self.assertEqual((done.stdout.splitlines(), done.stderr, done.returncode),
+                                     (lines, f"{name}: bind: Address already in use\n", 1))
+            done = run("http_index", "127.0.0.1", port)
+            self.assertEqual((done.stdout, done.stderr, done.returncode),
+                             ("", "http_index: bind: Address already in use\n", 1))
+
     def test_the_selectors_server_echoes(self):
         with Server("selectors_echo") as server:
             with socket.create_connection(("127.0.0.1", server.port)) as client:
@@ -473,11 +636,12 @@ class Servers(unittest.TestCase):
 
 
 class IndexServer(HttpServer):
-    def __init__(self, *seconds):
+    def __init__(self, *seconds, address="127.0.0.1"):
+        self.address = address
         self.seconds = map(str, seconds)  # the duration of an answer, if it is not the tutorial's
 
     def __enter__(self):
-        self.process = subprocess.Popen([samples / "http_index", "127.0.0.1", "0", *self.seconds],
+        self.process = subprocess.Popen([samples / "http_index", self.address, "0", *self.seconds],
                                         stdout=subprocess.PIPE, text=True)
         self.started = self.process.stdout.readline()
         self.host, port = re.fullmatch(r"Server started at http://(.*):(\d+)\.\.\.\n", self.started).groups()
@@ -508,6 +672,19 @@ class Http(unittest.TestCase):
             "Server <Server sockets=(<asyncio.TransportSocket fd=N, family=2, type=1, proto=6, "
             f"laddr={('127.0.0.1', server.port)}>,)> shutting down."])
 
+    def test_the_index_server_listens_on_the_address_of_a_name_or_of_ipv6(self):
+        addresses = ["localhost"]
+        with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+            addresses.append("::1")
+        for address in addresses:
+            with self.subTest(address), IndexServer(0, address=address) as server:
+                self.assertEqual(server.host, address)
+                self.assertEqual(server.get("/"), (200, "<h1>Index</h1>"))
+                server.process.send_signal(signal.SIGINT)
+                out, _ = server.process.communicate(timeout=bound)
+                family, _, _, _, name = socket.getaddrinfo(address, server.port, type=socket.SOCK_STREAM)[0]
+                self.assertIn(f", family={int(family)}, type=1, proto=6, laddr={name}>,)> shutting down.\n", out)
+
     def test_each_answer_of_the_index_server_takes_half_a_second(self):
         def asked(path):
             start = time.monotonic()
@@ -530,8 +707,17 @@ class Http(unittest.TestCase):
 
 
 class Echo(unittest.TestCase):
+    def test_the_seven_echo_servers_outlive_a_client_that_resets_before_it_is_accepted(self):
+        for way in seven_ways:
+            with self.subTest(way), EchoServer(samples / f"echo_{way}") as server:
+                with Stoppable.stopped(server):
+                    reset(socket.create_connection(("127.0.0.1", server.port)))
+                with socket.create_connection(("127.0.0.1", server.port)) as client:
+                    client.sendall(b"still here")
+                    self.assertEqual(client.recv(100), b"still here")
+
     def test_an_echo_server_in_seven_ways(self):
-        for way in ("blocking", "threads", "thread_pool", "callbacks", "generators", "fibers", "nursery"):
+        for way in seven_ways:
             with self.subTest(way), EchoServer(samples / f"echo_{way}") as server:
                 with socket.create_connection(("127.0.0.1", server.port)) as client:
                     for message in (b"hello", b"again"):

@@ -1,6 +1,9 @@
 // Work that would block all fibers is done elsewhere: reading a file in the default thread pool and
 // in a pool of the program's own, and a computation in a process. The example of asyncio's
 // loop.run_in_executor().
+//
+// In Python an async function, pool_exec(), with a `with` for each pool; here main() itself may
+// wait, and a pool's destructor waits for its workers.
 
 #include <cstdint>
 #include <cstdio>

@@ -42,7 +42,14 @@ int main(int argc, char** argv) try {
   auto async_time_start = std::chrono::steady_clock::now();
   std::vector<tendril::task<void>> tasks;
   for (const std::string& url : urls) tasks.push_back(tendril::spawn(f, url));
-  for (auto& t : tasks) t.get();
+  tendril::joinall(tasks);
+  for (auto& t : tasks) {
+    try {
+      t.get();
+    } catch (const std::exception& e) {  // gevent prints it, too, and goes on
+      std::fprintf(stderr, "urlopen: %s\n", e.what());
+    }
+  }
   std::printf("异步cost %.17g\n", seconds_since(async_time_start));
 } catch (const std::exception& e) {
   std::fprintf(stderr, "urlopen: %s\n", e.what());

@@ -1,6 +1,7 @@
 // Echo server, first of seven ways: one client at a time. The next client waits until this one has
 // closed.
 
+#include <exception>
 #include <string>
 #include <system_error>
 
@@ -16,7 +17,10 @@ void echo(tendril::net::socket client) try {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   tendril::net::socket listener = listen_on_argument(argc, argv);
   for (;;) echo(listener.accept());
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "echo_blocking: %s\n", e.what());
+  return 1;
 }

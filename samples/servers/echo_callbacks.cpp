@@ -1,6 +1,7 @@
 // Echo server, fourth of seven ways: one thread, a selector, and a callback for each event. The
 // local variables of a loop have become members of an object.
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -49,7 +50,7 @@ class connection : public std::enable_shared_from_this<connection> {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   tendril::net::socket listener = listen_on_argument(argc, argv);
   selector s;
   s.register_(listener.descriptor(), selector::read,
@@ -57,4 +58,7 @@ int main(int argc, char** argv) {
   for (;;) {
     for (auto& [key, events] : s.select()) key.data();
   }
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "echo_callbacks: %s\n", e.what());
+  return 1;
 }

@@ -1,6 +1,8 @@
 // Echo server, sixth of seven ways: a fiber for each client, on one thread. It is the blocking code
-// with one word more: spawn.
+// with one word more: spawn. (In Python "selector + async/await": async functions, and a loop that
+// drives them. Here any function may wait, and the selector is the library's own.)
 
+#include <exception>
 #include <string>
 #include <system_error>
 #include <tendril/task.hpp>
@@ -17,7 +19,10 @@ void echo(tendril::net::socket client) try {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   tendril::net::socket listener = listen_on_argument(argc, argv);
   for (;;) tendril::spawn(echo, listener.accept());
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "echo_fibers: %s\n", e.what());
+  return 1;
 }

@@ -2,6 +2,7 @@
 // yields the event that it waits for. The code reads like the blocking one again; the loop below is
 // the scheduler.
 
+#include <exception>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -56,7 +57,7 @@ class scheduler {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   tendril::net::socket listener = listen_on_argument(argc, argv);
   scheduler loop;
   loop.spawn(coroutine([&] {
@@ -67,4 +68,7 @@ int main(int argc, char** argv) {
     }
   }));
   loop.run();
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "echo_generators: %s\n", e.what());
+  return 1;
 }

@@ -3,6 +3,7 @@
 // have ended, so no task is left behind.
 
 #include <csignal>
+#include <exception>
 #include <string>
 #include <system_error>
 #include <tendril/signal_handler.hpp>
@@ -27,8 +28,7 @@ void echo_client(tendril::net::socket client, const tendril::net::address& peer)
 void echo_server(tendril::net::socket& listener) {
   tendril::with_task_group([&](tendril::task_group& nursery) {
     for (;;) {
-      tendril::net::socket client = listener.accept();
-      tendril::net::address peer = client.remote_address();
+      auto [client, peer] = accept_from(listener);
       nursery.spawn(echo_client, std::move(client), peer);
     }
   });
@@ -36,10 +36,13 @@ void echo_server(tendril::net::socket& listener) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   tendril::net::socket listener = listen_on_argument(argc, argv);
   auto server = tendril::spawn([&] { echo_server(listener); });
   tendril::signal_handler on_terminate(SIGTERM, [&] { server.kill(); });
   server.join();
   std::puts("Server stopped");
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "echo_nursery: %s\n", e.what());
+  return 1;
 }

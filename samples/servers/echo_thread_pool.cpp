@@ -1,6 +1,7 @@
 // Echo server, third of seven ways: a pool of kernel threads. If all are busy, further clients wait
 // for a free one.
 
+#include <exception>
 #include <string>
 #include <system_error>
 #include <tendril/thread_pool_executor.hpp>
@@ -17,8 +18,11 @@ void echo(tendril::net::socket client) try {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   tendril::net::socket listener = listen_on_argument(argc, argv);
   tendril::thread_pool_executor pool(8);
   for (;;) pool.submit(echo, listener.accept());
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "echo_thread_pool: %s\n", e.what());
+  return 1;
 }

@@ -1,5 +1,6 @@
 // Echo server, second of seven ways: a kernel thread for each client.
 
+#include <exception>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -16,7 +17,10 @@ void echo(tendril::net::socket client) try {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   tendril::net::socket listener = listen_on_argument(argc, argv);
   for (;;) std::thread(echo, listener.accept()).detach();
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "echo_threads: %s\n", e.what());
+  return 1;
 }

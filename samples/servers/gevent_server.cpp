@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <string>
 #include <system_error>
 #include <tendril/task.hpp>
@@ -28,8 +29,11 @@ void handle_request(tendril::net::socket connection) try {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);  // write each line at once, also to a file
   tendril::net::socket listener = listen_on_argument(argc, argv, 8001, stderr);
   for (;;) tendril::spawn(handle_request, listener.accept());
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "gevent_server: %s\n", e.what());
+  return 1;
 }

@@ -1,7 +1,7 @@
 // aiohttp's example of a server: an index and a greeting, which take half a second each, for any
 // number of clients at once.
 //
-//   http_index [ADDRESS [PORT [SECONDS]]]   127.0.0.1, 8888 (0: a port that is free), 0.5: what an answer takes
+//   http_index [ADDRESS [PORT [SECONDS]]]   127.0.0.1 (or a name: its first address), 8888 (0: a port that is free), 0.5: what an answer takes
 //
 //   GET /               <h1>Index</h1>
 //   GET /hello/{name}   <h1>hello, {name}!</h1>
@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <tendril/net/create_connection.hpp>
 #include <tendril/net/stream_server.hpp>
 #include <tendril/signal_handler.hpp>
 
@@ -50,11 +51,14 @@ int main(int argc, char** argv) try {
   std::string address = argc > 1 ? argv[1] : "127.0.0.1";
   auto port = static_cast<std::uint16_t>(argc > 2 ? std::atoi(argv[2]) : 8888);
   if (argc > 3) takes = std::chrono::duration<double>(std::atof(argv[3]));
-  tendril::net::socket listener = tendril::net::listen_on(tendril::net::address::ip(address, port));
-  port = listener.local_address().port();
+  auto found = tendril::net::resolve(address, std::to_string(port), AF_UNSPEC, SOCK_STREAM, true);
+  tendril::net::socket listener = tendril::net::listen_on(found.front());
+  tendril::net::address local = listener.local_address();
+  port = local.port();
   std::string srv =
       "<Server sockets=(<asyncio.TransportSocket fd=" + std::to_string(listener.descriptor()) +
-      ", family=2, type=1, proto=6, laddr=" + python::repr(listener.local_address()) + ">,)>";
+      ", family=" + std::to_string(local.family()) +
+      ", type=1, proto=6, laddr=" + python::repr(local) + ">,)>";
 
   tendril::net::stream_server server(std::move(listener),
                                      [](tendril::stream& s) { serve(s, answer); });

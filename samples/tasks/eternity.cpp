@@ -1,6 +1,8 @@
 // A task that sleeps for longer than the caller waits: wait_for cancels it when the time is over,
 // and it cleans up.
 //
+// In Python both are async functions, run by asyncio.run(); here any function may wait, main() too.
+//
 //   eternity [SECONDS]   how long the caller waits: 1; the task sleeps for three times as long
 
 #include <cstdio>

@@ -2,7 +2,7 @@
 // tasks of an event loop, functions that wait (Python: async functions), and tasks that call
 // blocking functions with the C library's calls interposed (gevent: monkey.patch_all()).
 //
-//   hello_four_ways [WAY [SECONDS]]   threads, asyncio, async or gevent (default: all); the length of a second (1)
+//   hello_four_ways [WAY [SECONDS]]   threads, asyncio, async, gevent (default, as in the tutorial) or all; the length of a second (1)
 //
 // The program is linked against libtendril-preload.so, so the waits overlap in all four, on one
 // kernel thread: the threads of the first way are fibers too.
@@ -82,7 +82,7 @@ void gevent_test() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string way = argc > 1 ? argv[1] : "all";
+  std::string way = argc > 1 ? argv[1] : "gevent";
   if (argc > 2) second = std::chrono::duration<double>(std::atof(argv[2]));
   struct {
     const char* name;

@@ -1,6 +1,5 @@
 // The current event loop. get_running_loop() returns the running loop, and throws if none runs.
-// Python's get_event_loop(), which makes a loop if there is none, has no counterpart: here a loop
-// is an object that the program makes itself.
+// Python's get_event_loop(): here `tendril::event_loop loop;`, which always makes a new one.
 
 #include <cstdio>
 #include <tendril/event_loop.hpp>

@@ -1,5 +1,7 @@
 // Runs two shell commands at once and shows their output: asyncio.gather over its subprocesses.
 //
+// In Python run by asyncio.run(), from an async function; here main() itself may wait.
+//
 //   subprocess_gather [SECONDS]   the time that each waits before it shows its command's output: 1
 
 #include <tendril/wait.hpp>
