@@ -103,12 +103,11 @@ int read_lock(rwlock& l, bool stays_behind_writers, deadline until) noexcept {
   }
   if (!(s & writers_turn)) return 0;
   return await_turn(l, 0, until, [&] {
-    std::uint32_t now = l.readers.load(std::memory_order_relaxed);
+    std::uint32_t now = l.readers.load(std::memory_order_acquire);
     while (now & writers_turn) {
-      if (l.readers.compare_exchange_weak(now, now - one_reader, std::memory_order_relaxed))
+      if (l.readers.compare_exchange_weak(now, now - one_reader, std::memory_order_acquire))
         return true;
     }
-    std::atomic_thread_fence(std::memory_order_acquire);
     return false;
   });
 }
@@ -155,17 +154,16 @@ bool leave_place(rwlock& l, bool in_turns) noexcept {
     wake_if(was, l.place_taken, 1);
     return true;
   }
-  std::uint32_t s = l.readers.load(std::memory_order_relaxed);
+  std::uint32_t s = l.readers.load(std::memory_order_acquire);
   while (!(s & writers_turn)) {
     if (!l.readers.compare_exchange_weak(s, (s ^ has_writer) & ~readers_wait,
-                                         std::memory_order_release, std::memory_order_relaxed))
+                                         std::memory_order_acq_rel, std::memory_order_acquire))
       continue;
     wake_if(was, l.place_taken, 1);
     if (s & readers_wait) kernel_futex::wake(&l.readers, INT_MAX);
     return true;
   }
   l.place_taken.store(was, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_acquire);
   return false;
 }
 
