@@ -50,15 +50,18 @@ class descriptors {
     descriptor* d = at(fd);
     return d ? d->generation.load(std::memory_order_acquire) : 0;
   }
-  // The generation of the file that fd stands for, for one who is about to watch it: not that of a
-  // successor while another kernel thread is between telling and closing. (That takes a moment; who
-  // died there is not waited for.)
-  static std::uint32_t settled_generation(int fd) noexcept {
+  // The generation of the file that fd stands for, for a caller that is about to watch it: not that
+  // of a successor while another kernel thread is between telling and closing. That takes a moment,
+  // but a thread may have lost its processor there, or been cancelled: then `settled` is false, and
+  // the generation may be the successor's though the old file is still open.
+  static std::uint32_t settled_generation(int fd, bool& settled) noexcept {
+    settled = true;
     descriptor* d = at(fd);
     if (!d) return 0;
     for (int tries = 0;; tries++) {
       std::uint32_t g = d->generation.load(std::memory_order_acquire);
-      if (!d->closing.load(std::memory_order_acquire) || tries == 1000) return g;
+      settled = !d->closing.load(std::memory_order_acquire);
+      if (settled || tries == 1000) return g;
       sys::call(SYS_sched_yield);
     }
   }

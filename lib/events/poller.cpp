@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <poll.h>
 
+#include <utility>
+
 #include "base/fork_handlers.hpp"
 #include "events/doorbell.hpp"
 #include "events/own_descriptors.hpp"
@@ -300,7 +302,9 @@ void poller::drop_chunks() noexcept {
     if (r == -ENOENT && known) {
       // What was registered is gone. Whoever waits for it does so in vain.
       was_replaced(w.fd);
-      w.generation = descriptors::settled_generation(w.fd);
+      bool settled;
+      w.generation = descriptors::settled_generation(w.fd, settled);
+      s.unsettled |= !settled;
       known = false;
       continue;
     }
@@ -317,10 +321,12 @@ void poller::drop_chunks() noexcept {
 int poller::add(io_waiter& w) noexcept {
   slot* s = make(w.fd);
   if (!s) return w.fd < 0 ? -EBADF : -ENOMEM;
-  w.generation = descriptors::settled_generation(w.fd);
-  bool known = s->registered.load(std::memory_order_relaxed) == w.generation + 1;
-  if (!known || !descriptors::sees_all(w.fd)) [[unlikely]] {
+  bool settled;
+  w.generation = descriptors::settled_generation(w.fd, settled);
+  bool known = s->registered.load(std::memory_order_relaxed) == w.generation + 1 && !s->unsettled;
+  if (!known || !settled || !descriptors::sees_all(w.fd)) [[unlikely]] {
     open();
+    s->unsettled = !settled;
     if (int r = watch_anew(*s, w, known); r < 0) return r;
   }
   s->waiters.push_back(w);
@@ -482,7 +488,9 @@ bool poller::seems_empty(int fd) noexcept {
 bool poller::begin(ring_receive& r) noexcept {
   slot* s = ring_.open() && open() ? make(r.fd) : nullptr;
   if (!s) return false;
-  r.generation = descriptors::settled_generation(r.fd);
+  bool settled;
+  r.generation = descriptors::settled_generation(r.fd, settled);
+  if (!settled) return false;
   if (s->received != r.generation + 1 &&
       s->registered.load(std::memory_order_relaxed) != r.generation + 1) {
     s->stream.begin(r.fd);
@@ -558,11 +566,14 @@ void poller::wake_closed(int fd) noexcept {
   slot* s = at(fd);
   if (!s) return;
   std::uint32_t g = descriptors::generation(fd);
+  // The file that was registered may have gone, and its registration with it: all try again.
+  bool again = std::exchange(s->unsettled, false);
+  if (again) s->registered.store(0, std::memory_order_relaxed);
   for (io_waiter* w = s->waiters.front(); w;) {
     io_waiter* next = s->waiters.after(*w);
-    if (w->generation != g) {
+    if (w->generation != g || (again && w->events)) {
       remove(*w);
-      report_.wake(w->who, wake::closed);
+      report_.wake(w->who, w->generation != g ? wake::closed : wake::unparked);
       if (!w->events) {
         // The file is closed in earnest when no operation has to do with it any more. (Others may
         // end meanwhile.)

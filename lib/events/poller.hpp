@@ -141,6 +141,9 @@ class poller {
     std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
     // the generation that was received by the ring, plus one; 0: none
     std::uint32_t received;
+    // registered while another kernel thread was closing the number: which file is registered shows
+    // when it has closed it
+    bool unsettled;
     stream_state stream;
   };
   static constexpr int per_chunk = 1024;
