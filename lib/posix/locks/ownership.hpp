@@ -21,6 +21,11 @@ inline int lock_owner() noexcept {
   return own_tid();
 }
 
+// Whether the caller has the write lock.
+inline bool has_write_lock(const pthread_rwlock_t* l) noexcept {
+  return l->__data.__cur_writer != 0 && l->__data.__cur_writer == lock_owner();
+}
+
 // A fiber that may not wait (a generator's body, a trace callback) needs a lock that another one
 // holds: ends the process, as it would hang.
 void check_may_wait() noexcept;

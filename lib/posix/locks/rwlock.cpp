@@ -136,7 +136,7 @@ int take_foreign(pthread_rwlock_t* l, std::uint32_t as, deadline until,
   int r;
   bool done = retry_until(until, l, [&] {
     r = as == as_reader ? real.pthread_rwlock_tryrdlock(l) : real.pthread_rwlock_trywrlock(l);
-    return r != EBUSY || l->__data.__cur_writer == lock_owner();
+    return r != EBUSY || has_write_lock(l);
   });
   if (!done) return ETIMEDOUT;
   return r == EBUSY ? blocking() : r;
@@ -150,7 +150,7 @@ bool valid_time(clockid_t clock, const timespec* t) noexcept {
 int take(pthread_rwlock_t* l, std::uint32_t as, clockid_t clock, const timespec* until) noexcept {
   if (until && !valid_time(clock, until)) return EINVAL;
   int r = EBUSY;
-  if (l->__data.__cur_writer != 0 && l->__data.__cur_writer == lock_owner()) return EDEADLK;
+  if (has_write_lock(l)) return EDEADLK;
   r = try_to_take(l, as);
   if (r == EBUSY)
     r = wait_and_take(l, as, until ? futex::absolute(clock, *until) : deadline::never());

@@ -223,13 +223,13 @@ bool known() noexcept {
 }
 
 int lock_for_reading(pthread_rwlock_t* l, deadline until) noexcept {
-  if (l->__data.__cur_writer != 0 && l->__data.__cur_writer == lock_owner()) return EDEADLK;
+  if (has_write_lock(l)) return EDEADLK;
   bool behind = l->__data.__flags == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
   return until_done([&] { return read_lock(rwlock::of(l), behind, until); });
 }
 
 int lock_for_writing(pthread_rwlock_t* l, deadline until) noexcept {
-  if (l->__data.__cur_writer != 0 && l->__data.__cur_writer == lock_owner()) return EDEADLK;
+  if (has_write_lock(l)) return EDEADLK;
   int r = until_done([&] { return write_lock(rwlock::of(l), hands_over(l), until); });
   // By that number the C library knows who unlocks.
   if (r == 0) l->__data.__cur_writer = own_tid();
