@@ -326,7 +326,7 @@ int poller::add(io_waiter& w) noexcept {
   bool known = s->registered.load(std::memory_order_relaxed) == w.generation + 1 && !s->unsettled;
   if (!known || !settled || !descriptors::sees_all(w.fd)) [[unlikely]] {
     open();
-    s->unsettled = !settled;
+    s->unsettled |= !settled;
     if (int r = watch_anew(*s, w, known); r < 0) return r;
   }
   s->waiters.push_back(w);

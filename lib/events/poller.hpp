@@ -142,7 +142,7 @@ class poller {
     // the generation that was received by the ring, plus one; 0: none
     std::uint32_t received;
     // registered while another kernel thread was closing the number: which file is registered shows
-    // when it has closed it
+    // when it has closed it, and wake_closed() sees to it
     bool unsettled;
     stream_state stream;
   };
