@@ -262,16 +262,15 @@ bool stack_pool::holds(const void* p) const noexcept {
 }
 
 stack_pool::~stack_pool() {
-  for (std::size_t i = 0; i < class_count_; i++) {
-    stack_class& c = classes_[i];
-#ifdef TENDRIL_ASAN
-    for (std::size_t n = 0; n < c.count; n++)
-      __lsan_unregister_root_region(c.free[n].bottom(), c.free[n].size);
-#endif
-    c.free.~page_array();
-  }
+  for (std::size_t i = 0; i < class_count_; i++) classes_[i].free.~page_array();
   for (std::size_t i = 0; i < region_count_; i++) {
-    if (regions_[i].start) sys::unmap(regions_[i].start, regions_[i].size);
+    const region& r = regions_[i];
+    if (!r.start) continue;
+#ifdef TENDRIL_ASAN
+    for (std::size_t n = 0; n < r.carved; n++)
+      __lsan_unregister_root_region(r.start + n * r.slot + r.guard, r.slot - r.guard);
+#endif
+    sys::unmap(r.start, r.size);
   }
 }
 
