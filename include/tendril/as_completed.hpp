@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "detail/pull.hpp"
+#include "detail/next_iterator.hpp"
 #include "future.hpp"
 
 namespace tendril {
@@ -38,7 +38,7 @@ class completions {
     given_++;
     return f;
   }
-  auto begin() { return detail::pull_iterator<completions, future<R>>(*this); }
+  auto begin() { return detail::next_iterator<completions, future<R>>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
   template <class Futures>

@@ -41,7 +41,7 @@ class async_result {
         (std::is_void_v<T> && sizeof...(V) == 0) ||
         std::constructible_from<std::conditional_t<std::is_void_v<T>, std::monostate, T>, V...>)
   void set(V&&... value) {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     refuse_second();
     value_.emplace(std::forward<V>(value)...);
     finish();
@@ -49,7 +49,7 @@ class async_result {
   // Sets the exception that get() will throw, and wakes all waiters. Throws `error` if a value or
   // an exception was set before. (gevent: AsyncResult.set_exception)
   void set_exception(std::exception_ptr e) {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     refuse_second();
     error_ = std::move(e);
     finish();
@@ -100,14 +100,14 @@ class async_result {
   }
   bool wait_until(clock::time_point t) {
     return detail::wait_until_ready(
-        exclusion_, waiters_, [this] { return ready(); }, t, core::wait_kind::event);
+        lock_, waiters_, [this] { return ready(); }, t, core::wait_kind::event);
   }
 
   // Used by wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) {
-    return detail::watch(exclusion_, waiters_, w, [this] { return ready(); });
+    return detail::watch(lock_, waiters_, w, [this] { return ready(); });
   }
-  void unwatch_ready(detail::waiter& w) noexcept { detail::unwatch(exclusion_, waiters_, w); }
+  void unwatch_ready(detail::waiter& w) noexcept { detail::unwatch(lock_, waiters_, w); }
 
  private:
   using stored_type = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
@@ -124,7 +124,7 @@ class async_result {
     if constexpr (!std::is_void_v<T>) return *value_;
   }
 
-  detail::exclusion exclusion_;
+  detail::biased_lock lock_;
   std::atomic<bool> ready_{false};
   std::optional<stored_type> value_;
   std::exception_ptr error_;

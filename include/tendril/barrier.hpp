@@ -35,12 +35,12 @@ class barrier {
   std::size_t parties() const noexcept { return parties_; }
   // The number of fibers that wait now.
   std::size_t waiting() noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return arrived_;
   }
   // Whether the barrier is broken.
   bool broken() noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return broken_;
   }
 
@@ -59,12 +59,12 @@ class barrier {
 
   // Breaks the barrier: all waiters get broken_barrier. Never waits.
   void abort() noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     break_it();
   }
   // Makes the barrier usable again; all current waiters get broken_barrier. Never waits.
   void reset() noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     break_it();
     broken_ = false;
   }
@@ -92,7 +92,7 @@ class barrier {
     std::uint64_t generation;
     std::size_t place;
     {
-      detail::held h(exclusion_);
+      detail::held h(lock_);
       if (broken_) throw broken_barrier();
       if (arrived_ == parties_) throw error("barrier: more fibers arrived than it has parties");
       generation = generation_;
@@ -107,12 +107,11 @@ class barrier {
       party& w;
       std::uint64_t generation;
       ~given_up() {
-        detail::held h(b.exclusion_);
+        detail::held h(b.lock_);
         if (!w.is_granted() && b.generation_ == generation) b.break_it();
       }
     } guard{*this, w, generation};
-    if (!detail::suspend(exclusion_, waiters_, w, t, what, [] {}) || w.failed)
-      throw broken_barrier();
+    if (!detail::suspend(lock_, waiters_, w, t, what, [] {}) || w.failed) throw broken_barrier();
     return place;
   }
   std::size_t complete(std::uint64_t generation) {
@@ -125,13 +124,13 @@ class barrier {
         throw;
       }
     }
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (generation_ != generation) throw broken_barrier();
     renew(false);
     return 0;
   }
 
-  detail::exclusion exclusion_;
+  detail::biased_lock lock_;
   std::size_t parties_;
   std::function<void()> completion_;
   std::size_t arrived_ = 0;

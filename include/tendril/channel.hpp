@@ -21,7 +21,7 @@
 #include <optional>
 #include <tuple>
 
-#include "detail/pull.hpp"
+#include "detail/next_iterator.hpp"
 #include "detail/waiting.hpp"
 
 namespace tendril {
@@ -84,12 +84,12 @@ class channel {
   std::size_t capacity() const noexcept { return capacity_; }
   // The number of buffered values.
   std::size_t size() const noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return buffer_.size();
   }
   // Whether close() was called.
   bool closed() const noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return closed_;
   }
 
@@ -112,7 +112,7 @@ class channel {
   // `value` is unchanged. Throws channel_closed.
   bool try_send(const T& value) { return try_send(T(value)); }
   bool try_send(T&& value) {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return send_now(value);
   }
 
@@ -128,7 +128,7 @@ class channel {
   // available now, also if the channel is closed and empty.
   std::optional<T> try_receive() {
     std::optional<T> value;
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     receive_now(value);
     return value;
   }
@@ -136,7 +136,7 @@ class channel {
   // Closes the channel: waiting senders get channel_closed; receivers get the buffered values, then
   // an empty optional. A second close has no effect. Never waits.
   void close() noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     closed_ = true;
     for (auto* list : {&senders_, &receivers_}) {
       while (party* p = first(*list)) {
@@ -147,7 +147,7 @@ class channel {
   }
 
   // For `for (T& value : channel)`: receives until the channel is closed and empty.
-  auto begin() { return detail::pull_iterator<channel, T>(*this); }
+  auto begin() { return detail::next_iterator<channel, T>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
   // receive(), for iteration.
   std::optional<T> next() { return receive(); }
@@ -223,33 +223,33 @@ class channel {
     throw timeout_error("receive() from a channel timed out");
   }
   void put_back(T& value) {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (!give(value)) buffer_.push_front(std::move(value));
   }
   // Inline: see core::arrival.
   [[gnu::always_inline]] bool send_until(T& value, clock::time_point t) {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (send_now(value)) return true;
     party p(core::fiber_current());
     p.from = &value;
     senders_.push(p);
     h.release();
     static constexpr auto what = detail::waits_for(core::wait_kind::queue);
-    bool sent = detail::suspend(exclusion_, senders_, p, t, what, [] {});
+    bool sent = detail::suspend(lock_, senders_, p, t, what, [] {});
     if (p.closed) [[unlikely]]
       throw_closed();
     return sent;
   }
   [[gnu::always_inline]] std::optional<T> receive_until(clock::time_point t) {
     std::optional<T> value;
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (receive_now(value)) return value;
     party p(core::fiber_current());
     p.into = &value;
     receivers_.push(p);
     h.release();
     static constexpr auto what = detail::waits_for(core::wait_kind::queue);
-    bool got = detail::suspend(exclusion_, receivers_, p, t, what, [&] {
+    bool got = detail::suspend(lock_, receivers_, p, t, what, [&] {
       if (value) put_back(*value);
     });
     if (!got) [[unlikely]]
@@ -258,7 +258,7 @@ class channel {
   }
 
   std::size_t capacity_;
-  mutable detail::exclusion exclusion_;
+  mutable detail::biased_lock lock_;
   std::deque<T> buffer_;
   bool closed_ = false;
   detail::wait_list senders_;
@@ -269,9 +269,9 @@ class channel {
 class select_case {
  public:
   virtual ~select_case() = default;
-  virtual detail::exclusion* exclusion() noexcept = 0;
-  // now() and enlist() are called with the exclusion held. now(): performs the operation if it can
-  // happen at once. enlist(): waits for it from now on.
+  virtual detail::biased_lock* biased_lock() noexcept = 0;
+  // now() and enlist() are called with the biased_lock held. now(): performs the operation if it
+  // can happen at once. enlist(): waits for it from now on.
   virtual bool now() = 0;
   virtual void enlist(detail::selection& s, std::size_t place) = 0;
   virtual void delist() noexcept = 0;  // stops waiting for it
@@ -285,7 +285,7 @@ template <class T, class F>
 class receive_case final : public select_case {
  public:
   receive_case(channel<T>& from, F f) : channel_(from), call_(std::move(f)) {}
-  detail::exclusion* exclusion() noexcept override { return &channel_.exclusion_; }
+  detail::biased_lock* biased_lock() noexcept override { return &channel_.lock_; }
   bool now() override { return channel_.receive_now(value_); }
   void enlist(detail::selection& s, std::size_t place) override {
     party_.of = &s;
@@ -294,7 +294,7 @@ class receive_case final : public select_case {
     channel_.receivers_.push(party_);
   }
   void delist() noexcept override {
-    detail::held h(channel_.exclusion_);
+    detail::held h(channel_.lock_);
     if (!party_.is_granted()) channel_.receivers_.remove(party_);
   }
   void put_back() override {
@@ -314,7 +314,7 @@ class send_case final : public select_case {
  public:
   send_case(channel<T>& to, T value, F f)
       : channel_(to), value_(std::move(value)), call_(std::move(f)) {}
-  detail::exclusion* exclusion() noexcept override { return &channel_.exclusion_; }
+  detail::biased_lock* biased_lock() noexcept override { return &channel_.lock_; }
   bool now() override { return channel_.send_now(value_); }
   void enlist(detail::selection& s, std::size_t place) override {
     party_.of = &s;
@@ -323,7 +323,7 @@ class send_case final : public select_case {
     channel_.senders_.push(party_);
   }
   void delist() noexcept override {
-    detail::held h(channel_.exclusion_);
+    detail::held h(channel_.lock_);
     if (!party_.is_granted()) channel_.senders_.remove(party_);
   }
   void put_back() override {}
@@ -343,7 +343,7 @@ template <class F>
 class after_case final : public select_case {
  public:
   after_case(clock::time_point t, F f) : deadline_(t), call_(std::move(f)) {}
-  detail::exclusion* exclusion() noexcept override { return nullptr; }
+  detail::biased_lock* biased_lock() noexcept override { return nullptr; }
   bool now() override { return false; }
   void enlist(detail::selection&, std::size_t) override {}
   void delist() noexcept override {}
@@ -383,13 +383,13 @@ after_case<F> otherwise(F f) {
 
 namespace detail {
 
-// Holds the exclusions of several channels, each locked once, in address order to avoid deadlock.
+// Holds the biased_locks of several channels, each locked once, in address order to avoid deadlock.
 template <std::size_t N>
 class held_all {
  public:
   explicit held_all(const std::array<select_case*, N>& cases) noexcept {
     for (auto* c : cases) {
-      if (exclusion* x = c->exclusion()) held_[count_++].first = x;
+      if (biased_lock* x = c->biased_lock()) held_[count_++].first = x;
     }
     std::sort(held_.begin(), held_.begin() + count_,
               [](auto& a, auto& b) { return std::less<>()(a.first, b.first); });
@@ -404,7 +404,7 @@ class held_all {
   held_all(const held_all&) = delete;
 
  private:
-  std::array<std::pair<exclusion*, bool>, N> held_{};
+  std::array<std::pair<biased_lock*, bool>, N> held_{};
   std::ptrdiff_t count_ = 0;
 };
 
@@ -414,14 +414,14 @@ std::size_t select_any(const std::array<select_case*, N>& cases) {
   s.who = core::fiber_current();
   std::size_t timed = N;  // index of the case with the earliest deadline
   for (std::size_t i = 0; i < N; i++) {
-    if (cases[i]->exclusion()) continue;
+    if (cases[i]->biased_lock()) continue;
     if (timed == N || cases[i]->deadline() < cases[timed]->deadline()) timed = i;
   }
   clock::time_point deadline = timed == N ? never : cases[timed]->deadline();
   {
     held_all<N> h(cases);
     for (std::size_t i = 0; i < N; i++) {
-      if (cases[i]->exclusion() && cases[i]->now()) return i;
+      if (cases[i]->biased_lock() && cases[i]->now()) return i;
     }
     if (deadline == clock::time_point::min()) return timed;
     for (std::size_t i = 0; i < N; i++) cases[i]->enlist(s, i);

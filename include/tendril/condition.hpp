@@ -26,12 +26,12 @@ class condition {
   // Wakes the first waiter, or the first n. Never waits. The caller need not hold the lock.
   void notify_one() noexcept { notify(1); }
   void notify(std::size_t n) noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     for (; n > 0 && !waiters_.empty(); n--) detail::grant(*waiters_.pop());
   }
   // Wakes all current waiters. Never waits. The caller need not hold the lock.
   void notify_all() noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     detail::grant_all(waiters_);
   }
 
@@ -39,7 +39,7 @@ class condition {
   // kill() or a timeout delivers, and loop_exit if nothing can end the wait.
   template <class Lock>
   void wait(Lock& lock) {
-    wait_for_notice(lock, detail::never);
+    wait_for_notification(lock, detail::never);
   }
   // Waits until the predicate is true. The predicate is called with the lock held.
   template <class Lock, class Predicate>
@@ -51,13 +51,13 @@ class condition {
   // std::cv_status::timeout if no notification came; with one, returns the predicate's value.
   template <class Lock>
   std::cv_status wait_until(Lock& lock, clock::time_point t) {
-    return wait_for_notice(lock, t) ? std::cv_status::no_timeout : std::cv_status::timeout;
+    return wait_for_notification(lock, t) ? std::cv_status::no_timeout : std::cv_status::timeout;
   }
   template <class Lock, class Predicate>
     requires std::predicate<Predicate&>
   bool wait_until(Lock& lock, clock::time_point t, Predicate holds) {
     while (!holds()) {
-      if (!wait_for_notice(lock, t)) return holds();
+      if (!wait_for_notification(lock, t)) return holds();
     }
     return true;
   }
@@ -73,18 +73,18 @@ class condition {
 
  private:
   template <class Lock>
-  bool wait_for_notice(Lock& lock, clock::time_point t) {
+  bool wait_for_notification(Lock& lock, clock::time_point t) {
     detail::waiter w;
     w.who = core::fiber_current();
     {
-      detail::held h(exclusion_);
+      detail::held h(lock_);
       waiters_.push(w);
     }
     // The waiter is listed before the lock is released, so no notification is missed.
     try {
       lock.unlock();
     } catch (...) {
-      detail::held h(exclusion_);
+      detail::held h(lock_);
       if (!w.is_granted()) waiters_.remove(w);
       throw;
     }
@@ -96,10 +96,10 @@ class condition {
       }
     } guard{lock};
     static constexpr auto what = detail::waits_for(core::wait_kind::event);
-    return detail::suspend(exclusion_, waiters_, w, t, what, [this] { notify_one(); });
+    return detail::suspend(lock_, waiters_, w, t, what, [this] { notify_one(); });
   }
 
-  detail::exclusion exclusion_;
+  detail::biased_lock lock_;
   detail::wait_list waiters_;
 };
 

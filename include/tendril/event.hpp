@@ -24,13 +24,13 @@ class event {
   // Sets the flag and wakes all current waiters, even if the flag is cleared before they run. Never
   // waits.
   void set() noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     set_.store(true, std::memory_order_release);
     detail::grant_all(waiters_);
   }
   // Clears the flag: later waits last until the next set().
   void clear() noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     set_.store(false, std::memory_order_release);
   }
 
@@ -44,17 +44,17 @@ class event {
   }
   [[gnu::always_inline]] bool wait_until(clock::time_point t) {
     return detail::wait_until_ready(
-        exclusion_, waiters_, [this] { return is_set(); }, t, core::wait_kind::event);
+        lock_, waiters_, [this] { return is_set(); }, t, core::wait_kind::event);
   }
 
   // Used by wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) {
-    return detail::watch(exclusion_, waiters_, w, [this] { return is_set(); });
+    return detail::watch(lock_, waiters_, w, [this] { return is_set(); });
   }
-  void unwatch_ready(detail::waiter& w) noexcept { detail::unwatch(exclusion_, waiters_, w); }
+  void unwatch_ready(detail::waiter& w) noexcept { detail::unwatch(lock_, waiters_, w); }
 
  private:
-  detail::exclusion exclusion_;
+  detail::biased_lock lock_;
   std::atomic<bool> set_{false};
   detail::wait_list waiters_;
 };

@@ -15,7 +15,7 @@
 #include <ranges>
 #include <tuple>
 
-#include "detail/pull.hpp"
+#include "detail/next_iterator.hpp"
 #include "future.hpp"
 
 namespace tendril {
@@ -45,7 +45,7 @@ class ordered_results {
       throw;
     }
   }
-  auto begin() { return detail::pull_iterator<ordered_results, R>(*this); }
+  auto begin() { return detail::next_iterator<ordered_results, R>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
   ordered_results(std::deque<future<R>> f, std::chrono::steady_clock::time_point deadline)

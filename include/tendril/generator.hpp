@@ -26,7 +26,7 @@
 #include <utility>
 #include <variant>
 
-#include "detail/pull.hpp"
+#include "detail/next_iterator.hpp"
 #include "fiber.hpp"
 
 namespace tendril {
@@ -68,8 +68,8 @@ class generator {
   explicit generator(F&& body, const fiber_options& o = {}) {
     auto end = std::make_shared<ending>();
     state_ = std::make_shared<state>(
-        fiber<letter>(
-            [run = std::decay_t<F>(std::forward<F>(body)), end](letter) mutable -> letter {
+        fiber<message>(
+            [run = std::decay_t<F>(std::forward<F>(body)), end](message) mutable -> message {
               if constexpr (std::is_void_v<Result>) {
                 run();
                 end->result.emplace();
@@ -101,7 +101,7 @@ class generator {
     check();
     if (!state_->body.started())
       throw generator_error("cannot send a value to a generator that has not begun");
-    letter l;
+    message l;
     l.in.emplace(std::move(value));
     return resume(std::move(l));
   }
@@ -114,7 +114,7 @@ class generator {
     check();
     if (state_->body.dead()) std::rethrow_exception(std::move(e));
     asking a(*state_);
-    letter l = state_->body.throw_(std::move(e));
+    message l = state_->body.throw_(std::move(e));
     return std::move(l.out);
   }
   template <class E>
@@ -153,8 +153,8 @@ class generator {
   // for In = void). Throws what throw_() and close() raise, and generator_error outside such a
   // generator.
   static received yield(Out value) {
-    detail::slot<letter> l{letter{std::move(value), {}}};
-    letter back = detail::exchange<letter>(asker(), l);
+    detail::slot<message> l{message{std::move(value), {}}};
+    message back = detail::exchange<message>(asker(), l);
     if constexpr (!std::is_void_v<In>) return std::move(back.in);
   }
 
@@ -200,12 +200,12 @@ class generator {
   }
 
   // For `for (auto& x : g)`: calls next() until the end. The loop may be left and resumed later.
-  auto begin() { return detail::pull_iterator<generator, Out>(*this); }
+  auto begin() { return detail::next_iterator<generator, Out>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
  private:
   // What the body and the consumer hand to each other.
-  struct letter {
+  struct message {
     std::optional<Out> out;
     std::optional<sent> in;
   };
@@ -215,7 +215,7 @@ class generator {
     std::optional<std::conditional_t<std::is_void_v<Result>, std::monostate, Result>> result;
   };
   struct state {
-    state(fiber<letter> f, std::shared_ptr<ending> e) : body(std::move(f)), end(std::move(e)) {}
+    state(fiber<message> f, std::shared_ptr<ending> e) : body(std::move(f)), end(std::move(e)) {}
     // Close explicitly: the last handle of `body` may not be here, because the generators that the
     // body uses hold it as their parent.
     ~state() {
@@ -232,7 +232,7 @@ class generator {
     void close() {
       if (body.dead()) return;
       asking a(*this);
-      letter l;
+      message l;
       try {
         l = body.started() ? body.throw_(generator_exit{}) : body.throw_(fiber_exit{});
       } catch (const generator_exit&) {
@@ -241,7 +241,7 @@ class generator {
       if (l.out) throw generator_error("the generator ignored generator_exit");
     }
 
-    fiber<letter> body;
+    fiber<message> body;
     std::shared_ptr<ending> end;
     bool running = false;
   };
@@ -271,18 +271,18 @@ class generator {
   void check() const {
     if (!state_) throw generator_error("no generator");
   }
-  std::optional<Out> resume(letter l) {
+  std::optional<Out> resume(message l) {
     check();
     auto held = state_;  // the body may destroy this object
     if (held->body.dead()) return {};
     asking a(*held);
     return std::move(held->body.switch_to(std::move(l)).out);
   }
-  // The fiber that resumed the running generator: the body's parent, which must wait for a letter
+  // The fiber that resumed the running generator: the body's parent, which must wait for a message
   // of this type. Returns no handle, since a suspended body must not hold its last consumer.
   static core::fiber* asker() {
     core::fiber* a = core::fiber_parent(core::fiber_current());
-    if (!a || core::fiber_awaits(a) != detail::value_type_id<letter>() ||
+    if (!a || core::fiber_awaits(a) != detail::value_type_id<message>() ||
         core::fiber_state(a) != core::fiber_status::switched)
       throw generator_error("yield outside a generator of this type");
     return a;

@@ -19,7 +19,7 @@
 #include <variant>
 #include <vector>
 
-#include "detail/pull.hpp"
+#include "detail/next_iterator.hpp"
 #include "event.hpp"
 #include "queue.hpp"
 #include "semaphore.hpp"
@@ -270,7 +270,7 @@ class mapped {
   }
 
   // For a range-based for loop.
-  auto begin() { return detail::pull_iterator<mapped, R>(*this); }
+  auto begin() { return detail::next_iterator<mapped, R>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
  private:

@@ -17,8 +17,8 @@
 #include <memory>
 #include <utility>
 
+#include "detail/biased_lock.hpp"
 #include "detail/exchange.hpp"
-#include "detail/exclusion.hpp"
 
 namespace tendril {
 
@@ -28,7 +28,7 @@ struct local_value;
 
 // Shared by a variable and its values; the last of them to go destroys it.
 struct local_variable {
-  exclusion guard;
+  biased_lock guard;
   local_value* first = nullptr;
 };
 

@@ -1,4 +1,4 @@
-// Mutual exclusion between fibers: mutex and recursive_mutex have the interface of the standard
+// Mutual biased_lock between fibers: mutex and recursive_mutex have the interface of the standard
 // library's and work with std::lock_guard, std::unique_lock and std::scoped_lock. (gevent and
 // threading: Lock; RLock for the recursive one)
 //
@@ -27,7 +27,7 @@ class mutex {
   [[gnu::always_inline]] void lock() { lock_until(detail::never); }
   // Takes the lock if it is free, and returns whether it did. Never waits.
   bool try_lock() {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return take_now(core::fiber_current());
   }
   // Waits for at most `timeout`, or until `t`. Returns whether the lock was taken.
@@ -40,7 +40,7 @@ class mutex {
   // Releases the lock, or hands it over to the first waiter. Never waits. Throws `error` if the
   // calling fiber does not have it.
   void unlock() {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (owner() != core::fiber_current()) [[unlikely]]
       throw error("mutex: unlocked by a fiber that does not have it");
     pass_on();
@@ -64,7 +64,7 @@ class mutex {
   }
   bool lock_or_enlist(detail::waiter& w) {
     w.who = core::fiber_current();
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (take_now(w.who)) return true;
     if (owner() == w.who) throw error("mutex: locked again by the fiber that has it");
     waiters_.push(w);
@@ -75,10 +75,10 @@ class mutex {
     detail::waiter w;
     if (lock_or_enlist(w)) return true;
     static constexpr auto what = detail::waits_for(core::wait_kind::lock);
-    return detail::suspend(exclusion_, waiters_, w, t, what, [this] { unlock(); });
+    return detail::suspend(lock_, waiters_, w, t, what, [this] { unlock(); });
   }
 
-  detail::exclusion exclusion_;
+  detail::biased_lock lock_;
   std::atomic<core::fiber*> owner_{nullptr};
   detail::wait_list waiters_;
 };

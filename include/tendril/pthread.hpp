@@ -20,7 +20,7 @@
 namespace tendril::posix {
 
 // Makes pthread_create create fibers from now on, if Tendril knows the layout of this C library's
-// threads. If it does not, the first pthread_create says so in one line (see detail/notice.hpp).
+// threads. If it does not, the first pthread_create says so in one line (see detail/explain.hpp).
 // Must be called before there are threads.
 TENDRIL_API void threads_become_fibers() noexcept;
 // Why threads of this C library cannot be made as fibers, in words; null if they can. The first

@@ -24,7 +24,7 @@
 #include <optional>
 #include <vector>
 
-#include "detail/pull.hpp"
+#include "detail/next_iterator.hpp"
 #include "detail/waiting.hpp"
 
 namespace tendril {
@@ -102,7 +102,7 @@ class basic_queue {
   // The number of items that can be got now. Items of fibers that wait in put() are not counted.
   // (gevent: qsize)
   std::size_t size() const noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return stored();
   }
   // Whether there is no item that could be got now.
@@ -129,7 +129,7 @@ class basic_queue {
   // queue_shutdown. (gevent: put_nowait)
   bool try_put(const T& item) { return try_put(T(item)); }
   bool try_put(T&& item) {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return put_now(item);
   }
 
@@ -166,8 +166,8 @@ class basic_queue {
   // Fibers that wait in put(), or in get() of an empty queue, get queue_shutdown. Never waits.
   // (Python 3.13: Queue.shutdown)
   void shutdown(bool immediate = false) {
-    Order dropped;  // destroyed outside the exclusion, since an item's destructor may do anything
-    detail::held h(exclusion_);
+    Order dropped;  // destroyed outside the biased_lock, since an item's destructor may do anything
+    detail::held h(lock_);
     shut_ = true;
     if (immediate) {
       std::swap(dropped, order_);
@@ -178,12 +178,12 @@ class basic_queue {
   }
   // Whether shutdown() was called.
   bool is_shutdown() const noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return shut_;
   }
 
   // For `for (T& item : queue)`: gets items until the queue is shut down and empty.
-  auto begin() { return detail::pull_iterator<basic_queue, T>(*this); }
+  auto begin() { return detail::next_iterator<basic_queue, T>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
   // Waits for the next item; returns an empty optional if the queue is shut down and empty.
   std::optional<T> next() {
@@ -200,7 +200,7 @@ class basic_queue {
     unfinished_ -= n;
     if (unfinished_ == 0) detail::grant_all(joiners_);
   }
-  mutable detail::exclusion exclusion_;
+  mutable detail::biased_lock lock_;
   std::size_t unfinished_ = 0;
   detail::wait_list joiners_;
 
@@ -253,7 +253,7 @@ class basic_queue {
   }
   // Returns true if the item was put; otherwise w has been added to the waiters.
   bool put_or_enlist(putter& w, T& item) {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (put_now(item)) return true;
     w.item = &item;
     w.who = core::fiber_current();
@@ -265,7 +265,7 @@ class basic_queue {
     putter w;
     if (put_or_enlist(w, item)) return true;
     static constexpr auto what = detail::waits_for(core::wait_kind::queue);
-    bool taken = detail::suspend(exclusion_, putters_, w, t, what, [] {});
+    bool taken = detail::suspend(lock_, putters_, w, t, what, [] {});
     if (w.refused) throw queue_shutdown();
     return taken;
   }
@@ -279,12 +279,12 @@ class basic_queue {
     return item;
   }
   void put_back(T& item) {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (!give_to_getter(item)) order_.put_back(std::move(item));
   }
   // The same for a getter. With `at_once`, returns true without an item instead of waiting.
   bool get_or_enlist(getter& w, bool at_once) {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (stored() > 0) {
       if constexpr (std::copy_constructible<T>) {
         if (w.peeks) {
@@ -307,7 +307,7 @@ class basic_queue {
     w.peeks = peeks;
     if (get_or_enlist(w, t == at_once)) return std::move(w.item);
     static constexpr auto what = detail::waits_for(core::wait_kind::queue);
-    detail::suspend(exclusion_, getters_, w, t, what, [&] {
+    detail::suspend(lock_, getters_, w, t, what, [&] {
       if (!w.peeks && w.item) put_back(*w.item);
     });
     if (w.refused) throw queue_shutdown();
@@ -354,13 +354,13 @@ class joinable_queue : public basic_queue<T, detail::fifo_order<T>> {
   // Reports that one item has been processed. Never waits. Throws `error` if it is called more
   // often than items were put. (gevent: task_done)
   void task_done() {
-    detail::held h(this->exclusion_);
+    detail::held h(this->lock_);
     if (this->unfinished_ == 0) throw error("task_done() called more often than items were put");
     this->finished(1);
   }
   // The number of items for which task_done() has not been called.
   std::size_t unfinished() const noexcept {
-    detail::held h(this->exclusion_);
+    detail::held h(this->lock_);
     return this->unfinished_;
   }
   // Waits until task_done() was called for every item that was put. A cancellation point if it has
@@ -376,13 +376,13 @@ class joinable_queue : public basic_queue<T, detail::fifo_order<T>> {
   bool join_until(clock::time_point t) {
     detail::waiter w;
     {
-      detail::held h(this->exclusion_);
+      detail::held h(this->lock_);
       if (this->unfinished_ == 0) return true;
       w.who = core::fiber_current();
       this->joiners_.push(w);
     }
     static constexpr auto what = detail::waits_for(core::wait_kind::queue);
-    return detail::suspend(this->exclusion_, this->joiners_, w, t, what, [] {});
+    return detail::suspend(this->lock_, this->joiners_, w, t, what, [] {});
   }
 };
 

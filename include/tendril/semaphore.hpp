@@ -49,14 +49,14 @@ class semaphore {
   bool try_acquire_until(clock::time_point t) { return take(t); }
   // Takes a permit if there is one, and returns whether it did. Never waits.
   bool try_acquire() noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return take_now();
   }
 
   // Gives n permits back and wakes up to n waiters. Never waits. Throws `error` if n is negative,
   // or if a bounded_semaphore would have more permits than initially.
   [[gnu::always_inline]] void release(std::ptrdiff_t n = 1) {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     // While a fiber waits, there are no permits.
     if (n == 1 && most_ > 0 && !waiters_.empty()) [[likely]]
       detail::grant_fiber(*waiters_.pop());
@@ -72,7 +72,7 @@ class semaphore {
   }
   bool wait_until(clock::time_point t) {
     return detail::wait_until_ready(
-        exclusion_, watchers_, [this] { return value() > 0; }, t, core::wait_kind::lock);
+        lock_, watchers_, [this] { return value() > 0; }, t, core::wait_kind::lock);
   }
 
   // The interface of std::lock_guard and std::unique_lock.
@@ -82,9 +82,9 @@ class semaphore {
 
   // Used by wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) {
-    return detail::watch(exclusion_, watchers_, w, [this] { return value() > 0; });
+    return detail::watch(lock_, watchers_, w, [this] { return value() > 0; });
   }
-  void unwatch_ready(detail::waiter& w) noexcept { detail::unwatch(exclusion_, watchers_, w); }
+  void unwatch_ready(detail::waiter& w) noexcept { detail::unwatch(lock_, watchers_, w); }
 
  protected:
   semaphore(std::ptrdiff_t permits, std::ptrdiff_t most) : permits_(permits), most_(most) {
@@ -112,16 +112,16 @@ class semaphore {
     return true;
   }
   [[gnu::always_inline]] bool take(clock::time_point t) {  // inline: see core::arrival
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (take_now()) return true;
     detail::waiter w(core::fiber_current());
     waiters_.push(w);
     h.release();
     static constexpr auto what = detail::waits_for(core::wait_kind::lock);
-    return detail::suspend(exclusion_, waiters_, w, t, what, [this] { release(); });
+    return detail::suspend(lock_, waiters_, w, t, what, [this] { release(); });
   }
 
-  detail::exclusion exclusion_;
+  detail::biased_lock lock_;
   std::atomic<std::ptrdiff_t> permits_;
   std::ptrdiff_t most_;
   detail::wait_list waiters_;

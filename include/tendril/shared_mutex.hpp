@@ -29,7 +29,7 @@ class shared_mutex {
   }
   bool try_lock_until(clock::time_point t) { return take(true, t); }
   void unlock() {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (!writer_) throw error("shared_mutex: unlock() while no writer holds it");
     writer_ = false;
     pass_on();
@@ -46,7 +46,7 @@ class shared_mutex {
   }
   bool try_lock_shared_until(clock::time_point t) { return take(false, t); }
   void unlock_shared() {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     if (readers_ == 0) throw error("shared_mutex: unlock_shared() while no reader holds it");
     readers_--;
     pass_on();
@@ -65,7 +65,7 @@ class shared_mutex {
   }
   bool take_now(bool writes) noexcept { return waiters_.empty() && admit(writes); }
   bool try_take(bool writes) noexcept {
-    detail::held h(exclusion_);
+    detail::held h(lock_);
     return take_now(writes);
   }
   void pass_on() noexcept {
@@ -77,7 +77,7 @@ class shared_mutex {
     w.writes = writes;
     w.who = core::fiber_current();
     {
-      detail::held h(exclusion_);
+      detail::held h(lock_);
       if (take_now(writes)) return true;
       waiters_.push(w);
     }
@@ -88,15 +88,15 @@ class shared_mutex {
       applicant& w;
       ~given_up() {
         if (w.is_granted()) return;
-        detail::held h(m.exclusion_);
+        detail::held h(m.lock_);
         m.pass_on();
       }
     } guard{*this, w};
-    return detail::suspend(exclusion_, waiters_, w, t, what,
+    return detail::suspend(lock_, waiters_, w, t, what,
                            [&] { writes ? unlock() : unlock_shared(); });
   }
 
-  detail::exclusion exclusion_;
+  detail::biased_lock lock_;
   bool writer_ = false;
   unsigned long readers_ = 0;
   detail::wait_list waiters_;

@@ -20,7 +20,7 @@
 #include <utility>
 
 #include "detail/descriptor.hpp"
-#include "detail/pull.hpp"
+#include "detail/next_iterator.hpp"
 #include "error.hpp"
 
 namespace tendril {
@@ -209,7 +209,7 @@ class stream {
     stream& s;
     std::size_t limit;
     std::optional<std::string> next() { return s.read_line(limit); }
-    auto begin() { return detail::pull_iterator<line_range, std::string>(*this); }
+    auto begin() { return detail::next_iterator<line_range, std::string>(*this); }
     std::default_sentinel_t end() const noexcept { return {}; }
   };
 

@@ -19,7 +19,7 @@
 #include <tuple>
 #include <vector>
 
-#include "detail/pull.hpp"
+#include "detail/next_iterator.hpp"
 #include "detail/waiting.hpp"
 #include "task.hpp"
 
@@ -74,7 +74,7 @@ class watch_set {
   explicit watch_set(std::vector<waitable> on)
       : on_(std::move(on)), watches_(new watch[on_.size()]) {
     what_ = waits_for(core::wait_kind::other);
-    what_.shared = !std::ranges::all_of(on_, &waitable::is_task);
+    what_.wakeable_by_threads = !std::ranges::all_of(on_, &waitable::is_task);
     try {
       for (; watched_ < on_.size(); watched_++) {
         watch& w = watches_[watched_];
@@ -99,12 +99,12 @@ class watch_set {
     waiter w;
     w.who = core::fiber_current();
     {
-      held h(exclusion_);
+      held h(lock_);
       if (first_) return take();
       sleepers_.push(w);
     }
-    suspend(exclusion_, sleepers_, w, deadline, what_, [] {});
-    held h(exclusion_);
+    suspend(lock_, sleepers_, w, deadline, what_, [] {});
+    held h(lock_);
     if (first_) return take();
     return std::nullopt;
   }
@@ -118,7 +118,7 @@ class watch_set {
   static void note(waiter& w) noexcept {
     watch& mine = static_cast<watch&>(w);
     watch_set& set = *mine.set;
-    held h(set.exclusion_);
+    held h(set.lock_);
     (set.last_ ? set.last_->next_ready : set.first_) = &mine;
     set.last_ = &mine;
     grant_all(set.sleepers_);
@@ -142,7 +142,7 @@ class watch_set {
   std::size_t watched_ = 0;
   std::size_t taken_ = 0;
   core::wait_info what_;
-  exclusion exclusion_;
+  biased_lock lock_;
   watch* first_ = nullptr;
   watch* last_ = nullptr;
   wait_list sleepers_;
@@ -172,7 +172,7 @@ class ready_items {
   }
 
   // For a range-based for loop.
-  auto begin() { return detail::pull_iterator<ready_items, Item>(*this); }
+  auto begin() { return detail::next_iterator<ready_items, Item>(*this); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
  private:

@@ -1,5 +1,5 @@
 // What lets an object in a public header go without atomic operations while one kernel thread has
-// it for itself: see include/tendril/detail/exclusion.hpp.
+// it for itself: see include/tendril/detail/biased_lock.hpp.
 #include <tendril/detail/core.hpp>
 
 #include <linux/membarrier.h>

@@ -17,7 +17,7 @@ using function = decltype(sys::signal_action::handler);
 
 constinit futex_lock lock;
 // for the tick, timers, stopping a helper, waking a hub
-constinit std::atomic<taker> takers[4] = {};
+constinit std::atomic<callback> callbacks[4] = {};
 // What stood there before ours: null for SIG_DFL; and what that blocks.
 constinit std::atomic<function> before{nullptr};
 constinit std::atomic<std::uint64_t> before_blocks{0};
@@ -49,23 +49,23 @@ void pass_on(siginfo_t* info, void* where) noexcept {
 
 // Takers keep errno as it is, as any handler does.
 void on_signal(int, siginfo_t* info, void* where) noexcept {
-  for (auto& t : takers) {
-    taker takes = t.load(std::memory_order_acquire);
+  for (auto& t : callbacks) {
+    callback takes = t.load(std::memory_order_acquire);
     if (takes && takes(info, where)) return;
   }
   pass_on(info, where);
 }
 
-void add(taker t) noexcept {
-  for (auto& slot : takers) {
-    taker nobody = nullptr;
+void add(callback t) noexcept {
+  for (auto& slot : callbacks) {
+    callback nobody = nullptr;
     if (slot.compare_exchange_strong(nobody, t) || nobody == t) return;
   }
 }
 
 }  // namespace
 
-bool install(taker t) noexcept {
+bool install(callback t) noexcept {
   add(t);
   sys::signal_action now;
   if (sys::sigaction(number, nullptr, &now) < 0) return false;

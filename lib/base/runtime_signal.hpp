@@ -16,12 +16,12 @@ inline constexpr std::uint64_t bit = 1ULL << (number - 1);
 
 // Called when the signal has come to the running kernel thread. False: it is none that this part of
 // the runtime sends. Async-signal-safe; leaves errno as it was.
-using taker = bool (*)(siginfo_t* info, void* where) noexcept;
+using callback = bool (*)(siginfo_t* info, void* where) noexcept;
 
 // Makes sure that our handler is installed, with SA_RESTART and SA_ONSTACK and all signals blocked,
 // and that it asks `t`. False: the system refuses. Cheap enough for each signal that is sent: the C
 // library may have installed its own meanwhile. Any thread.
-bool install(taker t) noexcept;
+bool install(callback t) noexcept;
 
 void after_fork() noexcept;
 

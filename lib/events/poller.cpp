@@ -38,7 +38,7 @@ bool poller::make_doorbell(int epoll) noexcept {
   return false;
 }
 
-[[gnu::noinline]] bool poller::open_slowly() noexcept {
+[[gnu::noinline]] bool poller::open_slow() noexcept {
   own_descriptors::raised_limit more;
   bool refused = sys::is_refused(SYS_epoll_create1) || sys::is_refused(SYS_epoll_ctl) ||
                  (sys::is_refused(SYS_epoll_pwait) && sys::is_refused(SYS_epoll_pwait2));
@@ -510,7 +510,7 @@ void poller::finish(ring_receive& r, long result) noexcept {
 }
 
 void poller::end(ring_receive& r) noexcept {
-  for (bool asked = false; r.result == ring_receive::under_way;) {
+  for (bool asked = false; r.result == under_way;) {
     asked = asked || ring_.cancel(r);
     enter_ring(asked, nullptr, nullptr);
   }
@@ -536,7 +536,7 @@ bool poller::enter_ring(unsigned least, const timespec* timeout,
   long entered = ring_.enter(
       least, timeout, mask, [this](ring_receive& r, long result) { finish(r, result); },
       [this](const ring_receive& r) { __builtin_prefetch(r.who), __builtin_prefetch(at(r.fd)); });
-  if (entered == receive_ring::lost) lose_ring();
+  if (entered == ring_lost) lose_ring();
   return entered != -EINTR;
 }
 

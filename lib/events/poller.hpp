@@ -76,7 +76,7 @@ class poller {
   // from here on.
   bool open() noexcept {
     return epoll_.load(std::memory_order_relaxed) >= 0 ||
-           without_epoll_.load(std::memory_order_relaxed) || open_slowly();
+           without_epoll_.load(std::memory_order_relaxed) || open_slow();
   }
   // Waits for events (null: for ever), and wakes the fibers concerned. Returns false
   // when a signal ended the wait, with that signal mask if it is not null. May return early.
@@ -177,7 +177,7 @@ class poller {
   bool enter_ring(unsigned least, const timespec* timeout, const std::uint64_t* mask) noexcept;
   void lose_ring() noexcept;
   void finish(ring_receive& r, long result) noexcept;
-  bool open_slowly() noexcept;
+  bool open_slow() noexcept;
   bool make_doorbell(int epoll) noexcept;
   // Looks whether our descriptors are still ours, if the last look was a while ago; if not, makes
   // new ones.
@@ -209,7 +209,7 @@ class poller {
   slot* chunks_[descriptors::limit / per_chunk];
   int chunk_end_ = 0;
   // No more at a time than have their turn until the hub looks again at the earliest
-  // (hub::is_to_look_around): what the kernel and we have touched of a descriptor is in the cache
+  // (hub::needs_refill): what the kernel and we have touched of a descriptor is in the cache
   // when its fiber runs. By 256 at a time 10,000 busy connections cost a tenth more, for the ready
   // queue grows to thousands.
   epoll_event events_[32];

@@ -10,7 +10,7 @@
 
 #include "events/descriptors.hpp"
 #include "events/io_ring.hpp"
-#include "events/waiters.hpp"
+#include "events/io_waiter.hpp"
 
 namespace tendril::core {
 
@@ -49,11 +49,10 @@ class receive_ring {
   }
 
   // Submits what is queued, waits for so many ends at least, and calls finish(receive, result) for
-  // those that have ended, each some time after fetch(receive). As the system call; or `lost`.
+  // those that have ended, each some time after fetch(receive). As the system call; or ring_lost.
   template <class Finish, class Fetch>
   long enter(unsigned least, const timespec* timeout, const std::uint64_t* mask, Finish finish,
              Fetch fetch) noexcept;
-  static constexpr long lost = -1'000'000;  // the kernel forbids it from now on
   void lose() noexcept {
     ring_.close();
     without_ = true;
@@ -89,7 +88,7 @@ long receive_ring::enter(unsigned least, const timespec* timeout, const std::uin
   long entered = ring_.enter(least, timeout, mask);
   if (entered < 0 && entered != -EINTR && entered != -ETIME && entered != -EAGAIN &&
       entered != -EBUSY)
-    return lost;
+    return ring_lost;
   int n = int(ring_.ended());
   auto receive_of = [&](int i) noexcept {
     std::uint64_t mark = i >= 0 && i < n ? ring_.ended(unsigned(i)).mark : nobody;

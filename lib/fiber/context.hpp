@@ -27,7 +27,7 @@ struct context {
 #endif
 };
 
-using context_entry = void (*)(arrival);
+using context_entry = void (*)(switch_result);
 
 // A context that, at the first jump to it, calls `entry` on the stack [bottom, top). Returns where
 // it stands.
@@ -53,9 +53,10 @@ inline void destroy_context([[maybe_unused]] context& c) noexcept {
 
 // Leaves `from`, which will never run again if `ending`, and continues `to`, which stands at `sp`
 // and receives `cargo`. Returns when somebody jumps back, with their cargo and where they stand.
-[[gnu::always_inline]] inline arrival jump([[maybe_unused]] context& from,
-                                           [[maybe_unused]] context& to, void* sp, void* cargo,
-                                           [[maybe_unused]] bool ending) noexcept {
+[[gnu::always_inline]] inline switch_result jump([[maybe_unused]] context& from,
+                                                 [[maybe_unused]] context& to, void* sp,
+                                                 void* cargo,
+                                                 [[maybe_unused]] bool ending) noexcept {
 #ifdef TENDRIL_ASAN
   __sanitizer_start_switch_fiber(ending ? nullptr : &from.fake_stack, to.stack_bottom,
                                  to.stack_size);

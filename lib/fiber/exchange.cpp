@@ -4,14 +4,14 @@
 
 namespace tendril::core {
 
-arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept {
+switch_result fiber_exchange(fiber* to, message* m, const void* value_type) noexcept {
   fiber* self = current;
   if (!self || to->home != self->home) [[unlikely]]
     return no_switch(std::uintptr_t(refusal::other_thread));
   if (to->state != fiber_status::switched) [[unlikely]] {
     to = fiber_living(to);
     if (to == self) {
-      self->letter = m;
+      self->inbound_message = m;
       return {nullptr, self};
     }
     if (to->state == fiber_status::parked || to->state == fiber_status::ready) {
@@ -20,29 +20,29 @@ arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept {
   }
   // One that waits for nothing in particular unwinds another fiber, and lets go of whatever
   // arrives.
-  const void* wanted = to->state == fiber_status::fresh ? to->family : to->awaits;
-  if (wanted != family && wanted && !m->error) [[unlikely]] {
-    return no_switch(std::uintptr_t(refusal::other_family));
+  const void* wanted = to->state == fiber_status::fresh ? to->value_type : to->awaits;
+  if (wanted != value_type && wanted && !m->error) [[unlikely]] {
+    return no_switch(std::uintptr_t(refusal::other_value_type));
   }
   if (to->state == fiber_status::fresh && !prepare(to)) [[unlikely]] {
     return no_switch(std::uintptr_t(refusal::no_memory));
   }
   self->state = fiber_status::switched;
-  self->awaits = self->family = family;
-  to->letter = m;
+  self->awaits = self->value_type = value_type;
+  to->inbound_message = m;
   depart(self, to);
-  return jump_last(to->sp, with_look_back(self));
+  return jump_ending(to->sp, with_post_switch(self));
 }
 
 message* fiber_arrived(void* context, void* from, message* plain) noexcept {
   fiber* self = current;
   if (from != self) arrive(self, context, from);
   self->awaits = nullptr;
-  if (!is_plain(from) || from == self) return take_letter(self);
+  if (!is_plain(from) || from == self) return take_inbound_message(self);
   *plain = {};
-  plain->family = self->family;
+  plain->value_type = self->value_type;
   plain->value = self->value;
-  if (self->home->inside == 0 && self->home->handlers_are_due) [[unlikely]]
+  if (self->home->runtime_depth == 0 && self->home->handlers_are_due) [[unlikely]]
     self->home->calls->run_handlers_due();
   return plain;
 }

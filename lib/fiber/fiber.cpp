@@ -7,14 +7,14 @@ namespace tendril::core {
 
 __thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
 // head() relies on it
-static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, inside) == 0);
+static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, runtime_depth) == 0);
 static_assert(offsetof(fiber, value) == 64);  // the first line of the cache is full
 
 constinit std::atomic<std::uint64_t> next_block{0};
 constinit eh_state no_exceptions;
 
 fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
-  unusual = main.unusual = sanitized;
+  needs_slow_path = main.needs_slow_path = sanitized;
   main.home = this;
   main.exceptions = &no_exceptions;
   if (!arch::thread_pointer_by_instruction(getauxval(AT_HWCAP2))) switches_carry |= system_call;

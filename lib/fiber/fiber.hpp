@@ -38,19 +38,20 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool has_eh = false;  // `eh` is to be given back to the run-time when it runs again
   bool pooled = false;  // lies on a stack of the default size
   bool named = false;
-  bool as_new = false;  // an ended task that waits in entry() to be another, see begin_again()
-  int inside = 0;       // fiber_home::inside, while it is suspended
+  bool recycled = false;  // an ended task that waits in entry() to be another, see begin_again()
+  int runtime_depth = 0;  // fiber_home::runtime_depth, while it is suspended
   std::atomic<std::uint32_t> refs{1};
   std::uint32_t payload_size = 0;
   const body* what = nullptr;
   // Where to go when it has finished: the living ancestor, or the hub's next fiber.
   fiber* (*successor)(fiber* self) noexcept = nullptr;
-  fiber* next_doomed = nullptr;
+  fiber* next_remote_release = nullptr;
   stack stk;
 
   [[no_unique_address]] context ctx;
-  message* letter = nullptr;  // what it finds when it runs again; null unless it is about to
-  fiber* parent = nullptr;    // holds a reference
+  // what it finds when it runs again; null unless it is about to
+  message* inbound_message = nullptr;
+  fiber* parent = nullptr;  // holds a reference
   // The stack is somebody else's, who learns by this that it was left for good. The fiber itself
   // may be held longer.
   void (*left_stack)(fiber*) noexcept = nullptr;
@@ -63,7 +64,7 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   fiber* next_in_inbox = nullptr;
 
   std::size_t stack_size = 0;
-  const void* family = nullptr;  // of the first value that it is given
+  const void* value_type = nullptr;  // of the first value that it is given
   eh_state eh;
   char name[24] = {};
 };
@@ -123,15 +124,16 @@ struct fiber_home : home_head {
   const hub_calls* calls = nullptr;
   std::size_t room = 0;                                              // how many it has room for
   bool has_room() const noexcept { return unfinished + 2 <= room; }  // for one more, and main
-  // Between the two the running fiber is inside the runtime: handlers wait. See handlers_wait.hpp.
+  // Between the two the running fiber is inside the runtime: handlers wait. See
+  // handlers_deferred.hpp.
   void enter() noexcept {
-    inside = inside + 1;
+    runtime_depth = runtime_depth + 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
   void leave() noexcept {
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    inside = inside - 1;
-    if (inside == 0 && handlers_due()) [[unlikely]]
+    runtime_depth = runtime_depth - 1;
+    if (runtime_depth == 0 && handlers_due()) [[unlikely]]
       calls->run_handlers_due();
   }
   bool handlers_due() const noexcept { return handlers_are_due; }
@@ -139,7 +141,7 @@ struct fiber_home : home_head {
   // Fibers whose last handle went away where they could not be unwound (on another kernel thread,
   // inside the hub), each with that last reference. &main: the kernel thread has ended, nobody will
   // look any more.
-  std::atomic<fiber*> doomed{nullptr};
+  std::atomic<fiber*> remote_releases{nullptr};
 
   fiber_home() noexcept;
   ~fiber_home() = default;
@@ -165,14 +167,14 @@ inline bool at_home(const fiber_home* home) noexcept {
 
 inline void set_orphan(fiber* f, bool orphan) noexcept {
   f->orphan = orphan;
-  tell_unusual(*f);
+  update_needs_slow_path(*f);
 }
 
-// Control has come from that fiber: whether it is to be looked after, see settle().
+// Control has come from that fiber: whether it is to be looked after, see reap().
 inline void left_behind(fiber* from) noexcept {
   if (from->state == fiber_status::finished ||
       (from->orphan && from->state == fiber_status::switched)) {
-    from->home->leftover = from;
+    from->home->to_reap = from;
   }
 }
 

@@ -14,7 +14,7 @@ fiber* living_ancestor(fiber* self) noexcept;
 
 // Not to the pool at once: what is about to be written again is still in the cache.
 void make_idle(fiber* f) noexcept {
-  f->next_doomed = f->home->idle;
+  f->next_remote_release = f->home->idle;
   f->home->idle = f;
 }
 
@@ -53,7 +53,7 @@ void destroy(fiber* f) noexcept {
     }  // else the stack goes with the home
     if (parent) {
       bool plain = at_home(home) && parent != &home->main &&
-                   parent->state == fiber_status::finished && parent != home->leftover;
+                   parent->state == fiber_status::finished && parent != home->to_reap;
       if (!plain) {
         fiber_unref(parent);
         parent = nullptr;
@@ -73,9 +73,9 @@ message* switch_and_wait(fiber* to, message* m) noexcept {
   fiber* self = current;
   self->state = fiber_status::switched;
   self->awaits = nullptr;
-  to->letter = m;
+  to->inbound_message = m;
   switch_to(self, to);
-  return take_letter(self);
+  return take_inbound_message(self);
 }
 
 // Throws fiber_exit into a suspended fiber, with the running fiber as its parent meanwhile.
@@ -94,7 +94,7 @@ void unwind(fiber* f) noexcept {
   if (last && last->instead) self->home->trace_failure = last->instead;  // not ours to report
   if (last && last->error)
     sys::say("an exception left fiber '", f->name, "' while it was unwound; ignored");
-  settle();
+  reap();
   f->successor = successor;
   if (f->parent == self) {
     f->parent = parent;
@@ -110,12 +110,12 @@ void unwind(fiber* f) noexcept {
 
 // The last reference is gone, at home.
 void release(fiber* f) noexcept {
-  if (f->started) return;  // settle() will
+  if (f->started) return;  // reap() will
   switch (f->state) {
     case fiber_status::fresh:
       return destroy(f);
     case fiber_status::finished:
-      if (f != f->home->leftover) destroy(f);
+      if (f != f->home->to_reap) destroy(f);
       return;
     case fiber_status::switched:
       return unwind(f);
@@ -124,11 +124,11 @@ void release(fiber* f) noexcept {
   }
 }
 
-void unref_all(fiber* doomed) noexcept {
-  while (doomed) {
-    fiber* next = doomed->next_doomed;
-    fiber_unref(doomed);
-    doomed = next;
+void unref_all(fiber* remote_releases) noexcept {
+  while (remote_releases) {
+    fiber* next = remote_releases->next_remote_release;
+    fiber_unref(remote_releases);
+    remote_releases = next;
   }
 }
 
@@ -145,40 +145,40 @@ fiber* living_ancestor(fiber* self) noexcept {
 
 // Whether nothing is left to do for an ending fiber by the one that comes next: then it says so
 // itself.
-bool ends_plainly(const fiber* self) noexcept {
-  return self->on_stack && !self->unusual && !self->parent &&
+bool can_end_fast(const fiber* self) noexcept {
+  return self->on_stack && !self->needs_slow_path && !self->parent &&
          self->refs.load(std::memory_order_acquire) != 0;
 }
 
 }  // namespace
 
 // Where a context begins. That of a task that has ended plainly waits here to be the next one's.
-[[noreturn]] static void entry(arrival came) {
+[[noreturn]] static void entry(switch_result came) {
   fiber* self = current;
   for (;;) {
     fiber* from = who_left(came.from);
     from->sp = came.context;
     arrived_first(from->ctx);
-    self->home->inside = 0;
+    self->home->runtime_depth = 0;
     if (self->home->handlers_are_due) [[unlikely]]
       self->home->calls->run_handlers_due();
     if (!is_plain(came.from)) [[unlikely]]
-      look_back(from, self);
-    message* last = self->what->run(self, self->on_stack ? nullptr : take_letter(self));
+      post_switch(from, self);
+    message* last = self->what->run(self, self->on_stack ? nullptr : take_inbound_message(self));
     self->home->unfinished--;
     fiber* to = self->successor(self);
     self->state = fiber_status::finished;
-    if (!ends_plainly(self)) [[unlikely]] {
+    if (!can_end_fast(self)) [[unlikely]] {
       // who comes next in the hub expects none
-      to->letter = self->successor == living_ancestor ? last : nullptr;
+      to->inbound_message = self->successor == living_ancestor ? last : nullptr;
       switch_to(self, to, true);
       __builtin_unreachable();
     }
-    // What settle() would do. Whoever holds the fiber cannot let go of it, and so of the stack,
+    // What reap() would do. Whoever holds the fiber cannot let go of it, and so of the stack,
     // before it is left.
     self->unlink();
     self->started = false;
-    self->as_new = self->pooled && !self->named && !self->extra.locals;
+    self->recycled = self->pooled && !self->named && !self->extra.locals;
     enter(self, to);
     came = jump(to->sp, self);
   }
@@ -195,7 +195,7 @@ void free_left_memory(fiber_home* home) noexcept {
 bool give_back_idle(fiber_home* home, std::size_t most) noexcept {
   while (fiber* f = home->idle) {
     if (most-- == 0) return true;
-    home->idle = f->next_doomed;
+    home->idle = f->next_remote_release;
     home->stacks.give_back(f->stk);
   }
   return false;
@@ -209,14 +209,14 @@ void unwind_held(fiber* f) noexcept {
   if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && ended && !f->started) destroy(f);
 }
 
-void adopt_doomed(fiber_home* home) noexcept {
-  unref_all(home->doomed.exchange(nullptr, std::memory_order_acquire));
+void drop_remote_releases(fiber_home* home) noexcept {
+  unref_all(home->remote_releases.exchange(nullptr, std::memory_order_acquire));
 }
 
 void close_home(fiber_home* home) noexcept {
   home->closed = true;
   home->users.fetch_add(home->living, std::memory_order_relaxed);
-  unref_all(home->doomed.exchange(&home->main, std::memory_order_acq_rel));
+  unref_all(home->remote_releases.exchange(&home->main, std::memory_order_acq_rel));
 }
 
 bool prepare(fiber* f) noexcept {
@@ -255,7 +255,7 @@ fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o)
   f->exceptions = exceptions_of(creator, b);
   f->kind = o.kind;
   f->what = &b;
-  f->family = o.family;
+  f->value_type = o.value_type;
   f->stack_size = o.stack_size;
   f->id = next_id(*home);
   if (o.name && *o.name) fiber_set_name(f, o.name);
@@ -268,7 +268,8 @@ fiber* make_task(fiber* creator, std::size_t payload_size, const body& b, std::s
                  const char* name) noexcept {
   fiber_home* home = creator->home;
   fiber_options o{.stack_size = stack_size, .name = name, .kind = fiber_kind::task};
-  if (home->doomed.load(std::memory_order_relaxed) && at_home(home)) adopt_doomed(home);
+  if (home->remote_releases.load(std::memory_order_relaxed) && at_home(home))
+    drop_remote_releases(home);
   std::size_t room = payload_offset + payload_size;
   // A payload that would not leave much of its stack lies beside it.
   if (room > stack_pool::smallest / 4) return make_fiber(creator, payload_size, b, o);
@@ -298,7 +299,8 @@ static fiber* made(void* memory, fiber* creator, std::size_t payload_size, const
     f->parent = creator;
     fiber_ref(creator);
   }
-  if (f->home->doomed.load(std::memory_order_relaxed) && at_home(f->home)) adopt_doomed(f->home);
+  if (f->home->remote_releases.load(std::memory_order_relaxed) && at_home(f->home))
+    drop_remote_releases(f->home);
   return f;
 }
 
@@ -338,7 +340,7 @@ namespace {
 void fiber_unref(fiber* f) noexcept {
   fiber_home* home = f->home;
   if (at_home(home)) [[likely]] {
-    if (!f->as_new || f->refs.load(std::memory_order_acquire) != 1 || home->closed) [[unlikely]]
+    if (!f->recycled || f->refs.load(std::memory_order_acquire) != 1 || home->closed) [[unlikely]]
       return unref_here(f);
     // The usual end of a task.
     f->refs.store(0, std::memory_order_relaxed);
@@ -352,10 +354,10 @@ void fiber_unref(fiber* f) noexcept {
   while (refs > 1) {
     if (f->refs.compare_exchange_weak(refs, refs - 1, std::memory_order_acq_rel)) return;
   }
-  fiber* head = home->doomed.load(std::memory_order_acquire);
+  fiber* head = home->remote_releases.load(std::memory_order_acquire);
   while (head != &home->main) {
-    f->next_doomed = head;
-    if (home->doomed.compare_exchange_weak(head, f, std::memory_order_acq_rel)) return;
+    f->next_remote_release = head;
+    if (home->remote_releases.compare_exchange_weak(head, f, std::memory_order_acq_rel)) return;
   }
   // That kernel thread has ended. A fiber that would not be unwound then is left as it is.
   if (f->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
@@ -370,11 +372,11 @@ void fiber_set_parent(fiber* f, fiber* parent) noexcept {
   if (old) fiber_unref(old);
 }
 
-void settle() noexcept {
+void reap() noexcept {
   fiber_home* home = current->home;
-  fiber* f = home->leftover;
+  fiber* f = home->to_reap;
   if (!f) return;
-  home->leftover = nullptr;
+  home->to_reap = nullptr;
   if (f->state != fiber_status::finished) {
     // Somebody may have made a handle of it, or run it, since it was left behind.
     if (f->state == fiber_status::switched && f->refs.load(std::memory_order_acquire) == 0)

@@ -25,7 +25,7 @@ bool prepare(fiber* f) noexcept;
   fiber_home* home = f->home;
   home->fibers.push_back(*f);
   home->unfinished++;
-  f->unusual = f->unusual || home->unusual;
+  f->needs_slow_path = f->needs_slow_path || home->needs_slow_path;
 }
 // Unwinds a fiber suspended in an explicit switch although somebody still holds it; one that does
 // not end is marked an orphan, so that it is not tried twice.
@@ -34,8 +34,8 @@ void unwind_held(fiber* f) noexcept;
 // there are more.
 bool give_back_idle(fiber_home* home, std::size_t most) noexcept;
 void free_left_memory(fiber_home* home) noexcept;
-// Drops the references of the doomed list.
-void adopt_doomed(fiber_home* home) noexcept;
+// Drops the references of the remote_releases list.
+void drop_remote_releases(fiber_home* home) noexcept;
 // The home's kernel thread ends: from now on a last handle may go away anywhere.
 void close_home(fiber_home* home) noexcept;
 // The kernel thread, or a fiber, is done with its home; the memory goes with the last one.
@@ -43,7 +43,7 @@ void leave_home(fiber_home* home) noexcept;
 
 // Takes the last of the idle ones.
 [[gnu::always_inline]] inline void take_idle(fiber_home* home) noexcept {
-  fiber* next = home->idle->next_doomed;
+  fiber* next = home->idle->next_remote_release;
   home->idle = next;
   if (!next) return;
   // Whoever spawns one task often spawns another.
@@ -59,16 +59,16 @@ void leave_home(fiber_home* home) noexcept;
   f->refs.store(1, std::memory_order_relaxed);
   f->what = &b;
   f->id = next_id(*f->home);
-  f->as_new = false;
+  f->recycled = false;
   arch::inherit_float_control(f->sp);  // the task before may have changed its own
 }
 // An ended task becomes a new one, as plain_task_new(); null: none waits that would do.
 [[gnu::always_inline]] inline fiber* renew_task(fiber* creator, std::size_t payload_size,
                                                 const body& b) noexcept {
   fiber* last = creator ? creator->home->idle : nullptr;
-  if (!last || !last->as_new || last->payload_size != payload_size ||
-      last->storage != creator->storage || creator->home->doomed.load(std::memory_order_relaxed))
-      [[unlikely]] {
+  if (!last || !last->recycled || last->payload_size != payload_size ||
+      last->storage != creator->storage ||
+      creator->home->remote_releases.load(std::memory_order_relaxed)) [[unlikely]] {
     return nullptr;
   }
   take_idle(last->home);

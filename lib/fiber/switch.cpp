@@ -33,13 +33,13 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
   if (a.mask != b.mask) sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &b.mask, 0, 8);
 }
 
-void look_back(fiber* from, fiber* self) noexcept {
+void post_switch(fiber* from, fiber* self) noexcept {
   left_behind(from);
   if (self->home->trace) tell_tracer(from, self);
 }
 
 #ifndef __x86_64__
-arrival jump(void* to, void* cargo) noexcept { return jump_last(to, cargo); }
+switch_result jump(void* to, void* cargo) noexcept { return jump_ending(to, cargo); }
 #endif
 
 }  // namespace tendril::core

@@ -7,17 +7,17 @@ namespace tendril::core {
 
 // What a switch finds out afterwards, and rarely: the fiber that it came from has ended or is held
 // by nobody, or somebody traces.
-void look_back(fiber* from, fiber* self) noexcept;
+void post_switch(fiber* from, fiber* self) noexcept;
 
 // What the running fiber was sent; an exception of the trace callback comes along.
-inline message* take_letter(fiber* self) noexcept {
-  message* m = self->letter;
-  self->letter = nullptr;
+inline message* take_inbound_message(fiber* self) noexcept {
+  message* m = self->inbound_message;
+  self->inbound_message = nullptr;
   if (!m) return m;
   fiber_home* home = self->home;
-  m->unsettled = home->leftover;
+  m->reap_due = home->to_reap;
   if (home->trace_failure) [[unlikely]] {
-    m->family = nullptr;
+    m->value_type = nullptr;
     m->instead = home->trace_failure;
     home->trace_failure = nullptr;
   }
@@ -25,8 +25,8 @@ inline message* take_letter(fiber* self) noexcept {
 }
 
 // Whether a switch to another thread has but the thread pointer to set.
-[[gnu::always_inline]] inline bool carries_plainly(const thread_storage& from,
-                                                   const thread_storage& to) noexcept {
+[[gnu::always_inline]] inline bool can_carry_fast(const thread_storage& from,
+                                                  const thread_storage& to) noexcept {
   return __builtin_expect(from.float_flags == to.float_flags &&
                               from.signals.mask == to.signals.mask && !from.signals.any() &&
                               !to.signals.any() &&
@@ -39,7 +39,7 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
 
 // The bare switch, in three parts. The processor predicts a return by who called last, which after
 // a jump was another fiber: each return costs more than the switch. So the jump is the last thing
-// that a function of the seam does (see core::arrival), or else all is inlined into one that
+// that a function of the seam does (see core::switch_result), or else all is inlined into one that
 // returns straight to the headers.
 //
 // First: `self`, which is running and was given its new state, leaves the kernel thread to `to`.
@@ -52,7 +52,7 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
   *there->current = to;
   if (there != here) {
     here->float_flags = arch::float_flags();
-    if (carries_plainly(*here, *there)) arch::set_thread_pointer(there->pointer, true);
+    if (can_carry_fast(*here, *there)) arch::set_thread_pointer(there->pointer, true);
     else carry_all(here, there, self->home);
   } else if (there->signals.due) [[unlikely]] {
     self->home->handlers_are_due = true;
@@ -64,17 +64,17 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
     self->has_eh = true;
     *self->exceptions = {};
   }
-  self->inside = self->home->inside;
+  self->runtime_depth = self->home->runtime_depth;
   enter(self, to);
 }
 // Who left by that wants it looked after.
-inline void* with_look_back(fiber* self) noexcept {
-  return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(self) | look_back_bit);
+inline void* with_post_switch(fiber* self) noexcept {
+  return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(self) | post_switch_bit);
 }
 inline fiber* who_left(void* cargo) noexcept {
-  return reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~look_back_bit);
+  return reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~post_switch_bit);
 }
-// Third, after the jump: what became of the fiber that control came from. Afterwards settle() is
+// Third, after the jump: what became of the fiber that control came from. Afterwards reap() is
 // due (at once, unless there is a message of that fiber to read first).
 [[gnu::always_inline]] inline void arrive(fiber* self, void* context, void* cargo) noexcept {
   fiber* from = who_left(cargo);
@@ -83,42 +83,42 @@ inline fiber* who_left(void* cargo) noexcept {
     *self->exceptions = self->eh;
     self->has_eh = false;
   }
-  if (!is_plain(cargo)) look_back(from, self);
-  self->home->inside = self->inside;
-  self->inside = 0;
+  if (!is_plain(cargo)) post_switch(from, self);
+  self->home->runtime_depth = self->runtime_depth;
+  self->runtime_depth = 0;
 }
 [[gnu::always_inline]] inline void switch_to(fiber* self, fiber* to, bool ending = false) noexcept {
   depart(self, to);
-  auto arrived = jump(self->ctx, to->ctx, to->sp, with_look_back(self), ending);
+  auto arrived = jump(self->ctx, to->ctx, to->sp, with_post_switch(self), ending);
   arrive(self, arrived.context, arrived.from);
 }
 // The same between fibers of which neither expects a message, where `self` goes on living.
 [[gnu::always_inline]] inline void take_turns(fiber* self, fiber* to) noexcept {
   depart(self, to);
-  auto arrived =
-      jump(self->ctx, to->ctx, to->sp, self->unusual ? with_look_back(self) : self, false);
+  auto arrived = jump(self->ctx, to->ctx, to->sp,
+                      self->needs_slow_path ? with_post_switch(self) : self, false);
   arrive(self, arrived.context, arrived.from);
 }
 // Second, where it is a function's last act: the jump itself, returning what the seam returns. (The
 // compiler makes a tail call only if nothing stands between.) Sanitizers want to hear of it before
 // the function returns.
 #if !defined(TENDRIL_ASAN) && !defined(TENDRIL_TSAN)
-arrival jump_last(void* to, void* self) noexcept __asm__(TENDRIL_JUMP);
+switch_result jump_ending(void* to, void* self) noexcept __asm__(TENDRIL_JUMP);
 #else
 // not inline: `current` is another thread's now
-[[gnu::noinline]] inline arrival jump_last(void* to, void* cargo) noexcept {
+[[gnu::noinline]] inline switch_result jump_ending(void* to, void* cargo) noexcept {
   fiber* self = who_left(cargo);
   return jump(self->ctx, current->ctx, to, cargo, false);
 }
 #endif
-// Whether `self` may wait and leave by a plain arrival's way: see core::switches_plainly.
-[[gnu::always_inline]] inline bool leaves_plainly(const fiber* self,
+// Whether `self` may wait and leave by a plain arrival's way: see core::can_switch_fast.
+[[gnu::always_inline]] inline bool can_leave_fast(const fiber* self,
                                                   const fiber_home* home) noexcept {
-  return !self->unusual && home->inside == 0 && self->exceptions->none();
+  return !self->needs_slow_path && home->runtime_depth == 0 && self->exceptions->none();
 }
 // What a function that would have switched says instead.
-[[gnu::noinline, gnu::cold]] inline arrival no_switch(std::uintptr_t why) noexcept {
-  return {reinterpret_cast<void*>(why), reinterpret_cast<void*>(look_back_bit)};
+[[gnu::noinline, gnu::cold]] inline switch_result no_switch(std::uintptr_t why) noexcept {
+  return {reinterpret_cast<void*>(why), reinterpret_cast<void*>(post_switch_bit)};
 }
 
 }  // namespace tendril::core

@@ -6,18 +6,18 @@ void tell_tracer(fiber* from, fiber* self) noexcept {
   if (from->in_trace || self->in_trace) return;
   fiber_home* home = self->home;
   void* context = home->trace_context;
-  message* letter = self->letter;
-  fiber* leftover = home->leftover;
-  bool thrown = letter && (letter->error || letter->exit);
+  message* inbound_message = self->inbound_message;
+  fiber* to_reap = home->to_reap;
+  bool thrown = inbound_message && (inbound_message->error || inbound_message->exit);
   // The callback may drop handles, even switch: what has arrived is set aside meanwhile.
-  self->letter = nullptr;
-  home->leftover = nullptr;
+  self->inbound_message = nullptr;
+  home->to_reap = nullptr;
   fiber_ref(from);  // it may be held by nobody else, and the callback makes handles of it
   self->in_trace = true;
   void* failure = home->trace(context, from, self, thrown);
   self->in_trace = false;
-  self->letter = letter;
-  home->leftover = leftover;
+  self->inbound_message = inbound_message;
+  home->to_reap = to_reap;
   if (from->refs.fetch_sub(1, std::memory_order_acq_rel) == 1 && !from->started) {
     set_orphan(from, true);
     left_behind(from);
@@ -32,8 +32,8 @@ void trace(fiber_home* home, tracer t, void* context, void (*drop)(void*) noexce
   void* old = home->trace ? home->trace_context : nullptr;
   auto* drop_old = home->drop_trace_context;
   home->trace = t;
-  home->unusual = sanitized || t;
-  for (fiber* f = home->fibers.front(); f; f = home->fibers.after(*f)) tell_unusual(*f);
+  home->needs_slow_path = sanitized || t;
+  for (fiber* f = home->fibers.front(); f; f = home->fibers.after(*f)) update_needs_slow_path(*f);
   home->trace_context = context;
   home->drop_trace_context = drop;
   if (old) drop_old(old);

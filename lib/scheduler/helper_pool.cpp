@@ -88,7 +88,7 @@ void run_as(const identity* as, F f) noexcept {
   free(before);
 }
 
-void run_plainly(helper_job& job) noexcept {
+void run_job(helper_job& job) noexcept {
   if (!job.interruptible || !runtime_signal::install(stop)) return job.run(job);
   std::uint64_t set = runtime_signal::bit;
   job.tid.store(sys::gettid(), std::memory_order_release);
@@ -98,7 +98,7 @@ void run_plainly(helper_job& job) noexcept {
 }
 
 void run(helper_job& job) noexcept {
-  run_as(job.as, [&] { run_plainly(job); });
+  run_as(job.as, [&] { run_job(job); });
 }
 
 void work_on(helper_job* job) noexcept {

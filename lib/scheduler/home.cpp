@@ -40,7 +40,7 @@ void shut_down(hub& h) noexcept {
   }
   // Fibers suspended by a switch of their own are unwound too, whoever holds them.
   for (int round = 0; round < 1'000'000; round++) {
-    adopt_doomed(&h);
+    drop_remote_releases(&h);
     fiber* f = h.fibers.front();
     while (f && (f == &h.main || f->state != fiber_status::switched || f->orphan))
       f = h.fibers.after(*f);

@@ -22,7 +22,7 @@ constexpr std::size_t most_idle_at_once = 1024;
 
 hub::hub(const hub_calls& for_fibers, poller::hub_part for_poller) noexcept
     : io(for_poller),
-      signals(*this, {wake, [](fiber_home& h) noexcept { static_cast<hub&>(h).ring(); }}) {
+      signals(*this, {wake, [](fiber_home& h) noexcept { static_cast<hub&>(h).notify(); }}) {
   calls = &for_fibers;
 }
 
@@ -38,10 +38,10 @@ void hub::wake_at(fiber* f, nanoseconds when, bool precise) noexcept {
   if (!timers.start(f, when, precise, seen_)) sys::die("no memory for a timer");
 }
 
-void hub::look_around() noexcept {
+void hub::refill_run_queue() noexcept {
   if ((turns_ & 31) == 0 && may_find_something()) look_if_due();
-  if (!mail.empty()) [[unlikely]]
-    mail.drain([](fiber* f) { wake(f, wake::unparked); });
+  if (!remote.empty()) [[unlikely]]
+    remote.drain([](fiber* f) { wake(f, wake::unparked); });
   while (ready.empty()) look(true);
 }
 
@@ -62,18 +62,18 @@ void hub::look_if_due() noexcept {
 void hub::out_of_breath() noexcept {
   breath_ = full_breath;
   if (!in_own_process()) return;  // a vfork child, which must not run our fibers
-  handlers_wait quiet(*this);
+  handlers_deferred quiet(*this);
   look_if_due();
   if (!ready.empty()) yield();
 }
 
 void hub::look(bool block) noexcept {
   if (block) {
-    if (hopeless()) return deadlock();
+    if (is_deadlocked()) return deadlock();
     // From here on another thread that leaves mail rings, which takes an open poller.
     io.open();
     sleeping_.store(true, std::memory_order_seq_cst);
-    if (!mail.empty() || closed_elsewhere_.load() || signals.has_arrivals()) block = false;
+    if (!remote.empty() || closed_elsewhere_.load() || signals.has_arrivals()) block = false;
   }
   // A program that never sleeps gives memory back, too.
   bool trims = (++looks_ & 63) == 0;
@@ -105,7 +105,7 @@ void hub::look(bool block) noexcept {
     seen_ = t;
     timers.run(t, [](fiber* f) { wake(f, wake::timeout); });
   }
-  if (!mail.empty()) mail.drain([](fiber* f) { wake(f, wake::unparked); });
+  if (!remote.empty()) remote.drain([](fiber* f) { wake(f, wake::unparked); });
   if (closed_elsewhere_.load(std::memory_order_relaxed) && closed_elsewhere_.exchange(false) &&
       io.has_waiters()) {
     io.wake_all_closed();
@@ -133,7 +133,7 @@ bool hub::takes_nudge(siginfo_t*, void*) noexcept {
   return current && of(current)->nudged_.exchange(false);
 }
 
-void hub::ring() noexcept {
+void hub::notify() noexcept {
   if (!sleeping_.exchange(false, std::memory_order_seq_cst) || io.interrupt()) return;
   // In a handler of its own the hub's system call has ended anyway.
   if (current && of(current) == this) return;
@@ -143,7 +143,7 @@ void hub::ring() noexcept {
 
 void hub::note_closed() noexcept {
   closed_elsewhere_ = true;
-  ring();
+  notify();
 }
 
 // Whether the process has no kernel threads but this one and idle helpers.
@@ -155,9 +155,9 @@ static bool alone() noexcept {
 }
 
 // Whether nothing at all can make a fiber of this hub runnable any more.
-bool hub::hopeless() const noexcept {
-  return timers.empty() && !io.has_waiters() && waits.remote == 0 && mail.empty() &&
-         !signals.has_arrivals() && (waits.shared == 0 || alone());
+bool hub::is_deadlocked() const noexcept {
+  return timers.empty() && !io.has_waiters() && waits.by_system == 0 && remote.empty() &&
+         !signals.has_arrivals() && (waits.by_threads == 0 || alone());
 }
 
 // Nobody can run, and nothing that this hub knows of can change that.
@@ -186,12 +186,12 @@ void hub::after_fork() noexcept {
   io.after_fork();
   timers.clear();
   ready.clear();
-  mail.clear();
+  remote.clear();
   waits = {};
-  inside = 0;
+  runtime_depth = 0;
   cpu.counted = current->storage->cpu_time = 0;
   signals.after_fork();
-  aside = nullptr;
+  yielded_to_handler = nullptr;
   for (fiber* f = fibers.front(); f;) {
     fiber* next = fibers.after(*f);
     f->in_inbox = false;

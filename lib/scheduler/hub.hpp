@@ -8,7 +8,7 @@
 
 #include "base/futex_lock.hpp"
 #include "events/poller.hpp"
-#include "fiber/handlers_wait.hpp"
+#include "fiber/handlers_deferred.hpp"
 #include "fiber/lifetime.hpp"
 #include "scheduler/remote_queue.hpp"
 #include "scheduler/run_queue.hpp"
@@ -19,25 +19,25 @@ namespace tendril::core {
 
 // Parked fibers that are woken from outside their hub, perhaps.
 struct outside_waits {
-  std::uint32_t remote = 0;  // that something outside this hub may wake
-  std::uint32_t shared = 0;  // that other kernel threads may wake, if there are any
+  std::uint32_t by_system = 0;   // that something outside this hub may wake
+  std::uint32_t by_threads = 0;  // that other kernel threads may wake, if there are any
   // Both at once.
   void add(const wait_info& what) noexcept { put(get() + of(what)); }
   void remove(const wait_info& what) noexcept { put(get() - of(what)); }
 
  private:
   static std::uint64_t of(const wait_info& what) noexcept {
-    return std::uint64_t(what.shared) << 32 | what.remote;
+    return std::uint64_t(what.wakeable_by_threads) << 32 | what.wakeable_by_system;
   }
-  std::uint64_t get() const noexcept { return std::uint64_t(shared) << 32 | remote; }
+  std::uint64_t get() const noexcept { return std::uint64_t(by_threads) << 32 | by_system; }
   void put(std::uint64_t both) noexcept {
-    remote = std::uint32_t(both), shared = std::uint32_t(both >> 32);
+    by_system = std::uint32_t(both), by_threads = std::uint32_t(both >> 32);
   }
 };
 
 struct hub : fiber_home {
-  ready_queue ready;
-  inbox mail;
+  run_queue ready;
+  remote_queue remote;
   outside_waits waits;
   core::timers timers;
   poller io;
@@ -61,27 +61,27 @@ struct hub : fiber_home {
   [[gnu::always_inline]] bool begin_turn() noexcept {
     unsigned turns = turns_ + 1;
     std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);  // watched by another thread
-    return __builtin_expect((turns & 31) == 0 || !mail.empty(), false);
+    return __builtin_expect((turns & 31) == 0 || !remote.empty(), false);
   }
-  [[gnu::always_inline]] bool is_to_look_around() noexcept { return begin_turn() || ready.empty(); }
+  [[gnu::always_inline]] bool needs_refill() noexcept { return begin_turn() || ready.empty(); }
   // Ends with a fiber that can run.
-  void look_around() noexcept;
+  void refill_run_queue() noexcept;
   // That the fiber, which is about to park, is woken then at the latest.
   void wake_at(fiber* f, nanoseconds when, bool precise) noexcept;
   // The next fiber to run; polls until there is one.
   fiber* next() noexcept {
-    if (is_to_look_around()) [[unlikely]]
-      look_around();
+    if (needs_refill()) [[unlikely]]
+      refill_run_queue();
     return ready.pop();
   }
   // Called by cooperative calls that did not need to wait: a fiber whose descriptor is never empty
   // has to let others run now and then.
-  void breathe() noexcept {
+  void charge_budget() noexcept {
     if (breath_turn_ != turns_) breath_turn_ = turns_, breath_ = full_breath;
     if (--breath_ == 0) [[unlikely]]
       out_of_breath();
   }
-  // Looks at events, timers and the inbox; waits for one of them if `block`.
+  // Looks at events, timers and the remote_queue; waits for one of them if `block`.
   void look(bool block) noexcept;
   // Does a little of giving memory that was not needed for a while back to the system, if that is
   // due. Returns when the next little is: INT64_MAX if there is nothing more.
@@ -114,14 +114,14 @@ struct hub : fiber_home {
     std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);
   }
   bool sleeps() const noexcept { return sleeping_.load(std::memory_order_relaxed); }
-  void ring() noexcept;  // ends a blocking look(); any thread, async-signal-safe
+  void notify() noexcept;  // ends a blocking look(); any thread, async-signal-safe
   void after_fork() noexcept;
 
-  fiber* aside = nullptr;  // has stepped aside for a handler, see step_aside_for()
+  fiber* yielded_to_handler = nullptr;  // has stepped aside for a handler, see yield_to_handler()
 
   // Whether this code runs in the hub's process, not in a child that borrows our memory (vfork),
   // whose calls are not to touch the hub. Only while there may be such a child the kernel is asked.
-  bool in_own_process() const noexcept { return borrowers == 0 || pid == sys::getpid(); }
+  bool in_own_process() const noexcept { return vfork_children == 0 || pid == sys::getpid(); }
 
   // All hubs of the process, for close() and fork(). Calls f(hub&) under a lock.
   template <class F>
@@ -130,7 +130,7 @@ struct hub : fiber_home {
 
   // The children that borrow the memory now, as far as we saw them begin (shim/vfork.cpp); a
   // clone() that shares memory counts for ever.
-  volatile int borrowers = 0;
+  volatile int vfork_children = 0;
 
   hub* next_hub = nullptr;
   static std::atomic<hub*> registry;
@@ -141,7 +141,7 @@ struct hub : fiber_home {
  private:
   void out_of_breath() noexcept;
   void deadlock() noexcept;
-  bool hopeless() const noexcept;
+  bool is_deadlocked() const noexcept;
   bool may_find_something() const noexcept;
 
   static constexpr unsigned full_breath = 64;
@@ -161,7 +161,7 @@ struct hub : fiber_home {
 
 class registry_guard {
   // a handler that closes a descriptor would wait for ever for the lock that it has interrupted
-  undisturbed quiet_;
+  signals_deferred quiet_;
   spin_guard held_{hub::registry_lock};
 };
 

@@ -23,53 +23,53 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   fiber* to = h.next();
   if (to == self) return stay(h, self);
   take_turns(self, to);
-  if (h.leftover) settle();
+  if (h.to_reap) reap();
 }
 
 // What is left of that when it was done in halves, of which the first left plainly.
 [[gnu::always_inline]] inline void come_back(void* context, void* from, hub& h,
                                              fiber* self) noexcept {
-  self->inside = 1;
+  self->runtime_depth = 1;
   arrive(self, context, from);
   forget_deadline(self);
-  if (h.leftover) settle();
+  if (h.to_reap) reap();
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  h.inside = 0;
+  h.runtime_depth = 0;
   if (h.handlers_due()) [[unlikely]]
     run_handlers_due();
 }
 
 // The end of a first half: as switch_away. What is rare is left to functions that are called last,
 // so that the usual way needs no frame.
-[[gnu::noinline]] arrival enter_last(fiber* self, fiber* to) noexcept {
+[[gnu::noinline]] switch_result enter_ending(fiber* self, fiber* to) noexcept {
   enter(self, to);
-  return jump_last(to->sp, self);
+  return jump_ending(to->sp, self);
 }
-[[gnu::noinline]] arrival look_around_and_leave(hub& h, fiber* self) noexcept {
-  h.look_around();
+[[gnu::noinline]] switch_result refill_and_leave(hub& h, fiber* self) noexcept {
+  h.refill_run_queue();
   fiber* to = h.ready.pop();
-  if (to != self) return enter_last(self, to);
+  if (to != self) return enter_ending(self, to);
   stay(h, self);
   return {nullptr, self};
 }
-[[gnu::always_inline]] inline arrival leave(hub& h, fiber* self) noexcept {
-  if (h.is_to_look_around()) [[unlikely]]
-    return look_around_and_leave(h, self);
+[[gnu::always_inline]] inline switch_result leave(hub& h, fiber* self) noexcept {
+  if (h.needs_refill()) [[unlikely]]
+    return refill_and_leave(h, self);
   fiber* to = h.ready.pop();
   if (to->storage != self->storage || to->storage->signals.due) [[unlikely]]
-    return enter_last(self, to);
+    return enter_ending(self, to);
   to->state = fiber_status::running;
   current = to;
-  return jump_last(to->sp, self);
+  return jump_ending(to->sp, self);
 }
 
-[[gnu::noinline]] wake park_with_all(hub& h, fiber* self, std::int64_t when, const wait_info& what,
-                                     bool precise) noexcept {
+[[gnu::noinline]] wake park_slow(hub& h, fiber* self, std::int64_t when, const wait_info& what,
+                                 bool precise) noexcept {
   if ((self->pending || self->extra.forbidden) && may_interrupt(self, what))
     return wake::interrupted;
   bool limited = self->extra.limit < when && may_interrupt(self, what);
   if (limited) when = self->extra.limit;
-  handlers_wait quiet(h);
+  handlers_deferred quiet(h);
   if (when != INT64_MAX) h.wake_at(self, when, precise);
   self->waiting = &what;
   self->state = fiber_status::parked;
@@ -84,24 +84,24 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
 wake park(std::int64_t when, const wait_info& what, bool precise) noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
-  if (when == INT64_MAX && parks_plainly(self)) [[likely]] {
-    int depth = h.inside;
-    handlers_wait quiet(h);
-    return park_plainly(h, self, what, depth + 1);
+  if (when == INT64_MAX && can_park_fast(self)) [[likely]] {
+    int depth = h.runtime_depth;
+    handlers_deferred quiet(h);
+    return park_fast(h, self, what, depth + 1);
   }
-  return park_with_all(h, self, when, what, precise);
+  return park_slow(h, self, when, what, precise);
 }
 
-[[gnu::noinline]] static arrival park_without_halves(std::int64_t when, const wait_info& what,
-                                                     bool precise) noexcept {
+[[gnu::noinline]] static switch_result park_whole(std::int64_t when, const wait_info& what,
+                                                  bool precise) noexcept {
   return no_switch(std::uintptr_t(park(when, what, precise)));
 }
 
-arrival park_until_unparked(const wait_info& what, fiber* self) noexcept {
+switch_result park_until_unparked(const wait_info& what, fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (!leaves_plainly(self, &h)) [[unlikely]]
-    return park_without_halves(INT64_MAX, what, false);
-  h.inside = 1;
+  if (!can_leave_fast(self, &h)) [[unlikely]]
+    return park_whole(INT64_MAX, what, false);
+  h.runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->waiting = &what;
   self->state = fiber_status::parked;
@@ -109,11 +109,12 @@ arrival park_until_unparked(const wait_info& what, fiber* self) noexcept {
   return leave(h, self);
 }
 
-arrival park_until(std::int64_t when, const wait_info& what, bool precise, fiber* self) noexcept {
+switch_result park_until(std::int64_t when, const wait_info& what, bool precise,
+                         fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (!leaves_plainly(self, &h)) [[unlikely]]
-    return park_without_halves(when, what, precise);
-  h.inside = 1;
+  if (!can_leave_fast(self, &h)) [[unlikely]]
+    return park_whole(when, what, precise);
+  h.runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   h.wake_at(self, when, precise);
   self->waiting = &what;
@@ -127,40 +128,40 @@ void forget_deadline(fiber* self) noexcept {
   if (self->timer) hub::of(self)->timers.cancel(self);
 }
 
-wake parked_slowly(void* context, void* from) noexcept {
+wake parked_slow(void* context, void* from) noexcept {
   if (!is_switch(from)) return wake(reinterpret_cast<std::uintptr_t>(context));
   fiber* self = current;
   come_back(context, from, *hub::of(self), self);
   return self->woken;
 }
 
-[[gnu::noinline]] static arrival yield_without_halves() noexcept {
+[[gnu::noinline]] static switch_result yield_whole() noexcept {
   return no_switch(std::uintptr_t(yield()));
 }
 
-arrival give_way(fiber* self) noexcept {
+switch_result give_way(fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (!leaves_plainly(self, &h) || h.ready.empty()) [[unlikely]]
-    return yield_without_halves();
-  h.inside = 1;
+  if (!can_leave_fast(self, &h) || h.ready.empty()) [[unlikely]]
+    return yield_whole();
+  h.runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->state = fiber_status::ready;
   h.ready.push(self);
   return leave(h, self);
 }
 
-wake gave_way_unusually() noexcept { return is_due(current) ? wake::interrupted : wake::unparked; }
+wake wake_of_slow_path() noexcept { return is_due(current) ? wake::interrupted : wake::unparked; }
 
-wake gave_way_slowly(void* context, void* from) noexcept {
+wake gave_way_slow(void* context, void* from) noexcept {
   if (!is_switch(from)) return wake(reinterpret_cast<std::uintptr_t>(context));
   fiber* self = current;
   come_back(context, from, *hub::of(self), self);
   return is_due(self) ? wake::interrupted : wake::unparked;
 }
 
-[[gnu::noinline]] static wake yield_with_all(hub& h, fiber* self) noexcept {
+[[gnu::noinline]] static wake yield_slow(hub& h, fiber* self) noexcept {
   if (is_due(self) || self->extra.forbidden) return wake::interrupted;
-  handlers_wait quiet(h);
+  handlers_deferred quiet(h);
   self->state = fiber_status::ready;
   h.ready.push(self);
   switch_away(h, self);
@@ -170,9 +171,9 @@ wake gave_way_slowly(void* context, void* from) noexcept {
 wake yield() noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
-  if (!give_way_plainly(h, self)) [[unlikely]]
-    return yield_with_all(h, self);
-  return self->unusual ? gave_way_unusually() : wake::unparked;
+  if (!give_way_fast(h, self)) [[unlikely]]
+    return yield_slow(h, self);
+  return self->needs_slow_path ? wake_of_slow_path() : wake::unparked;
 }
 
 // Leaves the processor to `f`, and to nobody else before it.
@@ -185,26 +186,27 @@ static void stand_behind(hub& h, fiber* f) noexcept {
   switch_away(h, self);
 }
 
-void step_aside_for(hub& h, fiber* f) noexcept {
+void yield_to_handler(hub& h, fiber* f) noexcept {
   fiber* self = current;
-  if (h.aside || f->state != fiber_status::ready || self->pending) return;  // it runs in its turn
-  handlers_wait quiet(h);
+  // it runs in its turn
+  if (h.yielded_to_handler || f->state != fiber_status::ready || self->pending) return;
+  handlers_deferred quiet(h);
   unsigned turns = h.turns();
-  h.aside = self;
+  h.yielded_to_handler = self;
   h.ready.promote(f);
   // Behind f, before all others: they must not find what we have been interrupted in.
   stand_behind(h, f);
   // Back at once, it still has the kernel thread to itself, which who watches that is to see.
-  if (h.aside != self) h.forget_turns_since(turns);
-  else h.aside = nullptr;
+  if (h.yielded_to_handler != self) h.forget_turns_since(turns);
+  else h.yielded_to_handler = nullptr;
 }
 
 // The handler has run: whoever stepped aside goes on.
-static void return_to_aside(hub& h) noexcept {
-  fiber* f = h.aside;
-  h.aside = nullptr;
+static void return_from_handler(hub& h) noexcept {
+  fiber* f = h.yielded_to_handler;
+  h.yielded_to_handler = nullptr;
   if (f == current || f->state != fiber_status::ready) return;
-  handlers_wait quiet(h);
+  handlers_deferred quiet(h);
   h.ready.promote(f);
   yield();
 }
@@ -212,25 +214,25 @@ static void return_to_aside(hub& h) noexcept {
 void run_handlers_due() noexcept {
   hub& h = *hub::of(current);
   h.signals.run_handlers_due();
-  if (h.aside) return_to_aside(h);
+  if (h.yielded_to_handler) return_from_handler(h);
 }
 
-[[gnu::noinline]] static void unpark_elsewhere(fiber* f) noexcept {
+[[gnu::noinline]] static void unpark_remote(fiber* f) noexcept {
   hub* h = hub::of(f);
-  h->mail.push(f);
-  h->ring();
+  h->remote.push(f);
+  h->notify();
 }
 
 void unpark(fiber* f) noexcept {
   if (!current || current->home != f->home) [[unlikely]]
-    return unpark_elsewhere(f);
+    return unpark_remote(f);
   if (f->state == fiber_status::parked) hub::make_ready(f, wake::unparked, false);
 }
 
 void* interrupt(fiber* f, void* error) noexcept {
   void* old = f->pending;
   f->pending = error;
-  tell_unusual(*f);
+  update_needs_slow_path(*f);
   if (f->state == fiber_status::parked && may_interrupt(f, *f->waiting))
     hub::wake(f, wake::interrupted);
   return old;

@@ -16,38 +16,38 @@ inline void stay(hub& h, fiber* self) noexcept {
 
 // The two halves of give_way() in one. False: nothing was done; nobody else can run, or there is
 // more to look after.
-[[gnu::always_inline]] inline bool give_way_plainly(hub& h, fiber* self) noexcept {
-  if (!leaves_plainly(self, &h) || h.ready.empty()) [[unlikely]]
+[[gnu::always_inline]] inline bool give_way_fast(hub& h, fiber* self) noexcept {
+  if (!can_leave_fast(self, &h) || h.ready.empty()) [[unlikely]]
     return false;
-  h.inside = 1;
+  h.runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->state = fiber_status::ready;
   h.ready.push(self);
   if (h.begin_turn()) [[unlikely]]
-    h.look_around();
+    h.refill_run_queue();
   fiber* to = h.ready.pop();
   enter(self, to);
   auto arrived = jump(to->sp, self);
   if (!is_plain(arrived.from)) [[unlikely]] {
-    gave_way_slowly(arrived.context, arrived.from);
+    gave_way_slow(arrived.context, arrived.from);
     return true;
   }
   static_cast<fiber*>(arrived.from)->sp = arrived.context;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  h.inside = 0;
+  h.runtime_depth = 0;
   if (h.handlers_due()) [[unlikely]]
     run_handlers_due();
   return true;
 }
 
 // Whether it may do this.
-inline bool parks_plainly(const fiber* self) noexcept {
-  return !self->unusual && self->exceptions->none();
+inline bool can_park_fast(const fiber* self) noexcept {
+  return !self->needs_slow_path && self->exceptions->none();
 }
 // As park_until_unparked(), in one, for who is inside the runtime `depth` deep. The fiber leaves
 // plainly but for that.
-[[gnu::always_inline]] inline wake park_plainly(hub& h, fiber* self, const wait_info& what,
-                                                int depth) noexcept {
+[[gnu::always_inline]] inline wake park_fast(hub& h, fiber* self, const wait_info& what,
+                                             int depth) noexcept {
   self->waiting = &what;
   self->state = fiber_status::parked;
   h.waits.add(what);
@@ -58,18 +58,18 @@ inline bool parks_plainly(const fiber* self) noexcept {
     fiber* from = who_left(arrived.from);
     from->sp = arrived.context;
     if (!is_plain(arrived.from)) [[unlikely]] {
-      look_back(from, self);
-      if (h.leftover) settle();
+      post_switch(from, self);
+      if (h.to_reap) reap();
     }
   } else {
     stay(h, self);
   }
-  h.inside = depth;
+  h.runtime_depth = depth;
   return self->woken;
 }
 
 // The running fiber is interrupted by a handler of another thread, f's, which runs at once and
 // comes back here.
-void step_aside_for(hub& h, fiber* f) noexcept;
+void yield_to_handler(hub& h, fiber* f) noexcept;
 
 }  // namespace tendril::core

@@ -1,4 +1,4 @@
-// The inbox of a hub: other kernel threads leave fibers here that are to be woken.
+// The remote_queue of a hub: other kernel threads leave fibers here that are to be woken.
 #pragma once
 
 #include <atomic>
@@ -7,7 +7,7 @@
 
 namespace tendril::core {
 
-class inbox {
+class remote_queue {
  public:
   // From any thread. A fiber that is in here already is not put in twice; one that is in here is
   // kept alive.

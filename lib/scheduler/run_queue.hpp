@@ -10,7 +10,7 @@
 
 namespace tendril::core {
 
-class ready_queue {
+class run_queue {
  public:
   // Room for n fibers; made when fibers are made, so that push cannot fail.
   bool reserve(std::size_t n) noexcept {

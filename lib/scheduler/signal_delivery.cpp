@@ -5,7 +5,7 @@
 #include <new>
 
 #include "fiber/cpu_time.hpp"
-#include "fiber/handlers_wait.hpp"
+#include "fiber/handlers_deferred.hpp"
 
 namespace tendril::core {
 
@@ -49,8 +49,8 @@ void drop_pending(pending_signal* p) noexcept { p->used.store(false, std::memory
 
 // --- who gets it ---
 
-bool signal_delivery::put_off(int signal, const siginfo_t& info, thread_storage* target,
-                              std::atomic<int>* overruns) noexcept {
+bool signal_delivery::defer_signal(int signal, const siginfo_t& info, thread_storage* target,
+                                   std::atomic<int>* overruns) noexcept {
   pending_signal* p = make_pending(signal, info, target, overruns);
   if (!p) return false;
   p->next = arrived_.load(std::memory_order_relaxed);
@@ -60,7 +60,7 @@ bool signal_delivery::put_off(int signal, const siginfo_t& info, thread_storage*
   return true;
 }
 
-thread_storage* signal_delivery::taker(int signal) noexcept {
+thread_storage* signal_delivery::signal_target(int signal) noexcept {
   if (!home_.several_threads) return &home_.storage;
   std::uint64_t bit = signal_bit(signal);
   auto takes = [&](const fiber* f) {
@@ -128,7 +128,7 @@ void signal_delivery::sort_arrivals() noexcept {
   }
   while (pending_signal* p = first_come) {
     first_come = p->next;
-    thread_storage* t = p->target ? p->target : taker(p->signal);
+    thread_storage* t = p->target ? p->target : signal_target(p->signal);
     if (t) {
       add_pending(*t, p);
       continue;
@@ -225,7 +225,7 @@ void signal_delivery::let_masked_signals_in() noexcept {
 
 void signal_delivery::begin_threads() noexcept {
   if (home_.several_threads) return;
-  handlers_wait quiet(home_);
+  handlers_deferred quiet(home_);
   signal_state& s = home_.storage.signals;
   sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &s.mask, 8);
   home_.masks.clear();
@@ -248,7 +248,7 @@ void signal_delivery::thread_begins(thread_storage& t, fiber* owner, std::uint64
 }
 
 void signal_delivery::thread_ends(thread_storage& t) noexcept {
-  handlers_wait quiet(home_);
+  handlers_deferred quiet(home_);
   signal_state& s = t.signals;
   if (s.gone) return;
   home_.masks.remove(s.mask);
@@ -269,15 +269,15 @@ void signal_delivery::note_handled(thread_storage& t, bool restart) noexcept {
   signal_state& s = t.signals;
   if (!restart) s.handled_norestart.fetch_add(1, std::memory_order_relaxed);
   s.handled.fetch_add(1, std::memory_order_relaxed);
-  if (home_.inside) return;  // a fault in the runtime itself
-  home_.inside = 1;
+  if (home_.runtime_depth) return;  // a fault in the runtime itself
+  home_.runtime_depth = 1;
   fiber* f = s.owner;
   if (f->state == fiber_status::parked && f->waiting->interruptible) calls_.wake(f, wake::signal);
   for (f = sharing_waits ? home_.fibers.front() : nullptr; f; f = home_.fibers.after(*f)) {
     if (f->storage == &t && f->state == fiber_status::parked && f->waiting->for_signal)
       calls_.wake(f, wake::signal);
   }
-  home_.inside = 0;
+  home_.runtime_depth = 0;
 }
 
 // To this kernel thread, which lets it through now or when it returns from a handler.
@@ -295,7 +295,7 @@ void signal_delivery::deliver(thread_storage& t) noexcept {
   signal_state& s = t.signals;
   bool mine = &t == current->storage;
   for (;;) {
-    home_.inside = 1;
+    home_.runtime_depth = 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     std::uint64_t now = 0;
     sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8);
@@ -310,7 +310,7 @@ void signal_delivery::deliver(thread_storage& t) noexcept {
           break;
         take_pending(t, signal_bit(p->signal), info);
       }
-      home_.inside = 0;
+      home_.runtime_depth = 0;
       return;
     }
     int signal = info.si_signo;
@@ -320,7 +320,7 @@ void signal_delivery::deliver(thread_storage& t) noexcept {
     delivery.mask = now;
     delivery.info = &info;
     delivery.signal = signal;
-    home_.inside = 0;
+    home_.runtime_depth = 0;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     send_here(home_.pid, home_.tid, signal, info);
     std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -331,24 +331,24 @@ void signal_delivery::deliver(thread_storage& t) noexcept {
 }
 
 void signal_delivery::run_handlers() noexcept {
-  int depth = home_.inside;
-  home_.inside = 1;
+  int depth = home_.runtime_depth;
+  home_.runtime_depth = 1;
   home_.handlers_are_due = false;
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = current->storage;
   if (t->signals.due) deliver(*t);
   if (t != first->storage && first->storage->signals.due && !runs_its_own(*first->storage))
     deliver(*first->storage);
-  home_.inside = depth;
+  home_.runtime_depth = depth;
 }
 
 void signal_delivery::run_handlers_due() noexcept {
   fiber* self = current;
-  home_.inside = 1;
+  home_.runtime_depth = 1;
   home_.handlers_are_due = false;
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = self->storage;
-  home_.inside = 0;
+  home_.runtime_depth = 0;
   // Another fiber of the thread leaves it to the thread's own, if that can.
   if (t->signals.due && (t->signals.owner == self || !runs_its_own(*t))) deliver(*t);
   t = first->storage;
@@ -358,9 +358,9 @@ void signal_delivery::run_handlers_due() noexcept {
 void signal_delivery::run_handlers_of_main() noexcept {
   thread_storage& mains = *first->storage;
   if (!mains.signals.due || first->state == fiber_status::running || runs_its_own(mains)) return;
-  int depth = home_.inside;
+  int depth = home_.runtime_depth;
   deliver(mains);
-  home_.inside = depth;
+  home_.runtime_depth = depth;
 }
 
 void signal_delivery::deliver_on_return(std::uint64_t& mask,

@@ -54,15 +54,15 @@ class signal_delivery {
 
   // A signal has come whose handler cannot run here and now. False: no memory. Any thread,
   // async-signal-safe.
-  bool put_off(int signal, const siginfo_t& info, thread_storage* target,
-               std::atomic<int>* overruns = nullptr) noexcept;
+  bool defer_signal(int signal, const siginfo_t& info, thread_storage* target,
+                    std::atomic<int>* overruns = nullptr) noexcept;
   // Whether one has come that sort_arrivals() has not seen yet. Any thread.
   bool has_arrivals() const noexcept { return arrived_.load(); }
   // Whom the signals are for that have come.
   void sort_arrivals() noexcept;
   // The thread whose handler runs for a signal that came for the process; null: none lets it
   // through.
-  thread_storage* taker(int signal) noexcept;
+  thread_storage* signal_target(int signal) noexcept;
   // Whether that thread's own fiber will run its handlers by itself.
   bool runs_its_own(const thread_storage& t) const noexcept;
   // A handler of that thread has run, on any of its fibers.
@@ -118,7 +118,8 @@ class signal_delivery {
   } delivery;
   unsigned sharing_waits = 0;  // fibers without a thread of their own that wait for any handler
   std::uint64_t handlers_begun = 0;
-  unsigned asides = 0;  // how often step_aside_for() was asked for by who has sent the signal
+  // how often yield_to_handler() was asked for by who has sent the signal
+  unsigned handler_yields = 0;
 
  private:
   void add_pending(thread_storage& t, pending_signal* p) noexcept;

@@ -6,18 +6,18 @@ namespace tendril::core {
 
 namespace {
 
-[[gnu::noinline]] fiber* look_around_for_next(hub& h) noexcept {
-  h.look_around();
+[[gnu::noinline]] fiber* refill_for_next(hub& h) noexcept {
+  h.refill_run_queue();
   return h.ready.pop();
 }
 fiber* after_task(fiber* self) noexcept {
   hub& h = *hub::of(self);
-  h.inside = 1;  // whoever runs next sets it to its own
-  return h.is_to_look_around() ? look_around_for_next(h) : h.ready.pop();
+  h.runtime_depth = 1;  // whoever runs next sets it to its own
+  return h.needs_refill() ? refill_for_next(h) : h.ready.pop();
 }
 fiber* after_thread(fiber* self) noexcept {
   hub& h = *hub::of(self);
-  h.inside = 1;
+  h.runtime_depth = 1;
   // Somebody waits for this stack to be left: who polls when there is nothing else to do is not to
   // stand on it.
   if (h.ready.empty()) [[unlikely]]
@@ -49,8 +49,8 @@ static void set_out(hub& h, fiber* task) noexcept {
   h.ready.push(task);
 }
 
-[[gnu::noinline]] static bool start_slowly(hub& h, fiber* task) noexcept {
-  handlers_wait quiet(h);
+[[gnu::noinline]] static bool start_slow(hub& h, fiber* task) noexcept {
+  handlers_deferred quiet(h);
   if (!prepare(task)) return false;
   task->successor = task->left_stack ? after_thread : after_task;
   set_out(h, task);
@@ -60,14 +60,14 @@ static void set_out(hub& h, fiber* task) noexcept {
 bool start(fiber* task) noexcept {
   hub& h = *hub::of(task);
   // One that was a task before has all that it needs.
-  if (!task->sp || h.inside != 0 || !h.has_room()) [[unlikely]]
-    return start_slowly(h, task);
-  h.inside = 1;
+  if (!task->sp || h.runtime_depth != 0 || !h.has_room()) [[unlikely]]
+    return start_slow(h, task);
+  h.runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   prepared(task);
   set_out(h, task);
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  h.inside = 0;
+  h.runtime_depth = 0;
   if (h.handlers_due()) [[unlikely]]
     run_handlers_due();
   return true;

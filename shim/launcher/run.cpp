@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include <iostream>
-#include <tendril/detail/notice.hpp>
+#include <tendril/detail/explain.hpp>
 #include <vector>
 
 #include "doctor.hpp"
@@ -77,7 +77,7 @@ int run_command::operator()(char** argv) const {
   if (!p.obstacle.empty()) {
     if (!p.may_run) throw failure{cannot_execute, p.obstacle};
     // With --threads=kernel, the user gets what was requested, so nothing is reported.
-    if (!explain_ && !options_.kernel_threads() && notices_wanted()) {
+    if (!explain_ && !options_.kernel_threads() && explanations_wanted()) {
       print_message(p.obstacle + "; it runs without the shim, and its threads stay kernel threads");
     }
   }

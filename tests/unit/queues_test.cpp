@@ -22,9 +22,9 @@ fibers some(std::size_t n) {
   return all;
 }
 
-std::vector<fiber*> drain(inbox& mail) {
+std::vector<fiber*> drain(remote_queue& remote) {
   std::vector<fiber*> woken;
-  mail.drain([&](fiber* f) { woken.push_back(f); });
+  remote.drain([&](fiber* f) { woken.push_back(f); });
   return woken;
 }
 
@@ -34,7 +34,7 @@ TEST_SUITE_BEGIN("run queue");
 
 TEST_CASE("fibers run in the order in which they were made ready") {
   fibers f = some(100);
-  ready_queue ready;
+  run_queue ready;
   REQUIRE(ready.reserve(f.size()));
   for (auto& one : f) ready.push(one.get());
   for (auto& one : f) CHECK(ready.pop() == one.get());
@@ -43,7 +43,7 @@ TEST_CASE("fibers run in the order in which they were made ready") {
 
 TEST_CASE("the order is kept when the queue wraps around, grows, or moves a fiber to the front") {
   fibers f = some(200);
-  ready_queue ready;
+  run_queue ready;
   std::vector<fiber*> model;
   std::mt19937 random(1);
   REQUIRE(ready.reserve(3));
@@ -76,7 +76,7 @@ TEST_CASE("the order is kept when the queue wraps around, grows, or moves a fibe
 
 TEST_CASE("moving a fiber that is not in the queue to the front changes nothing") {
   fibers f = some(3);
-  ready_queue ready;
+  run_queue ready;
   REQUIRE(ready.reserve(3));
   ready.push(f[0].get());
   ready.push(f[1].get());
@@ -91,12 +91,12 @@ TEST_SUITE_BEGIN("remote queue");
 
 TEST_CASE("fibers that another kernel thread wakes run in the order of the wake-ups") {
   fibers f = some(50);
-  inbox mail;
-  CHECK(mail.empty());
-  for (auto& one : f) mail.push(one.get());
-  CHECK_FALSE(mail.empty());
-  auto woken = drain(mail);
-  CHECK(mail.empty());
+  remote_queue remote;
+  CHECK(remote.empty());
+  for (auto& one : f) remote.push(one.get());
+  CHECK_FALSE(remote.empty());
+  auto woken = drain(remote);
+  CHECK(remote.empty());
   REQUIRE(woken.size() == f.size());
   for (std::size_t i = 0; i < f.size(); i++) CHECK(woken[i] == f[i].get());
 }
@@ -104,52 +104,52 @@ TEST_CASE("fibers that another kernel thread wakes run in the order of the wake-
 TEST_CASE(
     "a fiber that is woken twice before the queue is read is in it once, and can be woken again") {
   fibers f = some(2);
-  inbox mail;
-  mail.push(f[0].get());
-  mail.push(f[1].get());
-  mail.push(f[0].get());
-  CHECK(drain(mail) == std::vector{f[0].get(), f[1].get()});
-  mail.push(f[0].get());
-  CHECK(drain(mail) == std::vector{f[0].get()});
+  remote_queue remote;
+  remote.push(f[0].get());
+  remote.push(f[1].get());
+  remote.push(f[0].get());
+  CHECK(drain(remote) == std::vector{f[0].get(), f[1].get()});
+  remote.push(f[0].get());
+  CHECK(drain(remote) == std::vector{f[0].get()});
 }
 
 TEST_CASE("a fiber in the queue is kept alive, and released when it has been woken") {
   fibers f = some(1);
-  inbox mail;
-  mail.push(f[0].get());
+  remote_queue remote;
+  remote.push(f[0].get());
   CHECK(f[0]->refs == 2);
-  mail.drain([&](fiber* one) { CHECK(one->refs == 2); });
+  remote.drain([&](fiber* one) { CHECK(one->refs == 2); });
   CHECK(f[0]->refs == 1);
 }
 
 TEST_CASE("a fiber may be woken again by its own wake-up") {
   fibers f = some(1);
-  inbox mail;
-  mail.push(f[0].get());
+  remote_queue remote;
+  remote.push(f[0].get());
   int woken = 0;
-  mail.drain([&](fiber* one) {
-    if (++woken == 1) mail.push(one);
+  remote.drain([&](fiber* one) {
+    if (++woken == 1) remote.push(one);
   });
   CHECK(woken == 1);
-  CHECK(drain(mail).size() == 1);
+  CHECK(drain(remote).size() == 1);
 }
 
 TEST_CASE("no entry of several kernel threads is lost, and each thread's order is kept") {
   constexpr std::size_t threads = 4, each = 2000;
   fibers f = some(threads * each);
-  inbox mail;
+  remote_queue remote;
   std::atomic<std::size_t> finished{0};
   std::vector<std::thread> all;
   for (std::size_t t = 0; t < threads; t++) {
     all.emplace_back([&, t] {
-      for (std::size_t i = 0; i < each; i++) mail.push(f[t * each + i].get());
+      for (std::size_t i = 0; i < each; i++) remote.push(f[t * each + i].get());
       finished++;
     });
   }
   std::vector<fiber*> woken;
   for (bool last = false; !last;) {
     last = finished == threads;
-    mail.drain([&](fiber* one) { woken.push_back(one); });
+    remote.drain([&](fiber* one) { woken.push_back(one); });
   }
   for (auto& t : all) t.join();
   REQUIRE(woken.size() == f.size());

@@ -165,8 +165,8 @@ TEST_CASE(
 }
 
 TEST_CASE("tasks return their memory after each burst, although a timer ticks") {
+  long before = resident_kb();
   for (int burst = 0; burst < 2; burst++) {
-    long before = resident_kb();
     int begun = 0;
     tendril::event all_begun, end;
     std::vector<tendril::task<void>> all;

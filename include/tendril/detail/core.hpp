@@ -32,23 +32,23 @@ enum class wake : std::uint8_t {
 // What one fiber hands to another in an explicit switch. It lives in the sender's frame or payload
 // until it has been read.
 struct message {
-  const void* family = nullptr;  // the type that `value` points to; null: there is no value
+  const void* value_type = nullptr;  // the type that `value` points to; null: there is no value
   void* value = nullptr;
-  void* error = nullptr;   // a std::exception_ptr to rethrow, or null
-  bool exit = false;       // throw fiber_exit
-  bool unsettled = false;  // call settle() as soon as the message has been read
+  void* error = nullptr;  // a std::exception_ptr to rethrow, or null
+  bool exit = false;      // throw fiber_exit
+  bool reap_due = false;  // call reap() as soon as the message has been read
   // a new std::exception_ptr from the trace callback, to rethrow in place of all the others
   void* instead = nullptr;
 };
 
-// Set in arrival::from if the switch needs more than a plain arrival does: the sender has ended,
-// say, or a tracer is set.
-inline constexpr std::uintptr_t look_back_bit = 1;
+// Set in switch_result::from if the switch needs more than a plain arrival does: the sender has
+// ended, say, or a tracer is set.
+inline constexpr std::uintptr_t post_switch_bit = 1;
 inline bool is_plain(void* from) noexcept {
-  return !(reinterpret_cast<std::uintptr_t>(from) & look_back_bit);
+  return !(reinterpret_cast<std::uintptr_t>(from) & post_switch_bit);
 }
 inline bool is_switch(void* from) noexcept {
-  return reinterpret_cast<std::uintptr_t>(from) != look_back_bit;
+  return reinterpret_cast<std::uintptr_t>(from) != post_switch_bit;
 }
 
 // The code of a fiber. `run` gets the first message and returns the last one, which must outlive
@@ -76,7 +76,7 @@ struct fiber_options {
   std::size_t stack_size = 0;  // 0: the default
   const char* name = "";
   fiber_kind kind = fiber_kind::explicit_switch;
-  const void* family = nullptr;
+  const void* value_type = nullptr;
 };
 
 enum class fiber_status : std::uint8_t { fresh, switched, running, parked, ready, finished };
@@ -109,14 +109,14 @@ class status_cell {
 // Shared by the fibers of one kernel thread (lib/fiber/fiber.hpp: fiber_home).
 struct home_head {
   // The nesting depth of the running fiber's calls into the runtime. While it is not 0, signal
-  // handlers are deferred (lib/fiber/handlers_wait.hpp).
-  volatile int inside = 0;
+  // handlers are deferred (lib/fiber/handlers_deferred.hpp).
+  volatile int runtime_depth = 0;
   // no switch is plain: a tracer is set, or a sanitizer must be informed
-  bool unusual = false;
+  bool needs_slow_path = false;
   // the running fiber must run deferred handlers when it leaves the runtime
   volatile bool handlers_are_due = false;
-  // a fiber that settle() has to reap: finished, or suspended without handles
-  fiber* leftover = nullptr;
+  // a fiber that reap() has to reap: finished, or suspended without handles
+  fiber* to_reap = nullptr;
 };
 
 // A fiber (lib/fiber/fiber.hpp). When its turn comes, it is usually in no cache, so a wait and its
@@ -131,8 +131,8 @@ struct fiber_head {
   status_cell state;
   // lost its last handle while it ran: to be unwound as soon as it is suspended
   bool orphan = false;
-  // its waits and switches must take the slow path: see tell_unusual()
-  bool unusual = false;
+  // its waits and switches must take the slow path: see update_needs_slow_path()
+  bool needs_slow_path = false;
   wake woken = wake::unparked;  // how its last wait ended
   // the index of the wait's deadline in the hub's timers; 0: none
   std::uint32_t timer = 0;
@@ -190,9 +190,9 @@ inline fiber_status fiber_state(const fiber* f) noexcept { return head(f).state;
 inline const void* fiber_awaits(const fiber* f) noexcept { return head(f).awaits; }
 inline fiber_extra& fiber_extras(fiber* f) noexcept { return head(f).extra; }
 // Must be called when one of these has changed, so that waits and switches test a single flag.
-inline void tell_unusual(fiber_head& h) noexcept {
-  h.unusual = h.pending || h.extra.limit != INT64_MAX || h.extra.forbidden || h.orphan ||
-              head(h.home).unusual;
+inline void update_needs_slow_path(fiber_head& h) noexcept {
+  h.needs_slow_path = h.pending || h.extra.limit != INT64_MAX || h.extra.forbidden || h.orphan ||
+                      head(h.home).needs_slow_path;
 }
 TENDRIL_API bool fiber_is_main(const fiber* f) noexcept;
 TENDRIL_API fiber* fiber_parent(const fiber* f) noexcept;
@@ -204,34 +204,35 @@ TENDRIL_API void fiber_set_name(fiber* f, const char* name) noexcept;
 inline std::uint64_t fiber_id(const fiber* f) noexcept { return head(f).id; }
 
 // Why a switch to a fiber is refused.
-enum class refusal : std::uintptr_t { no_memory, other_thread, in_hub, other_family };
+enum class refusal : std::uintptr_t { no_memory, other_thread, in_hub, other_value_type };
 
 // Runs `to`, or its first living ancestor, until a fiber switches back; meanwhile the running fiber
-// waits for a value of type `family`. If the switch is refused, the arrival's context is the
+// waits for a value of type `value_type`. If the switch is refused, the arrival's context is the
 // refusal.
-TENDRIL_API arrival fiber_exchange(fiber* to, message* m, const void* family) noexcept;
+TENDRIL_API switch_result fiber_exchange(fiber* to, message* m, const void* value_type) noexcept;
 // The second half: returns the message that has arrived. It lives in the sender: read it, then call
-// settle(). A plain switch brings no message: then `plain` is filled in and returned.
+// reap(). A plain switch brings no message: then `plain` is filled in and returned.
 TENDRIL_API message* fiber_arrived(void* context, void* from, message* plain) noexcept;
 // Frees the fiber that control came from if it has finished, and unwinds it if it has no handles.
 // Every fiber that was switched to, also a fresh one, calls this as soon as it has read the
 // message.
-TENDRIL_API void settle() noexcept;
+TENDRIL_API void reap() noexcept;
 
 // The same where nothing else has to be done: `to` waits for a value of this type, no tracer is
 // set, no exception is being handled, and so on. It is inline, so that the jump is the only call
 // whose return is predicted.
-[[gnu::always_inline]] inline bool switches_plainly(const fiber_head& self, const fiber_head& to,
-                                                    const void* family) noexcept {
-  return to.awaits == family && to.storage == self.storage && !self.unusual &&
-         head(self.home).inside == 0 && self.exceptions->none();
+[[gnu::always_inline]] inline bool can_switch_fast(const fiber_head& self, const fiber_head& to,
+                                                   const void* value_type) noexcept {
+  return to.awaits == value_type && to.storage == self.storage && !self.needs_slow_path &&
+         head(self.home).runtime_depth == 0 && self.exceptions->none();
 }
-[[gnu::always_inline]] inline arrival switch_plainly(fiber_head& self, fiber_head& to, void* value,
-                                                     const void* family) noexcept {
-  head(self.home).inside = 1;
+[[gnu::always_inline]] inline switch_result switch_fast(fiber_head& self, fiber_head& to,
+                                                        void* value,
+                                                        const void* value_type) noexcept {
+  head(self.home).runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self.state = fiber_status::switched;
-  self.awaits = family;
+  self.awaits = value_type;
   to.state = fiber_status::running;
   to.awaits = nullptr;
   to.value = value;
@@ -240,11 +241,11 @@ TENDRIL_API void settle() noexcept;
 }
 TENDRIL_API void run_handlers_due() noexcept;
 // The second half, if is_plain(from): returns the value, which lives in the sender.
-[[gnu::always_inline]] inline void* arrived_plainly(fiber_head& self, void* context,
-                                                    void* from) noexcept {
+[[gnu::always_inline]] inline void* arrived_fast(fiber_head& self, void* context,
+                                                 void* from) noexcept {
   head(static_cast<fiber*>(from)).sp = context;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  head(self.home).inside = 0;
+  head(self.home).runtime_depth = 0;
   if (head(self.home).handlers_are_due) [[unlikely]]
     run_handlers_due();
   return self.value;
@@ -275,8 +276,9 @@ enum class wait_kind : std::uint8_t {
 };
 struct wait_info {
   // Each is 1 or 0, so that the hub counts both in one addition.
-  std::uint32_t remote = 0;  // another kernel thread, or the system, may end this wait
-  std::uint32_t shared = 0;  // another kernel thread may end this wait, if the process has any
+  std::uint32_t wakeable_by_system = 0;  // another kernel thread, or the system, may end this wait
+  // another kernel thread may end this wait, if the process has any
+  std::uint32_t wakeable_by_threads = 0;
   wait_kind kind = wait_kind::other;
   bool interruptible = false;    // a signal handler ends the wait
   bool uninterruptible = false;  // kill() does not end the wait; it takes effect afterwards
@@ -292,19 +294,19 @@ struct wait_info {
 TENDRIL_API wake park(std::int64_t deadline, const wait_info& what, bool precise = false) noexcept;
 // The same in two halves; the first half exists without and with a deadline. `self` is the running
 // fiber. If there was no switch, the arrival's context is the wake.
-TENDRIL_API arrival park_until_unparked(const wait_info& what, fiber* self) noexcept;
-TENDRIL_API arrival park_until(std::int64_t deadline, const wait_info& what, bool precise,
-                               fiber* self) noexcept;
-TENDRIL_API wake parked_slowly(void* context, void* from) noexcept;
+TENDRIL_API switch_result park_until_unparked(const wait_info& what, fiber* self) noexcept;
+TENDRIL_API switch_result park_until(std::int64_t deadline, const wait_info& what, bool precise,
+                                     fiber* self) noexcept;
+TENDRIL_API wake parked_slow(void* context, void* from) noexcept;
 TENDRIL_API void forget_deadline(fiber* self) noexcept;
 [[gnu::always_inline]] inline wake parked(fiber_head& self, void* context, void* from,
                                           bool limited) noexcept {
   if (!is_plain(from)) [[unlikely]]
-    return parked_slowly(context, from);
+    return parked_slow(context, from);
   head(static_cast<fiber*>(from)).sp = context;
   if (limited && self.woken != wake::timeout) forget_deadline(reinterpret_cast<fiber*>(&self));
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  head(self.home).inside = 0;
+  head(self.home).runtime_depth = 0;
   if (head(self.home).handlers_are_due) [[unlikely]]
     run_handlers_due();
   return self.woken;
@@ -315,18 +317,18 @@ TENDRIL_API void unpark(fiber* f) noexcept;
 // Lets the other runnable fibers run once. Returns `interrupted` or `unparked`.
 TENDRIL_API wake yield() noexcept;
 // The same in two halves. If there was no switch, the arrival's context is the wake.
-TENDRIL_API arrival give_way(fiber* self) noexcept;
-TENDRIL_API wake gave_way_slowly(void* context, void* from) noexcept;
-TENDRIL_API wake gave_way_unusually() noexcept;
+TENDRIL_API switch_result give_way(fiber* self) noexcept;
+TENDRIL_API wake gave_way_slow(void* context, void* from) noexcept;
+TENDRIL_API wake wake_of_slow_path() noexcept;
 [[gnu::always_inline]] inline wake gave_way(fiber_head& self, void* context, void* from) noexcept {
   if (!is_plain(from)) [[unlikely]]
-    return gave_way_slowly(context, from);
+    return gave_way_slow(context, from);
   head(static_cast<fiber*>(from)).sp = context;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  head(self.home).inside = 0;
+  head(self.home).runtime_depth = 0;
   if (head(self.home).handlers_are_due) [[unlikely]]
     run_handlers_due();
-  return self.unusual ? gave_way_unusually() : wake::unparked;
+  return self.needs_slow_path ? wake_of_slow_path() : wake::unparked;
 }
 // Makes a fresh task runnable. It lives until it has finished, with or without handles. Returns
 // false if there is no memory.
@@ -339,7 +341,7 @@ inline void* fiber_take_pending(fiber* f) noexcept {
   void* p = head(f).pending;
   if (p) {
     head(f).pending = nullptr;
-    tell_unusual(head(f));
+    update_needs_slow_path(head(f));
   }
   return p;
 }
@@ -363,7 +365,7 @@ TENDRIL_API void keep_descriptor(int fd) noexcept;
 // Declares that the program learns the number: from now on its state may change unseen.
 TENDRIL_API void reveal_descriptor(int fd) noexcept;
 
-// --- what an exclusion (exclusion.hpp) needs from the system ---
+// --- what an biased_lock (biased_lock.hpp) needs from the system ---
 
 // Whether barrier_all() works here. If so, one kernel thread may own an object without atomic
 // operations.

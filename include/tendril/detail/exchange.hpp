@@ -51,25 +51,25 @@ inline bool is_exit(const std::exception_ptr& e) noexcept {
   }
 }
 
-// Calls settle(), if it is due, after the value has been moved out of the message, or after that
+// Calls reap(), if it is due, after the value has been moved out of the message, or after that
 // has failed.
-struct settle_after {
-  explicit settle_after(const core::message& m) noexcept : due(m.unsettled) {}
-  settle_after(const settle_after&) = delete;
-  ~settle_after() {
+struct reap_after {
+  explicit reap_after(const core::message& m) noexcept : due(m.reap_due) {}
+  reap_after(const reap_after&) = delete;
+  ~reap_after() {
     if (due) [[unlikely]]
-      core::settle();
+      core::reap();
   }
   const bool due;
 };
 
-[[noreturn]] inline void throw_refusal(core::arrival a) {
+[[noreturn]] inline void throw_refusal(core::switch_result a) {
   switch (core::refusal(reinterpret_cast<std::uintptr_t>(a.context))) {
     case core::refusal::other_thread:
       throw fiber_error("cannot switch to a fiber of another kernel thread");
     case core::refusal::in_hub:
       throw fiber_error("cannot switch to a fiber that waits in the hub");
-    case core::refusal::other_family:
+    case core::refusal::other_value_type:
       throw fiber_error("the fiber waits for a value of another type");
     default:
       throw std::bad_alloc();
@@ -79,10 +79,10 @@ struct settle_after {
 // Switches to f, or to its first living ancestor. Returns the message that comes back. Always
 // inline: see core::arrival.
 [[gnu::always_inline]] inline core::message* exchange(core::fiber* f, core::message& m,
-                                                      const void* family) {
+                                                      const void* value_type) {
   if (!f) [[unlikely]]
     throw fiber_error("no fiber");
-  core::arrival a = core::fiber_exchange(f, &m, family);
+  core::switch_result a = core::fiber_exchange(f, &m, value_type);
   if (!core::is_switch(a.from)) [[unlikely]]
     throw_refusal(a);
   return core::fiber_arrived(a.context, a.from, &m);
@@ -97,16 +97,16 @@ struct settle_after {
   } else if (m->error) e = std::move(*static_cast<std::exception_ptr*>(m->error));
   else if (m->exit) e = std::make_exception_ptr(fiber_exit{});
   else e = std::make_exception_ptr(fiber_error("a value of another type arrived"));
-  core::settle();
+  core::reap();
   std::rethrow_exception(std::move(e));
 }
 
 // Reads a message that has arrived: moves the value out before its sender can be destroyed.
 template <class T>
 [[gnu::always_inline]] inline T receive(core::message* m) {
-  if (m->family != value_type_id<T>()) [[unlikely]]
+  if (m->value_type != value_type_id<T>()) [[unlikely]]
     throw_received(m);
-  settle_after moved(*m);
+  reap_after moved(*m);
   if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(m->value)->value));
 }
 
@@ -114,7 +114,7 @@ template <class T>
 template <class T>
 [[gnu::noinline]] T exchange_slow(core::fiber* f, slot<T>& s) {
   core::message m;
-  m.family = value_type_id<T>();
+  m.value_type = value_type_id<T>();
   m.value = &s;
   return receive<T>(exchange(f, m, value_type_id<T>()));
 }
@@ -129,13 +129,13 @@ template <class T>
   if (!f || !current) [[unlikely]]
     return exchange_slow<T>(f, s);
   core::fiber_head& self = core::head(current);
-  if (!core::switches_plainly(self, core::head(f), value_type_id<T>())) [[unlikely]]
+  if (!core::can_switch_fast(self, core::head(f), value_type_id<T>())) [[unlikely]]
     return exchange_slow<T>(f, s);
-  core::arrival a = core::switch_plainly(self, core::head(f), &s, value_type_id<T>());
+  core::switch_result a = core::switch_fast(self, core::head(f), &s, value_type_id<T>());
   void *context = a.context, *from = a.from;
   if (!core::is_plain(from)) [[unlikely]]
     return arrived_slow<T>(context, from);
-  [[maybe_unused]] void* value = core::arrived_plainly(self, context, from);
+  [[maybe_unused]] void* value = core::arrived_fast(self, context, from);
   if constexpr (!std::is_void_v<T>) return T(std::move(static_cast<slot<T>*>(value)->value));
 }
 
@@ -184,7 +184,7 @@ struct explicit_payload {
       p.last.error = &p.error;
     }
     if (p.result) {
-      p.last.family = value_type_id<T>();
+      p.last.value_type = value_type_id<T>();
       p.last.value = &*p.result;
     }
     p.run.reset();  // the callable's contents are destroyed as soon as it has ended
@@ -209,7 +209,7 @@ core::fiber* make_explicit(F&& run, std::size_t stack_size, const char* name) {
   core::fiber_options o;
   o.stack_size = stack_size;
   o.name = name;
-  o.family = value_type_id<T>();
+  o.value_type = value_type_id<T>();
   core::fiber* f = core::fiber_new(sizeof(payload), payload::ops, o);
   if (!f) throw std::bad_alloc();
   new (core::fiber_payload(f)) payload(std::forward<F>(run));

@@ -22,23 +22,24 @@
 namespace tendril::core {
 
 // The result of a switch when it returns: it comes from the fiber that switched here. Each function
-// that returns an arrival has a second half, which must be called with it at once and on the same
-// fiber.
+// that returns a switch_result has a second half, which must be called with it at once and on the
+// same fiber.
 //
 // There are two halves because a processor predicts where a function returns to from the last call.
 // After a switch, that call was another fiber's, so each mispredicted return costs more than the
 // whole switch. The first half ends with a tail call of the switch, which returns directly to the
 // caller; the second half returns as usual.
-struct arrival {
+struct switch_result {
   void* context;  // where `from` was suspended; if there was no switch, the reason
-  // the fiber that switched here, possibly with look_back_bit; that bit alone: there was no switch
+  // the fiber that switched here, possibly with post_switch_bit; that bit alone: there was no
+  // switch
   void* from;
 };
 
 #ifdef __x86_64__
 // Resumes the context `to` and passes it `cargo`. Returns what the next jump to here passes.
-[[gnu::always_inline]] inline arrival jump(void* to, void* cargo) noexcept {
-  arrival a;
+[[gnu::always_inline]] inline switch_result jump(void* to, void* cargo) noexcept {
+  switch_result a;
   __asm__ volatile(
       "lea -128-64(%%rsp), %%rsp\n\t"  // the compiler may keep data below the stack pointer
       "stmxcsr (%%rsp)\n\t"
@@ -89,7 +90,7 @@ struct arrival {
   return a;
 }
 #else
-TENDRIL_API arrival jump(void* to, void* cargo) noexcept;
+TENDRIL_API switch_result jump(void* to, void* cargo) noexcept;
 #endif
 
 }  // namespace tendril::core

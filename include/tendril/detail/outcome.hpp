@@ -128,12 +128,12 @@ class task_payload : public outcome<R> {
 
   static core::message* body(core::fiber* self, core::message*) noexcept {
     auto& p = *static_cast<task_payload*>(core::fiber_payload(self));
-    if (core::head(core::head(self).home).leftover) core::settle();
+    if (core::head(core::head(self).home).to_reap) core::reap();
     p.call(self);
     p.run_.~F();
     p.callable_ = false;
     drop_locals(self);
-    if (core::head(self).unusual) [[unlikely]] {
+    if (core::head(self).needs_slow_path) [[unlikely]] {
       if (void* late = core::fiber_take_pending(self))
         delete static_cast<std::exception_ptr*>(late);
     }
@@ -149,7 +149,7 @@ class task_payload : public outcome<R> {
   void call(core::fiber* self) noexcept {
     try {
       // the task was killed before it began
-      if (core::head(self).unusual) [[unlikely]]
+      if (core::head(self).needs_slow_path) [[unlikely]]
         throw_if_interrupted(self);
       if constexpr (std::is_void_v<R>) {
         run_();

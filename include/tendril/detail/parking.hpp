@@ -56,7 +56,7 @@ inline void set_limit(core::fiber* f) noexcept {
   for (auto* l = static_cast<time_limit*>(x.limits); l; l = l->outer) {
     if (!l->fired && l->at < x.limit) x.limit = l->at;
   }
-  core::tell_unusual(core::head(f));
+  core::update_needs_slow_path(core::head(f));
 }
 
 // Throws what kill() or a time-out has stored for the running fiber. A kill goes first, then the
@@ -115,8 +115,8 @@ inline core::wake checked(core::wake w, const core::wait_info* what = nullptr) {
                                                    const core::wait_info& what,
                                                    bool precise = false) noexcept {
   bool limited = deadline != never;
-  core::arrival a = limited ? core::park_until(deadline_of(deadline), what, precise, self)
-                            : core::park_until_unparked(what, self);
+  core::switch_result a = limited ? core::park_until(deadline_of(deadline), what, precise, self)
+                                  : core::park_until_unparked(what, self);
   return core::parked(core::head(self), a.context, a.from, limited);
 }
 // Handles an interrupted wait: in a destructor that runs because of an exception, throwing would
@@ -144,7 +144,7 @@ inline core::wake to_the_end(core::wake w, clock::time_point deadline, const cor
 
 [[gnu::always_inline]] inline void yield() {
   core::fiber* self = core::fiber_current();
-  core::arrival a = core::give_way(self);
+  core::switch_result a = core::give_way(self);
   core::wake w = core::gave_way(core::head(self), a.context, a.from);
   if (w == core::wake::interrupted &&
       (!unwinding() || core::fiber_extras(core::fiber_current()).forbidden))
@@ -183,7 +183,7 @@ class no_waiting {
  private:
   const char* forbid(const char* who) noexcept {
     const char* before = std::exchange(self_.extra.forbidden, who);
-    core::tell_unusual(self_);
+    core::update_needs_slow_path(self_);
     return before;
   }
   core::fiber_head& self_ = core::head(core::fiber_current());

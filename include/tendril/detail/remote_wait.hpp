@@ -32,7 +32,7 @@ class remote_wait {
             Ready ready, const manner& how) {
     core::wait_info what;
     what.kind = how.kind;
-    what.remote = how.remote;
+    what.wakeable_by_system = how.remote;
     what.uninterruptible = how.uninterruptible;
     while (!ready()) {
       waiter w{core::fiber_current()};

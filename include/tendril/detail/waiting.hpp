@@ -1,15 +1,15 @@
 // Fibers that wait for an object, first come, first served. Not for programs.
 //
-// An object has an exclusion and a wait_list of waiters, each in the frame of the fiber that waits.
-// A thread that changes the object so that a waiter may go on takes the waiter off the list and
-// grants its request, all under the exclusion. The waiter returns only after the exclusion has been
-// released. So neither the waiter's frame and fiber nor the object can be destroyed while the
-// granting thread, whichever it is, still uses them.
+// An object has an biased_lock and a wait_list of waiters, each in the frame of the fiber that
+// waits. A thread that changes the object so that a waiter may go on takes the waiter off the list
+// and grants its request, all under the biased_lock. The waiter returns only after the biased_lock
+// has been released. So neither the waiter's frame and fiber nor the object can be destroyed while
+// the granting thread, whichever it is, still uses them.
 #pragma once
 
 #include <atomic>
 
-#include "exclusion.hpp"
+#include "biased_lock.hpp"
 #include "parking.hpp"
 
 namespace tendril::detail {
@@ -20,7 +20,7 @@ struct waiter {
   core::fiber* who;
   waiter* next;  // valid while it is listed
   waiter* prev;
-  // Called under the object's exclusion instead of waking `who`. It must be short and not use the
+  // Called under the object's biased_lock instead of waking `who`. It must be short and not use the
   // object.
   void (*notify)(waiter&) noexcept = nullptr;
   std::atomic<bool> granted{false};
@@ -63,7 +63,7 @@ class wait_list {
   waiter* last_ = nullptr;
 };
 
-// Grants a waiter that has just been taken off its list, under the exclusion. grant_fiber()
+// Grants a waiter that has just been taken off its list, under the biased_lock. grant_fiber()
 // requires that it has no `notify`.
 inline void grant_fiber(waiter& w) noexcept {
   core::fiber* who = w.who;
@@ -85,8 +85,8 @@ inline void grant_all(wait_list& list) noexcept {
   }
 }
 
-// Waits until the thread that granted the waiter has released the exclusion.
-inline void await_granter(exclusion& x) noexcept {
+// Waits until the thread that granted the waiter has released the biased_lock.
+inline void await_granter(biased_lock& x) noexcept {
   if (x.shared()) [[unlikely]] {
     held h(x);
   }
@@ -94,7 +94,7 @@ inline void await_granter(exclusion& x) noexcept {
 
 // Handles the rare ends of a wait. Returns true if the wait goes on.
 template <class HandOn>
-bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_info& what,
+bool leave(biased_lock& x, wait_list& list, waiter& w, core::wake why, core::wait_info& what,
            HandOn&& hand_on) {
   if (why == core::wake::unparked) return true;
   if (why == core::wake::interrupted && unwinding() && !core::fiber_extras(w.who).forbidden) {
@@ -118,7 +118,7 @@ bool leave(exclusion& x, wait_list& list, waiter& w, core::wake why, core::wait_
 
 // The slow path of suspend(): the waiter has not simply been granted.
 template <class HandOn>
-[[gnu::noinline]] bool suspended(exclusion& x, wait_list& list, waiter& w,
+[[gnu::noinline]] bool suspended(biased_lock& x, wait_list& list, waiter& w,
                                  clock::time_point deadline, core::wait_info what, core::wake why,
                                  HandOn&& hand_on) {
   while (leave(x, list, w, why, what, hand_on)) {
@@ -131,10 +131,10 @@ template <class HandOn>
   return w.is_granted();
 }
 // Waits until w, which is on the list, is granted, or the deadline passes. The caller must not hold
-// the exclusion. Returns whether w was granted. Throws the exception of a kill or a time-out; if w
-// had been granted by then, hand_on() passes the grant on first.
+// the biased_lock. Returns whether w was granted. Throws the exception of a kill or a time-out; if
+// w had been granted by then, hand_on() passes the grant on first.
 template <class HandOn>
-[[gnu::always_inline]] inline bool suspend(exclusion& x, wait_list& list, waiter& w,
+[[gnu::always_inline]] inline bool suspend(biased_lock& x, wait_list& list, waiter& w,
                                            clock::time_point deadline, const core::wait_info& what,
                                            HandOn&& hand_on) {
   core::wake why = park_once(w.who, deadline, what);
@@ -148,28 +148,28 @@ template <class HandOn>
 constexpr core::wait_info waits_for(core::wait_kind kind) noexcept {
   core::wait_info what;
   what.kind = kind;
-  what.shared = true;
+  what.wakeable_by_threads = true;
   return what;
 }
 
-// For an object that can become ready (ready() says so under the exclusion) and then grants all of
-// `list`. watch() lists w, or returns false if the object is ready; unwatch() removes w;
+// For an object that can become ready (ready() says so under the biased_lock) and then grants all
+// of `list`. watch() lists w, or returns false if the object is ready; unwatch() removes w;
 // wait_until_ready() waits until the object is ready or the deadline passes, and returns whether it
 // was ready.
 template <class Ready>
-bool watch(exclusion& x, wait_list& list, waiter& w, Ready ready) {
+bool watch(biased_lock& x, wait_list& list, waiter& w, Ready ready) {
   if (!w.notify) w.who = core::fiber_current();
   held h(x);
   if (ready()) return false;
   list.push(w);
   return true;
 }
-inline void unwatch(exclusion& x, wait_list& list, waiter& w) noexcept {
+inline void unwatch(biased_lock& x, wait_list& list, waiter& w) noexcept {
   held h(x);
   if (!w.is_granted()) list.remove(w);
 }
 template <class Ready>
-[[gnu::always_inline]] inline bool wait_until_ready(exclusion& x, wait_list& list, Ready ready,
+[[gnu::always_inline]] inline bool wait_until_ready(biased_lock& x, wait_list& list, Ready ready,
                                                     clock::time_point deadline,
                                                     core::wait_kind kind) {
   waiter w;

@@ -12,7 +12,7 @@ bool retry_until(deadline until, const void* target, Done done) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::lock;
   what.target = target;
-  what.remote = what.uninterruptible = what.interruptible = true;
+  what.wakeable_by_system = what.uninterruptible = what.interruptible = true;
   for (core::nanoseconds pause = 50'000;; pause = pause < 5'000'000 ? pause * 2 : pause) {
     if (done()) return true;
     core::nanoseconds t = core::now();

@@ -43,7 +43,7 @@ __attribute__((noinline, no_sanitize("address"))) bool in_handler(core::signal_s
   core::signal_state& s = self->storage->signals;
   if (!in_handler(s, here)) return false;
   hub& h = *hub::of(self);
-  if (h.inside || !h.several_threads || s.owner != self) return true;
+  if (h.runtime_depth || !h.several_threads || s.owner != self) return true;
   return !fibers_are_threads(h) && on_alternate_stack(s, here ? here : arch::stack_pointer());
 }
 
@@ -104,13 +104,13 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
                 const std::atomic<std::uint32_t>* unparked, core::nanoseconds* ended) noexcept {
   hub& h = my_hub();
   fiber* self = core::current;
-  if (until.is_never() && !ended && waits_plainly(h, self, what.uninterruptible) &&
+  if (until.is_never() && !ended && can_wait_fast(h, self, what.uninterruptible) &&
       no_handler_ran(self)) [[likely]] {
     core::wake why = core::wake::unparked;
     {
-      core::handlers_wait quiet(h);
+      core::handlers_deferred quiet(h);
       if (!unparked || !unparked->load(std::memory_order_acquire))
-        why = core::park_plainly(h, self, what, h.inside);
+        why = core::park_fast(h, self, what, h.runtime_depth);
     }
     if (why == core::wake::unparked) return 0;
     return outcome(why, what, rule);
@@ -119,7 +119,7 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
   int saved = errno;  // other fibers run meanwhile, and a call that succeeds leaves errno alone
   core::wake why;
   {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     if (unparked && unparked->load(std::memory_order_acquire)) why = core::wake::unparked;
     else why = park_unless_interrupted(what, until, rule);
     if (ended && why == core::wake::signal) *ended = core::now();
@@ -134,12 +134,12 @@ int wait_for_source(core::source s, deadline (*look)(void*, bool) noexcept,
   w.who = core::current;
   core::wait_info what;
   what.kind = s == core::source::signals ? core::wait_kind::signal : core::wait_kind::sleep;
-  what.remote = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = true;
   hub& h = my_hub();
   int saved = errno;
   core::wake why = core::wake::unparked;
   {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     deadline until = look(argument, h.io.add(w, s));
     if (until.at > 0) why = park_unless_interrupted(what, until, on_signal::always);
     h.io.remove(w);
@@ -151,7 +151,7 @@ int wait_for_source(core::source s, deadline (*look)(void*, bool) noexcept,
 void keep_broken_pipe() noexcept {
   if (!core::current || !in_hubs_process() || !my_hub().several_threads) return;
   hub& h = my_hub();
-  core::handlers_wait quiet(h);
+  core::handlers_deferred quiet(h);
   std::uint64_t bit = core::signal_bit(SIGPIPE);
   if (!(h.signals.own_mask() & bit)) return;
   siginfo_t info;

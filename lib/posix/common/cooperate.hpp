@@ -136,8 +136,8 @@ enum class on_signal {
 };
 
 // Whether a handler that has run since the running fiber's call began ends that call with EINTR.
-// Handlers that come while the fiber is inside a core::handlers_wait run, and count, when it has
-// left that.
+// Handlers that come while the fiber is inside a core::handlers_deferred run, and count, when it
+// has left that.
 inline bool interrupted(on_signal rule, bool for_signal = false) noexcept {
   fiber* self = core::current;
   core::signal_state& s = self->storage->signals;
@@ -166,8 +166,8 @@ inline bool leaves_nothing(const hub& h, const fiber* self) noexcept {
   return !self->storage->signals.any() && fibers_are_threads(h) && h.in_own_process();
 }
 // Whether a wait without a deadline has but to park: no cancellation is asked for either.
-inline bool waits_plainly(const hub& h, const fiber* self, bool uninterruptible) noexcept {
-  return core::parks_plainly(self) && leaves_nothing(h, self) &&
+inline bool can_wait_fast(const hub& h, const fiber* self, bool uninterruptible) noexcept {
+  return core::can_park_fast(self) && leaves_nothing(h, self) &&
          (uninterruptible || !cancel_asked());
 }
 
@@ -189,7 +189,7 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
 // --- what waits are made of ---
 
 // Parks, unless a signal handler has ended the wait already. The caller holds a
-// core::handlers_wait.
+// core::handlers_deferred.
 [[gnu::always_inline]] inline core::wake park_unless_interrupted(const core::wait_info& what,
                                                                  deadline until,
                                                                  on_signal rule) noexcept {

@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <setjmp.h>
 
+#include "base/internal_result.hpp"
+
 extern "C" {
 // The C library's own way to stop the unwinding of pthread_cancel at a frame.
 void __pthread_register_cancel(__pthread_unwind_buf_t*);
@@ -18,7 +20,7 @@ constinit std::atomic<bool> used{false};
 namespace {
 
 // A handler that wakes somebody (sem_post) must not find the lock held by what it has interrupted.
-using quiet = core::undisturbed;
+using quiet = core::signals_deferred;
 
 bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends::by_handler; }
 
@@ -62,7 +64,7 @@ int wait_in_kernel(waiter& w, deadline until, ends e, on_signal rule) noexcept {
 // bucket.
 template <class F>
 void at_its_place(waiter& w, F f) noexcept {
-  core::undisturbed quiet;
+  core::signals_deferred quiet;
   for (;;) {
     const void* word = std::atomic_ref(w.word).load(std::memory_order_relaxed);
     detail::held guard(bucket_of(word).lock);
@@ -77,7 +79,7 @@ void after_fork() noexcept {
   // Who waited there stayed in the parent process.
   for (bucket& b : table) {
     b.waiters.abandon();
-    new (&b.lock) exclusion;
+    new (&b.lock) biased_lock;
   }
 }
 
@@ -106,7 +108,7 @@ bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t exp
 // kernel, it has left the queue by then. False: that it has, and a handler ran.
 bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_signal rule,
                    int& r) noexcept {
-  core::handlers_wait quiet(my_hub());
+  core::handlers_deferred quiet(my_hub());
   r = wait_parked(what, until, rule, &w.woken);
   if (!my_hub().handlers_due() || r < 0 || w.woken.load(std::memory_order_acquire)) return true;
   bool listed = false;
@@ -117,13 +119,13 @@ bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_si
   return !listed;
 }
 
-// If it `leaves` the queue for handlers: -ERESTART when that is done and the wait is not over.
+// If it `leaves` the queue for handlers: core::restart when that is done and the wait is not over.
 [[gnu::always_inline]] inline int wait_here(waiter& w, deadline until, ends e,
                                             bool leaves) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::lock;
   what.target = w.word;
-  what.remote = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = true;
   // as the kernel's futex(2)
   on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
   for (;;) {
@@ -132,7 +134,7 @@ bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_si
     if (w.who && !ends_by_handler(e)) forget_signals();
     if (w.who && leaves) {
       if (!park_in_queue(w, what, until, rule, r))
-        return ends_by_handler(e) && interrupted(rule) ? -EINTR : -ERESTART;
+        return ends_by_handler(e) && interrupted(rule) ? -EINTR : core::restart;
     } else if (w.who) r = wait_parked(what, until, rule, &w.woken);
     else r = wait_in_kernel(w, until, e, rule);
     if (w.woken.load(std::memory_order_acquire)) {
@@ -159,11 +161,11 @@ int wait(waiter& w, deadline until, ends e) noexcept { return wait_here(w, until
 namespace {
 
 // The same for a fiber that waits plainly: no handler comes between its being listed and its having
-// parked. If anything but a wake-up ends that, it is as if the wait were to begin: -ERESTART.
-[[gnu::always_inline]] inline int wait_plainly(hub& h, fiber* self,
-                                               const std::atomic<std::uint32_t>* word,
-                                               std::uint32_t expected, std::uint32_t bits,
-                                               bool uninterruptible) noexcept {
+// parked. If anything but a wake-up ends that, it is as if the wait were to begin: core::restart.
+[[gnu::always_inline]] inline int wait_fast(hub& h, fiber* self,
+                                            const std::atomic<std::uint32_t>* word,
+                                            std::uint32_t expected, std::uint32_t bits,
+                                            bool uninterruptible) noexcept {
   prepare();
   waiter w;
   w.who = self;
@@ -171,9 +173,9 @@ namespace {
   core::wait_info what;
   what.kind = core::wait_kind::lock;
   what.target = word;
-  what.remote = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = true;
   what.uninterruptible = uninterruptible;
-  core::handlers_wait quiet(h);
+  core::handlers_deferred quiet(h);
   {
     bucket& b = bucket_of(word);
     detail::held guard(b.lock);
@@ -181,21 +183,21 @@ namespace {
     w.word = word;
     b.waiters.push_back(w);
   }
-  core::park_plainly(h, self, what, h.inside);
+  core::park_fast(h, self, what, h.runtime_depth);
   if (w.woken.load(std::memory_order_acquire)) [[likely]]
     return 0;
   remove(w);
-  return w.woken.load(std::memory_order_acquire) ? 0 : -ERESTART;
+  return w.woken.load(std::memory_order_acquire) ? 0 : core::restart;
 }
 
-[[gnu::noinline]] int wait_with_all(const std::atomic<std::uint32_t>* word, std::uint32_t expected,
-                                    deadline until, ends e, std::uint32_t bits) noexcept {
+[[gnu::noinline]] int wait_slow(const std::atomic<std::uint32_t>* word, std::uint32_t expected,
+                                deadline until, ends e, std::uint32_t bits) noexcept {
   for (;;) {
     waiter w;
     w.bits = bits;
     if (!add_if(w, word, expected)) return -EAGAIN;
     int r = wait_here(w, until, e, true);
-    if (r != -ERESTART) return r;
+    if (r != core::restart) return r;
   }
 }
 
@@ -209,15 +211,15 @@ int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadlin
     bool at_once = core::tls::cancels_at_once(self->storage->pointer);
     bool uninterruptible = e == ends::by_handler || (e == ends::by_wake && !at_once);
     bool heeds_handlers = ends_by_handler(e);
-    if (waits_plainly(h, self, uninterruptible) && (!heeds_handlers || no_handler_ran(self)))
+    if (can_wait_fast(h, self, uninterruptible) && (!heeds_handlers || no_handler_ran(self)))
         [[likely]] {
-      int r = wait_plainly(h, self, word, expected, bits, uninterruptible);
-      if (r != -ERESTART) [[likely]]
+      int r = wait_fast(h, self, word, expected, bits, uninterruptible);
+      if (r != core::restart) [[likely]]
         return r;
       if (heeds_handlers && interrupted(on_signal::restart)) return -EINTR;
     }
   }
-  return wait_with_all(word, expected, until, e, bits);
+  return wait_slow(word, expected, until, e, bits);
 }
 
 int wake(const void* word, int n, std::uint32_t bits) noexcept {
@@ -245,8 +247,8 @@ requeued requeue(const void* from, int n, const void* to, int moved,
   requeued done{};
   quiet q;
   // In the order of the addresses, so that nobody waits who has what another waits for.
-  exclusion& first = &a < &b ? a.lock : b.lock;
-  exclusion* second = &a == &b ? nullptr : &a < &b ? &b.lock : &a.lock;
+  biased_lock& first = &a < &b ? a.lock : b.lock;
+  biased_lock* second = &a == &b ? nullptr : &a < &b ? &b.lock : &a.lock;
   detail::held guard(first);
   bool shared = second && second->lock();
   if (expected && static_cast<const std::atomic<std::uint32_t>*>(from)->load(

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include <tendril/detail/exclusion.hpp>
+#include <tendril/detail/biased_lock.hpp>
 
 #include "posix/common/cooperate.hpp"
 
@@ -71,10 +71,10 @@ struct by_kernel_thread {
                                                           : arch::thread_pointer());
   }
 };
-using exclusion = detail::exclusion_by<by_kernel_thread>;
+using biased_lock = detail::biased_lock_by<by_kernel_thread>;
 
 struct alignas(64) bucket {
-  exclusion lock;
+  biased_lock lock;
   core::list<waiter> waiters;
 };
 constexpr unsigned buckets_log2 = 12;

@@ -180,7 +180,7 @@ void leave(batch& b, waiter& w) noexcept {
   }
   core::wait_info what;
   what.kind = core::wait_kind::helper;
-  what.remote = what.uninterruptible = true;
+  what.wakeable_by_system = what.uninterruptible = true;
   while (!w.done.load(std::memory_order_acquire)) core::park(INT64_MAX, what);
 }
 
@@ -234,7 +234,7 @@ int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadlin
   core::wait_info what;
   what.kind = core::wait_kind::lock;
   what.target = word;
-  what.remote = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = true;
   what.uninterruptible = !killable;
   if (!heeds_handlers(e)) forget_signals();
   for (;;) {

@@ -15,8 +15,8 @@ namespace tendril::posix {
 // Whether signal handlers run before the call has ended.
 enum class handlers { later, meanwhile };
 
-// A core::handlers_wait in which a helper may have to be made. The C library allocates memory for
-// it, and takes its time here if that is locked; so no thread of this hub may have been made to
+// A core::handlers_deferred in which a helper may have to be made. The C library allocates memory
+// for it, and takes its time here if that is locked; so no thread of this hub may have been made to
 // give way amid the allocator, or amid the loader.
 class helper_may_be_made {
  public:
@@ -63,12 +63,12 @@ class helper_call : core::helper_job {
   int wait(handlers when, bool killable) noexcept {
     core::wait_info what;
     what.kind = core::wait_kind::helper;
-    what.remote = true;
+    what.wakeable_by_system = true;
     what.uninterruptible = !killable;
     what.interruptible = when == handlers::meanwhile;
     int saved = errno, r = 0;
     {
-      core::handlers_wait quiet(my_hub());
+      core::handlers_deferred quiet(my_hub());
       while (!done() && r == 0) {
         switch (killable && cancel_due() ? core::wake::interrupted : core::park(INT64_MAX, what)) {
           case core::wake::signal:
@@ -120,7 +120,7 @@ long offload_interruptible(F f, on_signal rule = on_signal::restart,
   };
   core::wait_info what;
   what.kind = core::wait_kind::helper;
-  what.remote = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = true;
   what.uninterruptible = !killable;
   int saved = errno;
   for (;;) {
@@ -170,7 +170,7 @@ int offload_abandonable(Call& out) noexcept {
   };
   core::wait_info what;
   what.kind = core::wait_kind::helper;
-  what.remote = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = true;
   int saved = errno;
   bool left = false;
   {

@@ -15,7 +15,7 @@ namespace {
 template <class Done>
 int wait_asking(deadline until, on_signal rule, bool cancellable, Done done) noexcept {
   core::wait_info what;
-  what.remote = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = true;
   what.uninterruptible = !cancellable;
   int saved = errno;
   for (core::nanoseconds pause = 50'000;; pause = pause < 5'000'000 ? pause * 2 : pause) {

@@ -76,7 +76,7 @@ int connect(int fd, const sockaddr* to, socklen_t len) {
   sys::call(SYS_ioctl, fd, FIONBIO, &no);
   if (r == 0) {
     if (core::descriptors::is_inet_stream(fd)) core::descriptors::made_connection(fd);
-    my_hub().breathe();
+    my_hub().charge_budget();
     return 0;
   }
   if (error == EINPROGRESS) return result<int>(wait_connected(fd, to, len, until));

@@ -15,14 +15,14 @@ namespace tendril::posix {
 namespace {
 
 long fetch(int ep, epoll_event* e, int n, const sigset_t* mask) noexcept {
-  lent_signals lent(mask);
+  signalfd_loan lent(mask);
   return sys::call(SYS_epoll_pwait, ep, e, n, 0, mask, 8);
 }
 
 long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* mask) noexcept {
   long r = fetch(ep, e, n, mask);
   if (r != 0) {
-    my_hub().breathe();
+    my_hub().charge_budget();
     return r;
   }
   mask_while_waiting masked(mask);

@@ -20,7 +20,7 @@ template <class Attempt>
 long queue_until(const timespec* until, Attempt attempt) noexcept {
   long r = attempt(&long_ago);
   if (r != -ETIMEDOUT) {
-    my_hub().breathe();
+    my_hub().charge_budget();
     return r;
   }
   return offload_interruptible([&]() noexcept { return attempt(until); });

@@ -20,7 +20,7 @@ namespace {
 constexpr std::uint32_t always_told = EPOLLERR | EPOLLHUP;
 
 long poll_now(pollfd* fds, nfds_t n, const sigset_t* mask) noexcept {
-  lent_signals lent(mask);
+  signalfd_loan lent(mask);
   return sys::poll_now(fds, n, mask);
 }
 
@@ -63,7 +63,7 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
   bool asked = mask || !asks_in_vain(fds, n);
   long r = asked ? poll_now(fds, n, mask) : 0;
   if (r != 0) {
-    my_hub().breathe();
+    my_hub().charge_budget();
     return r;
   }
   mask_while_waiting masked(mask);
@@ -146,7 +146,7 @@ class select_sets {
       const sigset_t* mask;
       std::size_t size;
     } masked{mask, 8};
-    lent_signals lent(mask);
+    signalfd_loan lent(mask);
     auto ask = [&] {
       timespec none{};
       return sys::call(SYS_pselect6, n_, theirs_[0], theirs_[1], theirs_[2], &none, &masked);
@@ -207,7 +207,7 @@ long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const 
   if (sets.bad()) return -EFAULT;
   long got = sets.now(mask);
   if (got != 0) {
-    my_hub().breathe();
+    my_hub().charge_budget();
     return got;
   }
   mask_while_waiting masked(mask);

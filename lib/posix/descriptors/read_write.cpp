@@ -97,7 +97,7 @@ template <class Call>
   long r = if_socket(fd, at, flags, [=]() noexcept { return receive_nowait(fd, v, n); });
   if (r != -EOPNOTSUPP) return r;
   return unless_refused(SYS_preadv2, [=]() noexcept {
-    lent_signals lent;
+    signalfd_loan lent;
     long got = sys::call(SYS_preadv2, fd, v, n, at, 0, flags | RWF_NOWAIT);
     lent.have_been_read(v, got);
     return got;
@@ -260,7 +260,7 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
   for (;;) {
     int w = wait_ready(fd, POLLIN);
     if (w < 0) return w;
-    lent_signals lent;
+    signalfd_loan lent;
     long r = read_plain(fd, v, n, at, flags);
     lent.have_been_read(v, r);
     // Another process was faster, and a tick has ended the wait in the kernel.
@@ -286,7 +286,7 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
 // The rest of a read that has brought r, of what is no stream.
 [[gnu::noinline]] long read_rest(int fd, const iovec* v, int n, off_t at, int flags,
                                  long r) noexcept {
-  if (r == -EUCLEAN) {
+  if (r == core::from_disk) {
     vector_walk walk(v, n);
     return read_from_disk(fd, walk, at, flags);
   }
@@ -316,10 +316,10 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
     // A cold file never becomes "ready": epoll does not even take it.
     if (got == -EAGAIN && kind_of(fd) == file_kind::regular &&
         look_up_kind(fd) == file_kind::regular)
-      return -EUCLEAN;
+      return core::from_disk;
     return got;
   });
-  bool is_all = r == 0 || (r < 0 && r != -EUCLEAN && r != -EOPNOTSUPP && r != -EPERM);
+  bool is_all = r == 0 || (r < 0 && r != core::from_disk && r != -EOPNOTSUPP && r != -EPERM);
   if (r > 0) {
     file_kind kind = kind_of(fd);
     is_all = kind != file_kind::character && kind != file_kind::regular;
@@ -413,12 +413,12 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
         return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
       if (is_socket(kind) && walk.done() && hung_up(fd)) break;  // the next call is told why
     } else {
-      my_hub().breathe();
+      my_hub().charge_budget();
     }
     r = write_nowait(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()),
                      flags, walk.done() != 0);
   }
-  my_hub().breathe();
+  my_hub().charge_budget();
   return long(walk.done());
 }
 
@@ -433,7 +433,7 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
   long r = refuses ? -EOPNOTSUPP : write_nowait(fd, v, n, at, flags);
   if (r < 0 || n != 1 || r != long(v->iov_len)) [[unlikely]]
     return write_rest(fd, kind, v, n, at, flags, r);
-  my_hub().breathe();
+  my_hub().charge_budget();
   return r;
 }
 
@@ -451,7 +451,7 @@ ssize_t read(int fd, void* buf, size_t n) {
   if (!cooperative() || trivial(fd, n) || (n == 0 && is_socket(kind_of(fd))))
     return real.read(fd, buf, n);
   if (my_hub().io.wants_ring()) [[unlikely]] {
-    if (long r = receive_by_ring(fd, buf, n); r != not_by_ring) return result(r);
+    if (long r = receive_by_ring(fd, buf, n); r != core::not_by_ring) return result(r);
   }
   iovec v{buf, n};
   return result(read_any(fd, &v, 1, here));

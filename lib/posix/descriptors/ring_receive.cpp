@@ -10,7 +10,7 @@ long receive_by_ring(int fd, void* buf, std::size_t n) noexcept {
   hub& h = my_hub();
   if (n == 0 || !in_hubs_process() || kind_of(fd) != file_kind::socket ||
       sys::is_refused(SYS_recvfrom) || receives_by_mark(fd))
-    return not_by_ring;
+    return core::not_by_ring;
   std::size_t room = n < vector_walk::most ? n : vector_walk::most;
   for (;;) {
     bool vain = h.io.seems_empty(fd);
@@ -19,13 +19,13 @@ long receive_by_ring(int fd, void* buf, std::size_t n) noexcept {
       long r = sys::call(SYS_recvfrom, fd, buf, room, MSG_DONTWAIT, 0, 0);
       if (r > 0 && std::size_t(r) < room) h.io.received_all(fd, begun);
       if (r != -EAGAIN) {
-        h.breathe();
+        h.charge_budget();
         return r;
       }
     }
     deadline until = deadline::never();
     if (!waits_without_end(fd) && (!waits_until(fd, SO_RCVTIMEO, until) || !waits_without_end(fd)))
-      return not_by_ring;
+      return core::not_by_ring;
     core::ring_receive receive;
     receive.who = core::current;
     receive.fd = fd;
@@ -38,8 +38,8 @@ long receive_by_ring(int fd, void* buf, std::size_t n) noexcept {
     int saved = errno;
     core::wake why;
     {
-      core::handlers_wait quiet(h);
-      if (!h.io.begin(receive)) return not_by_ring;
+      core::handlers_deferred quiet(h);
+      if (!h.io.begin(receive)) return core::not_by_ring;
       why = park_unless_interrupted(what, until, on_signal::restart);
       h.io.end(receive);
     }
@@ -49,7 +49,7 @@ long receive_by_ring(int fd, void* buf, std::size_t n) noexcept {
       return receive.result;
     }
     if (int w = outcome(why, what, on_signal::restart); w < 0) return w;
-    if (!h.io.wants_ring()) return not_by_ring;
+    if (!h.io.wants_ring()) return core::not_by_ring;
   }
 }
 

@@ -66,7 +66,7 @@ template <class Call>
 long between_pipes(int in, int out, unsigned flags, Call call) noexcept {
   long r = call(flags | nonblock);
   if (r != -EAGAIN || (flags & nonblock) || !blocks(in) || !blocks(out)) {
-    my_hub().breathe();
+    my_hub().charge_budget();
     return r;
   }
   do {

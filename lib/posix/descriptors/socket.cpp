@@ -149,7 +149,7 @@ long send_all(int fd, const msghdr* m, int flags, First first) noexcept {
   if (r < 0 && r != -EAGAIN) return r;
   vector_walk walk(m->msg_iov, int(m->msg_iovlen));
   if (r >= 0 && std::size_t(r) >= walk.total()) {
-    my_hub().breathe();
+    my_hub().charge_budget();
     return r;
   }
   if (!blocks(fd)) return r;
@@ -164,7 +164,7 @@ long send_all(int fd, const msghdr* m, int flags, First first) noexcept {
       rest.msg_control = nullptr;  // went with the first bytes
       rest.msg_controllen = 0;
       flags |= MSG_NOSIGNAL;  // no SIGPIPE for a call that has sent something
-      my_hub().breathe();
+      my_hub().charge_budget();
     } else if (r < 0 && r != -EAGAIN) {
       return walk.done() ? long(walk.done()) : r;
     } else if (waits_for_receiver(fd, rest)) {
@@ -294,7 +294,7 @@ namespace {
     return receive_specially(fd, buf, n, flags, from, len);
   }
   if (!flags && !from && my_hub().io.wants_ring()) [[unlikely]] {
-    if (long r = receive_by_ring(fd, buf, n); r != not_by_ring) return result(r);
+    if (long r = receive_by_ring(fd, buf, n); r != core::not_by_ring) return result(r);
   }
   return receive_usually(fd, buf, n, flags, from, len);
 }
@@ -312,7 +312,7 @@ namespace {
   long r = sys::call(SYS_sendto, fd, buf, n, flags | MSG_DONTWAIT, to, len);
   if (r != long(n)) [[unlikely]]
     return send_rest(fd, buf, n, flags, to, len, r);
-  my_hub().breathe();
+  my_hub().charge_budget();
   return r;
 }
 

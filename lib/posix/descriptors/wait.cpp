@@ -21,7 +21,7 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule,
   int saved = errno;
   core::wake why;
   {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     int r = h.io.add(w);
     if (r < 0) return r;
     why = park_unless_interrupted(what, until, rule);
@@ -85,7 +85,7 @@ short poll_once(int fd, short events) noexcept {
   pollfd p{.fd = fd, .events = events, .revents = 0};
   long r;
   do {
-    lent_signals lent;
+    signalfd_loan lent;
     r = sys::poll_now(&p, 1);
   } while (r == -EINTR);  // even without waiting, when a signal has just come
   return r < 0 ? short(POLLERR) : p.revents;
@@ -98,7 +98,7 @@ bool hung_up(int fd) noexcept { return poll_once(fd, 0) & POLLHUP; }
 
 int wait_ready(int fd, short events) noexcept {
   if (ready_now(fd, events)) {
-    my_hub().breathe();
+    my_hub().charge_budget();
     return 0;
   }
   if (!blocks(fd)) return -EAGAIN;

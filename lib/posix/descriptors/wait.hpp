@@ -76,7 +76,7 @@ long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attemp
   long r = attempt();
   if (r == -EAGAIN) [[unlikely]]
     return wait_until_done(fd, events, timeout_option, attempt);
-  my_hub().breathe();
+  my_hub().charge_budget();
   return r;
 }
 
@@ -98,7 +98,7 @@ template <class Room, class Attempt>
   long r = receive();
   if (r == -EAGAIN) [[unlikely]]
     return w < 0 ? w : wait_until_done(fd, EPOLLIN, SO_RCVTIMEO, receive);
-  my_hub().breathe();
+  my_hub().charge_budget();
   return r;
 }
 

@@ -14,7 +14,7 @@ int wait_set::wait(deadline until, std::size_t& bad_before, core::nanoseconds* e
   bool failed = false;
   std::size_t watched = 0, bad = 0;
   {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     for (std::size_t i = 0; i < count_; i++) {
       int r = h.io.add(w_[i]);
       // What cannot be watched and was not ready: a file polled for nothing, or a number that
@@ -23,7 +23,7 @@ int wait_set::wait(deadline until, std::size_t& bad_before, core::nanoseconds* e
       bad += r == -EBADF;
       watched += r == 0;
     }
-    what.remote = watched == 0;  // then only a signal may end this, if anything
+    what.wakeable_by_system = watched == 0;  // then only a signal may end this, if anything
     // One that was closed since the program's call looked at it: the next try says so.
     bool newly_bad = bad > bad_before;
     bad_before = bad;

@@ -78,7 +78,7 @@ int pthread_barrier_wait(pthread_barrier_t* object) {
   futex::bucket& b = futex::bucket_of(object);
   futex::waiter w;
   {
-    core::undisturbed quiet;
+    core::signals_deferred quiet;
     detail::held guard(b.lock);
     if (++mine.in >= mine.count) {
       mine.in = 0;
@@ -93,7 +93,7 @@ int pthread_barrier_wait(pthread_barrier_t* object) {
   }
   if (futex::wait(w, deadline::never(), futex::ends::by_wake) < 0) {
     {
-      core::undisturbed quiet;
+      core::signals_deferred quiet;
       detail::held guard(b.lock);
       mine.in--;
     }

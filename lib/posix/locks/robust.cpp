@@ -133,7 +133,7 @@ constexpr int is_held = -1;
 // 0, EOWNERDEAD, ENOTRECOVERABLE; is_held: `held` says by whom. `waiters`: who waits has been told
 // so by us.
 int take(hub& h, pthread_mutex_t* m, std::uint32_t waiters, std::uint32_t& held) noexcept {
-  core::handlers_wait quiet(h);
+  core::handlers_deferred quiet(h);
   head& l = list(h);
   in_progress now(l, m);
   held = word(m).load(std::memory_order_relaxed);
@@ -198,7 +198,7 @@ int unlock(pthread_mutex_t* m) noexcept {
   if (type_of(m) == PTHREAD_MUTEX_RECURSIVE_NP && --m->__data.__count != 0)
     return never_again ? ENOTRECOVERABLE : 0;
   {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     in_progress now(list(h), m);
     delist(m);
     m->__data.__owner = never_again ? not_recoverable : 0;
@@ -214,7 +214,7 @@ void thread_ends() noexcept {
   if (!here()) return;
   hub& h = my_hub();
   if (!h.robust_list || h.robust_pid != h.pid) return;
-  core::handlers_wait quiet(h);
+  core::handlers_deferred quiet(h);
   head& l = list(h);
   for (std::uintptr_t at = l.next; !l.is_end(at);) {
     link* entry = link::of(at);

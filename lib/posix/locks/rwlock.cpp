@@ -98,7 +98,7 @@ int wait_and_take(pthread_rwlock_t* l, std::uint32_t as, deadline until) noexcep
     futex::waiter w;
     w.bits = as;
     {
-      core::undisturbed quiet;
+      core::signals_deferred quiet;
       detail::held guard(b.lock);
       std::uint32_t s = word.load(std::memory_order_relaxed);
       do {
@@ -114,7 +114,7 @@ int wait_and_take(pthread_rwlock_t* l, std::uint32_t as, deadline until) noexcep
     int r = futex::wait(w, until, futex::ends::by_wake);
     if (r == 0) return 0;  // it was given to us
     {
-      core::undisturbed quiet;
+      core::signals_deferred quiet;
       detail::held guard(b.lock);
       hand_over(b, l, 0);
     }
@@ -227,7 +227,7 @@ int pthread_rwlock_unlock(pthread_rwlock_t* l) {
     bool last = (s & holders) == held;
     if (last && (s & (writers_wait | readers_wait))) {
       futex::bucket& b = futex::bucket_of(l);
-      core::undisturbed quiet;
+      core::signals_deferred quiet;
       detail::held guard(b.lock);
       // Between readers the last one is who finds nobody else.
       if ((w.load(std::memory_order_relaxed) & holders) == held) {

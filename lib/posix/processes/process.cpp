@@ -36,7 +36,7 @@ bool may_trace() noexcept {
 // Opens a pidfd for the wait that stands at `frame`; null: there is none to be had.
 core::kept_descriptor* keep_child(id_t id, const void* frame) noexcept {
   if (!in_hubs_process()) return nullptr;
-  core::handlers_wait quiet(my_hub());
+  core::handlers_deferred quiet(my_hub());
   int fd = int(sys::call(SYS_pidfd_open, id, 0));
   return fd >= 0 ? my_hub().io.keep(fd, frame) : nullptr;
 }
@@ -52,7 +52,7 @@ long wait_for_child(int type, id_t id, int options) noexcept {
       // The program may close the pidfd unseen, so that nobody tells of the child's end.
       int r = wait_for(child->fd, EPOLLIN, deadline::after(core::now(), 1'000'000'000),
                        on_signal::restart);
-      core::handlers_wait quiet(my_hub());
+      core::handlers_deferred quiet(my_hub());
       // Unless a handler's own wait took it for one that was left.
       if (child->who == core::current && child->frame == frame) my_hub().io.drop(*child);
       return r == -ETIMEDOUT || r == -EBADF ? 0 : r;
@@ -141,7 +141,7 @@ class child_signal_blocked {
   child_signal_blocked() noexcept {
     hub& h = my_hub();
     core::signal_state& s = core::current->storage->signals;
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     mask_ = h.signals.own_mask();
     h.signals.set_mask(mask_ | child);
     if (s.child_signal_blocks++ == 0) s.child_signal_blocked_before = mask_ & child;
@@ -150,7 +150,7 @@ class child_signal_blocked {
   ~child_signal_blocked() {
     hub& h = my_hub();
     core::signal_state& s = core::current->storage->signals;
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     if (--s.child_signal_blocks == 0 && !s.child_signal_blocked_before)
       h.signals.set_mask(h.signals.own_mask() & ~child);
   }
@@ -301,7 +301,7 @@ int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t*
 
 void memory_borrowed(int children) noexcept {
   core::descriptors::shared();
-  if (core::current) my_hub().borrowers = my_hub().borrowers + children;
+  if (core::current) my_hub().vfork_children = my_hub().vfork_children + children;
 }
 
 int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* parent_tid, void* tls,

@@ -106,8 +106,9 @@ core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signa
 
 // The handler has to wait until its thread has left the runtime, or is another thread's. The
 // kernel's one-time handler has been spent by it, and is needed once more.
-bool put_off(hub& h, int signal, const siginfo_t* info, core::thread_storage* target) noexcept {
-  if (!h.signals.put_off(signal, *info, target)) return false;
+bool defer_signal(hub& h, int signal, const siginfo_t* info,
+                  core::thread_storage* target) noexcept {
+  if (!h.signals.defer_signal(signal, *info, target)) return false;
   if (handlers[signal].flags.load(std::memory_order_relaxed) & SA_RESETHAND) {
     struct sigaction a;
     if (real.sigaction(signal, nullptr, &a) == 0 && a.sa_handler == SIG_DFL) {
@@ -210,9 +211,9 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   // It has interrupted another's first steps on that stack.
   bool amid = h->signals.own_stacks.holds(arch::interrupted_stack(*context));
   if (amid && !is_fault(signal, info) &&
-      put_off(*h, signal, info, addressee(*h, self->storage, signal, info)))
+      defer_signal(*h, signal, info, addressee(*h, self->storage, signal, info)))
     return;
-  bool waits = h->inside && h->signals.delivery.signal != signal && !is_fault(signal, info);
+  bool waits = h->runtime_depth && h->signals.delivery.signal != signal && !is_fault(signal, info);
   if (!waits && !amid) begin_where_wanted(*h, signal, info, context);
   // It is put off, or has to run here.
   if (waits || amid) return handle(signal, info, where);
@@ -250,10 +251,10 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
     if (!(flags & SA_NODEFER)) during |= core::signal_bit(signal);
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &during, 0, 8);
   } else if (!is_fault(signal, info)) {
-    if (h.inside) {
-      if (put_off(h, signal, info, addressee(h, t, signal, info))) return void(errno = saved);
+    if (h.runtime_depth) {
+      if (defer_signal(h, signal, info, addressee(h, t, signal, info))) return void(errno = saved);
     } else if (core::thread_storage* other = elsewhere(h, t, signal, info)) {
-      bool later = put_off(h, signal, info, other);
+      bool later = defer_signal(h, signal, info, other);
       if (later) {
         // At once, before the running thread goes on; which blocks here what it blocked before.
         std::uint64_t mask = core::mask_of(mask_after);
@@ -261,31 +262,31 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
         {
           shown_stack alternate(h, t->signals, *static_cast<ucontext_t*>(where));
           core::run_handlers_due();
-          if (other->signals.due) core::step_aside_for(h, other->signals.owner);
+          if (other->signals.due) core::yield_to_handler(h, other->signals.owner);
         }
         return void(errno = saved);
       }
     }
   }
   core::signal_state& s = t->signals;
-  bool outside = h.inside == 0;
+  bool outside = h.runtime_depth == 0;
   // It has come amid the beginning or the end of another, whose mask is not the one that is known.
   bool between = !s.unsure && s.mask != core::mask_of(mask_after);
   if (outside && h.several_threads) {
-    h.inside = 1;
+    h.runtime_depth = 1;
     h.signals.mask_is(*t, core::mask_of(mask_after) | entry.mask.load(std::memory_order_relaxed) |
                               (flags & SA_NODEFER ? 0 : core::signal_bit(signal)));
-    h.inside = 0;
+    h.runtime_depth = 0;
   }
   shown_stack alternate(h, s, *static_cast<ucontext_t*>(where));
   run(h, *t, f, flags & SA_RESTART, signal, info, where);
   if (!outside || !h.several_threads) return;
   // What else has come for the thread meanwhile.
   saved = errno;
-  h.inside = 1;
+  h.runtime_depth = 1;
   h.signals.mask_is(*t, core::mask_of(mask_after));
   if (between) s.unsure = true;
-  h.inside = 0;
+  h.runtime_depth = 0;
   if (s.due || h.handlers_due()) {
     std::uint64_t after = core::mask_of(mask_after);
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &after, 0, 8);
@@ -421,7 +422,7 @@ namespace {
 int wait_for_handler() noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::signal;
-  what.remote = what.interruptible = what.for_signal = true;
+  what.wakeable_by_system = what.interruptible = what.for_signal = true;
   hub& h = my_hub();
   bool shares = core::current != core::current->storage->signals.owner;
   if (shares) h.signals.sharing_waits++;
@@ -436,7 +437,7 @@ int wait_for_handler() noexcept {
 bool take_own(std::uint64_t set, siginfo_t* info, int& signal) noexcept {
   core::thread_storage& t = *core::current->storage;
   if (!(t.signals.pending & set)) return false;
-  core::handlers_wait quiet(my_hub());
+  core::handlers_deferred quiet(my_hub());
   siginfo_t found;
   if (!my_hub().signals.take_pending(t, set, found)) return false;
   if (found.si_code == SI_TKILL) found.si_code = SI_USER;  // as the C library tells it

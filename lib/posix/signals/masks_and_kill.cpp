@@ -32,7 +32,7 @@ int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
     wanted &= ~internal;
   }
   hub& h = my_hub();
-  core::handlers_wait quiet(h);
+  core::handlers_deferred quiet(h);
   // The kernel says whether the program may write to `old`; the mask has changed all the same then.
   long r = sys::call(SYS_rt_sigprocmask, how, set ? &wanted : nullptr,
                      old ? static_cast<void*>(old) : &was, 8);
@@ -80,7 +80,7 @@ long to_kernel(hub& h, int signal, const siginfo_t& info) noexcept {
 int send_to_self(hub& h, int signal, const siginfo_t& info) noexcept {
   std::uint64_t bit = core::signal_bit(signal);
   {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     if (h.several_threads && (h.signals.own_mask() & bit))
       return h.signals.post(*core::current->storage, signal, info);
   }
@@ -99,7 +99,7 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
   fiber* self = core::current;
   if (!self || self->home != &h) {
     if (t.runs == h.signals.first) return int(to_kernel(h, signal, info));
-    return h.signals.put_off(signal, info, &target) ? 0 : -EAGAIN;
+    return h.signals.defer_signal(signal, info, &target) ? 0 : -EAGAIN;
   }
   if (self->storage == &target) return send_to_self(h, signal, info);
   if (signal == SIGKILL || signal == SIGSTOP || signal == SIGCONT)
@@ -110,7 +110,7 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
     if (does == SIG_IGN || (does == SIG_DFL && ignored_by_default(signal))) return 0;
     if (does == SIG_DFL) {
       // For the whole process, whatever this thread blocks.
-      core::handlers_wait quiet(h);
+      core::handlers_deferred quiet(h);
       std::uint64_t mask = h.signals.own_mask(), without = mask & ~bit;
       sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &without, 0, 8);
       long r = to_kernel(h, signal, info);
@@ -120,14 +120,14 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
   }
   int r;
   {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     r = h.signals.post(target, signal, info);
   }
   // As if the other ran on a processor of its own: who sends may look for what the handler does,
   // and not let go. But now and then in its turn, for two that keep on doing so would let nobody
   // else run.
   if (target.signals.due && !handler_stays(self)) {
-    if (++h.signals.asides % 32) core::step_aside_for(h, t.runs);
+    if (++h.signals.handler_yields % 32) core::yield_to_handler(h, t.runs);
     else let_others_run();
   }
   return r;
@@ -222,7 +222,7 @@ int set_alternate(core::signal_state& s, const stack_t* stack, stack_t* old,
 int sigaltstack(const stack_t* stack, stack_t* old) {
   if (!ours()) return real.sigaltstack(stack, old);
   hub& h = my_hub();
-  core::handlers_wait quiet(h);
+  core::handlers_deferred quiet(h);
   if (h.several_threads) {
     return result<int>(
         set_alternate(core::current->storage->signals, stack, old, __builtin_frame_address(0)));

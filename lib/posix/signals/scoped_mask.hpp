@@ -18,7 +18,7 @@ class mask_while_waiting {
       error_ = -EFAULT;
       return;
     }
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     set_ = true;
     nested_ = core::current->masked;
     if (nested_) {
@@ -34,7 +34,7 @@ class mask_while_waiting {
   ~mask_while_waiting() {
     if (!set_) return;
     core::signal_state& s = core::current->storage->signals;
-    core::handlers_wait quiet(my_hub());
+    core::handlers_deferred quiet(my_hub());
     if (nested_) {
       my_hub().signals.set_mask(before_);
       return;

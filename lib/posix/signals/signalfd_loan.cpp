@@ -7,7 +7,7 @@
 
 namespace tendril::posix {
 
-void lent_signals::lend(const sigset_t* mask) noexcept {
+void signalfd_loan::lend(const sigset_t* mask) noexcept {
   if (!in_hubs_process() || !my_hub().several_threads) return;
   hub& h = my_hub();
   h.enter();
@@ -23,7 +23,7 @@ void lent_signals::lend(const sigset_t* mask) noexcept {
 }
 
 // The kernel gives what is pending for the thread alone before what is for the process.
-void lent_signals::take_back() noexcept {
+void signalfd_loan::take_back() noexcept {
   core::signal_state& s = core::current->storage->signals;
   timespec at_once{};
   for (core::pending_signal* p = s.first; p; p = p->next) {
@@ -35,7 +35,7 @@ void lent_signals::take_back() noexcept {
   my_hub().leave();
 }
 
-void lent_signals::forget(const iovec* v, long n) noexcept {
+void signalfd_loan::forget(const iovec* v, long n) noexcept {
   core::signal_state& s = core::current->storage->signals;
   for (std::size_t at = 0; n >= long(sizeof(signalfd_siginfo)); n -= sizeof(signalfd_siginfo)) {
     // One may lie across several pieces.

@@ -12,18 +12,18 @@ inline bool signals_to_lend() noexcept {
   return core::current && core::current->storage->signals.pending;
 }
 
-class lent_signals {
+class signalfd_loan {
  public:
   // `mask`: what the call blocks meanwhile; null: what the thread does.
-  explicit lent_signals(const sigset_t* mask = nullptr) noexcept {
+  explicit signalfd_loan(const sigset_t* mask = nullptr) noexcept {
     if (signals_to_lend()) [[unlikely]]
       lend(mask);
   }
-  ~lent_signals() {
+  ~signalfd_loan() {
     if (lent_) [[unlikely]]
       take_back();
   }
-  lent_signals(const lent_signals&) = delete;
+  signalfd_loan(const signalfd_loan&) = delete;
   // The call has read n bytes, of a signalfd perhaps: those it tells of are gone.
   void have_been_read(const iovec* v, long n) noexcept {
     if (lent_ && n > 0) [[unlikely]]

@@ -3,7 +3,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <tendril/detail/notice.hpp>
+#include <tendril/detail/explain.hpp>
 
 #include "fiber/lifetime.hpp"
 #include "fiber/stack_protection.hpp"
@@ -57,13 +57,13 @@ void one_less() noexcept {
 // Signals that were sent to the running thread before it ran for the first time.
 void handle_what_has_come(hub& h) noexcept {
   if (!core::current->storage->signals.due) return;
-  core::handlers_wait quiet(h);
+  core::handlers_deferred quiet(h);
   h.look_for_handlers();
 }
 
 core::message* body_run(fiber* f, core::message*) noexcept {
   thread* t = *static_cast<thread**>(core::fiber_payload(f));
-  core::settle();
+  core::reap();
   core::tls::begin();
   run_to_end(t, [t, f] {
     handle_what_has_come(*hub::of(f));
@@ -112,7 +112,7 @@ bool possible() noexcept {
   threads_are_fibers = false;
   if (locks_are_ours) locks_were_ours = true;
   locks_are_ours = false;
-  if (!notices_wanted()) return false;
+  if (!explanations_wanted()) return false;
   if (why)
     sys::say("threads stay kernel threads: Tendril does not know this C library (", why, ")");
   else if (!switches)
@@ -171,7 +171,7 @@ bool needs_kernels(const void* caller) noexcept {
   const char* why = caller ? waits_inline(caller) : nullptr;
   if (!why) return false;
   static constinit std::atomic<bool> told{false};
-  if (!told.exchange(true, std::memory_order_relaxed) && notices_wanted()) {
+  if (!told.exchange(true, std::memory_order_relaxed) && explanations_wanted()) {
     Dl_info module{};
     dladdr(caller, &module);
     sys::say("threads created by ", module.dli_fname ? module.dli_fname : "some code",
@@ -184,7 +184,7 @@ bool needs_kernels(const void* caller) noexcept {
 thread* object_for(hub& h, const attributes& a) noexcept {
   if (!core::stack_protection_is_current(modules_seen())) core::look_at_stack_protection();
   if (core::stacks_hold_code() && !h.stacks.allows_code()) {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     h.stacks.allow_code();
   }
   auto make = [&] {
@@ -249,7 +249,7 @@ bool set_out(hub& h, thread& t, const attributes& a) noexcept {
   living.fetch_add(1);
   watch(h);  // the watcher may just have ended, as there was nobody
   {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     t.storage.float_flags = arch::float_flags();
     if (core::switches_carry_any(core::protection_rights))
       t.storage.protection = arch::protection_rights();

@@ -21,14 +21,14 @@ interruption::~interruption() {
   hub_.signals.deliver_on_return(
       mask, has_handler ? has_handler : [](int) noexcept { return false; });
   memcpy(&where_.uc_sigmask, &mask, sizeof mask);
-  hub_.inside = hub_.inside - 1;
+  hub_.runtime_depth = hub_.runtime_depth - 1;
 }
 
 void interruption::act_on_cancel() noexcept {
   core::signal_state& s = core::current->storage->signals;
   if (s.left) hub_.signals.own_stacks.give_back(s.left);
   s.left = kept_;
-  hub_.inside = hub_.inside - 1;
+  hub_.runtime_depth = hub_.runtime_depth - 1;
   posix::act_on_cancel();
   hub_.enter();
   s.left = nullptr;

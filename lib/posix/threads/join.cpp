@@ -43,7 +43,7 @@ int join(pthread_t id, void** result, const deadline* until) noexcept {
 // others run.
 int join_kernel_thread(pthread_t id, void** result, deadline until) noexcept {
   core::wait_info what;
-  what.remote = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = true;
   for (core::nanoseconds pause = 100'000;; pause = pause < 10'000'000 ? pause * 2 : pause) {
     int r = real.pthread_tryjoin_np(id, result);
     core::nanoseconds t = core::now();

@@ -42,7 +42,7 @@ bool take_away(ucontext_t& where) noexcept {
   if (!self || !this_thread || this_thread->runs != self) return false;
   hub& h = *hub::of(self);
   const char* at = reinterpret_cast<const char*>(arch::program_counter(where));
-  if (h.inside || self->state != core::fiber_status::running ||
+  if (h.runtime_depth || self->state != core::fiber_status::running ||
       (at >= &__ehdr_start && at < &etext)) {
     tick_in_vain.store(true, std::memory_order_relaxed);
     return false;
@@ -138,7 +138,7 @@ void let_thread_handle(core::thread_storage& target, ucontext_t& where) noexcept
   hub& h = my_hub();
   h.signals.sort_arrivals();
   if (target.signals.due && &target != core::current->storage)
-    core::step_aside_for(h, target.signals.owner);
+    core::yield_to_handler(h, target.signals.owner);
 }
 
 void give_way_late() noexcept {
@@ -157,10 +157,10 @@ void watcher_may_end() noexcept {
 void watch(hub& h) noexcept {
   if (watching.load() || watching.exchange(true)) return;
   if (tick_installed() && (h.signals.own_mask() & core::runtime_signal::bit)) {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     h.signals.set_mask(h.signals.own_mask() & ~core::runtime_signal::bit);
   }
-  core::undisturbed quiet;
+  core::signals_deferred quiet;
   if (!core::start_own_thread(watcher, &h, 64 * 1024)) watching = false;
 }
 

@@ -46,7 +46,7 @@ void* storage_place(thread* t) noexcept { return reinterpret_cast<char*>(t) + st
 // The last one that `suits`; null: none.
 template <class F>
 thread* take_idle(F suits) noexcept {
-  core::undisturbed quiet;
+  core::signals_deferred quiet;
   core::futex_guard guard(idle.lock);
   for (thread** t = &idle.first; *t; t = &(*t)->next_idle) {
     thread* found = *t;
@@ -61,7 +61,7 @@ thread* take_idle(F suits) noexcept {
 }
 
 void keep_idle(thread* t) noexcept {
-  core::undisturbed quiet;
+  core::signals_deferred quiet;
   core::futex_guard guard(idle.lock);
   t->next_idle = idle.first;
   idle.first = t;
@@ -113,7 +113,7 @@ thread* make_on_stack(hub& h, std::size_t asked, std::size_t guard) noexcept {
   }
   core::stack s;
   {
-    core::handlers_wait quiet(h);
+    core::handlers_deferred quiet(h);
     s = h.stacks.take_for_thread(size, guard);
   }
   if (!s.size) return nullptr;
@@ -182,12 +182,12 @@ void tidy_up() noexcept {
     free(surplus->processors);
     free(surplus->storage.identity);
     core::tls::drop(surplus->storage.pointer);
-    core::handlers_wait quiet(*h);
+    core::handlers_deferred quiet(*h);
     h->stacks.give_back(s);
   }
   // Address space comes back at once, as natively: of small stacks, where there is a limit, else
   // with the next round of trim().
-  core::handlers_wait quiet(*h);
+  core::handlers_deferred quiet(*h);
   h->stacks.unmap_free(limited);
 }
 

@@ -8,7 +8,7 @@
 
 namespace tendril::posix {
 
-[[gnu::noinline]] static int yield_with_all() noexcept {
+[[gnu::noinline]] static int yield_slow() noexcept {
   if (!may_wait()) return real.sched_yield();
   if (my_hub().ready.empty()) real.sched_yield();
   give_way();
@@ -20,7 +20,7 @@ int sched_yield() {
   fiber* self = core::current;
   if (!self) return real.sched_yield();
   hub& h = *hub::of(self);
-  if (!leaves_nothing(h, self) || !core::give_way_plainly(h, self)) return yield_with_all();
+  if (!leaves_nothing(h, self) || !core::give_way_fast(h, self)) return yield_slow();
   if (cancel_asked() && cancels_at_once()) [[unlikely]]
     act_on_cancel();
   return 0;

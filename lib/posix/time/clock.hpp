@@ -9,7 +9,7 @@ namespace tendril::posix {
 // While one lives, no thread that thread_of_clock() names comes to its end.
 extern core::spin_lock living_clocks;
 class clocks_guard {
-  core::undisturbed quiet_;
+  core::signals_deferred quiet_;
   core::spin_guard held_{living_clocks};
 };
 

@@ -71,7 +71,7 @@ int sleep_by_clock(clockid_t clock, core::nanoseconds target) noexcept {
 int sleep_by_thread(clockid_t clock, int flags, const timespec& t, timespec& rest) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::sleep;
-  what.remote = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = true;
   core::nanoseconds target = nanoseconds_of(t);
   bool begun = flags & TIMER_ABSTIME;
   for (core::nanoseconds pause = 100'000;; pause = pause < 5'000'000 ? pause * 2 : pause) {

@@ -82,7 +82,8 @@ bool on_timer(siginfo_t* info, void* where) noexcept {
   core::thread_storage* target = nullptr;
   int saved = errno;
   if (!expired(*info, target)) return false;
-  if (target && !my_hub().inside) let_thread_handle(*target, *static_cast<ucontext_t*>(where));
+  if (target && !my_hub().runtime_depth)
+    let_thread_handle(*target, *static_cast<ucontext_t*>(where));
   errno = saved;
   return true;
 }
@@ -114,7 +115,7 @@ core::thread_storage* signal_thread(thread_timer& timer, const siginfo_t& tick) 
   siginfo_t info = tick;
   info.si_signo = timer.signal;
   info.si_value = timer.value;
-  my_hub().signals.put_off(timer.signal, info, &target, &timer.overruns);
+  my_hub().signals.defer_signal(timer.signal, info, &target, &timer.overruns);
   return &target;
 }
 
@@ -146,7 +147,7 @@ void start_timer(timer_t timer, core::nanoseconds in) noexcept {
 // meanwhile, the tick's included.
 constinit core::spin_lock cpu_timers;
 class cpu_timers_guard {
-  core::undisturbed quiet_;
+  core::signals_deferred quiet_;
   core::spin_guard held_{cpu_timers};
 };
 
@@ -167,14 +168,14 @@ void look(thread_timer& timer) noexcept {
 
 core::thread_storage* look_at_clock(thread_timer& timer, const siginfo_t&) noexcept {
   hub& h = my_hub();
-  if (h.inside) return start_timer(timer.timer, 1), nullptr;
+  if (h.runtime_depth) return start_timer(timer.timer, 1), nullptr;
   // No handler of the program's runs at the end of this: it would on the signal's stack.
   h.enter();
   {
     cpu_timers_guard guard;
     look(timer);
   }
-  h.inside = h.inside - 1;
+  h.runtime_depth = h.runtime_depth - 1;
   return nullptr;
 }
 
@@ -234,7 +235,7 @@ int drop_sent(timer_t timer, F call) noexcept {
   if (!core::current || !in_hubs_process() || !my_hub().several_threads || !kernel_drops_sent())
     return call();
   hub& h = my_hub();
-  core::handlers_wait quiet(h);
+  core::handlers_deferred quiet(h);
   std::uint64_t all = ~0ULL, mask;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
   int r = call();

@@ -18,21 +18,21 @@ void core_switch(work& w) {
   static const char family = 0;
   static constexpr auto switch_to = [](core::fiber* to) {
     core::fiber_head& self = core::head(core::current);
-    check(core::switches_plainly(self, core::head(to), &family), "nothing to look after");
-    core::arrival a = core::switch_plainly(self, core::head(to), nullptr, &family);
-    core::arrived_plainly(self, a.context, a.from);
+    check(core::can_switch_fast(self, core::head(to), &family), "nothing to look after");
+    core::switch_result a = core::switch_fast(self, core::head(to), nullptr, &family);
+    core::arrived_fast(self, a.context, a.from);
   };
   static constexpr core::body ops{[](core::fiber*, core::message*) noexcept -> core::message* {
-                                    core::settle();
+                                    core::reap();
                                     core::message m;
-                                    core::arrival a = core::fiber_exchange(main, &m, &family);
+                                    core::switch_result a = core::fiber_exchange(main, &m, &family);
                                     core::fiber_arrived(a.context, a.from, &m);
                                     for (;;) switch_to(main);
                                   },
                                   [](void*) noexcept {}};
   core::fiber* f = core::fiber_new(0, ops, {});
   core::message m;
-  core::arrival a = core::fiber_exchange(f, &m, &family);
+  core::switch_result a = core::fiber_exchange(f, &m, &family);
   core::fiber_arrived(a.context, a.from, &m);
   w.begin();
   for (long i = 0; i < w.ops; i += 2) switch_to(f);

@@ -1,4 +1,4 @@
-// Mutual exclusion of the kernel threads that use an object, for the few instructions that change
+// Mutual biased_lock of the kernel threads that use an object, for the few instructions that change
 // its state (a biased lock). Not for programs; mutex.hpp has a lock that fibers may wait for.
 //
 // The first kernel thread that locks it owns it: its lock() takes two plain stores and two loads.
@@ -27,11 +27,11 @@ struct by_thread_pointer {
 };
 
 template <class By>
-class exclusion_by {
+class biased_lock_by {
  public:
-  constexpr exclusion_by() noexcept = default;
-  exclusion_by(const exclusion_by&) = delete;
-  exclusion_by& operator=(const exclusion_by&) = delete;
+  constexpr biased_lock_by() noexcept = default;
+  biased_lock_by(const biased_lock_by&) = delete;
+  biased_lock_by& operator=(const biased_lock_by&) = delete;
 
   // Returns whether several kernel threads use the object.
   bool lock() noexcept {
@@ -91,25 +91,25 @@ class exclusion_by {
 
 // (A fiber that is a thread has a thread pointer of its own, so it counts as another kernel
 // thread.)
-using exclusion = exclusion_by<by_thread_pointer>;
+using biased_lock = biased_lock_by<by_thread_pointer>;
 
-// Locks an exclusion for the lifetime of the object.
+// Locks an biased_lock for the lifetime of the object.
 template <class Exclusion>
 class held {
  public:
-  explicit held(Exclusion& x) noexcept : exclusion_(&x), shared_(x.lock()) {}
+  explicit held(Exclusion& x) noexcept : lock_(&x), shared_(x.lock()) {}
   // Inline on exception paths too: only then do the members stay in registers.
   [[gnu::always_inline]] ~held() {
-    if (exclusion_) exclusion_->unlock(shared_);
+    if (lock_) lock_->unlock(shared_);
   }
   held(const held&) = delete;
   // Whether several kernel threads use the object.
   bool shared() const noexcept { return shared_; }
   // Unlocks it now.
-  void release() noexcept { std::exchange(exclusion_, nullptr)->unlock(shared_); }
+  void release() noexcept { std::exchange(lock_, nullptr)->unlock(shared_); }
 
  private:
-  Exclusion* exclusion_;
+  Exclusion* lock_;
   bool shared_;
 };
 

@@ -13,7 +13,7 @@ namespace tendril {
 // Requests these lines in any case: `tendril run --explain` sets the variable to 1.
 inline constexpr char explain_variable[] = "TENDRIL_EXPLAIN";
 
-inline bool notices_wanted() noexcept {
+inline bool explanations_wanted() noexcept {
   const char* explain = getenv(explain_variable);
   if (explain && *explain) return strcmp(explain, "0") != 0;
   int saved = errno;

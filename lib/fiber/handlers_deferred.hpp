@@ -9,30 +9,30 @@ namespace tendril::core {
 
 // While one lives, no signal handler runs: it might find the runtime half changed, and leave it so
 // by siglongjmp. Handlers run as soon as the fiber has left the outermost.
-class handlers_wait {
+class handlers_deferred {
  public:
-  explicit handlers_wait(fiber_home& h) noexcept : home_(h) { home_.enter(); }
-  ~handlers_wait() { home_.leave(); }
-  handlers_wait(const handlers_wait&) = delete;
+  explicit handlers_deferred(fiber_home& h) noexcept : home_(h) { home_.enter(); }
+  ~handlers_deferred() { home_.leave(); }
+  handlers_deferred(const handlers_deferred&) = delete;
 
  private:
   fiber_home& home_;
 };
 
 // The same for any kernel thread, with fibers or without.
-class undisturbed {
+class signals_deferred {
  public:
-  undisturbed() noexcept {
+  signals_deferred() noexcept {
     if (mine_) [[likely]]
       mine_->enter();
     else mask_ = set_mask(SIG_BLOCK, ~0ULL);
   }
-  ~undisturbed() {
+  ~signals_deferred() {
     if (mine_) [[likely]]
       mine_->leave();
     else set_mask(SIG_SETMASK, mask_);
   }
-  undisturbed(const undisturbed&) = delete;
+  signals_deferred(const signals_deferred&) = delete;
 
  private:
   // Returns what it was.

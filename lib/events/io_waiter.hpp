@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/internal_result.hpp"
 #include "base/list.hpp"
 #include "fiber/fiber.hpp"
 
@@ -20,7 +21,6 @@ struct io_waiter : list_node {
 
 // One fiber's recv(2) that the kernel carries out; its frame must not be left before the end.
 struct ring_receive : io_waiter {
-  static constexpr long under_way = -1'000'000;
   void* to = nullptr;
   std::uint32_t room = 0;
   // as the system call's. -ECANCELED: it was cancelled, and has received nothing

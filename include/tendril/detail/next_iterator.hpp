@@ -11,24 +11,24 @@ namespace tendril::detail {
 
 // An input iterator; each increment calls next().
 template <class Source, class Item>
-class pull_iterator {
+class next_iterator {
  public:
   using iterator_concept = std::input_iterator_tag;
   using value_type = Item;
   using difference_type = std::ptrdiff_t;
 
-  explicit pull_iterator(Source& s) : source_(&s), item_(s.next()) {}
-  pull_iterator(pull_iterator&&) = default;
-  pull_iterator& operator=(pull_iterator&&) = default;
+  explicit next_iterator(Source& s) : source_(&s), item_(s.next()) {}
+  next_iterator(next_iterator&&) = default;
+  next_iterator& operator=(next_iterator&&) = default;
 
   Item& operator*() const noexcept { return *item_; }
   Item* operator->() const noexcept { return &*item_; }
-  pull_iterator& operator++() {
+  next_iterator& operator++() {
     item_ = source_->next();
     return *this;
   }
   void operator++(int) { ++*this; }
-  friend bool operator==(const pull_iterator& i, std::default_sentinel_t) noexcept {
+  friend bool operator==(const next_iterator& i, std::default_sentinel_t) noexcept {
     return !i.item_;
   }
 
