@@ -22,7 +22,7 @@
 //
 // As true in the child: what the program asked for, or the process has become.
 //
-//   base/runtime_signal: takers, before, before_blocks
+//   base/runtime_signal: callbacks, before, before_blocks
 //   thread/tls: switches_carry
 //   thread/identity: common_identity
 //   fiber/signal_stack: programs_own
