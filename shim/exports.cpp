@@ -9,6 +9,7 @@
 
 #include "posix/descriptors/liburing.hpp"
 #include "posix/descriptors/stdio.hpp"
+#include "posix/locks/static_guard.hpp"
 
 // The functions have distinct C++ names, and the libc name is only their symbol. So they do not
 // conflict with the declarations in the C library's headers, which have attributes of their own.
@@ -22,6 +23,21 @@
   EXPORT result export_##name parameters { return tendril::posix::target arguments; }
 #define ODD(result, name, parameters)
 #include "libc/calls.def"
+
+// --- the C++ ABI's: local static variables ---
+
+EXPORT int export_guard_acquire(tendril::posix::static_guard* g) __asm__("__cxa_guard_acquire");
+EXPORT int export_guard_acquire(tendril::posix::static_guard* g) {
+  return tendril::posix::cxa_guard_acquire(g);
+}
+EXPORT void export_guard_release(tendril::posix::static_guard* g) __asm__("__cxa_guard_release");
+EXPORT void export_guard_release(tendril::posix::static_guard* g) {
+  tendril::posix::cxa_guard_release(g);
+}
+EXPORT void export_guard_abort(tendril::posix::static_guard* g) __asm__("__cxa_guard_abort");
+EXPORT void export_guard_abort(tendril::posix::static_guard* g) {
+  tendril::posix::cxa_guard_abort(g);
+}
 
 // --- variadic functions: one optional argument, read and passed on even if the caller gave none
 // ---

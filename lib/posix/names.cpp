@@ -14,6 +14,7 @@
 #include "base/symbols.hpp"
 #include "posix/common/cooperate.hpp"
 #include "posix/common/this_thread.hpp"
+#include "posix/locks/static_guard.hpp"
 
 extern "C" __attribute__((weak)) const char tendril_shim;
 
@@ -43,6 +44,9 @@ struct calls_behind {
 #define LOCK_ALIAS(result, name, target, parameters, arguments)
 #include "libc/calls.def"
   real_call<long(long, long, long, long, long, long, long)> syscall{"syscall", symbol_behind};
+  real_call<int(static_guard*)> guard_acquire{"__cxa_guard_acquire", symbol_behind};
+  real_call<void(static_guard*)> guard_release{"__cxa_guard_release", symbol_behind};
+  real_call<void(static_guard*)> guard_abort{"__cxa_guard_abort", symbol_behind};
 };
 constinit calls_behind behind;
 
@@ -71,6 +75,19 @@ EXPORT long locks_syscall(long number, ...) {
   if (forward() || number != SYS_futex)
     return behind.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
   return tendril::posix::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+EXPORT int locks_guard_acquire(static_guard* g) __asm__("__cxa_guard_acquire");
+EXPORT int locks_guard_acquire(static_guard* g) {
+  return forward() ? behind.guard_acquire(g) : cxa_guard_acquire(g);
+}
+EXPORT void locks_guard_release(static_guard* g) __asm__("__cxa_guard_release");
+EXPORT void locks_guard_release(static_guard* g) {
+  forward() ? behind.guard_release(g) : cxa_guard_release(g);
+}
+EXPORT void locks_guard_abort(static_guard* g) __asm__("__cxa_guard_abort");
+EXPORT void locks_guard_abort(static_guard* g) {
+  forward() ? behind.guard_abort(g) : cxa_guard_abort(g);
 }
 
 namespace {

@@ -39,6 +39,7 @@
 //   posix/descriptors/close: may_linger
 //   posix/descriptors/socket: low_marks
 //   posix/processes/process: systems
+//   posix/locks/static_guard: under_way, under_way_lock
 //   posix/names: in_charge
 //
 // Found out once, of the C library, the kernel, the program's files or the environment; numbers

@@ -218,6 +218,43 @@ TEST_CASE("a routine runs once, and later callers wait for its end; one that thr
   CHECK(after == 2);
 }
 
+namespace {
+
+int initialisations;
+int initialised_by_sleeping() {
+  static const int value = [] {
+    initialisations++;
+    tendril::sleep(std::chrono::milliseconds(1));
+    if (initialisations == 1) throw 1;
+    return initialisations;
+  }();
+  return value;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a local static variable is initialised once, and other tasks wait for it; if that throws, the "
+    "next one initialises it") {
+  int thrown = 0, got = 0;
+  std::vector<task<void>> tasks;
+  for (int i = 0; i < 5; i++) {
+    tasks.push_back(spawn([&] {
+      try {
+        int value = initialised_by_sleeping();
+        CHECK(value == 2);
+        got++;
+      } catch (int) {
+        thrown++;
+      }
+    }));
+  }
+  joinall(tasks);
+  CHECK(initialisations == 2);
+  CHECK(thrown == 1);
+  CHECK(got == 4);
+}
+
 TEST_CASE("tasks wait for the libraries' semaphores, latches and barriers") {
   sem_t s;
   sem_init(&s, 0, 0);
