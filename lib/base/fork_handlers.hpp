@@ -1,19 +1,19 @@
-// What is due in a child process: by fork(2), for which the C library calls it, and by clone(2)
-// without CLONE_VM, for which nobody does but posix::clone.
+// What has to be done in a child process. After fork(2) the C library calls it; after clone(2)
+// without CLONE_VM only posix::clone does.
 #pragma once
 
 namespace tendril::core {
 
-// `child` is called in every child from now on, `prepare` in the parent before it is made. Once
-// (posix/process_state.cpp).
+// Registers `child`, called in every child from now on, and `prepare`, called in the parent before
+// each child is made. To be called once (by posix/process_state.cpp).
 void at_fork(void (*prepare)() noexcept, void (*child)() noexcept) noexcept;
 
-// For who makes a child behind the C library's back.
+// For code that makes a child without the C library.
 void prepare_for_child() noexcept;
 void begin_child(bool shares_descriptors) noexcept;
 
-// In a child's handler: whether its descriptors are the parent's as well (CLONE_FILES): then none
-// is to be closed.
+// In a child's handler: whether the child shares the parent's descriptor table (CLONE_FILES), so
+// that it must not close any.
 bool child_shares_descriptors() noexcept;
 
 }  // namespace tendril::core

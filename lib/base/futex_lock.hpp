@@ -1,5 +1,5 @@
-// A lock between kernel threads for the runtime's own short sections: a futex, no pthread mutex,
-// since those are what the shim takes over.
+// A lock between kernel threads for the runtime's own short sections. It is a futex and not a
+// pthread mutex, since the shim interposes those.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,7 @@ class futex_lock {
   bool is_held() const noexcept { return word_.load(std::memory_order_relaxed) != 0; }
 
  private:
-  std::atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held and waited for
+  std::atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held, with waiters
 };
 
 class futex_guard {
@@ -34,8 +34,8 @@ class futex_guard {
   futex_lock& lock_;
 };
 
-// The same for sections of a few instructions, which another kernel thread hardly ever meets:
-// letting go is a plain store.
+// The same for sections of a few instructions, in which kernel threads hardly ever collide:
+// unlocking is a plain store.
 class spin_lock {
  public:
   void lock() noexcept {

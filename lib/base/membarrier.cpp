@@ -1,5 +1,5 @@
-// What lets an object in a public header go without atomic operations while one kernel thread has
-// it for itself: see include/tendril/detail/biased_lock.hpp.
+// The barrier that lets an object in a public header do without atomic operations while only one
+// kernel thread uses it: see include/tendril/detail/biased_lock.hpp.
 #include <tendril/detail/core.hpp>
 
 #include <linux/membarrier.h>
@@ -10,9 +10,9 @@ namespace tendril::core {
 
 bool barrier_available() noexcept {
 #ifdef TENDRIL_TSAN
-  return false;  // it knows atomic operations only
+  return false;  // TSan understands atomic operations only
 #else
-  // those who have begun go on by barrier_by_page()
+  // Locks that already rely on the barrier use barrier_by_page() from now on.
   if (sys::is_refused(SYS_membarrier)) [[unlikely]]
     return false;
   static constinit std::atomic<int> known{0};  // 1: yes, -1: no
@@ -28,8 +28,8 @@ bool barrier_available() noexcept {
 
 namespace {
 
-// The barrier of who may not call membarrier(2) any more: taking a right to a page away interrupts
-// every processor that runs a thread of the process (x86_64).
+// The barrier for a process that may no longer call membarrier(2): removing access rights from a
+// page interrupts every processor that runs a thread of the process (x86_64).
 bool barrier_by_page() noexcept {
 #if defined(__x86_64__)
   auto page = static_cast<volatile char*>(sys::map(4096));
@@ -48,7 +48,7 @@ bool barrier_by_page() noexcept {
 void barrier_all() noexcept {
   if (!sys::is_refused(SYS_membarrier)) {
     if (!sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))) return;
-    // Forgotten, perhaps by a fork.
+    // The kernel has no registration of this process, perhaps because of a fork.
     sys::call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     if (!sys::failed(sys::call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))) return;
     sys::turns_out_refused(SYS_membarrier);

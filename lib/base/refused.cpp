@@ -21,8 +21,8 @@ constinit std::atomic<bool> refused_calls[most_calls] = {};
 
 namespace {
 
-// A call in a form that does nothing, and what the kernel answers. The arguments that filters look
-// at (flags, commands) are those of the runtime's own calls.
+// A call in a form that has no effect, and the kernel's answer to it. The arguments that filters
+// look at (flags, commands) are those of the runtime's own calls.
 struct known_answer {
   long number;
   long arguments[6];
@@ -59,12 +59,13 @@ constexpr known_answer table[] = {
     {SYS_sigaltstack, {1, 0, 0, 0, 0, 0}, -EFAULT},
     {SYS_get_robust_list, {-1, 0, 0, 0, 0, 0}, -ESRCH},
 #if defined(__x86_64__)
-    // The thread pointer, where the processor has no instruction for it. (It may not be there.)
+    // Sets the thread pointer where the processor has no instruction for it. The kernel rejects
+    // this address.
     {SYS_arch_prctl, {0x1002 /* ARCH_SET_FS */, -1, 0, 0, 0, 0}, -EPERM},
 #endif
 };
 
-// A call as a filter sees it.
+// The call as a filter sees it.
 seccomp_data seen_of(const known_answer& k) noexcept {
   seccomp_data d{};
   d.nr = int(k.number);
@@ -77,8 +78,8 @@ seccomp_data seen_of(const known_answer& k) noexcept {
   return d;
 }
 
-// Runs the filter, which the kernel has checked: jumps go forward and stay inside, memory and
-// divisors are valid.
+// Runs a filter that the kernel has already checked: its jumps go forward and stay inside, and its
+// memory indices and constant divisors are valid.
 std::uint32_t run(const sock_fprog& filter, const seccomp_data& data) noexcept {
   std::uint32_t a = 0, x = 0, memory[BPF_MEMWORDS] = {};
   for (unsigned at = 0; at < filter.len; at++) {

@@ -1,11 +1,11 @@
-// System calls that the runtime makes where the program made none, or another one: a sandbox
-// (seccomp) may know nothing of them, and refuse them by any errno, by SIGSYS, or by ending the
-// process. What is refused is remembered here and not made again; each caller has a plainer way.
+// Some system calls that the runtime makes are not those that the program asked for. A sandbox
+// (seccomp) may not know them, and refuse them with any errno, with SIGSYS, or by ending the
+// process. A refused call is recorded here and not made again; each caller has a simpler fallback.
 //
-// A filter that the program installs through the C library is run here over each of these calls, so
-// that none is made that it refuses. Other filters (inherited, or installed by an inline system
-// call) show at the first refusal: an error that the caller does not know is checked by the same
-// call with arguments whose answer is known.
+// A filter that the program installs through the C library is evaluated here for each of these
+// calls, so that the runtime makes none that the filter refuses. Other filters (inherited, or
+// installed by an inline system call) are noticed at the first refusal: when a call fails with an
+// unexpected error, the same call is made with arguments whose answer is known.
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,7 @@ namespace tendril::sys {
 inline constexpr long most_calls = 512;
 extern constinit std::atomic<bool> refused_calls[most_calls];
 
-// Whether the call is not to be made any more.
+// Whether the call must not be made any more.
 inline bool is_refused(long number) noexcept {
   return refused_calls[number].load(std::memory_order_relaxed);
 }
@@ -25,14 +25,15 @@ inline void note_refused(long number) noexcept {
   refused_calls[number].store(true, std::memory_order_relaxed);
 }
 
-// After an error that may be a sandbox's: whether it is, found by a harmless call of that number,
-// which must be one of the table in refused.cpp. Remembered.
+// Call this after an error that may come from a sandbox. Finds out whether it does by a harmless
+// call with that number, which must be in the table in refused.cpp, and records a refusal.
 bool turns_out_refused(long number) noexcept;
 
-// The program has installed a filter: notes what it refuses of the calls in the table.
+// Call this when the program has installed a filter: records which calls of the table it refuses.
 void look_at_filter(const sock_fprog& filter) noexcept;
-// The program has asked, by one that is null, whether it could install filters. It will, and once
-// there are threads it is too late to find out that the thread pointer cannot be set any more.
+// Call this when the program has probed, with a null filter, whether it could install one. It will
+// install one, and once there are threads it is too late to find out that the thread pointer can no
+// longer be set.
 void expect_filter() noexcept;
 
 }  // namespace tendril::sys

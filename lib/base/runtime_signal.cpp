@@ -16,9 +16,9 @@ namespace {
 using function = decltype(sys::signal_action::handler);
 
 constinit futex_lock lock;
-// for the tick, timers, stopping a helper, waking a hub
+// for the tick, timers, stopping a helper, and waking a hub
 constinit std::atomic<callback> callbacks[4] = {};
-// What stood there before ours: null for SIG_DFL; and what that blocks.
+// The handler that was installed before ours (null: SIG_DFL), and the signals that it blocks.
 constinit std::atomic<function> before{nullptr};
 constinit std::atomic<std::uint64_t> before_blocks{0};
 
@@ -26,7 +26,7 @@ bool ignores(function f) noexcept {
   return reinterpret_cast<std::uintptr_t>(f) == reinterpret_cast<std::uintptr_t>(SIG_IGN);
 }
 
-// As if ours were not installed.
+// Handles the signal as if our handler were not installed.
 void pass_on(siginfo_t* info, void* where) noexcept {
   function f = before.load(std::memory_order_acquire);
   if (ignores(f)) return;
@@ -37,8 +37,8 @@ void pass_on(siginfo_t* info, void* where) noexcept {
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
     return f(number, info, where);
   }
-  // The default action ends the process; but not for a signal of our own that nobody waits for any
-  // more.
+  // The default action ends the process. Do not take it for one of our own signals that arrives
+  // after its receiver has stopped expecting it.
   if (info->si_code == SI_TKILL && info->si_pid == sys::getpid()) return;
   sys::signal_action none;
   sys::sigaction(number, &none, nullptr);
@@ -47,7 +47,7 @@ void pass_on(siginfo_t* info, void* where) noexcept {
   sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), number);
 }
 
-// Takers keep errno as it is, as any handler does.
+// The callbacks preserve errno, as any handler must.
 void on_signal(int, siginfo_t* info, void* where) noexcept {
   for (auto& t : callbacks) {
     callback takes = t.load(std::memory_order_acquire);

@@ -1,5 +1,5 @@
-// Which sanitizers this build has. They see what lib/ does through libc; what it does without has
-// to be told.
+// Which sanitizers this build uses. They intercept what lib/ does through libc; what it does by raw
+// system calls must be reported to them.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__)

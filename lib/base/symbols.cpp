@@ -14,11 +14,12 @@ namespace tendril::core {
 
 namespace {
 
-// A loaded module, as far as look-ups go: gabi's dynamic section, and the hash table of GNU's
-// linkers.
+// What look-ups need of a loaded module: the dynamic section of the gABI, and the hash table of the
+// GNU linkers.
 struct module {
-  std::uintptr_t base = 0, first = 0, end = 0;  // `first` to `end`: what is mapped of it
-  std::uintptr_t thread_local_block = 0;        // of the kernel thread that listed it, the main one
+  std::uintptr_t base = 0, first = 0, end = 0;  // `first` to `end`: its mapped addresses
+  // of the kernel thread that listed the modules, the main one
+  std::uintptr_t thread_local_block = 0;
   const ElfW(Sym) * symbols = nullptr;
   const char* strings = nullptr;
   const std::uint32_t* gnu_hash = nullptr;
@@ -52,7 +53,7 @@ module::module(const dl_phdr_info& info) noexcept :base(info.dlpi_addr),
     if (!end || base + p.p_vaddr < first) first = base + p.p_vaddr;
     if (base + p.p_vaddr + p.p_memsz > end) end = base + p.p_vaddr + p.p_memsz;
   }
-  // The loader has made these addresses absolute, but for the vDSO, which is left out.
+  // The loader has made these addresses absolute, except in the vDSO, which is left out.
   for (; d && d->d_tag != DT_NULL; d++) {
     auto p = reinterpret_cast<const void*>(d->d_un.d_ptr);
     switch (d->d_tag) {
@@ -152,7 +153,7 @@ constinit std::atomic<modules*> loaded{nullptr};
 modules& at_start() noexcept {
   if (modules* known = loaded.load(std::memory_order_acquire)) return *known;
   modules *mine = list_modules(), *none = nullptr;
-  // (Two threads at once: one list too many.)
+  // If two threads get here at once, one list is lost, which does no harm.
   return loaded.compare_exchange_strong(none, mine) ? *mine : *none;
 }
 

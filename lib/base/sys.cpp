@@ -15,7 +15,7 @@ __attribute__((constructor)) void look_for_vdso() noexcept {
   void* found = vdso ? dlsym(vdso, arch::vdso_clock_gettime) : nullptr;
   if (found)
     clock_of_kernel.store(reinterpret_cast<clock_source>(found), std::memory_order_relaxed);
-  else dlerror();  // no error of the program's
+  else dlerror();  // clear our error, so that the program does not see it
 }
 
 }  // namespace
@@ -57,7 +57,7 @@ void say_line(const text* pieces, int count) noexcept {
 }
 
 void abort_now() noexcept {
-  // As abort(3): the default action even if SIGABRT is blocked or handled.
+  // Like abort(3): take the default action even if SIGABRT is blocked or handled.
   std::uint64_t set = 1ULL << (SIGABRT - 1);
   call(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, 0, 8);
   call(SYS_tgkill, getpid(), gettid(), SIGABRT);

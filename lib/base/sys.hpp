@@ -1,5 +1,5 @@
 // The system calls that the runtime makes for itself. They return -errno and never touch errno, so
-// they can be made anywhere, and the shim, which takes over their libc namesakes, never sees them.
+// they can be made anywhere, and the shim, which interposes their libc namesakes, never sees them.
 #pragma once
 
 #include <linux/futex.h>
@@ -27,8 +27,8 @@ inline long call(long number, A... a) noexcept {
   return arch::system_call(number, (long)a...);
 }
 
-// For what only the runtime needs: not made (-EPERM) where a filter is known to forbid it, and the
-// program would be told, or ended.
+// For calls that only the runtime needs. Returns -EPERM without making the call where a known
+// filter forbids it, since the filter might notify or end the program.
 template <class... A>
 inline long call_if_allowed(long number, A... a) noexcept {
   return is_refused(number) ? -1 /* EPERM */ : call(number, a...);
@@ -36,7 +36,7 @@ inline long call_if_allowed(long number, A... a) noexcept {
 
 inline bool failed(long r) noexcept { return (unsigned long)r > -4096UL; }
 
-// The vDSO's clock_gettime, which makes no system call for the clocks that tell the time of day.
+// The vDSO's clock_gettime, which needs no system call for the clocks that tell the time of day.
 using clock_source = int (*)(clockid_t, timespec*);
 extern std::atomic<clock_source> clock_of_kernel;
 inline int clock_gettime(clockid_t clock, timespec* t) noexcept {
@@ -47,8 +47,8 @@ inline int gettid() noexcept { return (int)call(SYS_gettid); }
 inline int getpid() noexcept { return (int)call(SYS_getpid); }
 
 #ifdef TENDRIL_TSAN
-// Pages that one thread gave back and another got are not shared by them: the kernel came in
-// between.
+// Pages that one thread unmaps and another one maps are not shared between them: the kernel orders
+// the two. TSan must be told.
 inline char pages;
 inline void given_back() noexcept { __tsan_release(&pages); }
 inline void got() noexcept { __tsan_acquire(&pages); }
@@ -86,15 +86,15 @@ inline long write(int fd, const void* p, std::size_t n) noexcept {
 }
 inline int close(int fd) noexcept { return (int)call(SYS_close, fd); }
 
-// What is ready now: poll(2), or ppoll(2) with a mask, that does not wait.
+// What is ready now: poll(2), or ppoll(2) with a mask, without waiting.
 long poll_now(void* pollfds, unsigned long n, const void* mask = nullptr) noexcept;
 
 inline int epoll_create() noexcept { return (int)call(SYS_epoll_create1, EPOLL_CLOEXEC); }
 inline int epoll_ctl(int ep, int op, int fd, epoll_event* e) noexcept {
   return (int)call(SYS_epoll_ctl, ep, op, fd, e);
 }
-// Waits at most `timeout` (null: for ever), with that signal mask (null: as it is). Kernels before
-// 5.11 lack epoll_pwait2: then in whole milliseconds, rounded up.
+// Waits at most `timeout` (null: for ever), with that signal mask (null: unchanged). Kernels before
+// 5.11 lack epoll_pwait2: there the time-out is rounded up to whole milliseconds.
 int epoll_wait(int ep, epoll_event* e, int n, const timespec* timeout,
                const std::uint64_t* mask = nullptr) noexcept;
 inline int eventfd() noexcept { return (int)call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK); }
@@ -107,7 +107,7 @@ inline int futex_wake(const void* word, int n) noexcept {
   return (int)call(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, 0, 0, 0);
 }
 
-// struct sigaction as the kernel sees it. No handler: the default action.
+// struct sigaction as the kernel sees it. A null handler is the default action.
 struct signal_action {
   void (*handler)(int, siginfo_t*, void*) noexcept = nullptr;
   unsigned long flags = 0;
@@ -127,8 +127,8 @@ inline int sigaction(int signal, const signal_action* set, signal_action* old) n
   return (int)call(SYS_rt_sigaction, signal, set, old, sizeof set->mask);
 }
 
-// Whether the program may read the n bytes at p, or the int. The call fails for an invalid `how`,
-// after it has read the mask: a word of each page is enough.
+// Whether the program may read the n bytes at p, or the int. The probe reads a signal mask and then
+// fails because of an invalid `how`, so it has no effect; one word of each page is enough.
 inline bool readable(const void* p, std::size_t n) noexcept {
   constexpr std::uintptr_t word = 8, page = 4096;
   auto at = reinterpret_cast<std::uintptr_t>(p), end = at + n;
@@ -139,7 +139,7 @@ inline bool readable(const void* p, std::size_t n) noexcept {
 }
 inline bool readable_int(const void* p) noexcept { return readable(p, sizeof(int)); }
 
-// Writes the pieces as one line on standard error, then (die) ends the process with SIGABRT.
+// say() writes the pieces as one line on standard error; die() then ends the process with SIGABRT.
 struct text {
   const char* p;
   std::size_t n;

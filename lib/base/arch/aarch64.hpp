@@ -24,8 +24,8 @@ inline long system_call(long number, long a = 0, long b = 0, long c = 0, long d 
   return x0;
 }
 
-// Tells or asks valgrind, if it runs the program: to it these rotations, which come to nothing, are
-// a request (valgrind.h). 0 without it.
+// Sends a request to valgrind, if the program runs under it: valgrind recognises this sequence of
+// instructions, which has no effect otherwise (valgrind.h). Returns 0 without valgrind.
 inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0,
                                   unsigned long b = 0) noexcept {
   const unsigned long question[6] = {request, a, b};
@@ -39,12 +39,12 @@ inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0,
   return x3;
 }
 inline bool runs_on_valgrind() noexcept { return ask_valgrind(0x1001) != 0; }
-// A stack of ours, so that a switch to it is none of the program's errors.
+// Registers one of our stacks, so that valgrind does not report a switch to it as an error.
 inline void tell_valgrind_of_stack(const void* base, const void* end) noexcept {
   ask_valgrind(0x1501, reinterpret_cast<unsigned long>(base), reinterpret_cast<unsigned long>(end));
 }
 
-// The kernel's clocks, as a function in the program's address space: see vdso(7).
+// The vDSO's name for its clock_gettime: see vdso(7).
 inline constexpr const char* vdso_clock_gettime = "__kernel_clock_gettime";
 
 // A free-running counter, used only to notice that "a while" has passed.
@@ -62,10 +62,11 @@ inline std::uint64_t ticks_per_tenth_ms() noexcept {
 
 inline void relax() noexcept { __asm__ volatile("yield"); }
 
-// Atomic operations need no room between them.
+// Atomic operations need no spacing on this processor.
 inline void space_locked() noexcept {}
 
-// A signal handler installed by a raw rt_sigaction returns by itself: the kernel brings the code.
+// A signal handler installed by a raw rt_sigaction needs no restorer: the kernel supplies the code
+// that returns from it.
 inline constexpr bool signal_needs_restorer = false;
 inline constexpr void (*signal_return)() noexcept = nullptr;
 
@@ -82,20 +83,20 @@ inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 }
 inline bool thread_pointer_by_instruction(unsigned long) noexcept { return true; }
 
-// The jump as a function: Boost.Context's own. It comes back by a return, and leaves FPCR alone.
+// The jump as a function: Boost.Context's own. It returns with `ret`, and does not touch FPCR.
 #define TENDRIL_JUMP "jump_fcontext"
 
-// A context that Boost.Context's jump knows, whatever its frames look like: at the first jump to
-// it, it calls `entry` with the arrival's two words.
+// A context in the form that Boost.Context's jump expects, whatever its frames look like: the first
+// jump to it calls `entry` with the two words of the switch result.
 template <class Arrival>
 void* make_context(void* top, std::size_t size, void (*entry)(Arrival)) noexcept {
-  // Boost.Context's transfer_t by another name.
+  // Boost.Context's transfer_t under another name.
   static_assert(sizeof(Arrival) == sizeof(boost::context::detail::transfer_t));
   return boost::context::detail::make_fcontext(
       top, size, reinterpret_cast<void (*)(boost::context::detail::transfer_t)>(entry));
 }
 
-// What `tendril doctor` says of it.
+// What `tendril doctor` prints as the context switch.
 inline constexpr const char* context_switch = "Boost.Context's jump_fcontext";
 
 // The floating-point unit's status flags, see fenv(3).
@@ -104,14 +105,14 @@ inline std::uint32_t float_flags() noexcept {
   __asm__ volatile("mrs %0, fpsr" : "=r"(fpsr));
   return std::uint32_t(fpsr);
 }
-// From what they are now.
+// Sets the flags to `wanted`.
 inline void set_float_flags(std::uint32_t, std::uint32_t wanted) noexcept {
   __asm__ volatile("msr fpsr, %0" : : "r"(std::uint64_t(wanted)));
 }
 inline void inherit_float_control(void*) noexcept {}
 
-// How the C library lays a thread out around its thread pointer (TLS variant I): the thread's
-// descriptor before it, the storage above it. The stack and pointer guards are the process's.
+// How the C library lays out a thread around its thread pointer (TLS variant I): the thread's
+// descriptor below it, the storage above it. The stack and pointer guards belong to the process.
 inline constexpr bool descriptor_before_tls = true;
 struct thread_header {
   int multiple_threads;
@@ -122,8 +123,7 @@ inline void fill_thread_header(thread_header& h, const thread_header&) noexcept 
 }
 inline bool known_thread_header(const thread_header&) noexcept { return true; }
 
-// Whether the code loads a system call's number into x8, and a system call instruction follows
-// soon.
+// Whether the code loads this system call number into x8 shortly before a system call instruction.
 inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t number) noexcept {
   const std::uint32_t* words = reinterpret_cast<const std::uint32_t*>(code);
   for (std::size_t i = 0; i + 16 < size / 4; i++) {
@@ -136,7 +136,7 @@ inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t 
   return false;
 }
 
-// Where the code stands that a signal has interrupted.
+// The program counter, and the stack pointer, of code that a signal has interrupted.
 template <class Context>
 const void* program_counter(const Context& c) noexcept {
   return (const void*)c.uc_mcontext.pc;
@@ -146,8 +146,8 @@ std::uintptr_t stack_pointer(const Context& c) noexcept {
   return std::uintptr_t(c.uc_mcontext.sp);
 }
 
-// If a signal has interrupted code at a system call instruction (which the kernel is about to make
-// again, or which has not been made yet), it fails with `error` instead.
+// If a signal interrupted code at a system call instruction (one that the kernel is about to
+// restart, or that has not run yet), makes that call fail with `error` instead.
 template <class Context>
 void end_system_call(Context& c, int error) noexcept {
   if (*(const std::uint32_t*)c.uc_mcontext.pc != 0xd4000001 /* svc #0 */) return;
@@ -155,8 +155,8 @@ void end_system_call(Context& c, int error) noexcept {
   c.uc_mcontext.regs[0] = (unsigned long long)-(long long)error;
 }
 
-// A system call that is made with the stack pointer elsewhere, for one that asks where it is. With
-// all signals blocked.
+// A system call made with the stack pointer set to `stack`, for calls that look at it
+// (sigaltstack). Requires that all signals are blocked.
 inline long system_call_on(void* stack, long number, long a) noexcept {
   register long x8 __asm__("x8") = number;
   register long x0 __asm__("x0") = a;
@@ -168,18 +168,19 @@ inline long system_call_on(void* stack, long number, long a) noexcept {
   return x0;
 }
 
-// The stack pointer of code that a signal has interrupted; and how far below it may be in use.
+// The stack pointer of code that a signal has interrupted, and how many bytes below it may be in
+// use.
 template <class Context>
 char* interrupted_stack(const Context& c) noexcept {
   return (char*)c.uc_mcontext.sp;
 }
 inline constexpr std::size_t red_zone = 0;
 
-// Not done here: a handler stays where it is.
+// Not implemented here: the handler stays on its stack.
 template <class Context, class Info>
 void begin_handler_on(char*, char*, int, Info*, Context*, void (*)(int, Info*, void*)) noexcept {}
 
-// The stack pointer of the caller, near enough to compare with a frame address.
+// The caller's stack pointer, close enough to compare with a frame address.
 inline const void* stack_pointer() noexcept { return __builtin_frame_address(0); }
 
 }  // namespace tendril::arch

@@ -1,9 +1,10 @@
-// The jump of tendril/detail/jump.hpp as a function, for who has nothing left to do after it: a tail call. And where a
-// context begins.
+// The jump of tendril/detail/jump.hpp as a function, for callers that have nothing left to do after
+// it and so make a tail call; and the first instructions of a new context.
 //
-// A jump changes the stack and not the processor's shadow stack (CET). So this file, on purpose, has no note that says it
-// would: without it the linker does not mark the library as fit for shadow stacks, and the C library gives none to a
-// program that has it.
+// A jump changes the stack but not the processor's shadow stack (CET). So this file deliberately
+// lacks the note that marks an object as fit for shadow stacks: the linker then does not mark the
+// library as fit either, and the C library does not enable shadow stacks in a program that loads
+// it.
 
 #define CONTROL 0xffc0 /* of MXCSR */
 #define STATUS 0x3f
@@ -44,12 +45,12 @@ tendril_jump:
   mov 48(%rsp), %rbp
   lea 64(%rsp), %rsp
   .cfi_adjust_cfa_offset -64
-  mov %rsi, %rdx  // as the result of whoever waits in a jump
-  mov %rax, %rdi  // as the arguments of whoever begins
+  mov %rsi, %rdx  // the result, if the target waits in a jump
+  mov %rax, %rdi  // the arguments, if the target is a new context
   jmp *%r8
   .cfi_adjust_cfa_offset 64
 2:
-  mov (%rax), %ecx  // with the status flags of now
+  mov (%rax), %ecx  // keep the current status flags
   xor (%rsp), %ecx
   and $STATUS, %ecx
   xor %ecx, (%rsp)
@@ -59,8 +60,9 @@ tendril_jump:
   .cfi_endproc
   .size tendril_jump, . - tendril_jump
 
-  // The first frame of a context (arch::make_context) goes on here: with the function to call in rbx, which never
-  // returns, and its arguments in rdi and rsi. To who unwinds the stack, this is its end.
+  // A new context (arch::make_context) starts here, with the function to call in rbx and its
+  // arguments in rdi and rsi. The function never returns. Unwinders take this for the end of the
+  // stack.
   .globl tendril_begin
   .hidden tendril_begin
   .type tendril_begin, @function

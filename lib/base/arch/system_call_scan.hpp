@@ -1,5 +1,5 @@
-// Whether code makes system calls by whatever number, as stubs do: found by what stands around each
-// such instruction.
+// Finds code that makes system calls with a variable number, as generic stubs (syscall(2)) do, by
+// decoding the instructions around each system call instruction.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +9,10 @@ namespace tendril::arch {
 
 #if defined(__x86_64__)
 
-// One instruction that ends at `end`, of those that stand before a system call: they move arguments
-// into place, or ask whether to make it. Reads up to 8 bytes back. Length 0: it is no such. There
-// are more lengths than one if bytes before it look like a prefix.
+// One instruction that ends at `end`, if it is of a kind that precedes a system call: it moves an
+// argument into place, or decides whether to make the call. Reads up to 8 bytes back. Length 0: it
+// is of no such kind. `prefixed`: decode it with a REX prefix; both decodings may be possible if
+// the byte before it looks like a prefix.
 struct setup_instruction {
   int length = 0;
   enum { other, number_constant, number_variable } sets = other;
@@ -32,7 +33,7 @@ inline setup_instruction setup_instruction_before(const unsigned char* end,
   auto extension = [&](int length, unsigned char bit) {
     return prefixed && (end[-length - 1] & bit);
   };
-  // Between registers.
+  // Register to register.
   if (end[-1] >= 0xc0) {
     int reg = end[-1] >> 3 & 7, rm = end[-1] & 7;
     switch (end[-2]) {
@@ -49,7 +50,7 @@ inline setup_instruction setup_instruction_before(const unsigned char* end,
         return known(2, -1, false, false);
     }
   }
-  // From memory.
+  // Memory to register.
   auto loads = [](unsigned char c) { return c == 0x8b || c == 0x63 || c == 0x8d; };
   auto from = [&](int length, unsigned char modrm) {
     return known(length, modrm >> 3 & 7, extension(length, 4), false);
@@ -62,7 +63,7 @@ inline setup_instruction setup_instruction_before(const unsigned char* end,
     return from(6, end[-5]);
   if (loads(end[-6]) && (end[-5] & 0xc0) == 0x80 && (end[-5] & 7) != 4) return from(6, end[-5]);
   if (loads(end[-7]) && (end[-6] & 0xc7) == 0x84 && end[-5] == 0x24) return from(7, end[-6]);
-  // To memory.
+  // Register or constant to memory.
   if (end[-3] == 0x89 && (end[-2] & 0xc0) == 0x40 && (end[-2] & 7) != 4)
     return known(3, -1, false, false);
   if (end[-4] == 0x89 && (end[-3] & 0xc7) == 0x44 && end[-2] == 0x24)
@@ -74,7 +75,7 @@ inline setup_instruction setup_instruction_before(const unsigned char* end,
   if (prefixed && end[-6] == 0xc7 && (end[-5] & 0xf8) == 0xc0)
     return known(6, end[-5] & 7, extension(6, 1), true);
   if (end[-3] == 0x83 && end[-2] >= 0xc0) return known(3, -1, false, false);
-  // Whether to make it: a comparison, a test, a jump.
+  // Deciding whether to make the call: a comparison, a test, a jump.
   if ((end[-2] & 0xf0) == 0x70 && !prefixed) return known(2, -1, false, false);
   if (end[-6] == 0x0f && (end[-5] & 0xf0) == 0x80 && !prefixed) return known(6, -1, false, false);
   if (end[-4] == 0x83 && (end[-3] & 0xf8) == 0x78) return known(4, -1, false, false);
@@ -82,8 +83,8 @@ inline setup_instruction setup_instruction_before(const unsigned char* end,
   if ((end[-1] & 0xf8) == 0x50) return known(1, -1, false, false);
   return {};
 }
-// Whether the number of the system call instruction at `at` is not constant, as far as the
-// instructions before show.
+// Whether the number of the system call instruction at `at` is not a constant, as far as the
+// instructions before it show.
 inline bool number_varies(const unsigned char* start, const unsigned char* at,
                           int most = 14) noexcept {
   if (most == 0 || at - start < 16) return false;
@@ -96,8 +97,8 @@ inline bool number_varies(const unsigned char* start, const unsigned char* at,
   }
   return false;
 }
-// What may follow a system call: a return, a look at the result, or its way elsewhere. (Else the
-// bytes are hardly one.)
+// Whether the bytes at `p` may follow a system call: a return, a test of the result, or a move of
+// it. (Otherwise what looked like a system call instruction is probably something else.)
 inline bool follows_system_call(const unsigned char* p) noexcept {
   switch (p[0]) {
     case 0xc3:
@@ -118,7 +119,7 @@ inline bool follows_system_call(const unsigned char* p) noexcept {
       return (p[0] & 0xf8) == 0x58;
   }
 }
-// Whether the code makes system calls whose number is not constant.
+// Whether the code makes system calls whose number is not a constant.
 inline bool makes_any_system_call(const char* code, std::size_t size) noexcept {
   const auto* start = reinterpret_cast<const unsigned char*>(code);
   const unsigned char* end = start + size;
@@ -133,8 +134,8 @@ inline bool makes_any_system_call(const char* code, std::size_t size) noexcept {
 
 #elif defined(__aarch64__)
 
-// Whether the code makes system calls whose number is not constant: x8 is set from a register, or
-// from memory.
+// Whether the code makes system calls whose number is not a constant: x8 is loaded from a register
+// or from memory.
 inline bool makes_any_system_call(const char* code, std::size_t size) noexcept {
   const std::uint32_t* words = reinterpret_cast<const std::uint32_t*>(code);
   for (std::size_t i = 16; i < size / 4; i++) {

@@ -20,8 +20,8 @@ inline long system_call(long number, long a = 0, long b = 0, long c = 0, long d 
   return result;
 }
 
-// Tells or asks valgrind, if it runs the program: to it these rotations, which come to nothing, are
-// a request (valgrind.h). 0 without it.
+// Sends a request to valgrind, if the program runs under it: valgrind recognises this sequence of
+// instructions, which has no effect otherwise (valgrind.h). Returns 0 without valgrind.
 inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0,
                                   unsigned long b = 0) noexcept {
   const unsigned long question[6] = {request, a, b};
@@ -34,33 +34,33 @@ inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0,
   return answer;
 }
 inline bool runs_on_valgrind() noexcept { return ask_valgrind(0x1001) != 0; }
-// A stack of ours, so that a switch to it is none of the program's errors.
+// Registers one of our stacks, so that valgrind does not report a switch to it as an error.
 inline void tell_valgrind_of_stack(const void* base, const void* end) noexcept {
   ask_valgrind(0x1501, reinterpret_cast<unsigned long>(base), reinterpret_cast<unsigned long>(end));
 }
 
-// The kernel's clocks, as a function in the program's address space: see vdso(7).
+// The vDSO's name for its clock_gettime: see vdso(7).
 inline constexpr const char* vdso_clock_gettime = "__vdso_clock_gettime";
 
-// A free-running counter, used only to notice that "a while" has passed; its rate is not known
-// exactly.
+// A free-running counter, used only to notice that "a while" has passed; its exact rate is not
+// known.
 inline std::uint64_t ticks() noexcept { return __builtin_ia32_rdtsc(); }
-// About a tenth of a millisecond of ticks() on the machines of today (2 to 4 GHz).
+// About a tenth of a millisecond of ticks() on today's machines (2 to 4 GHz).
 inline std::uint64_t ticks_per_tenth_ms() noexcept { return 300'000; }
 
 inline void relax() noexcept { __builtin_ia32_pause(); }
 
-// To be called shortly before an atomic operation: a locked instruction that comes close behind
-// another one is slower than one with a plain store in between (Sapphire Rapids: locking and
-// unlocking a mutex takes 15.7 ns instead of 12.9).
+// Call this shortly before an atomic operation: a locked instruction close behind another one is
+// slower than with a plain store in between (Sapphire Rapids: locking and unlocking a mutex takes
+// 15.7 ns without the store, 12.9 ns with it).
 [[gnu::always_inline]] inline void space_locked() noexcept {
   [[maybe_unused]] volatile int store = 0;
 }
 
 inline constexpr bool signal_needs_restorer = true;
 // Where a signal handler installed by a raw rt_sigaction returns to, with its ucontext_t on top of
-// the stack. Who unwinds the stack (a debugger; a thread that is cancelled amid the handler) is
-// told where that has the registers, and looks for this by the address before the one returned to:
+// the stack. The CFI tells unwinders (a debugger; the cancellation of a thread inside the handler)
+// where the ucontext_t has the registers. Unwinders look up the address before the return address:
 // hence the nop.
 #define TENDRIL_SAVED(reg, at) ".cfi_escape 0x10," #reg ",3,0x77," #at "&0x7f|0x80," #at ">>7\n"
 __asm__(
@@ -87,8 +87,8 @@ __asm__(
 extern "C" __attribute__((visibility("hidden"))) void tendril_signal_return() noexcept;
 inline constexpr void (*signal_return)() noexcept = tendril_signal_return;
 
-// What a thread may do with the memory that has a protection key, see pkeys(7): two bits for each
-// key, first "no access". Only where the kernel has given out such a key.
+// The thread's access rights to memory with protection keys, see pkeys(7): two bits for each key,
+// the lower one "no access". To be used only once the kernel has handed out a key.
 inline constexpr bool has_protection_keys = true;
 inline std::uint32_t protection_rights() noexcept {
   std::uint32_t rights, ignored;
@@ -102,7 +102,7 @@ inline void set_protection_rights(std::uint32_t rights) noexcept {
 // The thread pointer: where thread-local storage is found.
 inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 // `by_instruction`: the kernel lets programs write the register themselves (AT_HWCAP2, bit 1).
-// False: a filter forbids it.
+// Returns false if a seccomp filter forbids the system call.
 [[gnu::always_inline]] inline bool set_thread_pointer(void* p, bool by_instruction) noexcept {
   if (by_instruction) [[likely]] {
     __asm__ volatile("wrfsbase %0" : : "r"(p) : "memory");
@@ -112,16 +112,17 @@ inline void* thread_pointer() noexcept { return __builtin_thread_pointer(); }
 }
 inline bool thread_pointer_by_instruction(unsigned long hwcap2) noexcept { return hwcap2 & 2; }
 
-// The jump (tendril/detail/jump.hpp) as a function: jump_x86_64.S. It comes back by a jump.
+// The jump (tendril/detail/jump.hpp) as a function: jump_x86_64.S. It returns by a jump, not by
+// `ret`.
 #define TENDRIL_JUMP "tendril_jump"
 
-// Who stands at sp in a jump goes on with the control words that are set here now.
+// Gives the context that waits in a jump at `sp` the control words that are set now.
 [[gnu::always_inline]] inline void inherit_float_control(void* sp) noexcept {
   __asm__ volatile("stmxcsr (%0)\n\tfnstcw 4(%0)" : : "r"(sp) : "memory");
 }
 
-// The first frame of a context, of which tendril/detail/jump.hpp shows the layout: the jump to it
-// calls `entry` with the arrival's two words, at the top of the stack.
+// The first frame of a context, laid out as tendril/detail/jump.hpp describes: the first jump to it
+// calls `entry` with the two words of the switch result, at the top of the stack.
 extern "C" __attribute__((visibility("hidden"))) void tendril_begin() noexcept;
 template <class Arrival>
 void* make_context(void* top, std::size_t, void (*entry)(Arrival)) noexcept {
@@ -135,17 +136,18 @@ void* make_context(void* top, std::size_t, void (*entry)(Arrival)) noexcept {
   return frame;
 }
 
-// What `tendril doctor` says of it.
+// What `tendril doctor` prints as the context switch.
 inline constexpr const char* context_switch = "Tendril's own jump, on frames of its own";
 
-// The floating-point units' status flags, see fenv(3): MXCSR's, above them those of the x87 unit.
+// The status flags of the floating-point units, see fenv(3): those of MXCSR, and above them those
+// of the x87 unit.
 [[gnu::always_inline]] inline std::uint32_t float_flags() noexcept {
   std::uint32_t sse;
   std::uint16_t x87;
   __asm__ volatile("stmxcsr %0\n\tfnstsw %1" : "=m"(sse), "=a"(x87));
   return (sse & 0x3f) | std::uint32_t(x87 & 0x3f) << 6;
 }
-// From what they are now.
+// Changes the flags from `now` to `wanted`.
 inline void set_float_flags(std::uint32_t now, std::uint32_t wanted) noexcept {
   std::uint32_t changed = now ^ wanted;
   if (changed & 0x3f) {
@@ -163,8 +165,8 @@ inline void set_float_flags(std::uint32_t now, std::uint32_t wanted) noexcept {
     __asm__ volatile("fldenv %0" : : "m"(x87));
   }
 }
-// How the C library lays a thread out around its thread pointer (TLS variant II): the storage below
-// it, the thread's descriptor, which begins with what the ABI knows, at it.
+// How the C library lays out a thread around its thread pointer (TLS variant II): the storage below
+// it, and at it the thread's descriptor, which begins with the part that the ABI fixes.
 inline constexpr bool descriptor_before_tls = false;
 struct thread_header {
   void* self;
@@ -191,8 +193,8 @@ inline bool known_thread_header(const thread_header& h) noexcept {
   return h.self == &h && h.descriptor == &h;
 }
 
-// Whether the code loads a system call's number into a register, and a system call instruction
-// follows soon.
+// Whether the code loads this system call number into a register shortly before a system call
+// instruction.
 inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t number) noexcept {
   const char* end = code + size;
   for (const char* p = code; (p = static_cast<const char*>(
@@ -211,7 +213,7 @@ inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t 
   return false;
 }
 
-// Where the code stands that a signal has interrupted.
+// The program counter, and the stack pointer, of code that a signal has interrupted.
 template <class Context>
 const void* program_counter(const Context& c) noexcept {
   return (const void*)c.uc_mcontext.gregs[16 /* REG_RIP */];
@@ -221,8 +223,8 @@ std::uintptr_t stack_pointer(const Context& c) noexcept {
   return std::uintptr_t(c.uc_mcontext.gregs[15 /* REG_RSP */]);
 }
 
-// If a signal has interrupted code at a system call instruction (which the kernel is about to make
-// again, or which has not been made yet), it fails with `error` instead.
+// If a signal interrupted code at a system call instruction (one that the kernel is about to
+// restart, or that has not run yet), makes that call fail with `error` instead.
 template <class Context>
 void end_system_call(Context& c, int error) noexcept {
   auto* at = (const unsigned char*)c.uc_mcontext.gregs[16 /* REG_RIP */];
@@ -231,8 +233,8 @@ void end_system_call(Context& c, int error) noexcept {
   c.uc_mcontext.gregs[13 /* REG_RAX */] = -error;
 }
 
-// A system call that is made with the stack pointer elsewhere, for one that asks where it is. With
-// all signals blocked.
+// A system call made with the stack pointer set to `stack`, for calls that look at it
+// (sigaltstack). Requires that all signals are blocked.
 inline long system_call_on(void* stack, long number, long a) noexcept {
   long r;
   register long to __asm__("r12") = (long)stack;
@@ -243,17 +245,18 @@ inline long system_call_on(void* stack, long number, long a) noexcept {
   return r;
 }
 
-// The stack pointer of code that a signal has interrupted; and how far below it may be in use.
+// The stack pointer of code that a signal has interrupted, and how many bytes below it may be in
+// use.
 template <class Context>
 char* interrupted_stack(const Context& c) noexcept {
   return (char*)c.uc_mcontext.gregs[15 /* REG_RSP */];
 }
 inline constexpr std::size_t red_zone = 128;
 
-// Moves the frame of a signal, whose handler runs now, to below `top`, where the handler begins
-// once more. Returns only if there is no room above `bottom` (null: it is not known). What lies
-// there: the address of the code that returns to the kernel, the context, the information, the
-// floating-point units' state.
+// Moves the frame of the signal whose handler runs now to below `top`, and starts the handler again
+// there. Returns only if there is no room above `bottom` (null: unknown). The frame consists of the
+// address of the code that returns to the kernel, the context, the siginfo, and the floating-point
+// units' state.
 template <class Context, class Info>
 void begin_handler_on(char* top, char* bottom, int signal, Info* info, Context* c,
                       void (*handler)(int, Info*, void*)) noexcept {
@@ -287,7 +290,7 @@ void begin_handler_on(char* top, char* bottom, int signal, Info* info, Context* 
   __builtin_unreachable();
 }
 
-// The stack pointer of the caller, near enough to compare with a frame address.
+// The caller's stack pointer, close enough to compare with a frame address.
 inline const void* stack_pointer() noexcept { return __builtin_frame_address(0); }
 
 }  // namespace tendril::arch
