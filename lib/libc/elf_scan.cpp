@@ -17,11 +17,11 @@ namespace {
 struct search {
   const char* name;
   bool found;
-  bool only_first = false;  // the program comes first
+  bool only_first = false;  // stop after the first module, which is the program
 };
 
-// Functions that are called appear in the relocations of the PLT, those whose address is taken in
-// the others.
+// Called functions appear in the relocations of the PLT; functions whose address is taken appear in
+// the other ones.
 int look_into(dl_phdr_info* info, size_t, void* data) {
   search& s = *static_cast<search*>(data);
   const ElfW(Dyn)* d = nullptr;
@@ -55,7 +55,7 @@ int look_into(dl_phdr_info* info, size_t, void* data) {
         break;
     }
   }
-  // The loader has made these addresses absolute, but for the vDSO, which has no relocations.
+  // The loader has made these addresses absolute, except in the vDSO, which has no relocations.
   if (!symbols || !strings) return s.only_first;
   for (int t = 0; t < 2; t++) {
     for (size_t i = 0; tables[t] && i < sizes[t] / sizeof(ElfW(Rela)); i++) {
@@ -68,7 +68,7 @@ int look_into(dl_phdr_info* info, size_t, void* data) {
 }
 
 struct module {
-  const char* address;  // some code of it
+  const char* address;  // an address in its code
   std::uintptr_t base = 0;
   const char* code = nullptr;
   std::size_t size = 0;
@@ -98,7 +98,7 @@ int find_module(dl_phdr_info* info, size_t, void* data) {
 unsigned long long modules_seen() noexcept { return seen.load(std::memory_order_relaxed); }
 
 const char* waits_inline(const void* address) noexcept {
-  // A few modules make threads; what was found of them stays true while they are loaded.
+  // Few modules create threads; the result for a module stays true as long as it is loaded.
   struct known {
     std::atomic<const char*> code{nullptr};
     std::atomic<const char*> how{nullptr};

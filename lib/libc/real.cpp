@@ -3,7 +3,7 @@
 #include "base/symbols.hpp"
 #include "base/sys.hpp"
 
-// The shim's. Absent in a program that only links libtendril.so.
+// Defined by the shim. Absent in a program that only links libtendril.so.
 extern "C" __attribute__((weak)) const char tendril_shim;
 
 namespace tendril::posix {
@@ -34,7 +34,7 @@ void look_up_real_calls() noexcept {
 
 void* next_symbol(const char* name) noexcept {
   void* p = find_symbol(name);
-  // which only some module loaded for itself
+  // The name may be in a library that a module loaded later.
   if (!p) p = core::find_symbol_in("liburing.so.2", name);
   if (!p) sys::die("the program's libraries have no function ", name);
   return p;

@@ -1,7 +1,7 @@
-// The C library's own functions, as they are without us: for calls that need not be cooperative,
-// and for helper threads. Each is looked up when it is first called: behind the shim, if there is
-// one, so that other preloaded libraries keep their turn. Locks, whose names libtendril.so has
-// itself, are looked up behind that if there is no shim.
+// The C library's own functions, for calls that need not be cooperative and for helper threads.
+// Each is looked up at its first call, behind the shim if there is one, so that other preloaded
+// libraries stay in the chain. Without the shim, the locks are looked up behind libtendril.so,
+// which defines their names itself.
 #pragma once
 
 #include <pthread.h>
@@ -12,13 +12,13 @@
 
 namespace tendril::posix {
 
-// The address of the next definition of `name`: behind the shim, if there is one. The first: null,
-// the second: the process ends, if there is none.
+// The next definition of `name`: behind the shim, if there is one. If there is no definition,
+// find_symbol() returns null, and next_symbol() ends the process.
 void* find_symbol(const char* name) noexcept;
 void* next_symbol(const char* name) noexcept;
-// The same behind this library.
+// The same as next_symbol(), behind this library.
 void* symbol_behind(const char* name) noexcept;
-// Of a lock: the first, and where there is no shim the second.
+// For locks: next_symbol() with the shim, symbol_behind() without it.
 void* next_lock(const char* name) noexcept;
 
 template <class F>
@@ -64,8 +64,9 @@ struct real_calls {
 
 extern constinit real_calls real;
 
-// Looks all of them up now. A thread that did so later would wait for one that holds the loader's
-// lock, which may be waiting for it (a constructor or destructor of a library).
+// Looks up all of them now. A thread that did so later might deadlock: it would wait for the
+// loader's lock, whose holder (running a constructor or destructor of a library) may be waiting for
+// that thread.
 void look_up_real_calls() noexcept;
 
 }  // namespace tendril::posix

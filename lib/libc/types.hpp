@@ -1,4 +1,4 @@
-// What the signatures of the calls that are taken over need.
+// The types in the signatures of the interposed calls.
 #pragma once
 
 #include <aio.h>

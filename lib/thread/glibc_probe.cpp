@@ -8,9 +8,9 @@
 #include "base/symbols.hpp"
 #include "base/sys.hpp"
 
-#undef p_type  // <resolv.h> has its own idea of the word
+#undef p_type  // <resolv.h> defines it as a macro
 
-// There if the program, or a library of its, was made with the thread sanitizer.
+// Defined if the program, or one of its libraries, was built with the thread sanitizer.
 extern "C" void __tsan_init() __attribute__((weak));
 
 namespace tendril::core::tls {
@@ -26,7 +26,7 @@ bool find(T*& to, const char* name) noexcept {
   return to;
 }
 
-// A field as debuggers are told of it: its size in bits, how many there are, and where.
+// A field as it is described to debuggers: its size in bits, the number of elements, the offset.
 bool field(const char* name, std::uint32_t bits, std::size_t& offset,
            std::size_t* count = nullptr) noexcept {
   const std::uint32_t* d;
@@ -51,14 +51,15 @@ int find_libc_tls(dl_phdr_info* info, size_t size, void* an_address) {
   return 0;
 }
 
-// The word in the C library's own thread-local storage that changes when a destructor is noted; 0:
-// none, or several. The two that are noted here run when the main thread ends, and do nothing.
+// The word in the C library's own thread-local storage that changes when a destructor is
+// registered; 0 if none or several change. The two destructors registered here run when the main
+// thread ends, and do nothing.
 std::ptrdiff_t find_destructors() noexcept {
   int (*note)(void (*)(void*), void*, void*);
   if (!find(note, "__cxa_thread_atexit_impl")) return 0;
   const char* own = at(arch::thread_pointer(), c.libc_start);
   char before[most_libc_tls];
-  note([](void*) {}, nullptr, &c);  // makes what is made but once
+  note([](void*) {}, nullptr, &c);  // allocates what is allocated only once
   memcpy(before, own, c.libc_size);
   note([](void*) {}, nullptr, &c);
   std::ptrdiff_t found = 0;
@@ -70,8 +71,8 @@ std::ptrdiff_t find_destructors() noexcept {
   return found;
 }
 
-// The bits in the running thread's descriptor that differ between before and after `change`; 0:
-// none, or in several bytes.
+// The bits in the running thread's descriptor that `change` changes; 0 if there are none, or if
+// they are in several bytes.
 template <class F>
 cancel_facts::flag changed_bits(void* d, F change) noexcept {
   char before[8192];
@@ -119,7 +120,7 @@ const char* look() noexcept {
   c.level1 = 32;
   c.threads = reinterpret_cast<link*>(at(*rtld, std::ptrdiff_t(rtld_user)));
 
-  // The running thread's descriptor has to be what all this says.
+  // The running thread's descriptor must agree with all of this.
   void* d = descriptor(tp);
   if (!arch::known_thread_header(header(d)) ||
       *reinterpret_cast<int*>(at(d, std::ptrdiff_t(c.tid))) != sys::gettid()) {
@@ -152,7 +153,8 @@ const char* look() noexcept {
       return "the list of robust mutexes is not in the main thread's descriptor";
     c.futex_offset = robust->futex_offset;
   }
-  // From a known state; disabled while the type changes, so that nothing happens at once.
+  // Start from a known state. Cancellation is disabled while the type changes, so that a pending
+  // request is not acted upon.
   int state, type;
   pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
   cancels.requests = static_cast<char*>(d) + requests - static_cast<char*>(tp);

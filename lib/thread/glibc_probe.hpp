@@ -1,8 +1,8 @@
-// What the C library's threads look like inside.
+// How the C library lays out its threads.
 //
-// Nothing here is documented by the C library. What it publishes for debuggers (the symbols
-// _thread_db_*) is read from there; the rest is checked once against the main thread, and where
-// anything differs, obstacle() says so.
+// The C library documents none of this. What it publishes for debuggers (the symbols _thread_db_*)
+// is read from there; the rest is checked once against the main thread, and obstacle() reports any
+// difference.
 #pragma once
 
 #include <atomic>
@@ -13,7 +13,7 @@
 
 namespace tendril::core::tls {
 
-// Where a thread's descriptor has what cancellation is about: counted from the thread pointer on.
+// Where the cancellation state is in a thread's descriptor, as offsets from the thread pointer.
 struct cancel_facts {
   struct flag {
     std::ptrdiff_t at = 0;
@@ -34,23 +34,24 @@ struct cancel_facts {
 };
 [[gnu::visibility("hidden")]] extern cancel_facts cancels;
 
-// Why blocks cannot be made with this C library, in words; null: they can. The first call looks at
-// the running thread, which must be the main one.
+// Why blocks cannot be made with this C library, in words; null if they can. The first call
+// examines the running thread, which must be the main one.
 const char* obstacle() noexcept;
-// Whether the running thread's pointer can be set, as each switch does: where the processor has no
-// instruction for it, a filter (seccomp) may forbid the system call, or is to be expected.
+// Whether the thread pointer can be set, which each switch to another thread needs. Where the
+// processor has no instruction for it, a seccomp filter may forbid the system call, or is expected
+// to.
 bool may_set_pointer() noexcept;
-// Whether a sanitizer, in this build or in the program, or valgrind has to see each thread begin:
-// an obstacle known from the start.
+// Whether a sanitizer (in this build or in the program) or valgrind must see each thread begin.
+// This obstacle is known from the start.
 bool watcher_sees_threads() noexcept;
 
-// struct list_t of the C library.
+// The C library's struct list_t.
 struct link {
   link* next;
   link* prev;
 };
 
-// What pthread_getspecific() finds.
+// An entry of the table that pthread_getspecific() reads.
 struct key_data {
   std::uintptr_t sequence;
   void* data;
@@ -60,26 +61,26 @@ struct key {
   void (*destructor)(void*);
 };
 
-// What the C library has told or shown.
+// What the C library publishes, and what was found by examining it.
 struct facts {
   const char* obstacle = "not examined yet";
-  // By name.
+  // Looked up by name.
   void* (*allocate)(void*) = nullptr;
   void (*deallocate)(void*, bool) = nullptr;
   void (*call_destructors)() = nullptr;
   void (*init_ctype)() = nullptr;
   key* keys = nullptr;
   char* single = nullptr;   // __libc_single_threaded
-  link* threads = nullptr;  // the list of threads whose stacks the C library did not make
+  link* threads = nullptr;  // the list of threads on stacks that the C library did not make
   // Offsets in a descriptor, and sizes.
   std::size_t descriptor_size = 0, tid = 0, list = 0, specific = 0, level1 = 0, level2 = 0,
               robust = 0;
   std::size_t static_size = 0, static_align = 0;
   long futex_offset = 0;
-  std::ptrdiff_t rseq = 0;  // from the thread pointer; 0: none
+  std::ptrdiff_t rseq = 0;  // offset from the thread pointer; 0: none
   std::ptrdiff_t resolver = 0, libc_start = 0;
   std::size_t libc_size = 0;
-  // from the thread pointer: the list of thread_local objects' destructors
+  // offset from the thread pointer: the list of thread_local objects' destructors
   std::ptrdiff_t destructors = 0;
 };
 [[gnu::visibility("hidden")]] extern facts c;

@@ -1,10 +1,10 @@
-// A thread's identity: its user, its groups (credentials(7)). The kernel keeps one for each of its
-// threads, and the C library's setuid() and its kin change them all alike; but setfsuid(2),
-// setfsgid(2) and bare system calls change the calling thread's only. Fibers that stand for threads
-// share a kernel thread, so from the first such call on each switch carries it.
+// A thread's identity: its user and groups (credentials(7)). The kernel keeps one for each kernel
+// thread. The C library's setuid() and its kin change those of all threads alike, but setfsuid(2),
+// setfsgid(2) and raw system calls change only the calling thread's. Fibers that stand for threads
+// share a kernel thread, so from the first such call on each switch carries the identity.
 //
-// That takes that every step can be undone. Where one cannot, the process ends: nobody goes on
-// under another's identity.
+// That requires that every step can be undone. Where a step cannot, the process ends, so that no
+// thread goes on with another thread's identity.
 #pragma once
 
 #include <sys/types.h>
@@ -21,7 +21,7 @@ struct identity {
     bool operator==(const ids&) const noexcept = default;
   };
   ids user, group;
-  unsigned groups;  // how many follow this
+  unsigned groups;  // the number of group ids that follow this struct
 
   const std::uint32_t* list() const noexcept {
     return reinterpret_cast<const std::uint32_t*>(this + 1);
@@ -33,22 +33,23 @@ struct identity {
   }
 };
 
-// Room for one with so many groups, the calling kernel thread's, and a copy. From malloc(); null:
-// no memory. Not inside the runtime.
+// Memory for an identity with that many groups; the calling kernel thread's identity; a copy. All
+// come from malloc(), null if there is no memory. Must not be called inside the runtime.
 identity* room_for_identity(unsigned groups) noexcept;
 identity* own_identity() noexcept;
 identity* copy_of(const identity& i) noexcept;
-// The calling kernel thread's, where there is room for so many groups.
+// Reads the calling kernel thread's identity; `room` is the number of groups that `i` has room for.
 void read_identity(identity& i, unsigned room) noexcept;
-// Gives the calling kernel thread, which has `from`, another one: the user up to root if that is
-// kept in reserve, groups, group, the user down. False: a step was refused.
+// Changes the calling kernel thread's identity from `from` to `to`. The order is: the effective
+// user becomes root if the real or saved one is, then the groups, the group, and last the user.
+// Returns false if the kernel refused a step.
 bool take_on(const identity& from, const identity& to) noexcept;
-// As that, on a switch from one thread to another, but it ends the process.
+// The same for a switch from one thread to another, but a refusal ends the process.
 void carry_identity(const thread_storage& from, const thread_storage& to) noexcept;
 [[noreturn]] void cannot_be_undone() noexcept;
 
-// What threads have that have none of their own, and helpers between their jobs; null: the
-// kernel's, nobody has one of his own.
+// The identity of threads that have none of their own, and of helpers between jobs. Null: no thread
+// has one of its own, and the kernel's applies to all.
 extern identity* common_identity;
 
 }  // namespace tendril::core

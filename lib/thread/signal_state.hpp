@@ -1,7 +1,7 @@
-// What a thread has to itself of signals(7): its mask, what is pending for it alone, the handlers
-// that it is in. A thread is a kernel thread with the fibers on its own storage, or a fiber with
-// storage of its own; all threads of one kernel thread share its mask in the kernel, which is that
-// of the thread that runs.
+// A thread's own share of signals(7): its mask, the signals pending for it alone, the handlers that
+// it is running. A thread is either a kernel thread with the fibers on its own storage, or a fiber
+// with storage of its own. All threads of one kernel thread share its mask in the kernel, which is
+// the running thread's.
 #pragma once
 
 #include <signal.h>
@@ -15,20 +15,20 @@ struct fiber;
 struct pending_signal;  // lib/scheduler/signal_delivery.hpp
 struct own_stack;       // lib/scheduler/signal_stacks.hpp
 
-// One that runs, as far as we know: a handler may leave by siglongjmp, which shows only by its mark
-// being gone.
+// A handler that is running, as far as we know: it may have left by siglongjmp, which is noticed
+// only because its mark has been overwritten.
 struct running_handler {
-  const std::uint64_t* mark;  // in its frame
-  std::uint64_t serial;       // what is to be read there
+  const std::uint64_t* mark;  // in the handler's frame
+  std::uint64_t serial;       // the value of *mark while the handler runs
 };
 
-// What makes a switch to the thread or away from it more than a plain one.
+// The reasons why a switch to or from the thread cannot be a plain one.
 struct alignas(8) signal_flags {
-  // a handler ran, which may have left by siglongjmp: the kernel knows the mask
+  // A handler ran that may have left by siglongjmp, so `mask` may be stale: ask the kernel.
   bool unsure = false;
-  volatile bool due = false;  // something is pending that it lets through
-  volatile int depth = 0;     // how many handlers it is in
-  // Whether one of them is set: a question for one look.
+  volatile bool due = false;  // a signal is pending that the mask does not block
+  volatile int depth = 0;     // how many handlers it is running
+  // Whether any of them is set, with a single load.
   bool any() const noexcept {
     std::uint64_t all;
     __builtin_memcpy(&all, this, sizeof all);
@@ -38,34 +38,34 @@ struct alignas(8) signal_flags {
 static_assert(sizeof(signal_flags) == sizeof(std::uint64_t));
 
 struct signal_state : signal_flags {
-  std::uint64_t mask = 0;  // what the kernel's is while the thread runs
+  std::uint64_t mask = 0;  // the kernel's mask while the thread runs
   bool gone = false;       // the thread has ended
   fiber* owner = nullptr;  // the fiber whose calls its handlers interrupt
   volatile std::uint64_t pending = 0;
   pending_signal* first = nullptr;
-  std::uint64_t awaited = 0;  // what its owner waits for in sigwait(3) and its kin
-  // Handlers that ran for it, and those among them without SA_RESTART.
+  std::uint64_t awaited = 0;  // what its owner awaits in sigwait(3) and its kin
+  // How many handlers have run for it, and how many of those without SA_RESTART.
   std::atomic<std::uint32_t> handled{0};
   std::atomic<std::uint32_t> handled_norestart{0};
   static constexpr int most_handlers = 8;
   running_handler handlers[most_handlers] = {};  // outermost first
   // The alternate signal stack that the program has set for the thread, and the one that a handler
-  // last began on, which SS_AUTODISARM makes the former forget meanwhile. The kernel knows neither
-  // once there are threads (signal_stacks.hpp).
+  // last started on: with SS_AUTODISARM, `stack` is disabled until that handler returns. Once there
+  // are threads, the kernel knows neither (signal_stacks.hpp).
   stack_t stack = {nullptr, SS_DISABLE, 0};
   stack_t entered = {nullptr, SS_DISABLE, 0};
-  own_stack* left = nullptr;  // on which it was cancelled, never to return there
-  // The fibers on this storage that wait with a mask of their own, and the mask that was there
-  // before the first.
+  own_stack* left = nullptr;  // the stack on which it was cancelled, to which it never returns
+  // How many fibers on this storage wait with a signal mask of their own, and the mask before the
+  // first of them did so.
   unsigned masked = 0;
   std::uint64_t mask_before = 0;
-  // Those that are in system(3), and whether SIGCHLD was blocked before the first of them blocked
-  // it.
+  // How many fibers on this storage are in system(3), and whether SIGCHLD was already blocked
+  // before the first of them blocked it.
   unsigned child_signal_blocks = 0;
   bool child_signal_blocked_before = false;
 };
 
-// What all threads of a kernel thread block: only that may be blocked while it sleeps.
+// The signals that all threads of a kernel thread block: only those may be blocked while it sleeps.
 class signal_masks {
  public:
   std::uint64_t intersection() const noexcept { return all_; }

@@ -14,7 +14,7 @@
 
 #include "base/sys.hpp"
 
-#undef p_type  // <resolv.h> has its own idea of the word
+#undef p_type  // <resolv.h> defines it as a macro
 
 namespace tendril::core {
 
@@ -24,15 +24,15 @@ namespace tls {
 
 namespace {
 
-// Locks that processes share hold their owner's number: each process begins somewhere else.
+// Each process starts at a different number, since locks in shared memory hold the owner's number.
 std::atomic<unsigned> last_tid{0};
 
-// The descriptor and the C library's variables as a thread's creation sets them.
+// Fills in the descriptor and the C library's variables as pthread_create does.
 void set_up(void* tp) noexcept {
   void* d = descriptor(tp);
   arch::fill_thread_header(header(d), header(descriptor(arch::thread_pointer())));
   constexpr unsigned above_kernels = 1u << 22;  // the largest pid_max
-  // what a CPU clock's number has room for, see pthread_getcpuclockid
+  // the limit of what a CPU clock's id can hold, see pthread_getcpuclockid
   constexpr unsigned end = 1u << 28;
   *tid(tp) = int(above_kernels + 1 +
                  last_tid.fetch_add(1, std::memory_order_relaxed) % (end - above_kernels - 1));
@@ -52,9 +52,9 @@ void set_up(void* tp) noexcept {
   }
 }
 
-// In the list of threads, so that dlopen() sets up what a library has in the static part. Who walks
-// the list meanwhile (a helper thread in dlopen) finds it whole at any time: going forward is all
-// that anybody does.
+// Adds the block to the C library's list of threads, so that dlopen() initializes a library's
+// static TLS in it. A helper thread may walk the list at the same time, in dlopen. It only follows
+// `next`, and always finds a complete list.
 void enlist(void* tp) noexcept {
   link* l = reinterpret_cast<link*>(at(descriptor(tp), std::ptrdiff_t(c.list)));
   l->next = c.threads->next;
@@ -71,7 +71,7 @@ void delist(void* tp) noexcept {
   l->next = l->prev = nullptr;
 }
 
-// The places of a thread's keys, block by block; f(first key's number, block).
+// Visits a thread's values of pthread keys block by block: f(first key's number, block).
 template <class F>
 void each_key_block(void* d, F f) noexcept {
   key_data** blocks = reinterpret_cast<key_data**>(at(d, std::ptrdiff_t(c.specific)));
@@ -120,7 +120,7 @@ struct at_loader {
 }  // namespace
 
 void other_tids() noexcept {
-  amid_loader = 0;  // the C library's fork has made the lock new
+  amid_loader = 0;  // the lock is new: the C library's fork has reinitialized it
   last_tid = unsigned(sys::getpid()) * 0x9e3779b1u;
 }
 
@@ -140,7 +140,7 @@ std::size_t size_on_stack() noexcept {
 std::size_t alignment() noexcept { return c.static_align; }
 
 std::size_t block_size() noexcept {
-  // else counted in static_size
+  // (elsewhere static_size includes it)
   std::size_t descriptor = arch::descriptor_before_tls ? c.descriptor_size : 0;
   return sizeof(struct __res_state) + c.static_size + descriptor + 2 * c.static_align;
 }
@@ -170,7 +170,7 @@ bool renew(void* pointer) noexcept {
   if (arch::descriptor_before_tls) memset(pointer, 0, 2 * sizeof(void*));
   if (!c.allocate(pointer)) return false;
   memcpy(at(pointer, c.libc_start), kept, c.libc_size);
-  // Objects that were made after the destructors had run stay as they are.
+  // Objects that were made after the destructors had run are never destroyed.
   memset(at(pointer, c.destructors), 0, sizeof(void*));
   set_up(pointer);
   enlist(pointer);
@@ -199,7 +199,8 @@ void end() noexcept {
   each_key_block(d, [](std::size_t first, key_data* block) {
     if (first) free(block);
   });
-  // An error that nobody asked for is not the next thread's. The second call forgets it.
+  // The next thread that gets this block must not see this thread's dlerror(). The second call
+  // clears it.
   if (dlerror()) dlerror();
 }
 

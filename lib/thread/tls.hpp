@@ -1,8 +1,8 @@
-// The thread-local storage of fibers that stand for threads: a block of the C library's own making
-// for each, with a thread's descriptor in it, so that errno, __thread and thread_local variables,
-// the locale, malloc's caches and pthread_self() are that thread's own without anybody's help.
+// The thread-local storage of fibers that stand for threads. Each has a block made by the C
+// library, with a thread's descriptor in it, so that errno, __thread and thread_local variables,
+// the locale, malloc's caches and pthread_self() are the thread's own without further help.
 //
-// What is known of the C library for that: glibc_probe.hpp.
+// glibc_probe.hpp finds out what has to be known of the C library for that.
 #pragma once
 
 #include <cstddef>
@@ -17,27 +17,28 @@ namespace tendril::core {
 
 struct identity;
 
-// Which storage a fiber runs on: its kernel thread's, or one of its own. The fibers that a thread
-// spawns share its.
+// The storage that a fiber runs on: its kernel thread's, or one of its own. The fibers that a
+// thread spawns share the thread's storage.
 struct thread_storage {
-  void* pointer = nullptr;        // what the thread pointer is while they run
-  fiber** current = nullptr;      // where this storage has the variable `current`
-  std::uint32_t float_flags = 0;  // while another one runs: see fenv(3)
-  // its rights to memory with protection keys, while another one runs; once carried
+  void* pointer = nullptr;        // the thread pointer while they run
+  fiber** current = nullptr;      // the address of `current` in this storage
+  std::uint32_t float_flags = 0;  // saved while another one runs: see fenv(3)
+  // its rights to memory with protection keys, saved while another one runs (if switches carry
+  // them)
   std::uint32_t protection = 0;
-  // its user and groups, if they are not the other threads'; from malloc()
+  // its user and groups, if they differ from the other threads'; from malloc()
   core::identity* identity = nullptr;
-  // what it has used, as far as it has been counted: see count_cpu_time
+  // the processor time that has been attributed to it so far: see count_cpu_time
   std::atomic<nanoseconds> cpu_time{0};
   signal_state signals;
 };
 
-// What else each switch to another thread carries, from when the program first needs it.
+// What else each switch to another thread carries, from the time when the program first needs it.
 enum carried : unsigned char {
-  protection_rights = 1,  // there are protection keys, so that rights may differ
-  cpu_time = 2,           // some thread has asked how much of the processor it has used
-  identities = 16,        // some thread has a user or groups of its own
-  // programs cannot set the thread pointer by themselves here: from the start
+  protection_rights = 1,  // there are protection keys, so threads' rights may differ
+  cpu_time = 2,           // a thread has asked how much processor time it has used
+  identities = 16,        // a thread has a user or groups of its own
+  // the thread pointer must be set by a system call; known from the start
   system_call = 8,
 };
 [[gnu::visibility("hidden")]] extern std::atomic<unsigned char> switches_carry;
@@ -47,58 +48,60 @@ inline bool switches_carry_any(unsigned char what) noexcept {
 
 namespace tls {
 
-// What the C library puts of a thread on the thread's own stack, at most; and to what its stacks'
-// sizes are rounded down.
+// The most that the C library places on a thread's own stack; and what the sizes of its stacks are
+// rounded down to a multiple of.
 std::size_t size_on_stack() noexcept;
 std::size_t alignment() noexcept;
-// How many fibers are amid one of make(), renew() and drop(), where they may have been made to give
-// way with the loader's lock held: as long as it is not zero, no kernel thread can be made without
-// letting them run.
+// How many fibers are inside make(), renew() or drop(). One of them may have been preempted while
+// it holds the loader's lock, so while this is not zero, no kernel thread can be made without
+// letting those fibers run.
 extern std::atomic<int> amid_loader;
 
-// The room that a block takes, any alignment included.
+// The size of a block, including any alignment.
 std::size_t block_size() noexcept;
-// Makes a block in the zeroed memory [p, p + block_size()), as a new thread finds it, and returns
-// its thread pointer; null: no memory. Any thread.
+// Makes a block in the zeroed memory [p, p + block_size()), in the state of a new thread, and
+// returns its thread pointer; null if there is no memory. Any thread.
 void* make(void* p) noexcept;
-// Makes a block as a new thread finds it again, but keeps the C library's caches (malloc's). False:
-// no memory.
+// Returns a block to the state of a new thread, but keeps the C library's caches (malloc's).
+// Returns false if there is no memory.
 bool renew(void* pointer) noexcept;
-// Gives back what the C library allocated for the block, which itself is the caller's.
+// Frees what the C library allocated for the block. The block's own memory belongs to the caller.
 void drop(void* pointer) noexcept;
-// From here on there are several threads: the C library and libstdc++ drop locks and atomics in a
-// process with one.
+// From now on there are several threads. Until then the C library and libstdc++ omit locks and
+// atomic operations.
 void several() noexcept;
-// To be called first on the new thread's own stack, with the thread pointer set.
+// To be called first on the new thread's own stack, once the thread pointer is set.
 void begin() noexcept;
-// The destructors of thread_local objects, then those of pthread keys, as a thread's end has it.
+// Runs the destructors of thread_local objects, then those of pthread keys, as at a thread's end.
 // May run the program's code. To be called on the thread itself.
 void end() noexcept;
 
-// The C library's list of the robust mutexes that the thread holds: what set_robust_list(2) is told
-// for a kernel thread. Null: not known.
+// The C library's list of the robust mutexes that the thread holds; for kernel threads the kernel
+// knows it from set_robust_list(2). Null: unknown.
 void* robust_list(void* pointer) noexcept;
 
-// In a forked child: its new threads' numbers are not those that its siblings give.
+// In a forked child: makes sure that its new threads get other numbers than those of its siblings.
 void other_tids() noexcept;
-// The number by which the C library knows the thread (its locks' owners, gettid): unique, and no
-// kernel's.
+// The number by which the C library knows the thread (as a lock's owner, from gettid): unique, and
+// never a number of the kernel's.
 int* tid(void* pointer) noexcept;
-// pthread_cancel, as the C library notes it. Whether the thread is to be cancelled, and lets that
-// happen, now or at all.
+// ask_to_cancel() records a request as the C library's pthread_cancel does. cancel_due(): whether
+// the thread was asked to cancel, has cancellation enabled, and is not exiting yet.
 void ask_to_cancel(void* pointer) noexcept;
 inline bool cancel_due(void* pointer) noexcept {
   std::uint32_t asked = cancels.requested(pointer).load(std::memory_order_acquire);
   return (asked & cancel_facts::all) == cancel_facts::cancelled &&
          !cancels.disabled.is_set(pointer);
 }
-// False only if nobody has asked for it.
+// A cheap test: false means that nobody has asked to cancel the thread; true must be confirmed by
+// cancel_due().
 inline bool cancel_asked(void* pointer) noexcept {
   return cancels.requested(pointer).load(std::memory_order_relaxed) & cancel_facts::cancelled;
 }
 inline bool cancels_at_once(void* pointer) noexcept { return cancels.asynchronous.is_set(pointer); }
-bool ends_early(void* pointer) noexcept;  // it was asked to, or is exiting
-// Where another block has the variable that is at `mine` in the running one's static part.
+bool ends_early(void* pointer) noexcept;  // it was asked to cancel, or is exiting
+// The address in another block of the variable that is at `mine` in the running block's static
+// part.
 template <class T>
 T* other(void* pointer, T* mine) noexcept {
   return reinterpret_cast<T*>(
