@@ -1,4 +1,4 @@
-// Where a fiber stands while it does not run.
+// The saved state of a fiber that is not running.
 //
 // A jump saves and restores the registers that the ABI says a call preserves (x86_64: rbx, rbp, r12
 // to r15, the stack pointer, the control words of the floating-point units; aarch64: x19 to x30, d8
@@ -15,7 +15,7 @@
 
 namespace tendril::core {
 
-// What the sanitizers want to know of it. (Where it stands is fiber_head::sp.)
+// What the sanitizers need for each fiber. (The saved stack pointer is fiber_head::sp.)
 struct context {
 #ifdef TENDRIL_ASAN
   void* fake_stack = nullptr;
@@ -29,8 +29,8 @@ struct context {
 
 using context_entry = void (*)(switch_result);
 
-// A context that, at the first jump to it, calls `entry` on the stack [bottom, top). Returns where
-// it stands.
+// Makes a context that, at the first jump to it, calls `entry` on the stack [bottom, top). Returns
+// its stack pointer.
 inline void* make_context([[maybe_unused]] context& c, void* bottom, void* top,
                           context_entry entry) noexcept {
   const std::size_t size = std::size_t(static_cast<char*>(top) - static_cast<char*>(bottom));
@@ -51,8 +51,9 @@ inline void destroy_context([[maybe_unused]] context& c) noexcept {
 #endif
 }
 
-// Leaves `from`, which will never run again if `ending`, and continues `to`, which stands at `sp`
-// and receives `cargo`. Returns when somebody jumps back, with their cargo and where they stand.
+// Leaves `from`, which will never run again if `ending`, and continues `to`, whose stack pointer is
+// `sp` and which receives `cargo`. Returns when a fiber jumps back: with its cargo, and where it
+// was suspended.
 [[gnu::always_inline]] inline switch_result jump([[maybe_unused]] context& from,
                                                  [[maybe_unused]] context& to, void* sp,
                                                  void* cargo,
@@ -72,7 +73,7 @@ inline void destroy_context([[maybe_unused]] context& c) noexcept {
   return arrived;
 }
 
-// The first thing a new context does: tells the sanitizers where it came from.
+// The first thing that a new context does: informs the sanitizers where control came from.
 inline void arrived_first([[maybe_unused]] context& from) noexcept {
 #ifdef TENDRIL_ASAN
   // The first fiber that a kernel thread's own stack switches to learns that stack's bounds.
@@ -82,7 +83,7 @@ inline void arrived_first([[maybe_unused]] context& from) noexcept {
   if (!from.stack_bottom) {
     from.stack_bottom = bottom;
     from.stack_size = size;
-    // What the main thread's stack holds is no leak, even if a fiber calls exit().
+    // Memory that the main thread's stack points to is no leak, even if a fiber calls exit().
     if (sys::gettid() == sys::getpid()) __lsan_register_root_region(bottom, size);
   }
 #endif

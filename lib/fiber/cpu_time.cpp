@@ -2,8 +2,8 @@
 
 namespace tendril::core {
 
-// A sequence lock: whoever reads a value that is stored here sees that `changes` was odd then.
-// (Fences would do as well, but the thread sanitizer does not know them.)
+// A sequence lock: a reader that sees a value stored here also sees that `changes` was odd. (Fences
+// would do as well, but the thread sanitizer does not understand them.)
 void count_cpu_time(thread_storage& running, thread_storage& next, fiber_home& home) noexcept {
   auto& cpu = home.cpu;
   constexpr auto relaxed = std::memory_order_relaxed, release = std::memory_order_release;

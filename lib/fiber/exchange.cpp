@@ -1,4 +1,4 @@
-// Explicit switches: a message goes to another fiber, which runs until one comes back.
+// Explicit switches: a message goes to another fiber, and the sender waits until one comes back.
 #include "fiber/lifetime.hpp"
 #include "fiber/switch.hpp"
 
@@ -18,8 +18,7 @@ switch_result fiber_exchange(fiber* to, message* m, const void* value_type) noex
       return no_switch(std::uintptr_t(refusal::in_hub));
     }
   }
-  // One that waits for nothing in particular unwinds another fiber, and lets go of whatever
-  // arrives.
+  // A fiber that awaits no type is unwinding another fiber, and discards what arrives.
   const void* wanted = to->state == fiber_status::fresh ? to->value_type : to->awaits;
   if (wanted != value_type && wanted && !m->error) [[unlikely]] {
     return no_switch(std::uintptr_t(refusal::other_value_type));

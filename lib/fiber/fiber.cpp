@@ -8,7 +8,7 @@ namespace tendril::core {
 __thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
 // head() relies on it
 static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, runtime_depth) == 0);
-static_assert(offsetof(fiber, value) == 64);  // the first line of the cache is full
+static_assert(offsetof(fiber, value) == 64);  // the first cache line is full
 
 constinit std::atomic<std::uint64_t> next_block{0};
 constinit eh_state no_exceptions;

@@ -1,4 +1,4 @@
-// Signal handlers wait while a fiber is inside the runtime.
+// Signal handlers are deferred while a fiber is inside the runtime.
 #pragma once
 
 #include <signal.h>
@@ -7,8 +7,9 @@
 
 namespace tendril::core {
 
-// While one lives, no signal handler runs: it might find the runtime half changed, and leave it so
-// by siglongjmp. Handlers run as soon as the fiber has left the outermost.
+// While an object of this class lives, no signal handler runs: a handler might find the runtime
+// half changed, and leave it so by siglongjmp. Handlers run as soon as the fiber has left the
+// outermost one.
 class handlers_deferred {
  public:
   explicit handlers_deferred(fiber_home& h) noexcept : home_(h) { home_.enter(); }
@@ -19,7 +20,7 @@ class handlers_deferred {
   fiber_home& home_;
 };
 
-// The same for any kernel thread, with fibers or without.
+// The same for any kernel thread, with or without fibers.
 class signals_deferred {
  public:
   signals_deferred() noexcept {
@@ -35,7 +36,7 @@ class signals_deferred {
   signals_deferred(const signals_deferred&) = delete;
 
  private:
-  // Returns what it was.
+  // Returns the previous mask.
   [[gnu::noinline]] static std::uint64_t set_mask(int how, std::uint64_t mask) noexcept {
     std::uint64_t old = 0;
     sys::call(SYS_rt_sigprocmask, how, &mask, &old, 8);

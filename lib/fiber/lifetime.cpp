@@ -12,14 +12,15 @@ namespace {
 
 fiber* living_ancestor(fiber* self) noexcept;
 
-// Not to the pool at once: what is about to be written again is still in the cache.
+// Does not return the stack to the pool yet: the next task will write it again while it is in the
+// cache.
 void make_idle(fiber* f) noexcept {
   f->next_remote_release = f->home->idle;
   f->home->idle = f;
 }
 
-// Not to the allocator: this is inside the runtime, where nobody may wait for a lock of the C
-// library. Who holds it may be a thread that was made to give way.
+// Does not free the memory: this code is inside the runtime, which must not wait for a lock of the
+// C library. The lock's holder may be a preempted thread.
 void leave_memory(fiber_home* home, void* memory, std::size_t payload_size) noexcept {
   auto* left = new (memory) left_memory{home->left.load(std::memory_order_relaxed), payload_size};
   while (!home->left.compare_exchange_weak(left->next, left, std::memory_order_relaxed)) {}
@@ -32,7 +33,7 @@ left_memory* take_left_memory(fiber_home* home) noexcept {
 }
 
 void destroy(fiber* f) noexcept {
-  // A loop, for a long chain of dead parents must not overflow the stack.
+  // A loop, since recursion over a long chain of dead parents could overflow the stack.
   for (;;) {
     fiber* parent = f->parent;
     fiber_home* home = f->home;
@@ -40,7 +41,7 @@ void destroy(fiber* f) noexcept {
     bool placed = f->placed;
     if (f->what) f->what->destroy(fiber_payload(f));
     if (placed) {
-      // Whoever made it may have given the memory away by now.
+      // destroy() has informed the owner of the memory, which may have reused it: do not touch it.
     } else if (!f->on_stack) {
       std::size_t payload_size = f->payload_size;
       f->~fiber();
@@ -68,7 +69,7 @@ void destroy(fiber* f) noexcept {
   }
 }
 
-// Gives a message to a suspended fiber, and waits for whatever comes back.
+// Gives a message to a suspended fiber, and waits for the message that comes back.
 message* switch_and_wait(fiber* to, message* m) noexcept {
   fiber* self = current;
   self->state = fiber_status::switched;
@@ -78,7 +79,7 @@ message* switch_and_wait(fiber* to, message* m) noexcept {
   return take_inbound_message(self);
 }
 
-// Throws fiber_exit into a suspended fiber, with the running fiber as its parent meanwhile.
+// Throws fiber_exit into a suspended fiber; meanwhile the running fiber is its parent.
 void unwind(fiber* f) noexcept {
   fiber* self = current;
   fiber* parent = f->parent;
@@ -91,7 +92,8 @@ void unwind(fiber* f) noexcept {
   message m;
   m.exit = true;
   message* last = switch_and_wait(f, &m);
-  if (last && last->instead) self->home->trace_failure = last->instead;  // not ours to report
+  // reported by the next explicit switch
+  if (last && last->instead) self->home->trace_failure = last->instead;
   if (last && last->error)
     sys::say("an exception left fiber '", f->name, "' while it was unwound; ignored");
   reap();
@@ -101,14 +103,14 @@ void unwind(fiber* f) noexcept {
     parent = self;
   }
   if (parent) fiber_unref(parent);
-  // One that caught fiber_exit and switched away stays suspended: it lives on, and perhaps nobody
-  // can reach it.
+  // A fiber that caught fiber_exit and switched away stays suspended, although it may be
+  // unreachable.
   if (f->refs.fetch_sub(1, std::memory_order_acq_rel) != 1 || f->started) return;
   if (f->state == fiber_status::finished) destroy(f);
   else set_orphan(f, f->state != fiber_status::switched);
 }
 
-// The last reference is gone, at home.
+// The last reference has been dropped on the home's kernel thread.
 void release(fiber* f) noexcept {
   if (f->started) return;  // reap() will
   switch (f->state) {
@@ -143,8 +145,7 @@ fiber* living_ancestor(fiber* self) noexcept {
   return to;
 }
 
-// Whether nothing is left to do for an ending fiber by the one that comes next: then it says so
-// itself.
+// Whether an ending fiber leaves no post-switch work to the next one: then it does the rest itself.
 bool can_end_fast(const fiber* self) noexcept {
   return self->on_stack && !self->needs_slow_path && !self->parent &&
          self->refs.load(std::memory_order_acquire) != 0;
@@ -152,7 +153,8 @@ bool can_end_fast(const fiber* self) noexcept {
 
 }  // namespace
 
-// Where a context begins. That of a task that has ended plainly waits here to be the next one's.
+// Where a context begins. The context of a task that has ended by the fast path waits here to
+// become the next task's.
 [[noreturn]] static void entry(switch_result came) {
   fiber* self = current;
   for (;;) {
@@ -169,13 +171,13 @@ bool can_end_fast(const fiber* self) noexcept {
     fiber* to = self->successor(self);
     self->state = fiber_status::finished;
     if (!can_end_fast(self)) [[unlikely]] {
-      // who comes next in the hub expects none
+      // only a parent takes the result; the hub's next fiber expects no message
       to->inbound_message = self->successor == living_ancestor ? last : nullptr;
       switch_to(self, to, true);
       __builtin_unreachable();
     }
-    // What reap() would do. Whoever holds the fiber cannot let go of it, and so of the stack,
-    // before it is left.
+    // Do here what reap() would do. The fiber, and so its stack, cannot be freed before we have
+    // left it: its last reference can only be dropped on this kernel thread.
     self->unlink();
     self->started = false;
     self->recycled = self->pooled && !self->named && !self->extra.locals;
@@ -238,14 +240,14 @@ bool prepare(fiber* f) noexcept {
 
 namespace {
 
-// A new fiber's, which shares its creator's storage.
+// The exception state of a new fiber, which shares its creator's storage.
 eh_state* exceptions_of(fiber* creator, const body& b) noexcept {
   if (!b.eh_globals) return &no_exceptions;
   if (creator->exceptions == &no_exceptions) creator->exceptions = b.eh_globals();
   return creator->exceptions;
 }
 
-// A new fiber in that memory, behind which there is room for its payload.
+// Makes a fiber in that memory, which has room for its payload behind it.
 fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o) noexcept {
   fiber* f = new (memory) fiber;
   fiber_home* home = creator->home;
@@ -271,7 +273,7 @@ fiber* make_task(fiber* creator, std::size_t payload_size, const body& b, std::s
   if (home->remote_releases.load(std::memory_order_relaxed) && at_home(home))
     drop_remote_releases(home);
   std::size_t room = payload_offset + payload_size;
-  // A payload that would not leave much of its stack lies beside it.
+  // A payload that would use up much of the stack is allocated apart from it.
   if (room > stack_pool::smallest / 4) return make_fiber(creator, payload_size, b, o);
   stack stk;
   if (stack_size == 0 && home->idle) {
@@ -324,10 +326,10 @@ fiber* fiber_new_at(void* memory, std::size_t payload_size, const body& b,
 
 namespace {
 
-// At home.
+// On the home's kernel thread.
 [[gnu::noinline]] void unref_here(fiber* f) noexcept {
   if (f->refs.load(std::memory_order_acquire) == 1 && !f->started) {
-    // The only one left, so nobody can be about to make another: spares a locked instruction.
+    // The only reference, so no other thread can be about to add one: spares a locked instruction.
     f->refs.store(0, std::memory_order_relaxed);
     release(f);
   } else if (f->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
@@ -349,7 +351,8 @@ void fiber_unref(fiber* f) noexcept {
     home->living--;
     return;
   }
-  // Elsewhere nobody may look at the fiber's state, so the last reference itself goes home.
+  // Other kernel threads must not look at the fiber's state, so the last reference is handed to the
+  // home thread as a remote release.
   std::uint32_t refs = f->refs.load(std::memory_order_acquire);
   while (refs > 1) {
     if (f->refs.compare_exchange_weak(refs, refs - 1, std::memory_order_acq_rel)) return;
@@ -359,7 +362,7 @@ void fiber_unref(fiber* f) noexcept {
     f->next_remote_release = head;
     if (home->remote_releases.compare_exchange_weak(head, f, std::memory_order_acq_rel)) return;
   }
-  // That kernel thread has ended. A fiber that would not be unwound then is left as it is.
+  // The home's kernel thread has ended. A fiber that is still suspended is abandoned.
   if (f->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   if (f == &home->main) leave_home(home);
   else if (f->state == fiber_status::fresh || f->state == fiber_status::finished) destroy(f);
@@ -378,7 +381,7 @@ void reap() noexcept {
   if (!f) return;
   home->to_reap = nullptr;
   if (f->state != fiber_status::finished) {
-    // Somebody may have made a handle of it, or run it, since it was left behind.
+    // Since it was recorded, someone may have made a handle to it, or resumed it.
     if (f->state == fiber_status::switched && f->refs.load(std::memory_order_acquire) == 0)
       unwind(f);
     return;

@@ -6,11 +6,12 @@ namespace tendril::core {
 
 namespace {
 
-constexpr std::size_t room = 64 * 1024;           // only what is used becomes memory
+// memory is allocated only for the pages that are used
+constexpr std::size_t room = 64 * 1024;
 constinit std::atomic<bool> programs_own{false};  // see program_has_signal_stacks()
 
 std::size_t signal_stack_size() noexcept {
-  std::size_t least = getauxval(AT_MINSIGSTKSZ);  // large vector registers are saved there too
+  std::size_t least = getauxval(AT_MINSIGSTKSZ);  // large vector registers are saved there, too
   return least + 8 * 1024 > room ? least + room : room;
 }
 

@@ -11,12 +11,12 @@ namespace tendril::core {
 namespace {
 
 constexpr int madv_guard_install = 102;  // Linux 6.13
-constexpr std::size_t large = 1 << 20;   // a stack of that size has a region of its own
+constexpr std::size_t large = 1 << 20;   // a stack of at least this size has a region of its own
 constexpr std::size_t largest_region = 32 << 20;
 constexpr std::size_t fewest_in_region = 4;
 constexpr std::size_t most_trimmed_at_once = 128;  // takes a tenth of a millisecond
 
-// How pages are made guards: 0: by MADV_GUARD_INSTALL, 1: by mprotect, 2: no more.
+// How guard pages are made: 0: with MADV_GUARD_INSTALL, 1: with mprotect, 2: not any more.
 std::atomic<int> way_to_guard{0};
 
 int protection() noexcept { return PROT_READ | PROT_WRITE | (stacks_hold_code() ? PROT_EXEC : 0); }
@@ -26,20 +26,20 @@ void* map(std::size_t size, bool counted) noexcept {
   long p = sys::call(SYS_mmap, 0, size, protection(), flags, -1, 0);
   sys::got();
   if (sys::failed(p)) return nullptr;
-  // a touched page must not bring 2 MB
+  // a touched page must not allocate 2 MB
   sys::advise(reinterpret_cast<void*>(p), size, MADV_NOHUGEPAGE);
   return reinterpret_cast<void*>(p);
 }
 
-// Page-aligned tops would put every fiber's hottest frames into the same cache sets. Spread over
-// half a page, a batch of 1,000 tasks stays in a cache of 2 MB (36 ns a task; over a quarter: 49),
-// and a fiber that waits (in up to 1.8 KB) still in one page.
+// Page-aligned tops would put every fiber's hottest frames into the same cache sets. With tops
+// spread over half a page, a batch of 1,000 tasks stays in a cache of 2 MB (36 ns a task; spread
+// over a quarter: 49), and a parked fiber that uses up to 1.8 KB still fits into one page.
 std::size_t colour(std::uint32_t n) noexcept { return (n % 32) * 64; }
 
 }  // namespace
 
 std::size_t stack_pool::default_size() noexcept {
-  // 0: not read yet; by several threads at once is all the same
+  // 0: not read yet; it does no harm if several threads read it at once
   static constinit std::atomic<std::size_t> size{0};
   if (std::size_t known = size.load(std::memory_order_relaxed)) return known;
   auto read = [] {
@@ -156,7 +156,7 @@ stack stack_pool::take(std::size_t size, std::size_t guard_size, bool counted) n
   s.guarded = guard(s.base, guard_size);
   arch::tell_valgrind_of_stack(s.bottom(), s.end());
 #ifdef TENDRIL_ASAN
-  // What only a suspended fiber points to is not leaked. (Stays so for the stacks that are pooled.)
+  // Memory that only a suspended fiber points to is not leaked. (Pooled stacks stay registered.)
   __lsan_register_root_region(s.bottom(), s.size);
 #endif
   return s;
@@ -200,7 +200,7 @@ void stack_pool::unmap_free(bool small_ones) noexcept {
   }
 }
 
-// Unmaps the regions of which all stacks are among the first so many of the free list.
+// Unmaps the regions whose stacks are all among the first `among` entries of the free list.
 void stack_pool::unmap_idle(stack_class& c, std::size_t among) noexcept {
   for (std::size_t i = 0; i < among; i++) regions_[c.free[i].region].idle = 0;
   bool any = false;
@@ -213,8 +213,8 @@ void stack_pool::unmap_idle(stack_class& c, std::size_t among) noexcept {
   for (std::size_t i = 0; i < c.count; i++) {
     stack s = c.free[i];
     region& r = regions_[s.region];
-    // The first of its stacks takes the region along. Where the kernel refuses (it would be one
-    // mapping too many), all stay.
+    // Unmap the region at the first of its stacks. If the kernel refuses (a hole may make one
+    // mapping too many), keep all of its stacks.
     if (i < among && r.start && r.idle == r.carved && !unmap(s.region)) r.idle = 0;
     if (!r.start) {
 #ifdef TENDRIL_ASAN
@@ -247,7 +247,7 @@ void stack_pool::allow_code() noexcept {
   for (std::size_t i = 0; i < region_count_; i++) {
     const region& r = regions_[i];
     if (!r.start || sys::protect(r.start, r.size, PROT_READ | PROT_WRITE | PROT_EXEC) < 0) continue;
-    // these guards are not the mapping's protection
+    // guards made by madvise do not depend on the mapping's protection
     if (way_to_guard.load(std::memory_order_relaxed) == 0) continue;
     for (std::uint32_t n = 0; n < r.carved; n++) guard(r.start + n * r.slot, r.guard);
   }

@@ -1,12 +1,12 @@
 // Stacks: carved from mapped regions, guarded, pooled, and never given back on a hot path.
 //
-// A region holds stacks of one class (one size, one guard size) and is mapped when a stack is asked
-// for and none is free. Regions grow with what the class has in use, an eighth at a time, so that
+// A region holds stacks of one class (one size, one guard size); it is mapped when a stack is asked
+// for and none is free. Each new region has an eighth of the stacks that the class has, so that
 // mlockall(MCL_FUTURE) and RLIMIT_AS count little more than the stacks themselves; a stack of a
 // megabyte or more has a region to itself. The kernel merges neighbouring regions into one mapping.
 //
-// Memory goes back in two steps, both on the hub's time (trim): what was not needed for a while
-// loses its pages, and a region in which nothing is in use is unmapped.
+// The hub returns memory to the system in two steps (trim): stacks that were not needed for a while
+// lose their pages, and a region with no stack in use is unmapped.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@ struct stack {
   std::size_t guard = 0;      // bytes, whole pages
   std::uint32_t region = 0;
   bool guarded = false;  // faults in the guard; the kernel may have refused
-  bool used = false;     // was somebody's before: not all zero
+  bool used = false;     // has been used before, so it is not all zero
 
   std::byte* bottom() const noexcept { return base + guard; }
   std::byte* end() const noexcept { return base + guard + size; }
@@ -31,7 +31,7 @@ struct stack {
 };
 
 constexpr std::size_t page = 4096;
-// 0 if that is more than there is.
+// 0 if n is too large.
 constexpr std::size_t whole_pages(std::size_t n) noexcept { return (n + page - 1) & ~(page - 1); }
 
 // The stacks of one kernel thread's fibers. Only that thread uses it.
@@ -39,32 +39,32 @@ class stack_pool {
  public:
   static constexpr std::size_t smallest = 16 * 1024;
   static constexpr std::size_t largest = std::size_t(1) << 30;
-  // Below a fiber's stack, so wide that a frame with a large array ends in it and not in another
-  // fiber's stack. An odd number of pages: with stacks an even number of pages apart, tens of
-  // thousands of fibers share a fraction of the TLB's sets (a task in a batch takes 10% longer at
-  // 64 KB).
+  // Below a fiber's stack, and so wide that a frame with a large array ends in it and not in
+  // another fiber's stack. An odd number of pages: with stacks an even number of pages apart, tens
+  // of thousands of fibers share a fraction of the TLB's sets (a task in a batch takes 10% longer
+  // at 64 KB).
   static constexpr std::size_t fiber_guard = 60 * 1024;
-  // What a fiber gets that asks for nothing: TENDRIL_STACK_SIZE, or 64 KB.
+  // The size for a fiber that asks for none: TENDRIL_STACK_SIZE, or 64 KB.
   static std::size_t default_size() noexcept;
 
   stack_pool() noexcept = default;
   stack_pool(const stack_pool&) = delete;
   ~stack_pool();
-  // A fiber's stack of at least `size` bytes (0: the default); size 0 in the result: no memory.
+  // A fiber's stack of at least `size` bytes (0: the default). Size 0 in the result: no memory.
   stack take(std::size_t size) noexcept;
-  // A thread's, with a guard of its own size. The kernel counts its memory as it does for a thread
-  // of its own; a fiber's it does not count before it is touched.
+  // A thread's stack, with a guard of the given size. The kernel accounts for all of its memory, as
+  // for its own threads' stacks; for a fiber's stack it accounts only for the pages that are
+  // touched.
   stack take_for_thread(std::size_t size, std::size_t guard) noexcept;
   void give_back(const stack& s) noexcept;
 
-  // Gives the memory of some stacks that nobody needed since the last round back to the system, and
-  // unmaps regions of which nothing is in use. A round takes several calls, so that none takes
-  // long.
+  // Returns the memory of some stacks that were not needed since the last round to the system, and
+  // unmaps regions with no stack in use. A round takes several calls, so that none takes long.
   enum class trimmed { partly, wholly, nothing_left };
   trimmed trim() noexcept;
-  // Whether stacks were given back since the last round.
+  // Whether stacks have been given back since the last round.
   bool left_memory() const noexcept { return left_memory_; }
-  // Unmaps at once the regions of which nothing is in use: those of large stacks, or all.
+  // Unmaps at once the regions with no stack in use: those of large stacks, or all.
   void unmap_free(bool small_ones) noexcept;
   // All stacks, now and later, may hold code: see stacks_hold_code() in fiber/stack_protection.hpp.
   void allow_code() noexcept;
@@ -74,14 +74,14 @@ class stack_pool {
  private:
   struct stack_class {
     std::size_t size, guard;
-    bool counted;            // as take_for_thread() says
+    bool counted;            // see take_for_thread()
     page_array<stack> free;  // [0, trimmed) hold no memory, [trimmed, count) may
     std::size_t count;
     std::size_t trimmed;
     std::size_t low_water;  // the smallest count since the last round of trim()
     std::size_t made;       // how many there are
-    std::uint32_t open;     // the region that is carved from
-    std::byte* next;        // not yet carved part of it
+    std::uint32_t open;     // the region that new stacks are carved from
+    std::byte* next;        // its part that is not carved yet
     std::byte* end;
     std::size_t slot() const noexcept { return size + guard; }
   };
@@ -102,8 +102,8 @@ class stack_pool {
 
   page_array<stack_class> classes_;
   std::size_t class_count_ = 0;
-  std::size_t last_class_ = 0;  // that was asked for
-  std::size_t trims_ = 0;       // the class that the round has come to
+  std::size_t last_class_ = 0;  // the one that was asked for last
+  std::size_t trims_ = 0;       // the class that trim() has reached in this round
   page_array<region> regions_;
   std::size_t region_count_ = 0;
   std::uint32_t carved_ = 0;

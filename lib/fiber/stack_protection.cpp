@@ -12,8 +12,8 @@ namespace {
 std::atomic<bool> hold_code{false};
 std::atomic<unsigned long long> looked_at{0};  // dl_phdr_info::dlpi_adds
 
-// Stops at the first module that asks for it, or at the first of all if none came since the last
-// look.
+// Stops at the first module that needs executable stacks, or at once if no module was loaded since
+// the last look.
 int look_into(dl_phdr_info* info, size_t, void* data) {
   bool& looks = *static_cast<bool*>(data);
   if (!looks && stack_protection_is_current(info->dlpi_adds)) return 1;
@@ -25,8 +25,8 @@ int look_into(dl_phdr_info* info, size_t, void* data) {
     if (p.p_flags & PF_X) hold_code.store(true, std::memory_order_relaxed);
     return hold_code.load(std::memory_order_relaxed);
   }
-  // Without such a header stacks are executable by default, on x86-64 and aarch64. The kernel's own
-  // module has none.
+  // Without such a header stacks are executable by default, on x86-64 and aarch64. The vDSO has
+  // none, but does not count.
   auto kernels = getauxval(AT_SYSINFO_EHDR);
   for (int i = 0; i < info->dlpi_phnum; i++) {
     const ElfW(Phdr)& p = info->dlpi_phdr[i];
@@ -45,7 +45,7 @@ bool stack_protection_is_current(unsigned long long adds) noexcept {
 }
 
 void look_at_stack_protection() noexcept {
-  if (stacks_hold_code()) return;  // that is never taken back
+  if (stacks_hold_code()) return;  // once set, it stays
   bool looks = false;
   dl_iterate_phdr(look_into, &looks);
 }

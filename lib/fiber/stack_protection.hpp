@@ -11,10 +11,10 @@ namespace tendril::core {
 
 // As of the last look.
 bool stacks_hold_code() noexcept;
-// Looks again if a module was loaded since. Not inside the runtime: it takes a lock of the dynamic
-// loader.
+// Looks again if a module was loaded since. Must not be called inside the runtime: it takes a lock
+// of the dynamic loader.
 void look_at_stack_protection() noexcept;
-// Whether a module was loaded since, for who has just been told dlpi_adds by dl_iterate_phdr(3).
+// Whether no module was loaded since the last look. `adds` is dlpi_adds, from dl_iterate_phdr(3).
 bool stack_protection_is_current(unsigned long long adds) noexcept;
 
 }  // namespace tendril::core

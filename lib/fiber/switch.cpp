@@ -15,8 +15,8 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
   if (carried & cpu_time) count_cpu_time(*from, *to, *home);
   if (carried & identities) carry_identity(*from, *to);
   if (carried & protection_rights) {
-    // In a handler they are the kernel's first ones, until it returns: who is left there gets his
-    // own back by that.
+    // Inside a signal handler the rights are the kernel's defaults until the handler returns. A
+    // thread that is switched out there gets its own rights back by that return.
     from->protection = arch::protection_rights();
     if (from->protection != to->protection) arch::set_protection_rights(to->protection);
   }

@@ -5,11 +5,12 @@
 
 namespace tendril::core {
 
-// What a switch finds out afterwards, and rarely: the fiber that it came from has ended or is held
-// by nobody, or somebody traces.
+// The post-switch work, which is rarely needed: the fiber that control came from has ended or has
+// no handles, or a tracer is set.
 void post_switch(fiber* from, fiber* self) noexcept;
 
-// What the running fiber was sent; an exception of the trace callback comes along.
+// The message that the running fiber was sent, with an exception of the trace callback if there is
+// one.
 inline message* take_inbound_message(fiber* self) noexcept {
   message* m = self->inbound_message;
   self->inbound_message = nullptr;
@@ -24,7 +25,7 @@ inline message* take_inbound_message(fiber* self) noexcept {
   return m;
 }
 
-// Whether a switch to another thread has but the thread pointer to set.
+// Whether a switch to another thread only has to set the thread pointer.
 [[gnu::always_inline]] inline bool can_carry_fast(const thread_storage& from,
                                                   const thread_storage& to) noexcept {
   return __builtin_expect(from.float_flags == to.float_flags &&
@@ -33,21 +34,22 @@ inline message* take_inbound_message(fiber* self) noexcept {
                               switches_carry.load(std::memory_order_relaxed) == 0,
                           true);
 }
-// Where it has more: the thread pointer, the floating-point status flags, the signal mask, the
-// alternate stack, the rights of pkeys(7), the time of the processor; and handlers may be due.
+// Switches everything: the thread pointer, the floating-point status flags, the signal mask, the
+// rights of pkeys(7), the identity, the processor time; and notes whether handlers are due.
 void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexcept;
 
-// The bare switch, in three parts. The processor predicts a return by who called last, which after
-// a jump was another fiber: each return costs more than the switch. So the jump is the last thing
-// that a function of the seam does (see core::switch_result), or else all is inlined into one that
-// returns straight to the headers.
+// The bare switch, in three parts. A processor predicts where a return goes from the last call,
+// which after a jump was another fiber's, and each mispredicted return costs more than the switch.
+// So either the jump is the last thing that a function of the seam does (see core::switch_result),
+// or all three parts are inlined into a function that returns straight to the headers.
 //
-// First: `self`, which is running and was given its new state, leaves the kernel thread to `to`.
+// First: `self`, which is running and whose new state is already set, leaves the kernel thread to
+// `to`.
 [[gnu::always_inline]] inline void enter(fiber* self, fiber* to) noexcept {
   thread_storage* there = to->storage;
   thread_storage* here = self->storage;
-  // Before the thread pointer is set: a signal that comes right then, which it does at the end of a
-  // system call, finds who runs also in storage that has never been run with.
+  // Set this before the thread pointer: a signal that arrives right then (as it does at the end of
+  // a system call) must find the running fiber, even in storage that has not been used yet.
   to->state = fiber_status::running;
   *there->current = to;
   if (there != here) {
@@ -67,15 +69,15 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
   self->runtime_depth = self->home->runtime_depth;
   enter(self, to);
 }
-// Who left by that wants it looked after.
+// The cargo of a fiber whose switch needs post-switch work.
 inline void* with_post_switch(fiber* self) noexcept {
   return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(self) | post_switch_bit);
 }
 inline fiber* who_left(void* cargo) noexcept {
   return reinterpret_cast<fiber*>(reinterpret_cast<std::uintptr_t>(cargo) & ~post_switch_bit);
 }
-// Third, after the jump: what became of the fiber that control came from. Afterwards reap() is
-// due (at once, unless there is a message of that fiber to read first).
+// Third, after the jump: the post-switch work for the fiber that control came from. Afterwards
+// reap() is due (at once, unless a message of that fiber must be read first).
 [[gnu::always_inline]] inline void arrive(fiber* self, void* context, void* cargo) noexcept {
   fiber* from = who_left(cargo);
   from->sp = context;
@@ -92,31 +94,31 @@ inline fiber* who_left(void* cargo) noexcept {
   auto arrived = jump(self->ctx, to->ctx, to->sp, with_post_switch(self), ending);
   arrive(self, arrived.context, arrived.from);
 }
-// The same between fibers of which neither expects a message, where `self` goes on living.
+// The same between fibers neither of which expects a message, where `self` has not ended.
 [[gnu::always_inline]] inline void take_turns(fiber* self, fiber* to) noexcept {
   depart(self, to);
   auto arrived = jump(self->ctx, to->ctx, to->sp,
                       self->needs_slow_path ? with_post_switch(self) : self, false);
   arrive(self, arrived.context, arrived.from);
 }
-// Second, where it is a function's last act: the jump itself, returning what the seam returns. (The
-// compiler makes a tail call only if nothing stands between.) Sanitizers want to hear of it before
-// the function returns.
+// Second, as a function's last act: the jump itself, which returns what the seam returns. (The
+// compiler makes a tail call only if nothing comes in between.) Sanitizers must be informed of the
+// arrival before the function returns.
 #if !defined(TENDRIL_ASAN) && !defined(TENDRIL_TSAN)
 switch_result jump_ending(void* to, void* self) noexcept __asm__(TENDRIL_JUMP);
 #else
-// not inline: `current` is another thread's now
+// not inline: after the jump, `current` is another thread's
 [[gnu::noinline]] inline switch_result jump_ending(void* to, void* cargo) noexcept {
   fiber* self = who_left(cargo);
   return jump(self->ctx, current->ctx, to, cargo, false);
 }
 #endif
-// Whether `self` may wait and leave by a plain arrival's way: see core::can_switch_fast.
+// Whether `self` may park or yield by the fast path: see core::can_switch_fast.
 [[gnu::always_inline]] inline bool can_leave_fast(const fiber* self,
                                                   const fiber_home* home) noexcept {
   return !self->needs_slow_path && home->runtime_depth == 0 && self->exceptions->none();
 }
-// What a function that would have switched says instead.
+// What a function returns that has not switched.
 [[gnu::noinline, gnu::cold]] inline switch_result no_switch(std::uintptr_t why) noexcept {
   return {reinterpret_cast<void*>(why), reinterpret_cast<void*>(post_switch_bit)};
 }

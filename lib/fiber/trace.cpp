@@ -9,10 +9,10 @@ void tell_tracer(fiber* from, fiber* self) noexcept {
   message* inbound_message = self->inbound_message;
   fiber* to_reap = home->to_reap;
   bool thrown = inbound_message && (inbound_message->error || inbound_message->exit);
-  // The callback may drop handles, even switch: what has arrived is set aside meanwhile.
+  // The callback may drop handles, and even switch: set aside what has arrived.
   self->inbound_message = nullptr;
   home->to_reap = nullptr;
-  fiber_ref(from);  // it may be held by nobody else, and the callback makes handles of it
+  fiber_ref(from);  // there may be no other reference to it, and the callback makes handles to it
   self->in_trace = true;
   void* failure = home->trace(context, from, self, thrown);
   self->in_trace = false;
@@ -24,7 +24,7 @@ void tell_tracer(fiber* from, fiber* self) noexcept {
   }
   if (!failure) return;
   if (home->trace && home->trace_context == context) trace(home, nullptr, nullptr, nullptr);
-  // Of two failures before anybody can be told, the first is reported.
+  // Of two failures that have not been reported yet, the first is kept.
   if (!home->trace_failure) home->trace_failure = failure;
 }
 

@@ -1,13 +1,13 @@
-// The trace callback, which is called after each switch on its kernel thread.
+// The trace callback, called after each switch on its kernel thread.
 #pragma once
 
 #include "fiber/fiber.hpp"
 
 namespace tendril::core {
 
-// As set_tracer(), for that home's kernel thread, which calls it.
+// Like set_tracer(), for that home's kernel thread, which must be the caller.
 void trace(fiber_home* home, tracer t, void* context, void (*drop)(void*) noexcept) noexcept;
-// The running fiber, `self`, was switched to from another one.
+// Reports that the running fiber, `self`, was switched to from another one.
 void tell_tracer(fiber* from, fiber* self) noexcept;
 
 }  // namespace tendril::core
