@@ -1,8 +1,8 @@
-// What the process knows of its descriptors: how often each number was closed, and which
-// descriptions nobody else can see. Shared by all kernel threads.
+// What the process knows of its descriptors: how often each number was closed, and which open file
+// descriptions are private to it. Shared by all kernel threads.
 //
-// A number that is closed and opened again is another file: whoever remembers something of a
-// descriptor remembers its generation too, and forgets when they differ.
+// A number that is closed and opened again refers to another file. So code that remembers something
+// about a descriptor also remembers its generation, and forgets both when they differ.
 #pragma once
 
 #include <atomic>
@@ -12,34 +12,33 @@
 
 namespace tendril::core {
 
-struct alignas(64) descriptor {  // a line of the cache for each
+struct alignas(64) descriptor {  // a cache line each
   std::atomic<std::uint32_t> generation{0};
-  // the new generation has been told, but the old file may still be there
+  // the generation has already been advanced, but the old file may still be open
   std::atomic<bool> closing{false};
-  // posix::file_kind in the low three bits, the generation it holds for above
+  // posix::file_kind in the low three bits, above them the generation for which it holds
   std::atomic<std::uint32_t> kind{0};
   // only our calls are made on it: the generation for which that holds, plus one
   std::atomic<std::uint32_t> kept{0};
   // Made by a call of this process that we saw, and since then neither inherited by a child nor
-  // sent to anybody: the descriptors::stamp() of that time.
+  // sent to another process: the descriptors::stamp() of that time.
   std::atomic<std::uint64_t> private_since{0};
-  // Calls on it wait without end, for it is private, and the program made it neither non-blocking
-  // nor gave it a time-out for receiving, or for sending: the descriptors::mode_stamp() for which
-  // that was found.
+  // Calls on it block indefinitely: it is private, and the program has neither made it non-blocking
+  // nor set a time-out for receiving (or sending). The descriptors::mode_stamp() for which that was
+  // found.
   std::atomic<std::uint64_t> receives_blocking{0}, sends_blocking{0};
-  // Made by a call of ours as a stream socket over IP: the generation for which that holds, plus
-  // one.
+  // A stream socket over IP that was made by one of our calls: the generation for which that holds,
+  // plus one.
   std::atomic<std::uint32_t> inet_stream{0};
-  std::atomic<std::uint32_t> connected{0};  // by us, too: the same
-  // the object of the runtime that uses it (own_descriptors.hpp); null: none
+  std::atomic<std::uint32_t> connected{0};  // by one of our calls, likewise
+  // the object of the runtime that uses the number (own_descriptors.hpp); null: none
   std::atomic<const void*> owner{nullptr};
 };
 
 class descriptors {
  public:
   static constexpr int limit = 1 << 24;
-  // The entry for fd, made when it does not exist; null for numbers out of range, or without
-  // memory.
+  // The entry for fd, made if it does not exist; null if fd is out of range or there is no memory.
   static descriptor* at(int fd) noexcept {
     if (fd < 0 || fd >= limit) return nullptr;
     descriptor* c = chunks_[fd / per_chunk].load(std::memory_order_acquire);
@@ -50,10 +49,11 @@ class descriptors {
     descriptor* d = at(fd);
     return d ? d->generation.load(std::memory_order_acquire) : 0;
   }
-  // The generation of the file that fd stands for, for a caller that is about to watch it: not that
-  // of a successor while another kernel thread is between telling and closing. That takes a moment,
-  // but a thread may have lost its processor there, or been cancelled: then `settled` is false, and
-  // the generation may be the successor's though the old file is still open.
+  // The current file's generation, for a caller that is about to watch it, and not that of its
+  // successor while another kernel thread is between advancing the generation and closing the file.
+  // That takes a moment, but the closing thread may have been preempted or cancelled there: then
+  // `settled` is false, and the generation may be the successor's although the old file is still
+  // open.
   static std::uint32_t settled_generation(int fd, bool& settled) noexcept {
     settled = true;
     descriptor* d = at(fd);
@@ -65,7 +65,7 @@ class descriptors {
       sys::call(SYS_sched_yield);
     }
   }
-  // fd was made just now, by a call that gives nobody else access to its description.
+  // fd was just made, by a call that gives no other process access to its description.
   static void made_private(int fd) noexcept {
     if (descriptor* d = at(fd))
       d->private_since.store(stamp(*d, sharing_), std::memory_order_relaxed);
@@ -74,24 +74,24 @@ class descriptors {
     descriptor* d = at(fd);
     return d && d->private_since.load(std::memory_order_relaxed) == stamp(*d, sharing_);
   }
-  // Whether the program closes fd, and changes how it waits, by our calls only: under the shim it
-  // does, unless another preloaded library stands in front of that, which may go past it. If not,
-  // the generation may be that of a file which is gone.
+  // Whether the program closes fd, and changes how it blocks, only by our calls. Under the shim it
+  // does, unless another preloaded library comes before the shim and bypasses it. If not, the
+  // generation may be that of a file which has been closed.
   static bool sees_all(int fd) noexcept {
     if (shim_is_first_.load(std::memory_order_relaxed)) return true;
     return is_marked(fd, &descriptor::kept);
   }
-  // Only our calls are made on fd from now on.
+  // From now on only our calls are made on fd.
   static void keep(int fd) noexcept { mark(fd, &descriptor::kept); }
-  // To be called before there are fibers; the first call looks.
+  // To be called before there are fibers; only the first call looks.
   static void look_for_shim() noexcept;
-  // Whether the number was given to an object of the runtime. Makes no entry.
+  // Whether the number belongs to an object of the runtime. Makes no entry.
   static bool is_owned(int fd) noexcept {
     if (fd < 0 || fd >= limit) return false;
     const descriptor* c = chunks_[fd / per_chunk].load(std::memory_order_acquire);
     return c && c[fd % per_chunk].owner.load(std::memory_order_acquire);
   }
-  // Calls f(fd) for every descriptor in [first, last] that at() was ever asked for.
+  // Calls f(fd) for every descriptor in [first, last] in a chunk that at() has made.
   template <class F>
   static void each_known(unsigned first, unsigned last, F f) noexcept {
     if (last >= unsigned(limit)) last = limit - 1;
@@ -103,15 +103,15 @@ class descriptors {
       }
     }
   }
-  // Descriptions were shared (fork, SCM_RIGHTS): none that exists now counts as private any more.
+  // Descriptions have been shared (fork, SCM_RIGHTS): those that exist now are no longer private.
   static void shared() noexcept {
     sharing_.fetch_add(1, std::memory_order_relaxed);
     modes_changed();
   }
-  // What is known of how calls on descriptors wait holds no more (O_NONBLOCK, a socket's
-  // time-outs): for all, since several numbers may stand for one description.
+  // How calls on descriptors block (O_NONBLOCK, a socket's time-outs) has changed somewhere.
+  // Forgets it for all descriptors, since several numbers may refer to one description.
   static void modes_changed() noexcept { modes_.fetch_add(1, std::memory_order_relaxed); }
-  // fd was made just now, as a socket that waits; as a stream over IP.
+  // fd was just made, as a blocking socket.
   static void made_waiting(int fd) noexcept {
     descriptor* d = at(fd);
     if (!d) return;
@@ -119,12 +119,12 @@ class descriptors {
     d->sends_blocking.store(mode_stamp(*d), std::memory_order_relaxed);
   }
   static void made_inet_stream(int fd) noexcept { mark(fd, &descriptor::inet_stream); }
-  // Whether fd is known to be a stream over IP that nobody could have put anything on that we did
-  // not see.
+  // Whether fd is known to be a stream over IP on which the program cannot have set up anything
+  // that we did not see.
   static bool is_inet_stream(int fd) noexcept {
     return sees_all(fd) && is_marked(fd, &descriptor::inet_stream);
   }
-  // A call of ours has connected fd, such a stream.
+  // One of our calls has connected fd, which is such a stream.
   static void made_connection(int fd) noexcept { mark(fd, &descriptor::connected); }
   static bool is_connection(int fd) noexcept {
     return sees_all(fd) && is_marked(fd, &descriptor::connected);
@@ -132,7 +132,7 @@ class descriptors {
   static std::uint64_t mode_stamp(const descriptor& d) noexcept { return stamp(d, modes_); }
 
  private:
-  // What holds for one generation of a number: that, plus one.
+  // A property that holds for one generation of a number is stored as that generation plus one.
   static void mark(int fd, std::atomic<std::uint32_t> descriptor::*what) noexcept {
     descriptor* d = at(fd);
     if (d)
@@ -149,7 +149,7 @@ class descriptors {
   static descriptor* add_chunk(int i) noexcept;
   static std::atomic<descriptor*> chunks_[limit / per_chunk];
   static std::atomic<std::uint32_t> sharing_, modes_;
-  // Of the file that the number stands for now, and an age of what is known of all; never zero.
+  // The number's generation, and the age of what is known of all descriptors. Never zero.
   static std::uint64_t stamp(const descriptor& d, const std::atomic<std::uint32_t>& age) noexcept {
     return (std::uint64_t(d.generation.load(std::memory_order_relaxed)) << 32 |
             age.load(std::memory_order_relaxed)) +

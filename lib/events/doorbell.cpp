@@ -12,13 +12,13 @@ namespace tendril::core::doorbell {
 
 namespace {
 
-// A signalfd for all signals: edges of any that the kernel thread blocks.
+// A signalfd for all signals: it reports edges of those that the kernel thread blocks.
 int open_signals() noexcept {
   std::uint64_t all = ~0ULL;
   return int(sys::call(SYS_signalfd4, -1, &all, sizeof all, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
-// A timerfd that has expired long ago, and tells all the same when the clock is set.
+// A timerfd that has expired long ago, and still reports when the clock is set.
 int open_clock() noexcept {
   int fd = int(sys::call(SYS_timerfd_create, CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK));
   itimerspec past{.it_interval = {}, .it_value = {.tv_sec = 1, .tv_nsec = 0}};
@@ -29,7 +29,7 @@ int open_clock() noexcept {
   return -1;
 }
 
-// Leaves two descriptors, or none, in a message that `from` sends.
+// Leaves both descriptors, or none, in a message sent by `from`.
 bool send_both(int from, int a, int b) noexcept {
   char nothing = 0;
   iovec v{&nothing, 1};

@@ -9,8 +9,8 @@ namespace tendril::core {
 
 namespace {
 
-// With less (before Linux 6.1) the kernel would carry operations out whenever it likes, and end
-// other waits of the thread for that.
+// Without these flags (before Linux 6.1) the kernel would carry out operations at any time, and
+// interrupt other waits of the thread for that.
 constexpr std::uint32_t set_up = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                                  IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
 constexpr std::uint32_t needed =
@@ -83,7 +83,7 @@ const char* ring::open() noexcept {
   ends_head_at_ = at<std::uint32_t>(shared_, p.cq_off.head);
   ends_tail_at_ = at<std::uint32_t>(shared_, p.cq_off.tail);
   ends_mask_ = p.cq_entries - 1;
-  // Entries are handed over in the order in which they lie.
+  // Entries are submitted in the order in which they lie.
   for (std::uint32_t i = 0; i < queue_size; i++) at<std::uint32_t>(shared_, p.sq_off.array)[i] = i;
   return nullptr;
 }

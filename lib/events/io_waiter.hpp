@@ -1,4 +1,4 @@
-// Who waits for a descriptor.
+// A fiber's wait for a descriptor.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +13,15 @@ namespace tendril::core {
 struct io_waiter : list_node {
   fiber* who = nullptr;
   int fd = -1;
-  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count); 0: an operation's end
+  // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count); 0: for an operation's
+  // completion
   std::uint32_t events = 0;
   std::uint32_t generation = 0;
-  std::uint32_t told = 0;  // the event that ended the wait; 0: something else did
+  std::uint32_t told = 0;  // the events that ended the wait; 0: something else did
 };
 
-// One fiber's recv(2) that the kernel carries out; its frame must not be left before the end.
+// One fiber's recv(2) that the kernel carries out. The fiber must not leave this frame before the
+// operation has completed.
 struct ring_receive : io_waiter {
   void* to = nullptr;
   std::uint32_t room = 0;

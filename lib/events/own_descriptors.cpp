@@ -9,13 +9,14 @@ namespace tendril::core::own_descriptors {
 
 namespace {
 
-// The mark: the signal that input on the description would raise, F_SETSIG of fcntl(2), if anybody
-// asked for that. The C library keeps this number from programs, so no file of theirs has it.
+// The mark: a value of fcntl(2)'s F_SETSIG, the signal that input on the description would raise if
+// O_ASYNC were set. The C library hides this signal number from programs, so none of their files
+// has it.
 constexpr long mark = 33;
 
-// The table of descriptors is an array, which fork copies up to the highest number: 32,768 numbers
-// take 256 KB and some 100 us. So where the limit is higher the numbers are only twice those that
-// the program may use or has come to.
+// The descriptor table is an array, which fork copies up to the highest number: 32,768 numbers take
+// 256 KB and some 100 us. So where the limit is higher, our numbers stay below this one, or below
+// twice the number that the program has reached.
 constexpr std::uint64_t high_enough = 1 << 15;
 
 long control(int fd, int command, std::uint64_t argument = 0) noexcept {
@@ -26,8 +27,8 @@ bool limits(std::uint64_t (&both)[2]) noexcept {
   return sys::call_if_allowed(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, both) == 0;
 }
 
-// Duplicates fd to one of the highest free numbers below `top`. A table that is crowded there is
-// searched from further below each time.
+// Duplicates fd to one of the highest free numbers below `top`. While there is no free one, the
+// search begins further below each time.
 int duplicate_high(int fd, std::uint64_t top) noexcept {
   constexpr std::uint64_t lowest = 3;
   for (std::uint64_t room = 2;; room *= 4) {
@@ -100,7 +101,7 @@ static bool alone() noexcept {
 
 raised_limit::raised_limit() noexcept {
   if (!limits(before_) || before_[0] >= before_[1] || !alone()) return;
-  // As much as twice the soft limit, so that the table grows once at most.
+  // At most twice the soft limit, so that the table grows only once.
   std::uint64_t twice = before_[0] < 512 ? 1024 : before_[0] * 2;
   std::uint64_t more[2] = {twice < before_[1] ? twice : before_[1], before_[1]};
   raised_ = sys::call_if_allowed(SYS_prlimit64, 0, RLIMIT_NOFILE, more, 0) == 0;

@@ -73,18 +73,18 @@ void poller::go_without_epoll() noexcept {
   has_sources_ = false;
   doorbell_ =
       sys::is_refused(SYS_eventfd2) ? -1 : own_descriptors::keep(sys::eventfd(), &doorbell_, true);
-  // Nobody tells of edges any more, nor of signals and clocks.
+  // From now on neither edges nor signals nor clock changes are reported.
   for_each_slot([](slot& s, int) { s.registered.store(0), s.received = 0, s.stream.give_up(); });
   wake_all(source::signals);
   wake_all(source::clock);
 }
 
-// By a call that changes nothing: one of those that the poller makes anyway, since a sandbox may
-// refuse others.
+// Checks both descriptors by an epoll_ctl that changes nothing. The poller makes such calls anyway;
+// a sandbox might refuse others.
 bool poller::is_whole() const noexcept {
   epoll_event none{};
   int r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, doorbell_, &none);
-  // an epoll instance of the program's
+  // this is an epoll instance of the program's: undo it
   if (r == 0) sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, doorbell_, &none);
   return r == -EEXIST;
 }
@@ -106,10 +106,10 @@ void poller::rebuild() noexcept {
   own_descriptors::release(epoll_, &epoll_);
   own_descriptors::release(doorbell_, &doorbell_);
   epoll_ = doorbell_ = -1;
-  ring_.watch_another();  // it goes on watching the old one
+  ring_.watch_another();  // the ring still watches the old one
   for_each_slot([](slot& s, int) { s.registered.store(0, std::memory_order_relaxed); });
   open();
-  // Something may have happened meanwhile of which nobody was told.
+  // Events may have gone unreported meanwhile.
   wake_all(source::signals);
   wake_all(source::clock);
   for (kept_descriptor* k = kept_.front(); k; k = kept_.after(*k)) {
@@ -117,7 +117,7 @@ void poller::rebuild() noexcept {
   }
 }
 
-// Registers what is waited for, with a new epoll instance.
+// Registers everything that is waited for with a new epoll instance.
 void poller::register_all() noexcept {
   if (waiting_ == 0) return;
   for_each_slot([this](slot& s, int fd) {
@@ -127,9 +127,9 @@ void poller::register_all() noexcept {
     epoll_event e{.events = interest, .data = {.u64 = tag(fd, w->generation)}};
     int r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &e);
     if (r == 0) return s.registered.store(w->generation + 1);
-    // Closed behind our back as well.
+    // The program has closed this one unseen, too.
     if (r == -EBADF) return was_replaced(fd);
-    // Whoever waits tries again, and is told what stands in the way.
+    // Wake the waiters: each tries again, and gets the error itself.
     for (; w; w = s.waiters.front()) remove(*w), report_.wake(w->who, wake::unparked);
   });
 }
@@ -143,7 +143,7 @@ bool poller::interrupt() noexcept {
   }
   for (int tries = 0; tries < 2; tries++) {
     int epoll = epoll_, bell = doorbell_;
-    if (epoll < 0 || bell < 0) return true;  // it naps
+    if (epoll < 0 || bell < 0) return true;  // the poller naps and wakes by itself
     epoll_event e{.events = doorbell_interest, .data = {.u64 = doorbell::rung}};
     if (sys::epoll_ctl(epoll, EPOLL_CTL_MOD, bell, &e) == 0) return true;
     if (epoll == epoll_ && bell == doorbell_) break;
@@ -155,7 +155,7 @@ void poller::make_way(int fd) noexcept {
   if (fd < 0) return;
   if (fd == epoll_ && own_descriptors::is_kept(fd, &epoll_)) {
     int other = own_descriptors::move(fd, &epoll_, fd);
-    if (other < 0) return;  // it is made anew when it is needed
+    if (other < 0) return;  // it is made again when it is needed
     epoll_ = other;
     ring_.watch_another();
   } else if (fd == doorbell_ && own_descriptors::is_kept(fd, &doorbell_)) {
@@ -172,7 +172,8 @@ void poller::make_way(int fd) noexcept {
   sys::close(fd);
 }
 
-// The program's descriptors have come near ours: moves these up, as far as its limit allows.
+// If the program's descriptor numbers have come close to ours: moves ours up, as far as its limit
+// allows.
 void poller::keep_above(int fd) noexcept {
   constexpr int near = 64;
   int lower = epoll_ < doorbell_ ? epoll_ : doorbell_;
@@ -207,8 +208,9 @@ void poller::wake_all(source s) noexcept {
 // --- descriptors that are kept for a while ---
 
 kept_descriptor* poller::keep(int fd, const void* frame) noexcept {
-  // A wait of this fiber that stands no higher on the stack was left by siglongjmp. (In a handler
-  // on an alternate stack it may go on: then it finds its descriptor gone, and makes another.)
+  // A wait of this fiber whose frame is not above this one's has been left by siglongjmp. (If this
+  // is a handler on an alternate stack, that wait may go on: then it finds its descriptor gone, and
+  // opens another.)
   for (kept_descriptor *k = kept_.front(), *next; k; k = next) {
     next = kept_.after(*k);
     if (k->who == current && k->frame <= frame) drop(*k);
@@ -272,7 +274,7 @@ void poller::drop_chunks() noexcept {
   return s;
 }
 
-// Sees to it that edges of the waiter's descriptor are told. 0, or -errno of epoll_ctl.
+// Makes sure that edges of the waiter's descriptor are reported. Returns 0, or -errno of epoll_ctl.
 [[gnu::noinline]] int poller::watch(slot& s, const io_waiter& w, bool known) noexcept {
   epoll_event e{.events = interest, .data = {.u64 = tag(w.fd, w.generation)}};
   int r = sys::epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w.fd, &e);
@@ -292,15 +294,14 @@ void poller::drop_chunks() noexcept {
   report_.wake_closed(fd);
 }
 
-// The same for one that may have been closed without our knowing, or when the epoll instance may
-// have been.
+// The same where the program may have closed the descriptor, or the epoll instance, unseen.
 [[gnu::noinline]] int poller::watch_anew(slot& s, io_waiter& w, bool known) noexcept {
   if (epoll_ >= 0) make_sure();
   if (epoll_ >= 0 && !known) keep_above(w.fd);
   for (int tries = 0; epoll_ >= 0; tries++) {
     int r = watch(s, w, known);
     if (r == -ENOENT && known) {
-      // What was registered is gone. Whoever waits for it does so in vain.
+      // The registered file is gone: wake those who wait for it.
       was_replaced(w.fd);
       bool settled;
       w.generation = descriptors::settled_generation(w.fd, settled);
@@ -312,7 +313,7 @@ void poller::drop_chunks() noexcept {
     rebuild();
     known = false;
   }
-  // There is no epoll instance: ppoll(2) is asked, now and then.
+  // Without an epoll instance the poller asks ppoll(2) now and then; just check that fd is open.
   if (sys::is_refused(SYS_fcntl)) return 0;
   long flags = sys::call(SYS_fcntl, w.fd, F_GETFD);
   return flags < 0 && !sys::turns_out_refused(SYS_fcntl) ? int(flags) : 0;
@@ -353,8 +354,8 @@ bool poller::still_stands(const io_waiter& w) noexcept {
   return false;
 }
 
-// From an event it is three steps through cold memory to the fiber that waits. So they are taken
-// for several at a time.
+// From an event to the waiting fiber it takes three dependent loads of cold memory. So they are
+// prefetched for several events at a time.
 void poller::fetch_ahead(int i, int n) noexcept {
   auto fd_of = [&](int k) noexcept {
     return k >= 0 && k < n ? int(std::uint32_t(events_[k].data.u64)) : -1;
@@ -381,7 +382,8 @@ bool poller::poll(const timespec* timeout, const std::uint64_t* mask) noexcept {
   return ring_.has_under_way() ? poll_ring(timeout, mask) : poll_epoll(timeout, mask);
 }
 
-// (With RLIMIT_NOFILE 0 ppoll(2) takes no descriptors at all: then all who wait try again.)
+// For when ppoll(2) cannot take the descriptors (it takes none with RLIMIT_NOFILE 0): sleeps, then
+// wakes all waiters to try again.
 bool poller::nap(const timespec* timeout, const std::uint64_t* mask) noexcept {
   std::uint32_t word = 0;
   long r = sys::is_refused(SYS_ppoll) ? sys::futex_wait(&word, word, timeout)
@@ -404,7 +406,7 @@ bool poller::poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) n
       events |= short(w->events), any = true;
     if (any && fds && n < most) fds[n++] = {.fd = fd, .events = events, .revents = 0};
   });
-  // Nobody can ring without a doorbell, so naps are short.
+  // Without a doorbell no other thread can notify us, so naps are short.
   timespec short_nap{.tv_sec = 0, .tv_nsec = 2'000'000};
   bool blocks = !timeout || timeout->tv_sec || timeout->tv_nsec;
   if (!timeout || timeout->tv_sec || timeout->tv_nsec > short_nap.tv_nsec) {
@@ -419,7 +421,7 @@ bool poller::poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) n
   } else {
     r = sys::poll_now(fds, n);
     std::uint32_t word = 0;
-    // (The mask stays as it is: there is no other call.)
+    // (The mask stays as it is: no other call could set it.)
     if (r == 0 && blocks) sys::futex_wait(&word, word, &short_nap);
   }
   for (std::size_t i = 0; r > 0 && i < n; i++) {
@@ -517,8 +519,8 @@ void poller::end(ring_receive& r) noexcept {
   remove(r);
 }
 
-// The kernel forbids it from now on (a seccomp filter). What is under way will not be carried out
-// any more: that would take a call.
+// The kernel forbids io_uring from now on (a seccomp filter). Operations under way will not be
+// carried out any more, since that requires a call.
 void poller::lose_ring() noexcept {
   ring_.lose();
   for_each_slot([this](slot& s, int) {
@@ -530,7 +532,7 @@ void poller::lose_ring() noexcept {
   });
 }
 
-// False: a signal has ended the wait.
+// Returns false if a signal ended the wait.
 bool poller::enter_ring(unsigned least, const timespec* timeout,
                         const std::uint64_t* mask) noexcept {
   long entered = ring_.enter(
@@ -566,7 +568,7 @@ void poller::wake_closed(int fd) noexcept {
   slot* s = at(fd);
   if (!s) return;
   std::uint32_t g = descriptors::generation(fd);
-  // The file that was registered may have gone, and its registration with it: all try again.
+  // The registered file may be gone, and its registration with it: all waiters must try again.
   bool again = std::exchange(s->unsettled, false);
   if (again) s->registered.store(0, std::memory_order_relaxed);
   for (io_waiter* w = s->waiters.front(); w;) {
@@ -575,8 +577,8 @@ void poller::wake_closed(int fd) noexcept {
       remove(*w);
       report_.wake(w->who, w->generation != g ? wake::closed : wake::unparked);
       if (!w->events) {
-        // The file is closed in earnest when no operation has to do with it any more. (Others may
-        // end meanwhile.)
+        // The kernel closes the file only when no operation uses it any more, so end this one.
+        // (Others may end meanwhile, so start over.)
         end(static_cast<ring_receive&>(*w));
         next = s->waiters.front();
       }

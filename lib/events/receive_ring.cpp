@@ -11,7 +11,7 @@ namespace tendril::core {
 namespace {
 
 bool asked_for_ring() noexcept {
-  // not read yet; by several threads at once is all the same
+  // not read yet; it does no harm if several threads read it at once
   static constinit std::atomic<int> wanted{-1};
   if (int known = wanted.load(std::memory_order_relaxed); known >= 0) return known;
   const char* s = getenv("TENDRIL_POLLER");
@@ -64,7 +64,7 @@ void receive_ring::watch(int epoll) noexcept {
 }
 
 void receive_ring::drop_forgotten() noexcept {
-  // The number may stand for another file by now.
+  // Their numbers may refer to other files by now.
   ring_.each_added([](io_uring_sqe& e) {
     if (e.opcode != IORING_OP_RECV) return;
     auto r = reinterpret_cast<const ring_receive*>(e.user_data);

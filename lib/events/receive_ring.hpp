@@ -1,5 +1,5 @@
-// Receives that the kernel carries out meanwhile, on an io_uring that also tells when an epoll
-// instance has events.
+// Receives that the kernel carries out while fibers wait, on an io_uring that also reports when an
+// epoll instance has events.
 #pragma once
 
 #include <errno.h>
@@ -17,7 +17,7 @@ namespace tendril::core {
 class receive_ring {
  public:
   static const char* obstacle() noexcept;
-  // Whether it is to be used, and nothing has stood in the way yet.
+  // Whether it should be used, and nothing has prevented it so far.
   bool is_wanted() noexcept { return !without_ && (ring_.is_open() || look_whether_wanted()); }
   bool is_open() const noexcept { return ring_.is_open(); }
   bool open() noexcept {
@@ -28,28 +28,29 @@ class receive_ring {
   bool has_under_way() const noexcept { return under_way_; }
 
   bool is_full() const noexcept { return ring_.full(); }
-  // Queues it; the kernel hears of it when the ring is entered. False: there is no room, or no ring
-  // any more.
+  // Queues the receive; the kernel learns of it in enter(). Returns false if there is no room, or
+  // no ring any more.
   bool add(ring_receive& r) noexcept;
-  // The same for its cancellation.
+  // The same for a cancellation.
   bool cancel(const ring_receive& r) noexcept;
-  // Some descriptor is about to be closed, perhaps one of a receive that is not handed over yet.
+  // A descriptor is about to be closed, perhaps that of a receive which has not been submitted yet.
   // Any thread.
   void note_forgotten() noexcept { forgot_.store(true, std::memory_order_release); }
 
-  // Sees to it that events of the epoll instance end the next wait, if there is room.
+  // Makes events of the epoll instance end the next wait, if there is room.
   void watch(int epoll) noexcept;
   bool watches() const noexcept { return watches_; }
   void watch_another() noexcept { watches_ = false; }
-  // Whether it has had any since this was last asked.
+  // Whether the epoll instance has had events since the last call.
   bool has_seen_events() noexcept {
     bool seen = has_events_;
     has_events_ = false;
     return seen;
   }
 
-  // Submits what is queued, waits for so many ends at least, and calls finish(receive, result) for
-  // those that have ended, each some time after fetch(receive). As the system call; or ring_lost.
+  // Submits what is queued, waits for at least `least` completions, and calls finish(receive,
+  // result) for each receive that has completed, some time after fetch(receive). Returns the system
+  // call's result, or ring_lost.
   template <class Finish, class Fetch>
   long enter(unsigned least, const timespec* timeout, const std::uint64_t* mask, Finish finish,
              Fetch fetch) noexcept;
@@ -66,7 +67,7 @@ class receive_ring {
   }
 
  private:
-  // Marks of what is no receive.
+  // Marks of operations that are not receives.
   static constexpr std::uint64_t nobody = 0, epoll_mark = 1;
   static constexpr int ahead = 4;
   bool look_whether_wanted() noexcept;
@@ -74,7 +75,7 @@ class receive_ring {
 
   ring ring_;
   std::size_t under_way_ = 0;  // receives
-  bool without_ = false;       // it is not wanted, or there is none
+  bool without_ = false;       // not wanted, or not available
   bool watches_ = false;       // the epoll instance
   bool has_events_ = false;
   std::atomic<bool> forgot_{false};
@@ -95,7 +96,7 @@ long receive_ring::enter(unsigned least, const timespec* timeout, const std::uin
     return reinterpret_cast<ring_receive*>(mark == epoll_mark ? nobody : mark);
   };
   for (int i = -2 * ahead; i < n; i++) {
-    // As in poller::fetch_ahead().
+    // Like poller::fetch_ahead().
     if (auto r = reinterpret_cast<const char*>(receive_of(i + 2 * ahead))) {
       __builtin_prefetch(r);
       __builtin_prefetch(r + 64);

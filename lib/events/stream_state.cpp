@@ -20,11 +20,11 @@ bool is_tcp(int fd) noexcept {
          protocol == IPPROTO_TCP;
 }
 
-// Whether fd is a TCP connection without anything between it and its reader. (What the program puts
-// there later is noticed: see may_stop().)
+// Whether fd is a TCP connection with no layer between it and its reader. (A layer that the program
+// adds later is noticed: see may_stop().)
 bool is_plain_tcp(int fd) noexcept {
   if (descriptors::is_inet_stream(fd)) {
-    // A system may make all of them something else (MPTCP, SMC): asked once.
+    // The system may turn all of them into something else (MPTCP, SMC): ask once.
     static std::atomic<int> asked{0};
     int known = asked.load(std::memory_order_relaxed);
     if (!known) asked.store(known = is_tcp(fd) ? 1 : -1, std::memory_order_relaxed);
