@@ -15,10 +15,10 @@ void forget_descriptor(int fd) noexcept {
 }
 
 void keep_descriptor(int fd) noexcept {
-  // Without a hub nobody tells of forks.
+  // Without a hub we would not learn of a fork, after which the descriptor is no longer private.
   descriptor* d = current ? descriptors::at(fd) : nullptr;
   if (!d) return;
-  forget_descriptor(fd);  // the last file of that number may have been closed by anybody
+  forget_descriptor(fd);  // the program may have closed the last file of that number unseen
   descriptors::made_private(fd);
   descriptors::keep(fd);
 }
@@ -32,7 +32,7 @@ void wake_closed_waiters(int fd) noexcept {
   hub* mine = current ? hub::of(current) : nullptr;
   if (mine) mine->io.wake_closed(fd);
   if (mine && !mine->next_hub && hub::registry == mine) return;
-  // Also those without waiters: one may be about to list its first.
+  // Hubs without waiters too: one of them may be about to add its first.
   hub::for_each([&](hub& h) {
     if (&h != mine) h.note_closed();
   });

@@ -18,7 +18,7 @@ namespace {
 
 constexpr nanoseconds idle_time = 10'000'000'000;
 
-// The jobs that wait for a helper, and the helpers that wait for a job.
+// The jobs that wait for a helper, and the number of helpers that wait for a job.
 struct pool {
   futex_lock lock;
   helper_job* first = nullptr;
@@ -26,7 +26,7 @@ struct pool {
   int queued = 0;
   int idle = 0;
   bool complained = false;
-  bool unwanted = false;                   // no helper is to wait for a job, until there is one
+  bool unwanted = false;                   // helpers end instead of waiting, until the next job
   std::atomic<std::uint32_t> arrivals{0};  // futex: changes with every job
 
   void push(helper_job& job) noexcept {
@@ -57,7 +57,7 @@ struct pool {
 };
 constinit pool helpers;
 
-// The job is over for its fiber, which may have ended since, as may have its kernel thread.
+// Drops the job's references to its fiber and to the fiber's home. Both may have ended meanwhile.
 void let_go(fiber* who) noexcept {
   fiber_home* home = who->home;
   if (who != &home->main) fiber_unref(who);
@@ -68,23 +68,22 @@ void let_go(fiber* who) noexcept {
 
 __thread bool is_helper __attribute__((tls_model("initial-exec"))) = false;
 
-// Only let through while the helper makes an interruptible call. The kernel would make that again
-// (SA_RESTART, which the tick needs): it fails with EINTR instead, also if it was only about to
-// begin.
+// The helper unblocks the signal only around an interruptible call. Our handler has SA_RESTART (the
+// tick needs it), so the kernel would restart that call: makes it fail with EINTR instead, even if
+// it has not begun yet.
 bool stop(siginfo_t*, void* where) noexcept {
   if (!is_helper) return false;
   arch::end_system_call(*static_cast<ucontext_t*>(where), EINTR);
   return true;
 }
 
-// Calls f() under that identity. Helpers have the common one, which threads have that made none
-// their own.
+// Calls f() with that identity. Null: with the common one, which helpers have between jobs.
 template <class F>
 void run_as(const identity* as, F f) noexcept {
   identity* before = as ? own_identity() : nullptr;
   if (as && (!before || !take_on(*before, *as))) cannot_be_undone();
   f();
-  if (as) take_on(*as, *before);  // or stays that: the next job takes on its own in any case
+  if (as) take_on(*as, *before);  // if it fails, the next job takes on its own anyway
   free(before);
 }
 
@@ -102,7 +101,7 @@ void run(helper_job& job) noexcept {
 }
 
 void work_on(helper_job* job) noexcept {
-  fiber* who = job->who;  // read first: from the last exchange on the job may be gone
+  fiber* who = job->who;  // read first: after the last exchange the job may be gone
   auto* abandon = job->abandon;
   int expected = helper_job::queued;
   if (job->state.compare_exchange_strong(expected, helper_job::running,
@@ -144,11 +143,11 @@ void* helper_thread(void*) {
   return nullptr;
 }
 
-// False when there is no helper, and none can be made.
+// Returns false if there is no helper, and none can be made.
 bool submit(helper_job& job) noexcept {
   bool more;
   {
-    // In one go: two that come at once must not count on the same idle helper.
+    // Under one lock, so that two callers do not count on the same idle helper.
     futex_guard guard(helpers.lock);
     helpers.push(job);
     helpers.unwanted = false;
@@ -176,10 +175,10 @@ bool submit(helper_job& job) noexcept {
 }  // namespace
 
 bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_size) noexcept {
-  // Both take the kernel milliseconds when there are two kernel threads.
+  // Do both now: with two kernel threads each would take the kernel milliseconds.
   barrier_available();
   if (current) hub::of(current)->io.open();
-  // But for the one by which the C library's setuid() and its kin reach every thread.
+  // Block all signals but the one by which the C library's setuid() and its kin reach every thread.
   constexpr std::uint64_t identity = 1ULL << 32;
   std::uint64_t others = ~identity, old;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &others, &old, 8);
@@ -225,8 +224,8 @@ void stop_on_helper(helper_job& job) noexcept {
   }
   if (mine) return let_go(job.who);
   job.stop.store(true, std::memory_order_relaxed);
-  // Again and again, for the signal may come just before the system call, or find the C library's
-  // handler there anew.
+  // Repeat it, since the signal may arrive just before the system call, or find that the C library
+  // has installed its handler again.
   timespec pause{.tv_sec = 0, .tv_nsec = 20'000};
   while (!job.done()) {
     int tid = job.tid.load(std::memory_order_acquire);

@@ -17,10 +17,10 @@ namespace {
 
 std::atomic<reaper> end_of_thread{nullptr};
 
-// Unwinds what is unfinished.
+// Unwinds the unfinished fibers.
 void shut_down(hub& h) noexcept {
-  // Each unfinished task gets one fiber_exit. One that waits again while it unwinds is given a few
-  // turns, then abandoned: a thread's end must not hang.
+  // Each unfinished task gets one fiber_exit. A task that waits again while it unwinds gets a few
+  // turns, then it is abandoned: a thread's end must not hang.
   if (reaper reap = end_of_thread) {
     for (fiber* f = h.fibers.front(); f; f = h.fibers.after(*f)) {
       if (f == &h.main || f->state == fiber_status::finished) continue;
@@ -38,7 +38,7 @@ void shut_down(hub& h) noexcept {
     h.main.extra.locals = nullptr;
     h.main.extra.drop_locals(values);
   }
-  // Fibers suspended by a switch of their own are unwound too, whoever holds them.
+  // Fibers suspended in an explicit switch are unwound too, even if there are handles to them.
   for (int round = 0; round < 1'000'000; round++) {
     drop_remote_releases(&h);
     fiber* f = h.fibers.front();
@@ -65,8 +65,8 @@ void shut_down(hub& h) noexcept {
 
 void thread_ends(void* p) noexcept {
   hub* h = static_cast<hub*>(p);
-  // The main thread's end is the process's, and so is exit() in a fiber: what is unfinished then is
-  // abandoned, like threads are.
+  // The main thread's end is the end of the process, and so is exit() in a fiber: unfinished fibers
+  // are then abandoned, as unfinished threads are.
   if (h->tid == h->pid || current != &h->main) return;
   shut_down(*h);
 }
@@ -148,7 +148,7 @@ void set_tracer(tracer t, void* context, void (*drop)(void*) noexcept) noexcept 
 }
 
 void set_reaper(reaper r) noexcept {
-  // Asked for with every task: a store that all kernel threads see is dear.
+  // This is called for every task: avoid the store, which all kernel threads would see.
   if (end_of_thread.load(std::memory_order_relaxed) != r) end_of_thread = r;
 }
 

@@ -5,8 +5,8 @@
 
 namespace tendril::core {
 
-// Makes the calling kernel thread's hub. The first: null, the second: the process ends, if there is
-// no memory.
+// Makes the calling kernel thread's hub. If there is no memory, try_to_make_home() returns null,
+// and make_home() ends the process.
 hub* try_to_make_home() noexcept;
 hub* make_home() noexcept;
 

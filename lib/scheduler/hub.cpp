@@ -45,7 +45,8 @@ void hub::refill_run_queue() noexcept {
   while (ready.empty()) look(true);
 }
 
-// Whether look_if_due() has anything to look for: the clock alone takes as long as a few turns.
+// Whether look_if_due() has anything to look for: reading the clock alone takes as long as a few
+// turns.
 bool hub::may_find_something() const noexcept {
   return io.has_waiters() || !timers.empty() || signals.has_arrivals() || masks.differ();
 }
@@ -70,12 +71,13 @@ void hub::out_of_breath() noexcept {
 void hub::look(bool block) noexcept {
   if (block) {
     if (is_deadlocked()) return deadlock();
-    // From here on another thread that leaves mail rings, which takes an open poller.
+    // From here on another thread that pushes to the remote queue notifies us, for which the poller
+    // must be open.
     io.open();
     sleeping_.store(true, std::memory_order_seq_cst);
     if (!remote.empty() || closed_elsewhere_.load() || signals.has_arrivals()) block = false;
   }
-  // A program that never sleeps gives memory back, too.
+  // A program that never sleeps returns memory to the system, too.
   bool trims = (++looks_ & 63) == 0;
   nanoseconds t = block || trims || !timers.empty() ? now() : 0;
   nanoseconds trim_next = block || trims ? trim(t) : INT64_MAX;
@@ -85,8 +87,8 @@ void hub::look(bool block) noexcept {
     timespec wait{}, *timeout = nullptr;
     if (!until.is_never()) {
       nanoseconds left = until.at > t ? until.at - t : 0;
-      // The kernel may be late by a thousandth of what it is asked for, but by 0.1 s at most; by 50
-      // us in any case.
+      // The kernel may wake us late by a thousandth of the time-out (at most 0.1 s), and by 50 us
+      // in any case. If the former is more, wait that much less.
       nanoseconds slack = left / 1001 < 100'000'000 ? left / 1001 : 100'000'000;
       if (slack > 50'000) left -= slack;
       wait = {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
@@ -128,14 +130,14 @@ nanoseconds hub::trim(nanoseconds now) noexcept {
   return has_to_trim() ? trim_at_ : INT64_MAX;
 }
 
-// The signal has ended a wait that nothing else can end.
+// Whether the signal was sent by notify(), to end a wait that nothing else can end.
 bool hub::takes_nudge(siginfo_t*, void*) noexcept {
   return current && of(current)->nudged_.exchange(false);
 }
 
 void hub::notify() noexcept {
   if (!sleeping_.exchange(false, std::memory_order_seq_cst) || io.interrupt()) return;
-  // In a handler of its own the hub's system call has ended anyway.
+  // In a handler on the hub's own thread: the hub's system call has ended anyway.
   if (current && of(current) == this) return;
   nudged_ = true;
   if (runtime_signal::install(takes_nudge)) sys::call(SYS_tgkill, pid, tid, runtime_signal::number);
@@ -146,7 +148,7 @@ void hub::note_closed() noexcept {
   notify();
 }
 
-// Whether the process has no kernel threads but this one and idle helpers.
+// Whether the process has no other kernel threads than this one and helpers.
 static bool alone() noexcept {
   if (hub::count.load(std::memory_order_relaxed) > 1) return false;
   struct stat tasks;
@@ -154,13 +156,13 @@ static bool alone() noexcept {
   return long(tasks.st_nlink) - 2 - hub::helper_threads.load(std::memory_order_relaxed) <= 1;
 }
 
-// Whether nothing at all can make a fiber of this hub runnable any more.
+// Whether nothing can ever make a fiber of this hub runnable.
 bool hub::is_deadlocked() const noexcept {
   return timers.empty() && !io.has_waiters() && waits.by_system == 0 && remote.empty() &&
          !signals.has_arrivals() && (waits.by_threads == 0 || alone());
 }
 
-// Nobody can run, and nothing that this hub knows of can change that.
+// No fiber can run, and nothing that this hub knows of can change that.
 void hub::deadlock() noexcept {
   fiber* victim = nullptr;
   if (main.state == fiber_status::parked) {
@@ -171,7 +173,8 @@ void hub::deadlock() noexcept {
     }
   }
   if (!victim) {
-    // The last fiber of a forked child has ended, as its last thread would have.
+    // In a forked child whose main fiber is the parent's: its last fiber has ended, and the process
+    // ends as with its last thread.
     if (main.lost) exit(0);
     sys::die(
         "no fiber can run: the main fiber waits in a switch for one that has ended or waits for "

@@ -1,7 +1,7 @@
-// The hub: what makes the fibers of one kernel thread take turns.
+// The hub: the scheduler of the fibers of one kernel thread.
 //
-// It has no fiber and no stack of its own. A fiber that parks picks the next runnable one and jumps
-// to it; only when there is none does it poll, right where it stands.
+// It has no fiber and no stack of its own. A fiber that parks picks the next runnable fiber and
+// jumps to it. If there is none, it polls, on its own stack.
 #pragma once
 
 #include <atomic>
@@ -17,11 +17,11 @@
 
 namespace tendril::core {
 
-// Parked fibers that are woken from outside their hub, perhaps.
+// The number of parked fibers that something outside their hub may wake.
 struct outside_waits {
-  std::uint32_t by_system = 0;   // that something outside this hub may wake
-  std::uint32_t by_threads = 0;  // that other kernel threads may wake, if there are any
-  // Both at once.
+  std::uint32_t by_system = 0;   // by another kernel thread, or by the system
+  std::uint32_t by_threads = 0;  // by another kernel thread, if there are any
+  // Both counters at once.
   void add(const wait_info& what) noexcept { put(get() + of(what)); }
   void remove(const wait_info& what) noexcept { put(get() - of(what)); }
 
@@ -46,10 +46,10 @@ struct hub : fiber_home {
   hub(const hub_calls& for_fibers, poller::hub_part for_poller) noexcept;
   static hub* of(const fiber* f) noexcept { return static_cast<hub*>(f->home); }
 
-  // Makes a parked fiber of this thread's hub runnable; does nothing if it is not parked.
+  // Makes a parked fiber of this kernel thread runnable; does nothing if it is not parked.
   static void wake(fiber* f, core::wake why) noexcept;
-  // The same where it is known to be parked. `deep`: it stands deep below its own frames, as in a
-  // system call's stead.
+  // The same for a fiber that is known to be parked. `deep`: many frames of the runtime lie below
+  // the fiber's own, as in an interposed system call.
   [[gnu::always_inline]] static void make_ready(fiber* f, core::wake why, bool deep) noexcept {
     hub& h = *of(f);
     h.waits.remove(*f->waiting);
@@ -57,16 +57,17 @@ struct hub : fiber_home {
     f->state = fiber_status::ready;
     h.ready.push(f, deep);
   }
-  // Begins a turn. Whether there is more to do than to take the next fiber, if there is one.
+  // Begins a turn. Returns whether there is more to do than to take the next fiber, if there is
+  // one.
   [[gnu::always_inline]] bool begin_turn() noexcept {
     unsigned turns = turns_ + 1;
-    std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);  // watched by another thread
+    std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);  // read by another thread
     return __builtin_expect((turns & 31) == 0 || !remote.empty(), false);
   }
   [[gnu::always_inline]] bool needs_refill() noexcept { return begin_turn() || ready.empty(); }
-  // Ends with a fiber that can run.
+  // Returns when there is a fiber that can run.
   void refill_run_queue() noexcept;
-  // That the fiber, which is about to park, is woken then at the latest.
+  // Makes sure that the fiber, which is about to park, is woken at that time at the latest.
   void wake_at(fiber* f, nanoseconds when, bool precise) noexcept;
   // The next fiber to run; polls until there is one.
   fiber* next() noexcept {
@@ -74,42 +75,41 @@ struct hub : fiber_home {
       refill_run_queue();
     return ready.pop();
   }
-  // Called by cooperative calls that did not need to wait: a fiber whose descriptor is never empty
-  // has to let others run now and then.
+  // Called by cooperative calls that did not need to wait: a fiber whose descriptor always has data
+  // must let others run now and then.
   void charge_budget() noexcept {
     if (breath_turn_ != turns_) breath_turn_ = turns_, breath_ = full_breath;
     if (--breath_ == 0) [[unlikely]]
       out_of_breath();
   }
-  // Looks at events, timers and the remote_queue; waits for one of them if `block`.
+  // Polls events, timers and the remote queue; waits for one of them if `block`.
   void look(bool block) noexcept;
-  // Does a little of giving memory that was not needed for a while back to the system, if that is
-  // due. Returns when the next little is: INT64_MAX if there is nothing more.
+  // Returns some memory that was not needed for a while to the system, if that is due. Returns when
+  // to call it again: INT64_MAX if there is nothing more to return.
   nanoseconds trim(nanoseconds now) noexcept;
-  // Whether fibers that have ended left memory that was not given back yet: then waits come here,
-  // though nobody else waits.
+  // Whether ended fibers left memory that has not been returned to the system yet: then the hub
+  // wakes for trim() even if no fiber has a deadline.
   bool has_to_trim() const noexcept { return idle || trims_more_ || stacks.left_memory(); }
   void note_left_memory() noexcept { trims_more_ = true; }
-  // The same of threads that have ended, once there are threads. Returns whether there is more to
-  // come.
+  // The same for ended threads, once there are threads. Returns whether there is more to come.
   bool (*trim_threads)() noexcept = nullptr;
-  // The same without waiting, if the last look was a while ago; lets in signals that the running
-  // thread blocks, and others not.
+  // Does look(false), if the last look was a while ago; and lets in signals that the running thread
+  // blocks and other threads do not.
   void look_if_due() noexcept;
 
-  // The kernel thread's list of robust mutexes, as it was in that process; null: not asked for yet
+  // The kernel thread's list of robust mutexes in the process robust_pid; null: not asked for yet
   // (posix/locks/robust.cpp).
   void* robust_list = nullptr;
   int robust_pid = 0;
 
-  // Some descriptor on which a fiber of this hub may be parked was closed by another kernel thread.
-  // Any thread.
+  // Another kernel thread has closed a descriptor for which a fiber of this hub may wait. Any
+  // thread.
   void note_closed() noexcept;
-  // For who watches from another thread: how often a fiber gave way, and whether the hub sleeps.
+  // For a watcher on another kernel thread: the number of turns so far, and whether the hub sleeps.
   unsigned turns() const noexcept {
     return std::atomic_ref(const_cast<unsigned&>(turns_)).load(std::memory_order_relaxed);
   }
-  // Who watches is not to see the turns since then.
+  // Hides the turns since then from the watcher.
   void forget_turns_since(unsigned turns) noexcept {
     std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);
   }
@@ -117,18 +117,18 @@ struct hub : fiber_home {
   void notify() noexcept;  // ends a blocking look(); any thread, async-signal-safe
   void after_fork() noexcept;
 
-  fiber* yielded_to_handler = nullptr;  // has stepped aside for a handler, see yield_to_handler()
+  fiber* yielded_to_handler = nullptr;  // the fiber that let a handler run, see yield_to_handler()
 
   // Whether this code runs in the hub's process, not in a child that borrows our memory (vfork),
-  // whose calls are not to touch the hub. Only while there may be such a child the kernel is asked.
+  // whose calls must not touch the hub. The kernel is asked only while there may be such a child.
   bool in_own_process() const noexcept { return vfork_children == 0 || pid == sys::getpid(); }
 
-  // All hubs of the process, for close() and fork(). Calls f(hub&) under a lock.
+  // All hubs of the process, for close() and fork(). for_each() calls f(hub&) under a lock.
   template <class F>
   static void for_each(F f) noexcept;
   static bool any() noexcept { return registry.load(std::memory_order_relaxed) != nullptr; }
 
-  // The children that borrow the memory now, as far as we saw them begin (shim/vfork.cpp); a
+  // How many children borrow the memory now, as far as we saw them begin (shim/vfork.cpp); a
   // clone() that shares memory counts for ever.
   volatile int vfork_children = 0;
 
@@ -136,7 +136,7 @@ struct hub : fiber_home {
   static std::atomic<hub*> registry;
   static spin_lock registry_lock;
   static std::atomic<int> helper_threads;
-  static std::atomic<int> count;  // of all hubs
+  static std::atomic<int> count;  // of hubs
 
  private:
   void out_of_breath() noexcept;
@@ -147,20 +147,21 @@ struct hub : fiber_home {
   static constexpr unsigned full_breath = 64;
   unsigned turns_ = 0;
   unsigned breath_ = full_breath;
-  unsigned breath_turn_ = 0;  // the turn in which it is counted
+  unsigned breath_turn_ = 0;  // the turn for which breath_ counts
   std::uint64_t looked_ = 0;  // arch::ticks() at the last look
   nanoseconds trim_at_ = 0;
-  bool trims_more_ = false;  // the last round of it left something
+  bool trims_more_ = false;  // the last round of trim() left something
   unsigned looks_ = 0;
-  nanoseconds seen_ = 0;  // the time, as the timers were last looked at
+  nanoseconds seen_ = 0;  // the time when the timers were last checked
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> closed_elsewhere_{false};
-  std::atomic<bool> nudged_{false};  // by a signal: its descriptors have been closed in its sleep
+  // notify() has sent a signal, since the descriptors were closed while the hub slept
+  std::atomic<bool> nudged_{false};
   static bool takes_nudge(siginfo_t*, void*) noexcept;
 };
 
 class registry_guard {
-  // a handler that closes a descriptor would wait for ever for the lock that it has interrupted
+  // a handler that closes a descriptor would wait for ever for the lock that it interrupted
   signals_deferred quiet_;
   spin_guard held_{hub::registry_lock};
 };

@@ -10,15 +10,15 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   return f->extra.forbidden || (!what.uninterruptible && !f->extra.shields);
 }
 
-// Whether a kill or a time-out is to end its wait.
+// Whether a kill or a time-out is to end the fiber's wait now.
 [[gnu::always_inline]] inline bool is_due(const fiber* f) noexcept {
   if (!f->pending && f->extra.limit == INT64_MAX) [[likely]]
     return false;
   return !f->extra.shields && (f->pending || f->extra.limit <= now());
 }
 
-// Leaves the processor to the next fiber; returns when `self`, whose state says where it waits,
-// runs again.
+// Hands the kernel thread to the next fiber; returns when `self`, whose state is already set, runs
+// again.
 [[gnu::always_inline]] inline void switch_away(hub& h, fiber* self) noexcept {
   fiber* to = h.next();
   if (to == self) return stay(h, self);
@@ -26,7 +26,7 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   if (h.to_reap) reap();
 }
 
-// What is left of that when it was done in halves, of which the first left plainly.
+// The second half of switch_away(), if the first half left by the fast path.
 [[gnu::always_inline]] inline void come_back(void* context, void* from, hub& h,
                                              fiber* self) noexcept {
   self->runtime_depth = 1;
@@ -39,8 +39,8 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
     run_handlers_due();
 }
 
-// The end of a first half: as switch_away. What is rare is left to functions that are called last,
-// so that the usual way needs no frame.
+// The first half of switch_away(). Rare cases are tail calls to other functions, so that the usual
+// case needs no stack frame.
 [[gnu::noinline]] switch_result enter_ending(fiber* self, fiber* to) noexcept {
   enter(self, to);
   return jump_ending(to->sp, self);
@@ -123,7 +123,7 @@ switch_result park_until(std::int64_t when, const wait_info& what, bool precise,
   return leave(h, self);
 }
 
-// The running fiber's wait is over, and it is still inside the runtime.
+// The running fiber's wait is over; the fiber is still inside the runtime.
 void forget_deadline(fiber* self) noexcept {
   if (self->timer) hub::of(self)->timers.cancel(self);
 }
@@ -176,7 +176,7 @@ wake yield() noexcept {
   return self->needs_slow_path ? wake_of_slow_path() : wake::unparked;
 }
 
-// Leaves the processor to `f`, and to nobody else before it.
+// Hands the kernel thread to `f`, and is first in the run queue behind it.
 static void stand_behind(hub& h, fiber* f) noexcept {
   fiber* self = current;
   self->state = fiber_status::ready;
@@ -188,20 +188,21 @@ static void stand_behind(hub& h, fiber* f) noexcept {
 
 void yield_to_handler(hub& h, fiber* f) noexcept {
   fiber* self = current;
-  // it runs in its turn
+  // f will run in its turn
   if (h.yielded_to_handler || f->state != fiber_status::ready || self->pending) return;
   handlers_deferred quiet(h);
   unsigned turns = h.turns();
   h.yielded_to_handler = self;
   h.ready.promote(f);
-  // Behind f, before all others: they must not find what we have been interrupted in.
+  // Right behind f, before all others: they must not find the state in which we were interrupted.
   stand_behind(h, f);
-  // Back at once, it still has the kernel thread to itself, which who watches that is to see.
+  // If we are back directly from the handler, the fiber has kept the kernel thread to itself: hide
+  // the turns in between from the watcher.
   if (h.yielded_to_handler != self) h.forget_turns_since(turns);
   else h.yielded_to_handler = nullptr;
 }
 
-// The handler has run: whoever stepped aside goes on.
+// The handler has run: the fiber that yielded to it goes on.
 static void return_from_handler(hub& h) noexcept {
   fiber* f = h.yielded_to_handler;
   h.yielded_to_handler = nullptr;

@@ -1,5 +1,5 @@
-// Giving way and waiting as they mostly are: with nothing unusual about the fiber, and no deadline.
-// Inline, for calls that do little else.
+// The fast paths of yielding and parking: for a fiber that does not need the slow path, without a
+// deadline. Inline, for calls that do little else.
 #pragma once
 
 #include "fiber/switch.hpp"
@@ -7,15 +7,15 @@
 
 namespace tendril::core {
 
-// The fiber that was to leave is the one whose turn it is.
+// The fiber that was about to leave is itself the next to run.
 inline void stay(hub& h, fiber* self) noexcept {
   self->state = fiber_status::running;
   if (self->storage->signals.due) [[unlikely]]
     h.look_for_handlers();
 }
 
-// The two halves of give_way() in one. False: nothing was done; nobody else can run, or there is
-// more to look after.
+// Both halves of give_way() in one. Returns false if it did nothing: no other fiber can run, or the
+// slow path is needed.
 [[gnu::always_inline]] inline bool give_way_fast(hub& h, fiber* self) noexcept {
   if (!can_leave_fast(self, &h) || h.ready.empty()) [[unlikely]]
     return false;
@@ -40,12 +40,11 @@ inline void stay(hub& h, fiber* self) noexcept {
   return true;
 }
 
-// Whether it may do this.
+// Whether the fiber may use park_fast().
 inline bool can_park_fast(const fiber* self) noexcept {
   return !self->needs_slow_path && self->exceptions->none();
 }
-// As park_until_unparked(), in one, for who is inside the runtime `depth` deep. The fiber leaves
-// plainly but for that.
+// Like park_until_unparked(), but in one piece, and for a fiber whose runtime depth is `depth`.
 [[gnu::always_inline]] inline wake park_fast(hub& h, fiber* self, const wait_info& what,
                                              int depth) noexcept {
   self->waiting = &what;
@@ -68,8 +67,8 @@ inline bool can_park_fast(const fiber* self) noexcept {
   return self->woken;
 }
 
-// The running fiber is interrupted by a handler of another thread, f's, which runs at once and
-// comes back here.
+// A signal is due for another thread, whose fiber is f: interrupts the running fiber, lets f run
+// its handler at once, and comes back here.
 void yield_to_handler(hub& h, fiber* f) noexcept;
 
 }  // namespace tendril::core

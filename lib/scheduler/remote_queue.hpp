@@ -1,4 +1,4 @@
-// The remote_queue of a hub: other kernel threads leave fibers here that are to be woken.
+// The remote queue of a hub: other kernel threads push fibers here that the hub must wake.
 #pragma once
 
 #include <atomic>
@@ -9,8 +9,8 @@ namespace tendril::core {
 
 class remote_queue {
  public:
-  // From any thread. A fiber that is in here already is not put in twice; one that is in here is
-  // kept alive.
+  // Any thread. A fiber that is already in the queue is not added again. The queue holds a
+  // reference to each fiber in it.
   void push(fiber* f) noexcept {
     if (f->in_inbox.exchange(true, std::memory_order_acq_rel)) return;
     fiber_ref(f);
@@ -19,7 +19,8 @@ class remote_queue {
     while (!head_.compare_exchange_weak(head, f, std::memory_order_seq_cst));
   }
   bool empty() const noexcept { return head_.load(std::memory_order_seq_cst) == nullptr; }
-  // By the hub's own thread: calls wake(fiber) for each, in the order of their arrival.
+  // To be called by the hub's own thread: calls wake(fiber) for each, in the order of their
+  // arrival.
   template <class F>
   void drain(F wake) noexcept {
     fiber* f = head_.exchange(nullptr, std::memory_order_acquire);
@@ -32,7 +33,7 @@ class remote_queue {
     }
     while (in_order) {
       fiber* next = in_order->next_in_inbox;
-      // From here on the fiber may be put in again.
+      // From here on another thread may push the fiber again.
       in_order->in_inbox.store(false, std::memory_order_release);
       wake(in_order);
       fiber_unref(in_order);

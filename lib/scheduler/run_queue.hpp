@@ -1,8 +1,8 @@
-// The ready queue: the fibers that can run, first come first served.
+// The run queue: the fibers that can run, first in, first out.
 //
-// A ring of (fiber, saved stack pointer) rather than a linked list, because then the fiber that
-// will run eight switches from now is known, and its stack can be on its way into the cache by
-// then: the end of it, and more if the fiber stands deep in the runtime.
+// It is a ring of (fiber, saved stack pointer) and not a linked list, so that the fiber that will
+// run eight switches from now is known, and its stack can be prefetched: the end of it, and more if
+// it is deep in the runtime.
 #pragma once
 
 #include "base/page_array.hpp"
@@ -12,13 +12,13 @@ namespace tendril::core {
 
 class run_queue {
  public:
-  // Room for n fibers; made when fibers are made, so that push cannot fail.
+  // Makes room for n fibers; called when fibers are made, so that push() cannot fail.
   bool reserve(std::size_t n) noexcept {
     if (n <= room()) return true;
     std::size_t first = std::size_t(first_ - begin()), last = std::size_t(last_ - begin());
     std::size_t old = ring_.capacity() ? std::size_t(end_ - begin()) : 0;
     if (!ring_.reserve(n + 1 + ahead)) return false;
-    // What had wrapped around the old end goes behind the rest.
+    // Entries that had wrapped around the old end go behind the others.
     if (last < first) {
       for (std::size_t i = 0; i < last; i++) ring_[old + i] = ring_[i];
       last += old;
@@ -35,18 +35,18 @@ class run_queue {
   bool empty() const noexcept { return bytes() == 0; }
   void push(fiber* f, bool deep = false) noexcept {
     *last_ = {f, reinterpret_cast<std::uintptr_t>(f->sp) | deep};
-    if (deep && bytes() < ahead * sizeof(entry)) fetch(*last_);  // no pop() will
+    if (deep && bytes() < ahead * sizeof(entry)) fetch(*last_);  // no pop() will fetch it in time
     last_ = after(last_);
   }
   fiber* pop() noexcept {
     fiber* f = first_->who;
-    // If the ring has wrapped around, this may be beyond the last: one that ran before, or none.
-    // That does no harm.
+    // If the ring has wrapped around, this may be beyond the last entry, and name a fiber that ran
+    // before, or none. Prefetching it does no harm.
     if (bytes() > ahead * sizeof(entry)) fetch(first_[ahead]);
     first_ = after(first_);
     return f;
   }
-  // One of those in the queue comes first.
+  // Moves a fiber that is in the queue to its front.
   void promote(fiber* f) noexcept {
     entry* at = first_;
     while (at != last_ && at->who != f) at = after(at);
@@ -65,9 +65,9 @@ class run_queue {
   static constexpr std::size_t ahead = 8;
   struct entry {
     fiber* who;
-    std::uintptr_t sp;  // the lowest bit: it stands deep
+    std::uintptr_t sp;  // the lowest bit: the fiber is deep in the runtime
   };
-  // From the first to the last; more than there can be if it has wrapped around.
+  // From the first entry to the last; a huge number if the ring has wrapped around.
   std::size_t bytes() const noexcept {
     return reinterpret_cast<std::uintptr_t>(last_) - reinterpret_cast<std::uintptr_t>(first_);
   }
@@ -76,7 +76,7 @@ class run_queue {
     const char* who = reinterpret_cast<const char*>(later.who);
     __builtin_prefetch(sp);
     __builtin_prefetch(who);
-    __builtin_prefetch(who + payload_offset);  // what a task's function has captured
+    __builtin_prefetch(who + payload_offset);  // what the task's function has captured
     if (later.sp & 1) [[unlikely]] {
       for (int line = 1; line < 12; line++) __builtin_prefetch(sp + line * 64);
     }
@@ -86,7 +86,7 @@ class run_queue {
 
   entry* first_ = nullptr;
   entry* last_ = nullptr;
-  // behind it some places stay empty, so that the first can always look ahead
+  // some unused places follow, so that pop() can always look ahead of the first
   entry* end_ = nullptr;
   page_array<entry> ring_;
 };

@@ -47,7 +47,7 @@ pending_signal* make_pending(int signal, const siginfo_t& info, thread_storage* 
 
 void drop_pending(pending_signal* p) noexcept { p->used.store(false, std::memory_order_release); }
 
-// --- who gets it ---
+// --- choosing the thread ---
 
 bool signal_delivery::defer_signal(int signal, const siginfo_t& info, thread_storage* target,
                                    std::atomic<int>* overruns) noexcept {
@@ -66,7 +66,7 @@ thread_storage* signal_delivery::signal_target(int signal) noexcept {
   auto takes = [&](const fiber* f) {
     return !f->storage->signals.gone && !(f->storage->signals.mask & bit);
   };
-  if (takes(first)) return first->storage;  // as the kernel prefers it
+  if (takes(first)) return first->storage;  // the kernel, too, prefers the main thread
   if (takes(current)) return current->storage;
   for (fiber* f = home_.fibers.front(); f; f = home_.fibers.after(*f)) {
     if (f->state != fiber_status::finished && f->storage->signals.owner == f && takes(f))
@@ -93,7 +93,7 @@ void signal_delivery::add_pending(thread_storage& t, pending_signal* p) noexcept
   for (; *end; end = &(*end)->next) {
     siginfo_t& waits = (*end)->info;
     if (!timers || waits.si_code != SI_TIMER || waits.si_timerid != p->info.si_timerid) continue;
-    // A timer's signal waits but once.
+    // Each timer has at most one pending signal.
     waits.si_overrun += p->info.si_overrun + 1;
     return drop_pending(p);
   }
@@ -104,7 +104,7 @@ void signal_delivery::add_pending(thread_storage& t, pending_signal* p) noexcept
   fiber* f = s.owner;
   if (lets_through && (&t == current->storage || !runs_its_own(t))) home_.handlers_are_due = true;
   if (f->state != fiber_status::parked) return;
-  // One that waits for a descriptor may find it by a signalfd, though it blocks it.
+  // A fiber that waits for a descriptor may wait for a signalfd, although it blocks the signal.
   bool by_descriptor =
       f->waiting->kind == wait_kind::descriptor || f->waiting->kind == wait_kind::descriptors;
   if ((lets_through && f->waiting->interruptible) || (s.awaited & bit) || by_descriptor)
@@ -133,8 +133,8 @@ void signal_delivery::sort_arrivals() noexcept {
       add_pending(*t, p);
       continue;
     }
-    // All threads have come to block it: it is the kernel's again, which keeps it for the process,
-    // if it has room.
+    // By now all threads block it: give it back to the kernel, which keeps it pending for the
+    // process if its queue has room.
     std::uint64_t bit = signal_bit(p->signal);
     sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
     if (sys::call(SYS_rt_sigqueueinfo, home_.pid, p->signal, &p->info) == -EAGAIN)
@@ -213,7 +213,7 @@ void signal_delivery::set_mask(std::uint64_t mask) noexcept {
   mask_is(*current->storage, mask);
 }
 
-// Threads that are busy, and block what others would let through, must not keep it from them.
+// A busy thread that blocks a signal must not keep it from threads that do not block it.
 void signal_delivery::let_masked_signals_in() noexcept {
   const signal_state& s = current->storage->signals;
   std::uint64_t wanted = home_.masks.intersection(), mine;
@@ -280,11 +280,11 @@ void signal_delivery::note_handled(thread_storage& t, bool restart) noexcept {
   home_.runtime_depth = 0;
 }
 
-// To this kernel thread, which lets it through now or when it returns from a handler.
+// Sends the signal to this kernel thread, which handles it now or when it returns from a handler.
 static void send_here(int pid, int tid, int signal, const siginfo_t& info) noexcept {
   if (sys::call(SYS_rt_tgsigqueueinfo, pid, tid, signal, &info) != -EAGAIN) return;
-  // The queue of the user's signals is full (RLIMIT_SIGPENDING): one that says nothing needs no
-  // place there.
+  // The user's signal queue is full (RLIMIT_SIGPENDING): a signal without information needs no
+  // place in it.
   siginfo_t bare{};
   bare.si_signo = signal;
   bare.si_code = SI_USER;
@@ -304,7 +304,8 @@ void signal_delivery::deliver(thread_storage& t) noexcept {
     siginfo_t info;
     if (!take_pending(t, ~blocked, info)) {
       s.due = s.pending && s.depth;
-      // The only thread: the kernel keeps what is blocked, and knows when it no longer is.
+      // With only one thread: give blocked signals back to the kernel, which delivers them once
+      // they are unblocked.
       for (pending_signal* p = home_.several_threads ? nullptr : s.first; p; p = s.first) {
         if (sys::call(SYS_rt_tgsigqueueinfo, home_.pid, home_.tid, p->signal, &p->info) == -EAGAIN)
           break;
@@ -325,7 +326,7 @@ void signal_delivery::deliver(thread_storage& t) noexcept {
     send_here(home_.pid, home_.tid, signal, info);
     std::atomic_signal_fence(std::memory_order_seq_cst);
     if (!delivery.signal) continue;
-    delivery.signal = 0;  // ignored by now
+    delivery.signal = 0;  // the signal is ignored by now
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &now, 0, 8);
   }
 }
@@ -349,7 +350,8 @@ void signal_delivery::run_handlers_due() noexcept {
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = self->storage;
   home_.runtime_depth = 0;
-  // Another fiber of the thread leaves it to the thread's own, if that can.
+  // A fiber that is not the thread's own leaves the handlers to the thread's own fiber, if that can
+  // run them.
   if (t->signals.due && (t->signals.owner == self || !runs_its_own(*t))) deliver(*t);
   t = first->storage;
   if (t != self->storage && t->signals.due && !runs_its_own(*t)) deliver(*t);
@@ -378,7 +380,7 @@ void signal_delivery::deliver_on_return(std::uint64_t& mask,
       int signal = __builtin_ctzll(left) + 1;
       if (has_handler(signal)) handled |= signal_bit(signal);
     }
-    home_.handlers_are_due = true;  // for the rest, when it next leaves the runtime
+    home_.handlers_are_due = true;  // for the other signals, when it next leaves the runtime
     if (!take_pending(*t, handled, delivered_on_return_)) continue;
     int signal = delivered_on_return_.si_signo;
     delivery.target = t;

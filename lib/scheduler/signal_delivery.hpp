@@ -1,8 +1,8 @@
-// Signals on their way to a thread: which thread takes one that came for the process, and the queue
-// of those that have to wait until their thread can run the handler, or lets it through.
+// Signals on their way to a thread: which thread handles a signal for the process, and the queue of
+// signals whose thread cannot run the handler yet, or blocks them.
 //
-// A signal that waits is kept here as it came. Its thread sends it to itself once more when its
-// time has come, and so the kernel makes the frame, with the mask, the stack and the flags that the
+// A pending signal is kept with its siginfo. When it can be handled, its thread sends it to itself
+// once more, so that the kernel makes the frame, with the mask, the stack and the flags that the
 // program asked for.
 #pragma once
 
@@ -22,7 +22,7 @@ struct pending_signal {
   int signal = 0;
   pending_signal* next = nullptr;
   thread_storage* target = nullptr;  // null: the process
-  // Where the timer that sent it wants its overruns when it is handled; null: nowhere.
+  // Where to store the overruns of the timer that sent it when it is handled; null: nowhere.
   std::atomic<int>* overruns = nullptr;
   siginfo_t info;
 };
@@ -39,86 +39,86 @@ inline std::uint64_t mask_of(const sigset_t& s) noexcept {
   return m;
 }
 
-// The signals of one hub's threads. The hub owns it and calls it on its own kernel thread, where
-// nothing else is said.
+// The signals of one hub's threads. The hub owns it, and calls it on its own kernel thread, unless
+// a function says otherwise.
 class signal_delivery {
  public:
-  // What it has the hub do.
+  // What it needs of the hub.
   struct hub_part {
     void (*wake)(fiber*, core::wake) noexcept;  // as hub::wake
-    void (*ring)(fiber_home&) noexcept;         // as hub::ring
+    void (*ring)(fiber_home&) noexcept;         // as hub::notify
   };
   signal_delivery(fiber_home& home, hub_part calls) noexcept
       : first(&home.main), home_(home), calls_(calls) {}
   signal_delivery(const signal_delivery&) = delete;
 
-  // A signal has come whose handler cannot run here and now. False: no memory. Any thread,
-  // async-signal-safe.
+  // Keeps a signal that has arrived and whose handler cannot run here and now. Returns false if
+  // there is no memory. Any thread, async-signal-safe.
   bool defer_signal(int signal, const siginfo_t& info, thread_storage* target,
                     std::atomic<int>* overruns = nullptr) noexcept;
-  // Whether one has come that sort_arrivals() has not seen yet. Any thread.
+  // Whether a signal has arrived that sort_arrivals() has not seen yet. Any thread.
   bool has_arrivals() const noexcept { return arrived_.load(); }
-  // Whom the signals are for that have come.
+  // Gives each signal that has arrived to its thread.
   void sort_arrivals() noexcept;
-  // The thread whose handler runs for a signal that came for the process; null: none lets it
-  // through.
+  // The thread whose handler runs for a signal that was sent to the process; null: all block it.
   thread_storage* signal_target(int signal) noexcept;
-  // Whether that thread's own fiber will run its handlers by itself.
+  // Whether that thread's own fiber will run the thread's handlers by itself.
   bool runs_its_own(const thread_storage& t) const noexcept;
   // A handler of that thread has run, on any of its fibers.
   void note_handled(thread_storage& t, bool restart) noexcept;
-  // Sends a signal to a thread of this hub. -EAGAIN. Inside the runtime.
+  // Sends a signal to a thread of this hub. Returns 0 or -EAGAIN. To be called inside the runtime.
   int post(thread_storage& t, int signal, const siginfo_t& info) noexcept;
-  // Forgets what the timer has sent and nobody has handled yet. Inside the runtime.
+  // Drops the timer's signals that have not been handled yet. To be called inside the runtime.
   void drop_timer_signals(int timer) noexcept;
-  // Takes the first signal that is pending for that thread alone and in the set; false: none.
+  // Takes the first signal in the set that is pending for that thread alone; false: there is none.
   bool take_pending(thread_storage& t, std::uint64_t set, siginfo_t& info) noexcept;
 
-  // The thread's mask is another now, or is to be. The second sets the running thread's in the
-  // kernel too.
+  // mask_is(): the thread's mask has become this one. set_mask() also sets the running thread's
+  // mask in the kernel.
   void mask_is(thread_storage& t, std::uint64_t mask) noexcept;
   void set_mask(std::uint64_t mask) noexcept;
-  std::uint64_t own_mask() noexcept;  // the running thread's
-  // Lets in, for a moment, what the running thread blocks and others do not.
+  std::uint64_t own_mask() noexcept;  // the running thread's, from the kernel
+  // Lets in, for a moment, signals that the running thread blocks and other threads do not.
   void let_masked_signals_in() noexcept;
 
-  // There are several threads from now on; one more, which the running one has made; one less.
+  // From now on there are several threads; the running thread has made another; a thread has ended.
   void begin_threads() noexcept;
   void thread_begins(thread_storage& t, fiber* owner, std::uint64_t mask) noexcept;
   void thread_ends(thread_storage& t) noexcept;
 
-  // Lets the handlers run that are due for the running fiber, here. They may never return
-  // (siglongjmp).
+  // Runs the handlers that are due for the running fiber, here. They may never return (siglongjmp).
   void run_handlers() noexcept;
-  // The same as the running fiber leaves the runtime, if it is the one to do it. (Called by
-  // core::run_handlers_due, which has more to do.)
+  // The same when the running fiber leaves the runtime, unless another fiber is to run them.
+  // (Called by core::run_handlers_due, which does more.)
   void run_handlers_due() noexcept;
-  // The same while the hub polls on the running fiber's stack, for the main thread: it runs them
-  // where it waits, since a handler may leave by siglongjmp; if it cannot, they run here.
+  // The same for the main thread, while the hub polls on another fiber's stack. The main thread's
+  // own fiber runs them if it can, since a handler may leave by siglongjmp; if it cannot, they run
+  // here.
   void run_handlers_of_main() noexcept;
-  // The running thread is about to return, with all signals blocked, from a handler of the
-  // runtime's own to what that has interrupted, and to `mask`: what is due is sent so that the
-  // program's handler runs there before anything else, if `has_handler` says that the kernel has
-  // ours for it.
+  // Called with all signals blocked, before one of the runtime's own handlers returns to the
+  // interrupted code and to `mask`. Sends a due signal to this kernel thread and changes `mask`, so
+  // that the program's handler runs there before anything else. It considers only signals for which
+  // `has_handler` says that the kernel calls our handler.
   void deliver_on_return(std::uint64_t& mask, bool (*has_handler)(int signal) noexcept) noexcept;
 
   void after_fork() noexcept;
 
-  signal_stacks own_stacks;  // from the first thread on
-  // The main thread; in a child of fork the one that forked.
+  signal_stacks own_stacks;  // in use from the first thread on
+  // The main thread's fiber; in a child of fork, that of the thread that forked.
   fiber* first;
-  // what the running thread sends to itself by raise() or pthread_kill()
+  // the signal that the running thread is sending to itself by raise() or pthread_kill()
   volatile int sending_to_self = 0;
-  // What run_handlers() has sent to itself.
+  // The signal that deliver() or deliver_on_return() has sent to this kernel thread.
   struct {
     volatile int signal = 0;
     thread_storage* target = nullptr;
     std::uint64_t mask = 0;           // the thread's own
-    const siginfo_t* info = nullptr;  // which the kernel may have no room for
+    const siginfo_t* info = nullptr;  // complete, while the kernel may have had no room for it
   } delivery;
-  unsigned sharing_waits = 0;  // fibers without a thread of their own that wait for any handler
+  // fibers that wait for any handler and are not their thread's own fiber
+  unsigned sharing_waits = 0;
   std::uint64_t handlers_begun = 0;
-  // how often yield_to_handler() was asked for by who has sent the signal
+  // how often a fiber that sent a signal has asked for yield_to_handler()
   unsigned handler_yields = 0;
 
  private:
@@ -127,7 +127,7 @@ class signal_delivery {
 
   fiber_home& home_;
   hub_part calls_;
-  std::atomic<pending_signal*> arrived_{nullptr};  // last first
+  std::atomic<pending_signal*> arrived_{nullptr};  // newest first
   siginfo_t delivered_on_return_;
 };
 

@@ -7,7 +7,7 @@
 
 namespace tendril::core {
 
-// At the upper end of its stack.
+// Lies at the upper end of its stack.
 struct own_stack {
   own_stack* next;
   char* base;
@@ -17,15 +17,15 @@ namespace {
 
 constexpr unsigned most_free = 16;
 
-// Handlers of the program's may have to run there (see hub::look); only what is used becomes
-// memory.
+// Large enough for handlers of the program, which may have to run there (see hub::look). Memory is
+// allocated only for the pages that are used.
 std::size_t whole_size() noexcept {
   static const std::size_t size = (getauxval(AT_MINSIGSTKSZ) + 64 * 1024 + 4095) / 4096 * 4096;
   return size;
 }
 
-// The kernel refuses as long as the stack pointer is on the one that it knows: so it is on the new
-// one meanwhile.
+// The kernel refuses while the stack pointer is on the alternate stack that it knows, so the call
+// is made with the stack pointer on the new one.
 bool tell_kernel(const stack_t& stack) noexcept {
   if (sys::is_refused(SYS_sigaltstack)) return false;
   long r = sys::call(SYS_sigaltstack, &stack, 0);
@@ -84,7 +84,7 @@ own_stack* signal_stacks::keep(const void* frame, bool& failed) noexcept {
   failed = kept && !other;
   if (failed) return nullptr;
   if (kept) set_ = other;
-  // Else nobody stands on the one that is set, whatever the kernel knows of it.
+  // Otherwise nothing runs on the stack that is set, whatever stack the kernel knows.
   failed = !set();
   if (!failed || !kept) return kept;
   set_ = kept;

@@ -12,14 +12,14 @@ namespace {
 }
 fiber* after_task(fiber* self) noexcept {
   hub& h = *hub::of(self);
-  h.runtime_depth = 1;  // whoever runs next sets it to its own
+  h.runtime_depth = 1;  // the next fiber sets it to its own
   return h.needs_refill() ? refill_for_next(h) : h.ready.pop();
 }
 fiber* after_thread(fiber* self) noexcept {
   hub& h = *hub::of(self);
   h.runtime_depth = 1;
-  // Somebody waits for this stack to be left: who polls when there is nothing else to do is not to
-  // stand on it.
+  // A fiber waits for this stack to be left. If there is nothing else to run, the hub would poll on
+  // it: wake the main fiber, so that the hub polls on that one's stack.
   if (h.ready.empty()) [[unlikely]]
     hub::wake(&h.main, wake::unparked);
   return h.next();
@@ -37,7 +37,7 @@ fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size,
 }
 
 fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept {
-  // All that is rare goes the same way, and last: the usual way needs no frame.
+  // The rare cases are one tail call, so that the usual case needs no stack frame.
   if (fiber* f = renew_task(current, payload_size, b)) [[likely]]
     return f;
   return task_new(payload_size, b, 0, "");
@@ -59,7 +59,7 @@ static void set_out(hub& h, fiber* task) noexcept {
 
 bool start(fiber* task) noexcept {
   hub& h = *hub::of(task);
-  // One that was a task before has all that it needs.
+  // A recycled task has all that it needs.
   if (!task->sp || h.runtime_depth != 0 || !h.has_room()) [[unlikely]]
     return start_slow(h, task);
   h.runtime_depth = 1;

@@ -11,14 +11,14 @@ namespace tendril::core {
 
 namespace {
 
-// A fiber that stands for a thread has storage of its own, and is the one whose calls that thread's
-// handlers interrupt.
+// Whether the fiber stands for a thread: it has storage of its own, and is the thread's own fiber,
+// whose calls the thread's handlers interrupt.
 bool is_thread(const fiber* f) noexcept {
   return f->storage != &f->home->storage && f->storage->signals.owner == f;
 }
 
 // A frame can be larger than the guard: then the stack pointer is far below the stack, and the
-// fault above that.
+// fault is above the stack pointer.
 bool overflows(const stack& s, const siginfo_t& info, const ucontext_t& where) noexcept {
   auto at = reinterpret_cast<std::uintptr_t>(info.si_addr),
        bottom = reinterpret_cast<std::uintptr_t>(s.bottom());
@@ -43,8 +43,8 @@ void on_fault(int, siginfo_t* info, void* where) noexcept {
   }
   sys::signal_action none;
   sys::sigaction(SIGSEGV, &none, nullptr);
-  // The instruction faults again as soon as this returns; a signal that somebody sent has to be
-  // sent again.
+  // The instruction faults again as soon as this returns; a signal that was sent by a process must
+  // be sent again.
   if (info->si_code <= 0) sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), SIGSEGV);
 }
 
@@ -69,7 +69,7 @@ void watch_overflow(fiber_home& home) noexcept {
     if (old.handler) return;  // handled, or ignored
     sys::signal_action ours(on_fault, SA_ONSTACK);
     if (sys::sigaction(SIGSEGV, &ours, &old) < 0) return;
-    // Another kernel thread was quicker to handle it.
+    // Another kernel thread has installed a handler meanwhile.
     if (old.handler && old.handler != on_fault) {
       sys::sigaction(SIGSEGV, &old, nullptr);
       return;

@@ -1,4 +1,4 @@
-// Saying which fiber overflowed its stack, before the fault ends the process.
+// Reports which fiber overflowed its stack, before the fault ends the process.
 #pragma once
 
 #include <signal.h>
@@ -7,15 +7,16 @@
 
 namespace tendril::core {
 
-// Called when a kernel thread makes its first fiber. If nobody handles SIGSEGV, it is handled from
-// now on, and the kernel thread gets an alternate signal stack unless it has one: a fault in the
-// running fiber's guard, or between it and the stack pointer, prints one line. Then that fault, and
-// any other, has its default action.
+// Called when a kernel thread makes its first fiber. If there is no handler for SIGSEGV, installs
+// one, and gives the kernel thread an alternate signal stack unless it has one. A fault in the
+// running fiber's guard, or between the guard and the stack pointer, prints one line. Then that
+// fault, and any other, has its default action.
 void watch_overflow(fiber_home& home) noexcept;
-// A signal has come: whether it was for code on one of the stacks, which a library that was loaded
-// since has made right. They may hold code from now on, and the instruction is to be tried again.
+// Called for a signal. Returns whether it was raised by executing code on one of the stacks, which
+// has become legal because a library was loaded since. Then the stacks are made executable, and the
+// instruction must be retried.
 bool allows_code(const siginfo_t& info, const void* where) noexcept;
-// Whether that is the handler which watch_overflow() installs: the program is to see none.
+// Whether that is the handler that watch_overflow() installs, which is hidden from the program.
 bool is_overflow_handler(void (*handler)(int, siginfo_t*, void*)) noexcept;
 
 }  // namespace tendril::core

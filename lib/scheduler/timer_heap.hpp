@@ -1,9 +1,9 @@
 // The exact timers of one hub: an indexed 4-ary heap, so that cancelling (as frequent as firing)
 // needs no search.
 //
-// A fiber that waits is mostly in no cache. So what the heap compares and moves is its own, close
-// together: the times, and where the entry of each fiber stands. A fiber knows its slot, which
-// stays the same.
+// A fiber that waits is usually in no cache. So the heap compares and moves only data of its own,
+// stored close together: the times, and the place of each fiber's entry. The fiber knows its slot,
+// which does not change.
 #pragma once
 
 #include "base/deadline.hpp"
@@ -16,9 +16,9 @@ class timer_heap {
  public:
   bool empty() const noexcept { return count_ == 0; }
   nanoseconds next() const noexcept { return count_ ? first_ : INT64_MAX; }
-  // Who is first; there is one.
+  // The fiber with the first deadline. Requires that there is one.
   fiber* first() noexcept { return slots_[heap_[root].slot].who; }
-  // The number of its slot; 0: no memory for one more.
+  // Returns the number of the fiber's slot; 0: no memory for another one.
   std::uint32_t start(fiber* who, nanoseconds at) noexcept {
     if (!heap_.reserve(root + count_ + 1) || !slots_.reserve(count_ + 1)) return 0;
     std::uint32_t s = free_ ? free_ - 1 : count_;
@@ -39,9 +39,9 @@ class timer_heap {
   };
   struct slot {
     fiber* who;
-    std::uint32_t place;  // of its entry; of a free slot, the next free one plus one
+    std::uint32_t place;  // of its entry; in a free slot: the next free one plus one
   };
-  // With the first at this index, the four children of an entry share a line of the cache.
+  // With the root at this index, the four children of an entry share a cache line.
   static constexpr std::uint32_t root = 3;
   static std::uint32_t parent(std::uint32_t i) noexcept { return i / 4 + 2; }
   void remove(std::uint32_t s) noexcept {
@@ -82,7 +82,7 @@ class timer_heap {
   page_array<entry> heap_;
   page_array<slot> slots_;
   std::uint32_t count_ = 0;
-  std::uint32_t free_ = 0;  // a free slot plus one; 0: only those from count_ on
+  std::uint32_t free_ = 0;  // a free slot plus one; 0: only those from count_ on are free
   nanoseconds first_ = 0;
 };
 

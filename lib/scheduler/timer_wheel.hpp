@@ -1,11 +1,11 @@
-// The timers of one hub for which waking in the right millisecond is enough: a wheel, where
-// starting and cancelling cost the same however many wait, and those of a millisecond wake
+// The timers of one hub for which waking in the right millisecond is enough: a wheel. Starting and
+// cancelling take the same time however many fibers wait, and the timers of a millisecond wake
 // together.
 //
-// A bucket holds who is due in one tick, and on the upper levels in 1,024 ticks or in 1,024 times
-// that, until these come near and are dealt out. It is a ring of chunks, since going from fiber to
-// fiber, or from link to link, would wait for memory at each. What was due but for the rest of its
-// tick is kept sorted, so that the deadlines' order is kept.
+// A bucket holds the timers that are due in one tick, or on the upper levels in 1,024 ticks or
+// 1,024 times that; when these come near they cascade to a lower level. A bucket is a ring of
+// chunks, since following a pointer from fiber to fiber would wait for memory at each. Timers whose
+// tick has been reached are kept sorted, so that they fire in the order of their deadlines.
 #pragma once
 
 #include <algorithm>
@@ -19,14 +19,13 @@ namespace tendril::core {
 class timer_wheel {
  public:
   bool empty() const noexcept { return count_ == 0; }
-  // When to look again: within the tick of the first deadline, at its end. Perhaps sooner, to deal
-  // out.
+  // When to call turn() next: at the end of the first deadline's tick, or sooner, to cascade.
   nanoseconds next() const noexcept {
     return !count_ ? INT64_MAX : (first_due_ != due_count_ ? done_ : next_) * tick;
   }
   // Whether the deadline's tick is still to come.
   bool takes(nanoseconds at) const noexcept { return tick_of(at) > done_; }
-  // Sets who->timer to its place; false: no memory. `now` need not be the latest.
+  // Sets who->timer to its place; false: no memory. `now` may be somewhat old.
   bool start(fiber* who, nanoseconds at, nanoseconds now) noexcept {
     if (!count_) {
       next_ = INT64_MAX / tick;
@@ -42,7 +41,7 @@ class timer_wheel {
     if (chunk(chunk_at(place)).bucket == in_due) dead_++;
     else drop(chunk_at(place));
   }
-  // Looks who is due by `now`: first() and pop() give one after the other.
+  // Finds the timers that are due by `now`: first() and pop() return one after the other.
   void turn(nanoseconds now) noexcept {
     std::int64_t last = tick_of(now);
     if (next_ <= last && count_) {
@@ -62,7 +61,7 @@ class timer_wheel {
     }
     if (done_ < last) done_ = last;
   }
-  // The first of those that are due, and since when; null: nobody, and `at` stays as it is.
+  // The first fiber that is due, with its deadline; null: there is none, and `at` stays as it is.
   fiber* first(nanoseconds now, nanoseconds& at) noexcept {
     for (; first_due_ != due_count_ && due_[first_due_].at <= now; discard(), dead_--) {
       if (fiber* who = units_[due_[first_due_].place].e.who) {
@@ -94,7 +93,8 @@ class timer_wheel {
   struct head {
     std::uint32_t next, prev;  // of the ring
     std::uint16_t bucket;      // or in_due
-    std::uint16_t gone;        // how many entries are cancelled; in_due: how many due_ still names
+    // how many entries are cancelled; in_due: how many entries due_ still refers to
+    std::uint16_t gone;
   };
   // A chunk is a head and 15 entries. Its number is its head's; 0 is none.
   union unit {
@@ -105,11 +105,11 @@ class timer_wheel {
   struct due {
     nanoseconds at;
     std::uint32_t place;
-    std::uint32_t order;  // of those with the same deadline
+    std::uint32_t order;  // among those with the same deadline
     bool operator<(const due& o) const noexcept { return at != o.at ? at < o.at : order < o.order; }
   };
 
-  // Up to its end, so that what happens in a tick happens when it is over.
+  // Rounds up to the end of the tick, so that the timers of a tick fire when it is over.
   static std::int64_t tick_of(nanoseconds at) noexcept { return at / tick + (at % tick > 0); }
   static std::uint16_t bucket_of(int level, std::int64_t t) noexcept {
     return std::uint16_t(level * per_level + (t >> bits * level) % per_level);
@@ -121,10 +121,11 @@ class timer_wheel {
   bool put(entry e) noexcept {
     std::int64_t t = tick_of(e.at);
     int level = 0;
-    // How far ahead, counted in the level's own ticks; the one that is going on counts as none.
+    // How far ahead the tick is, in ticks of the level; 0: in the current one.
     auto ahead = [&]() noexcept { return (t >> bits * level) - (done_ >> bits * level); };
     while (ahead() > per_level && level < levels - 1) level++;
-    // Too far for the last: dealt out when that has come round, perhaps to where it was.
+    // Too far ahead for the last level: put it into the farthest bucket, and cascade it from there,
+    // perhaps back to the same bucket.
     if (ahead() > per_level) t = ((done_ >> bits * level) + per_level) << bits * level;
     std::uint16_t b = bucket_of(level, t);
     if (is_full(last_[b])) {
@@ -136,7 +137,7 @@ class timer_wheel {
     units_[last_[b]].e = e;
     return true;
   }
-  // A new chunk at the end of the bucket.
+  // Adds a chunk at the end of the bucket.
   bool append(std::uint16_t b) noexcept {
     std::uint32_t c = free_;
     if (c) free_ = chunk(c).next;
@@ -156,7 +157,7 @@ class timer_wheel {
     chunk(c).next = free_;
     free_ = c;
   }
-  // One of a chunk's entries was cancelled.
+  // An entry of that chunk has been cancelled.
   void drop(std::uint32_t c) noexcept {
     head& h = chunk(c);
     bool is_last = chunk_at(last_[h.bucket]) == c;
@@ -169,14 +170,14 @@ class timer_wheel {
     }
     release(c);
   }
-  // The bucket's last entry, which it holds no more.
+  // Empties the bucket. Returns its last entry.
   std::uint32_t empty_out(std::uint16_t b) noexcept {
     std::uint32_t last = last_[b];
     last_[b] = 0;
     in_use_[b / 64] &= ~(1ULL << b % 64);
     return last;
   }
-  // Calls f(chunk, its last entry) for each that the bucket held, in their order.
+  // Empties the bucket, and calls f(chunk, its last entry) for each chunk, in order.
   template <class F>
   void each_chunk(std::uint16_t b, F f) noexcept {
     std::uint32_t last = empty_out(b);
@@ -234,13 +235,13 @@ class timer_wheel {
   page_array<unit> units_;
   page_array<due> due_;
   std::uint32_t used_ = per_chunk;  // of units_
-  std::uint32_t free_ = 0;          // a chunk
+  std::uint32_t free_ = 0;          // a free chunk
   std::uint32_t count_ = 0;
-  std::uint32_t dead_ = 0;  // cancelled, but still named by due_
+  std::uint32_t dead_ = 0;  // cancelled, but due_ still refers to them
   std::uint32_t first_due_ = 0, due_count_ = 0;
-  std::int64_t done_ = 0;                        // the last tick that was looked at
-  std::int64_t next_ = 0;                        // before this one there is nothing to do
-  std::uint32_t last_[levels * per_level] = {};  // each bucket's last entry; 0: it is empty
+  std::int64_t done_ = 0;                        // the last tick that has been processed
+  std::int64_t next_ = 0;                        // there is nothing to do before this one
+  std::uint32_t last_[levels * per_level] = {};  // each bucket's last entry; 0: empty
   std::uint64_t in_use_[levels * per_level / 64] = {};
 };
 

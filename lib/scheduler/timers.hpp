@@ -1,9 +1,9 @@
-// The timers of one hub: who waits until when.
+// The timers of one hub: which fiber waits until when.
 //
-// Waking costs a system call, a look at everything and a cold cache; with many sleepers it is much
-// cheaper to wake all of a millisecond in one go. So a wait that is long against a millisecond may
-// end that much late, unless the deadline is asked to be precise. When the hub is awake anyway, all
-// who are due are woken, in the order of their deadlines.
+// A wake costs a system call, a poll of everything and a cold cache; with many sleepers it is much
+// cheaper to wake all those of a millisecond together. So a wait that is long compared to a
+// millisecond may end that much late, unless a precise deadline is asked for. When the hub is awake
+// anyway, it wakes all fibers that are due, in the order of their deadlines.
 #pragma once
 
 #include "scheduler/timer_heap.hpp"
@@ -14,26 +14,27 @@ namespace tendril::core {
 class timers {
  public:
   bool empty() const noexcept { return exact_.empty() && coarse_.empty(); }
-  // When to look again at the latest.
+  // When to call run() next at the latest.
   nanoseconds next() const noexcept {
     nanoseconds e = exact_.next(), c = coarse_.next();
     return e < c ? e : c;
   }
-  // The fiber has no timer yet. `now` need not be the latest. False: no memory for one more.
+  // Requires that the fiber has no timer yet. `now` may be somewhat old. Returns false if there is
+  // no memory.
   bool start(fiber* f, nanoseconds at, bool precise, nanoseconds now) noexcept {
     if (!precise && at - now >= long_wait && coarse_.takes(at)) return coarse_.start(f, at, now);
     std::uint32_t number = exact_.start(f, at);
     f->timer = number | is_exact;
     return number;
   }
-  // It has one.
+  // Requires that the fiber has a timer.
   [[gnu::noinline]] void cancel(fiber* f) noexcept {
     if (f->timer & is_exact) exact_.cancel(f->timer & ~is_exact);
     else coarse_.cancel(f->timer);
     f->timer = 0;
   }
-  // Calls wake(fiber) for all who are due. (It starts and cancels no timers.) Several at a time, so
-  // that the fibers are on their way into the cache together.
+  // Calls wake(fiber), which must not start or cancel timers, for all fibers that are due. It works
+  // on several at a time, so that they are prefetched together.
   template <class Wake>
   void run(nanoseconds now, Wake wake) noexcept {
     coarse_.turn(now);
@@ -43,7 +44,7 @@ class timers {
     do {
       for (n = 0; n < at_once && (due[n] = pop(now)); n++) {
         const char* f =
-            // what waking touches, and what begins behind it on its stack
+            // what waking touches, and the payload behind the fiber
             reinterpret_cast<const char*>(due[n]);
         for (int line : {0, 1, 2, 5, 6}) __builtin_prefetch(f + line * 64);
       }
@@ -62,7 +63,7 @@ class timers {
   static constexpr nanoseconds long_wait = 8'000'000;
   static constexpr std::uint32_t is_exact = 1u << 31;
 
-  // The first who is due; null: nobody.
+  // Takes the first fiber that is due; null: there is none.
   fiber* pop(nanoseconds now) noexcept {
     nanoseconds at = INT64_MAX;
     fiber* f = coarse_.first(now, at);

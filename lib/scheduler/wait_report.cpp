@@ -1,4 +1,4 @@
-// wait_report() of the seam: who waits for what on this kernel thread.
+// wait_report() of the seam: which fiber waits for what on this kernel thread.
 #include <string.h>
 
 #include "scheduler/home.hpp"
