@@ -48,7 +48,7 @@ inline int getpid() noexcept { return (int)call(SYS_getpid); }
 
 #ifdef TENDRIL_TSAN
 // Pages that one thread unmaps and another one maps are not shared between them: the kernel orders
-// the two. TSan must be told.
+// the two. TSan must be informed.
 inline char pages;
 inline void given_back() noexcept { __tsan_release(&pages); }
 inline void got() noexcept { __tsan_acquire(&pages); }

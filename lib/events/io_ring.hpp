@@ -35,7 +35,7 @@ class ring {
   // Operations under way are not carried out any more, since that requires enter().
   void close() noexcept;
   bool is_open() const noexcept { return queue_ != nullptr; }
-  // After fork: the child has nothing of it, since its memory is not mapped there.
+  // After fork: the ring does not exist in the child, where its memory is not mapped.
   void abandon() noexcept {
     queue_ = nullptr;
     shared_ = nullptr;

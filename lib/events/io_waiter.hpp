@@ -25,7 +25,7 @@ struct io_waiter : list_node {
 struct ring_receive : io_waiter {
   void* to = nullptr;
   std::uint32_t room = 0;
-  // as the system call's. -ECANCELED: it was cancelled, and has received nothing
+  // the system call's result; -ECANCELED: it was cancelled, and has received nothing
   long result = under_way;
 };
 

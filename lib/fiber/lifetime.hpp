@@ -38,7 +38,7 @@ void free_left_memory(fiber_home* home) noexcept;
 void drop_remote_releases(fiber_home* home) noexcept;
 // The home's kernel thread ends: from now on the last reference to a fiber may be dropped anywhere.
 void close_home(fiber_home* home) noexcept;
-// The kernel thread, or a fiber, no longer uses its home; the last one frees it.
+// The kernel thread, a fiber or a helper job no longer uses the home; the last one frees it.
 void leave_home(fiber_home* home) noexcept;
 
 // Takes the last of the idle stacks.

@@ -1,4 +1,5 @@
-// What Tendril needs to know of aarch64: the system call instruction and a cheap clock.
+// What depends on the CPU, for aarch64: system calls, clocks, the thread pointer, contexts, signal
+// frames, the layout of threads.
 #pragma once
 
 #include <boost/context/detail/fcontext.hpp>

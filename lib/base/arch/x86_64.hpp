@@ -1,4 +1,5 @@
-// What Tendril needs to know of x86_64: the system call instruction and a cheap clock.
+// What depends on the CPU, for x86_64: system calls, clocks, the thread pointer, contexts, signal
+// frames, the layout of threads.
 #pragma once
 
 #include <cstddef>
