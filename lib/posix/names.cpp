@@ -1,11 +1,11 @@
-// The locks' libc names in a program that links libtendril and has no shim: the program and its
-// libraries find them here before they find the C library's, so that a lock is a fiber's, and
-// whoever waits for it lets the other fibers run.
+// The locks' libc names, for a program that links libtendril without the shim: the program and its
+// libraries find them here before the C library's, so that fibers own locks, and waiting for a lock
+// lets other fibers run.
 //
-// They are in charge only if the program's own calls come here. They are not where the shim stands
-// in front, which has the same names; where libtendril came behind the C library (a plug-in was
-// linked with it); and beside a sanitizer, which has to see the C library's locks. Then each is the
-// next definition of its name, and nothing else.
+// These names are in charge only if the program's own calls reach them. They only forward to the
+// next definition of each name if the shim is in front, which has the same names; if libtendril
+// comes after the C library (a plug-in was linked with it); and with a sanitizer, which must see
+// the C library's locks.
 #include <stdarg.h>
 
 #include <tendril/posix.hpp>
@@ -37,7 +37,7 @@ bool forward() noexcept { return !in_charge.load(std::memory_order_relaxed); }
 
 namespace {
 
-// The next definitions, looked up past this library.
+// The next definitions, looked up after this library.
 struct calls_behind {
 #define LOCK(result, name, parameters, arguments) \
   real_call<result parameters> name{#name, symbol_behind};
@@ -64,7 +64,7 @@ constinit calls_behind behind;
   EXPORT result locks_##name parameters { return locks_##target arguments; }
 #include "libc/calls.def"
 
-// std::atomic<T>::wait and what the C++ library builds on it wait by futexes.
+// std::atomic<T>::wait, and what the C++ library builds on it, wait by futexes.
 EXPORT long locks_syscall(long number, ...) __asm__("syscall");
 EXPORT long locks_syscall(long number, ...) {
   va_list rest;
@@ -92,7 +92,7 @@ EXPORT void locks_guard_abort(static_guard* g) {
 
 namespace {
 
-// Before all other constructors of this library, and of those that are made with it.
+// Runs before all other constructors of this library and of libraries linked with it.
 __attribute__((constructor(101))) void take_charge() noexcept {
   if (&tendril_shim || core::tls::watcher_sees_threads()) return;
   void* found = core::find_symbol("pthread_mutex_lock");

@@ -1,8 +1,8 @@
-// What the process has once: the list of all such variables, and what a forked child begins anew.
-// (tests/layering compares the list with the objects. Variables of which each thread has its own,
-// and those that never change, are not in it.)
+// The variables that the process has once: the list of them, and what a forked child resets.
+// (tests/layering compares the list with the objects. Per-thread variables and constants are not
+// listed.)
 //
-// Begun anew in a child by begin_as_child():
+// Reset in a child by begin_as_child():
 //
 //   base/runtime_signal: lock
 //   scheduler/hub: registry, registry_lock, count, helper_threads
@@ -20,7 +20,7 @@
 //   posix/descriptors/stdio: waiting
 //   thread/tls: amid_loader, last_tid
 //
-// As true in the child: what the program asked for, or the process has become.
+// Still valid in the child: what the program asked for, or what the process has become.
 //
 //   base/runtime_signal: callbacks, before, before_blocks
 //   thread/tls: switches_carry
@@ -42,8 +42,8 @@
 //   posix/locks/static_guard: under_way, under_way_lock
 //   posix/names: in_charge
 //
-// Found out once, of the C library, the kernel, the program's files or the environment; numbers
-// that only count up; what was said once.
+// Determined once, from the C library, the kernel, the program's files or the environment; counters
+// that only grow; what was reported once.
 //
 //   base/fork_handlers: prepares, begins, shares_descriptors
 //   base/membarrier: known
@@ -87,7 +87,7 @@ namespace tendril::posix {
 
 namespace {
 
-// Bottom up: each step finds whole what it stands on.
+// Bottom up: each step finds the layers below it already reset.
 void begin_as_child() noexcept {
   core::runtime_signal::after_fork();
   core::hubs_after_fork();
@@ -102,9 +102,9 @@ void begin_as_child() noexcept {
   streams_after_fork();
 }
 
-// As early as can be, since the C library calls such handlers in the order of registration: one of
-// the program's that closes descriptors in the child must not find the epoll instance that the
-// parent goes on with.
+// As early as possible, because the C library calls these handlers in the order of registration: a
+// handler of the program's that closes descriptors in the child must not find the parent's epoll
+// instance.
 __attribute__((constructor(101))) void register_fork_handler() noexcept {
   core::at_fork(core::descriptors::shared, begin_as_child);
 }

@@ -1,5 +1,5 @@
-// What a program under the shim begins with: its threads become fibers, and the families of calls
-// hear of their beginning and end.
+// How a program under the shim starts: its threads become fibers, and the families of calls
+// register for the begin and end of threads.
 #include <tendril/pthread.hpp>
 
 #include "posix/descriptors/stdio.hpp"
@@ -29,7 +29,7 @@ constexpr thread_hooks for_threads{
 
 void threads_become_fibers() noexcept {
   hooks.store(&for_threads, std::memory_order_release);
-  // Before any lock is taken: one that is taken in our way cannot be let go in the C library's.
+  // Decide before any lock is taken: glibc cannot unlock a mutex that we locked.
   threads_are_fibers = !core::tls::watcher_sees_threads();
   locks_are_ours = threads_are_fibers.load();
 }

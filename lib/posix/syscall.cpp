@@ -1,9 +1,9 @@
-// syscall(2): what programs call by number although the C library has no function for it (futexes),
-// or because they want nothing in between. Those that may wait do it as the functions do, but as
-// the bare calls are no cancellation points.
+// syscall(2): calls that programs make by number, because the C library has no function for them
+// (futexes), or to bypass it. Those that may wait behave as the functions do, but are no
+// cancellation points.
 //
-// Futexes of this process (FUTEX_PRIVATE_FLAG) are words in our table; the others, which processes
-// may share, are the kernel's, where a fiber waits on a helper thread.
+// Private futexes (FUTEX_PRIVATE_FLAG) wait in our table. The others, which processes may share,
+// wait in the kernel: a fiber does that on a helper thread.
 #include <tendril/posix.hpp>
 #include <tendril/pthread.hpp>
 
@@ -27,7 +27,8 @@ namespace {
 
 using word = std::atomic<std::uint32_t>;
 
-// What the kernel finds wrong with the address, or that the word is not `expected` (-EAGAIN).
+// Lets the kernel check the address and the word: its error, or -EAGAIN if the word is not
+// `expected`.
 long look(word* w, std::uint32_t expected) noexcept {
   return sys::call(SYS_futex, w, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, w, expected);
 }
@@ -35,8 +36,8 @@ bool misaligned(const void* w) noexcept {
   return reinterpret_cast<std::uintptr_t>(w) % sizeof(word);
 }
 
-// The deadline that a call gives: relative, or a point on one of two clocks. False: the kernel is
-// to say what is wrong.
+// The deadline of a call: relative, or absolute on one of two clocks. False: the argument is
+// invalid; make the kernel's call to report that.
 bool read_deadline(deadline& until, const timespec* from, bool absolute, bool realtime) noexcept {
   until = deadline::never();
   if (!from) return true;
@@ -65,10 +66,10 @@ long wait_shared(word* w, std::uint32_t expected, deadline until, std::uint32_t 
       t ? on_signal::always : on_signal::restart);
 }
 
-// In our table, and of those that somebody let wait in the kernel as well.
+// Wakes waiters in our table, then those that wait in the kernel.
 long wake_private(word* w, int n, std::uint32_t bits) noexcept {
   if (misaligned(w)) return -EINVAL;
-  if (n < 1) n = 1;  // as the kernel has it
+  if (n < 1) n = 1;  // as the kernel does
   int woken = futex::wake(w, n, bits);
   if (woken >= n) return woken;
   long r = sys::call(SYS_futex, w, FUTEX_WAKE_BITSET_PRIVATE, n - woken, 0, 0, bits);
@@ -108,7 +109,8 @@ long wake_op(word* w, int n, word* w2, int n2, std::uint32_t code) noexcept {
   return holds ? woken + wake_private(w2, n2, futex::everybody) : woken;
 }
 
-// The word holds its owner's number, and whether others wait. Priorities mean nothing among fibers.
+// The word holds the owner's number and the bit for waiters. Priorities are ignored: fibers have
+// none.
 long lock_pi(word* w, deadline until, bool only_tries) noexcept {
   std::uint32_t mine = std::uint32_t(own_tid());
   long r = look(w, 0);
@@ -131,7 +133,7 @@ long unlock_pi(word* w) noexcept {
   long r = look(w, 0);
   if (r < 0 && r != -EAGAIN) return r;
   if ((w->load() & FUTEX_TID_MASK) != std::uint32_t(own_tid())) return -EPERM;
-  // Those that are woken, and those that are not, ask again: the mark goes with the owner.
+  // Clear the waiters bit with the owner and wake everybody: those who wait again set it again.
   w->store(0);
   futex::wake(w, INT32_MAX);
   return 0;
@@ -147,7 +149,7 @@ long futex_call(long a, long b, long c, long d, long e, long f) noexcept {
   auto kernels = [&] { return sys::call(SYS_futex, a, b, c, d, e, f); };
   if (!ours()) return kernels();
   if (!threads_are_fibers.load(std::memory_order_relaxed)) {
-    // Of a program without the shim, fibers wait here, and are woken; kernel threads go on waiting
+    // Without the shim, fibers wait in our table and are woken there; kernel threads keep waiting
     // in the kernel.
     bool waits = operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
     bool wakes = operation == FUTEX_WAKE || operation == FUTEX_WAKE_BITSET;
@@ -156,7 +158,7 @@ long futex_call(long a, long b, long c, long d, long e, long f) noexcept {
   deadline until;
   switch (operation) {
     case FUTEX_WAIT:
-      if (realtime) return kernels();  // ENOSYS, by most
+      if (realtime) return kernels();  // most kernels return ENOSYS
       bits = futex::everybody;
       [[fallthrough]];
     case FUTEX_WAIT_BITSET:
@@ -196,12 +198,12 @@ long futex_call(long a, long b, long c, long d, long e, long f) noexcept {
   }
 }
 
-// The calls of newer kernels, each a part of futex(2), by numbers that older headers lack.
+// Newer system calls that each do a part of futex(2); older headers lack their numbers.
 constexpr long futex_waitv = 449, futex_wake = 454, futex_wait = 455;
 constexpr long word_of_32_bits = 2;  // flags beside FUTEX_PRIVATE_FLAG
 
-// Several words at once are waited for in the kernel, also those of this process: who wakes wakes
-// there, too.
+// A wait for several words is done in the kernel even if they are private: wake_private() wakes
+// waiters there, too.
 long wait_for_one_of(long a, long b, long c, long d, long e) noexcept {
   auto wait = [=] { return sys::call(futex_waitv, a, b, c, d, e); };
   if (!ours() || !may_wait()) return wait();
@@ -227,7 +229,7 @@ long wait_for_one(long a, long b, long c, long d, long e, long f) noexcept {
 
 // wake(word, bits, how many, flags)
 long wake_some(long a, long b, long c, long d) noexcept {
-  long r = sys::call(futex_wake, a, b, 0, d);  // nobody: whether it may be called like that
+  long r = sys::call(futex_wake, a, b, 0, d);  // wakes nobody: checks the arguments
   bool private_word = d == (word_of_32_bits | FUTEX_PRIVATE_FLAG);
   if (r < 0 || c < 1 || !ours() || !private_word) return sys::call(futex_wake, a, b, c, d);
   return wake_private(reinterpret_cast<word*>(a), int(c), std::uint32_t(b));
@@ -238,7 +240,7 @@ T* pointer(long v) noexcept {
   return reinterpret_cast<T*>(v);
 }
 
-// A call's time-out, of which the kernel says what is left of it.
+// A call's time-out, to which the kernel writes the remaining time.
 class time_out {
  public:
   explicit time_out(long theirs) noexcept
@@ -246,7 +248,7 @@ class time_out {
     if (theirs_ && ok_) until_ = time_from_now(&time_);
   }
   time_out(const time_out&) = delete;
-  // False: the kernel is to say what is wrong.
+  // False: the argument is invalid; the kernel reports that.
   bool ok() const noexcept { return ok_ && (!theirs_ || valid(&time_)); }
   const timespec* get() const noexcept { return theirs_ ? &time_ : nullptr; }
   void tell_rest() noexcept {
@@ -260,7 +262,7 @@ class time_out {
   deadline until_ = deadline::never();
 };
 
-// The calls that may wait; true: the result is in r, and errno is set.
+// The calls that may wait. True: handled; the result is in r, and errno is set.
 bool waits(long& r, long number, long a, long b, long c, long d, long e, long f) noexcept {
   no_cancellation_point guard;
   switch (number) {
@@ -322,8 +324,8 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
     case SYS_rt_sigsuspend: if (b != 8) return false; r = posix::sigsuspend(pointer<sigset_t>(a)); return true;
     case SYS_rt_sigtimedwait: if (d != 8) return false; r = posix::sigtimedwait(pointer<sigset_t>(a), pointer<siginfo_t>(b), pointer<timespec>(c)); return true;
       // clang-format on
-      // The C library's functions read and write the time-outs of these; the kernel tells what is
-      // left of them.
+      // The functions access these time-outs directly, and ppoll and pselect do not write the
+      // remaining time back as the system calls do; so pass a copy, and write the rest back.
 #ifdef SYS_select
     case SYS_select: {
       timeval t{};
@@ -355,7 +357,7 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
       t.tell_rest();
       return true;
     }
-    // libaio's.
+    // libaio's calls.
     case SYS_io_getevents: {
       timespec t{};
       if (e && (!copy_in(t, pointer<timespec>(e)) || (t.tv_sec == 0 && t.tv_nsec == 0)))
@@ -401,8 +403,7 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
   }
 }
 
-// rt_sigaction(2), whose structure is another than the function's. The C library's restorer serves
-// for any.
+// rt_sigaction(2), whose struct differs from sigaction(3)'s. The C library's restorer is kept.
 long action_by_number(int signal, const sys::signal_action* given,
                       sys::signal_action* old) noexcept {
   constexpr unsigned long has_restorer = 0x04000000;
@@ -415,7 +416,7 @@ long action_by_number(int signal, const sys::signal_action* given,
     action.sa_flags = int(wanted.flags & ~has_restorer);
     memcpy(&action.sa_mask, &wanted.mask, sizeof wanted.mask);
   }
-  // For what the function does not tell.
+  // For what posix::sigaction() does not report.
   sys::sigaction(signal, nullptr, &before);
   if (posix::sigaction(signal, given ? &action : nullptr, &known) < 0) return -errno;
   if (!old) return 0;
@@ -451,13 +452,13 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
                                       pointer<void>(e), std::size_t(f)));
     case SYS_gettid:
       return posix::gettid();
-    // Where the kernel notes the end of a kernel thread, which the threads on it share, is not
-    // theirs to change.
+    // Fibers share their kernel thread's clear_child_tid address, so a thread that is a fiber must
+    // not change it.
     case SYS_set_tid_address:
       if (this_thread && this_thread->stack_address) return posix::gettid();
       break;
-    // (The C library's functions read the other clocks without the kernel, which would find a bad
-    // pointer.)
+    // (The C library's functions read the other clocks in user space, where a bad pointer crashes
+    // instead of giving EFAULT.)
     case SYS_clock_gettime:
       if (a >= 0 && a != CLOCK_THREAD_CPUTIME_ID) break;
       return posix::clock_gettime(clockid_t(a), pointer<timespec>(b));
@@ -493,7 +494,7 @@ long syscall(long number, long a, long b, long c, long d, long e, long f) {
     case SYS_sched_getattr:
       return result<int>(
           posix::sched_getattr(pid_t(a), pointer<void>(b), unsigned(c), unsigned(d)));
-      // A child that goes on here, with a copy of the memory, is one of fork(2) for us.
+      // A child that gets a copy of the memory and returns here is a fork(2) for us.
 #ifdef SYS_fork
     case SYS_fork:
       return fork_by_number(0, [&] { return real.syscall(number, a, b, c, d, e, f); });

@@ -1,12 +1,13 @@
-// Waiting for what nobody tells us of: other processes' locks, and what the C library does by
-// itself. The fiber asks again and again, with pauses that grow to five milliseconds.
+// Waits that nothing wakes, because the change comes from another process or from inside the C
+// library: the fiber polls, with pauses that grow to five milliseconds.
 #pragma once
 
 #include "posix/common/cooperate.hpp"
 
 namespace tendril::posix {
 
-// Calls done() until it is true; false: the time is over. The caller may wait (see may_wait()).
+// Calls done() until it returns true. Returns false when the deadline has passed. Requires
+// may_wait().
 template <class Done>
 bool retry_until(deadline until, const void* target, Done done) noexcept {
   core::wait_info what;

@@ -1,5 +1,5 @@
-// Cancellation as the waits see it: what cancels is the C library's own, which keeps the requests,
-// the state and the type in the thread's descriptor. (pthread_cancel: posix/threads/cancel.cpp.)
+// What the waits need to know of cancellation. Cancellation itself is the C library's, which keeps
+// requests, state and type in the thread's descriptor. (pthread_cancel: posix/threads/cancel.cpp.)
 #pragma once
 
 #include <pthread.h>
@@ -12,28 +12,28 @@
 
 namespace tendril::posix {
 
-// pthread_cancel reached the running thread, in a cancellation point or before: ends it, if it lets
-// that happen, and does not return then. Nothing may be left to do in the frames below the
-// program's. For a killed task (ECANCELED in all else), and where nothing is to be cancelled, does
-// nothing.
+// Acts on a pthread_cancel of the running thread: if the thread allows cancellation, ends it and
+// does not return. The frames between the program and this call are unwound, so they must have
+// nothing left to do. Does nothing for a killed task (which gets ECANCELED), or if no cancellation
+// is due.
 void act_on_cancel() noexcept;
-// A kernel thread without fibers was cancelled in a wait of ours that is a cancellation point, and
-// is to end.
+// Set when a kernel thread without fibers was cancelled while it waited in one of our cancellation
+// points; it must end.
 extern __thread bool kernel_thread_cancelled __attribute__((tls_model("initial-exec")));
 // A cancellation point, for such a thread.
 inline void cancel_kernel_thread() noexcept {
   if (!core::current) [[unlikely]]
     pthread_testcancel();
 }
-// Whether anybody has asked for that, and whether it would.
+// Whether cancellation was requested; and whether it is due (requested and enabled).
 inline bool cancel_asked() noexcept { return core::tls::cancel_asked(arch::thread_pointer()); }
 bool cancel_due_if_asked() noexcept;
 inline bool cancel_due() noexcept { return cancel_asked() && cancel_due_if_asked(); }
-// Whether the running thread's cancellation is PTHREAD_CANCEL_ASYNCHRONOUS, so that it ends waits
-// that are no cancellation points.
+// Whether the running thread's type is PTHREAD_CANCEL_ASYNCHRONOUS, so that cancellation also ends
+// waits that are no cancellation points.
 bool cancels_at_once() noexcept;
 
-// While it lives, cancellation waits, unless it is one that comes at any point.
+// Disables cancellation during its lifetime, except asynchronous cancellation.
 class no_cancellation_point {
  public:
   no_cancellation_point() noexcept {

@@ -13,9 +13,9 @@ bool on_alternate_stack(const core::signal_state& s, const void* here) noexcept 
   return sys::call(SYS_sigaltstack, 0, &alternate) < 0 || (alternate.ss_flags & SS_ONSTACK);
 }
 
-// Whether a handler with that mark still runs, asked from a frame at `here`. One that was left by
-// siglongjmp is noticed by the stack having shrunk past it, by its mark having been overwritten
-// since, or by our being on another stack.
+// Whether the handler with that mark is still running, seen from a frame at `here`. A handler was
+// left by siglongjmp if the stack has shrunk past its mark, if its mark was overwritten since, or
+// if we are on another stack.
 __attribute__((no_sanitize("address"))) bool still_runs(const core::signal_state& s,
                                                         const core::running_handler& h,
                                                         const char* here) noexcept {
@@ -116,7 +116,8 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
     return outcome(why, what, rule);
   }
   if (!in_hubs_process()) return wait_in_kernel(-1, 0, until);
-  int saved = errno;  // other fibers run meanwhile, and a call that succeeds leaves errno alone
+  // Other fibers run meanwhile, and a call that succeeds must not change errno.
+  int saved = errno;
   core::wake why;
   {
     core::handlers_deferred quiet(h);

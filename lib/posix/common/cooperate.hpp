@@ -1,10 +1,10 @@
-// What every cooperative call is made of: the question whether to cooperate at all, the wait, and
-// the way back to errno. (The wait for a descriptor is in posix/descriptors/wait.hpp.)
+// The parts of every cooperative call: the check whether to cooperate, the wait, and the conversion
+// to errno. (The wait for a descriptor is in posix/descriptors/wait.hpp.)
 //
 // The path of a blocking call, say recv:
-//   cooperative()?   no: the C library's own recv, and that is all
-//   try              recvfrom(MSG_DONTWAIT) as a raw system call; not refused: done
-//   blocks()?        the program set O_NONBLOCK itself: EAGAIN, as it asked
+//   cooperative()?   no: call the C library's own recv
+//   try              recvfrom(MSG_DONTWAIT) as a raw system call; would not block: done
+//   blocks()?        no, the program set O_NONBLOCK itself: return EAGAIN
 //   wait_for()       registers the descriptor, parks; other fibers run; an edge unparks
 //   try again
 #pragma once
@@ -25,14 +25,13 @@ using core::deadline;
 using core::fiber;
 using core::hub;
 
-// Whether the calling fiber should let others run while it waits. False on kernel threads without
-// other fibers (unless a time-out may end the wait), in some signal handlers, and in a vfork child:
-// there a call is the C library's.
+// Whether the calling fiber should let others run while it waits. If false, the call goes to the C
+// library: on kernel threads without other fibers (unless the wait may have a time limit), in some
+// signal handlers, and in a vfork child.
 bool cooperative_here(fiber* self) noexcept;
-// Whether there are other fibers that could run, or there were, and the hub is not done with what
-// they left.
-extern std::atomic<bool> always;  // or we act as if there were: cooperate_always()
-// or a tick may come (preempt.hpp), which ends a wait in the kernel with EINTR
+// Whether other fibers could run, or have left memory that the hub still has to give back.
+extern std::atomic<bool> always;  // or the program called cooperate_always()
+// or a preemption tick may come (preempt.hpp), which would end a wait in the kernel with EINTR
 extern std::atomic<bool> ticking;
 inline bool others_here(fiber* self) noexcept {
   hub& h = *hub::of(self);
@@ -46,18 +45,18 @@ inline bool cooperative() noexcept {
   return cooperative_here(self);
 }
 
-// Whether each fiber of the hub is a thread, with storage, and so an errno, of its own.
+// Whether every fiber of the hub is a thread with storage of its own, and therefore its own errno.
 inline bool fibers_are_threads(const hub& h) noexcept {
   return h.unfinished + 1 == h.masks.threads();
 }
 
 inline hub& my_hub() noexcept { return *hub::of(core::current); }
 
-// False in a vfork child, or one made by a bare clone(): it shares our memory, but must not touch
-// our hub.
+// False in a vfork child or a child made by a bare clone(): it shares our memory, but must not
+// touch the hub.
 inline bool in_hubs_process() noexcept { return my_hub().in_own_process(); }
 
-// The same as cooperative() for calls that are no cancellation points, and that no handler ends.
+// As cooperative(), for calls that are no cancellation points and are not interrupted by handlers.
 bool may_wait_after_all(fiber* self) noexcept;
 inline bool may_wait() noexcept {
   fiber* self = core::current;
@@ -68,8 +67,8 @@ inline bool may_wait() noexcept {
   return may_wait_after_all(self);
 }
 
-// Lets other fibers run, for who asks again and again for something that one of them has to do. The
-// first is for who knows that he may wait.
+// Let other fibers run, for callers that poll for something that another fiber must do. give_way()
+// requires may_wait().
 inline void give_way() noexcept {
   int saved = errno;
   core::yield();
@@ -77,17 +76,17 @@ inline void give_way() noexcept {
 }
 void let_others_run() noexcept;
 
-// Whether a signal handler of that thread runs; forgets those that have been left.
-// `here`: where the thread's stack ends now, if not at the caller's frame.
+// Whether a signal handler of that thread is running; forgets handlers that were left by
+// siglongjmp. `here`: the current end of the thread's stack, if that is not the caller's frame.
 bool in_handler(core::signal_state& s, const void* here = nullptr) noexcept;
-// Whether a handler runs on that fiber, which runs, that keeps it on the kernel thread. A handler
-// on a thread's own fiber may wait as any of its code. It stays inside the runtime, which a fault
-// may have interrupted, where others count on not running meanwhile (fibers of the C++ API), and,
-// beside such fibers, on an alternate stack.
+// Whether `self`, the running fiber, is in a signal handler during which the kernel thread must not
+// run other fibers. A handler on a thread's own fiber may wait like other code. It may not inside
+// the runtime (which a fault may have interrupted), where other fibers of the same thread rely on
+// not running meanwhile (fibers of the C++ API), and, beside such fibers, on an alternate stack.
 bool handler_stays(fiber* self, const void* here = nullptr) noexcept;
 
-// Whether the n bytes at p are part of the running fiber's stack, in use: then they can be read
-// without asking.
+// Whether the n bytes at p are in the used part of the running fiber's stack: such memory is
+// readable without a check.
 inline bool on_own_stack(const void* p, std::size_t n) noexcept {
   const core::stack& s = core::current->stk;
   auto at = static_cast<const std::byte*>(p);
@@ -95,7 +94,7 @@ inline bool on_own_stack(const void* p, std::size_t n) noexcept {
          n <= std::size_t(s.base + s.size - at);
 }
 
-// What a time-out argument may be: null, or a time not below zero.
+// Whether a time-out argument is valid: null, or not negative.
 inline bool valid(const timespec* t) noexcept {
   return !t || (t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < 1'000'000'000);
 }
@@ -111,12 +110,12 @@ inline timespec time_left(deadline until, core::nanoseconds now = core::now()) n
   return {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
 }
 
-// The running thread has met a broken pipe, and the kernel has sent its kernel thread SIGPIPE. If
-// the thread blocks that, it is pending for this thread alone: takes it away before another one
-// runs that does not.
+// The running thread got EPIPE, and the kernel sent SIGPIPE to its kernel thread. If the thread
+// blocks SIGPIPE, moves the pending signal to the thread, before a thread that does not block it
+// runs.
 void keep_broken_pipe() noexcept;
 
-// A raw result as libc reports it.
+// Returns a raw result as libc does: -1 and errno.
 template <class T = long>
 inline T result(long r) noexcept {
   if (sys::failed(r)) {
@@ -136,8 +135,7 @@ enum class on_signal {
 };
 
 // Whether a handler that has run since the running fiber's call began ends that call with EINTR.
-// Handlers that come while the fiber is inside a core::handlers_deferred run, and count, when it
-// has left that.
+// Handlers deferred by a core::handlers_deferred run, and count, when the fiber has left it.
 inline bool interrupted(on_signal rule, bool for_signal = false) noexcept {
   fiber* self = core::current;
   core::signal_state& s = self->storage->signals;
@@ -147,7 +145,8 @@ inline bool interrupted(on_signal rule, bool for_signal = false) noexcept {
              : s.handled_norestart.load(std::memory_order_relaxed) != self->norestart_before;
 }
 
-// A call begins, or a wait that no handler ends: those that have run so far mean nothing to it.
+// To be called when a call begins, or a wait that no handler ends: handlers that ran before do not
+// count.
 inline void forget_signals() noexcept {
   fiber* self = core::current;
   const core::signal_state& s = self->storage->signals;
@@ -155,33 +154,33 @@ inline void forget_signals() noexcept {
   self->norestart_before = s.handled_norestart.load(std::memory_order_relaxed);
 }
 
-// Whether no handler has run since that, so that no wait is interrupted().
+// Whether no handler has run since forget_signals(), so that interrupted() is false.
 inline bool no_handler_ran(const fiber* self) noexcept {
   return self->storage->signals.handled.load(std::memory_order_relaxed) == self->signals_before;
 }
 
-// Whether a thread has nothing to look after when it lets others run: no handler runs or is due,
-// and errno is nobody else's.
+// Whether the thread can let others run without saving anything: no handler runs or is due, and
+// every fiber has its own errno.
 inline bool leaves_nothing(const hub& h, const fiber* self) noexcept {
   return !self->storage->signals.any() && fibers_are_threads(h) && h.in_own_process();
 }
-// Whether a wait without a deadline has but to park: no cancellation is asked for either.
+// Whether a wait without a deadline only has to park: also, no cancellation is requested.
 inline bool can_wait_fast(const hub& h, const fiber* self, bool uninterruptible) noexcept {
   return core::can_park_fast(self) && leaves_nothing(h, self) &&
          (uninterruptible || !cancel_asked());
 }
 
-// Parks until a source tells of something, or the point of time that look() returns; look(argument)
-// is called when the waiter is listed, so that nothing goes by in between. A point that has passed:
-// there is no need to wait. `tells`: whether the source tells of everything. 0: look again;
-// -ETIMEDOUT, -ECANCELED, -EINTR.
+// Parks until the source reports something, or until the deadline that look(argument, reports_all)
+// returns. look() is called after the waiter was added, so no event is lost; if it returns a time
+// that has passed, there is no wait. Its second argument says whether the source reports every
+// event. 0: check again; -ETIMEDOUT, -ECANCELED, -EINTR.
 int wait_for_source(core::source s, deadline (*look)(void*, bool tells) noexcept,
                     void* argument) noexcept;
 
-// Parks for a reason other than a descriptor; 0 when unparked, else -ETIMEDOUT, -ECANCELED, -EINTR.
-// Whoever was to unpark it may have run since the caller could be found, in a handler or beside
-// one: then `unparked` is not zero any more. `ended` is set when a signal ends the wait: to the
-// time before its handler has run.
+// Parks for a reason other than a descriptor. 0 when unparked, else -ETIMEDOUT, -ECANCELED, -EINTR.
+// If the waker may have run already, after the caller published itself and before it parks (in a
+// handler, or on another kernel thread), it has set `unparked` to non-zero, and there is no wait.
+// `ended`: if a signal ends the wait, receives the time before its handler ran.
 int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
                 const std::atomic<std::uint32_t>* unparked = nullptr,
                 core::nanoseconds* ended = nullptr) noexcept;
@@ -198,7 +197,7 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
   return core::park(until.at, what, true);
 }
 
-// What the end of a wait means, once the handlers have run.
+// Converts how a wait ended to its result, after the handlers have run.
 inline int outcome(core::wake why, const core::wait_info& what, on_signal rule) noexcept {
   switch (why) {
     case core::wake::timeout:
@@ -214,8 +213,8 @@ inline int outcome(core::wake why, const core::wait_info& what, on_signal rule) 
   }
 }
 
-// The wait of a process that only borrows our memory (a vfork child): plainly blocking. fd -1: for
-// nothing but the deadline.
+// Blocks in the kernel: the wait of a process that shares our memory (a vfork child). fd -1: waits
+// only for the deadline.
 int wait_in_kernel(int fd, std::uint32_t events, deadline until) noexcept;
 
 }  // namespace tendril::posix

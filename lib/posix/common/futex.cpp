@@ -6,7 +6,7 @@
 #include "base/internal_result.hpp"
 
 extern "C" {
-// The C library's own way to stop the unwinding of pthread_cancel at a frame.
+// How the C library stops the unwinding of pthread_cancel at a frame.
 void __pthread_register_cancel(__pthread_unwind_buf_t*);
 void __pthread_unregister_cancel(__pthread_unwind_buf_t*);
 int __sigsetjmp(struct __jmp_buf_tag*, int) noexcept __attribute__((returns_twice));
@@ -19,14 +19,14 @@ constinit std::atomic<bool> used{false};
 
 namespace {
 
-// A handler that wakes somebody (sem_post) must not find the lock held by what it has interrupted.
+// Defers signals: a handler that wakes a waiter (sem_post) must not interrupt a holder of the lock.
 using quiet = core::signals_deferred;
 
 bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends::by_handler; }
 
-// A wait in the kernel that is a cancellation point, on a kernel thread without fibers. As in the C
-// library, cancellation is asynchronous meanwhile; the unwinding stops here, so that the waiter can
-// be taken off the list, and goes on in act_on_cancel().
+// Waits in the kernel as a cancellation point, on a kernel thread without fibers. As in the C
+// library, cancellation is asynchronous meanwhile. The unwinding stops here, so that the waiter can
+// be removed, and continues in act_on_cancel().
 [[gnu::noinline]] int wait_cancellably(waiter& w, const timespec* timeout) noexcept {
   __pthread_unwind_buf_t here;
   if (__sigsetjmp(reinterpret_cast<struct __jmp_buf_tag*>(here.__cancel_jmp_buf), 0) != 0) {
@@ -43,7 +43,7 @@ bool ends_by_handler(ends e) noexcept { return e == ends::by_signal || e == ends
   return r;
 }
 
-// How a kernel thread waits on which no other fiber could run.
+// Waits in the kernel, on a kernel thread where no other fiber could run.
 int wait_in_kernel(waiter& w, deadline until, ends e, on_signal rule) noexcept {
   bool cancellable = !core::current && (e == ends::by_cancel || e == ends::by_signal);
   while (!w.woken.load(std::memory_order_acquire)) {
@@ -54,14 +54,13 @@ int wait_in_kernel(waiter& w, deadline until, ends e, on_signal rule) noexcept {
     }
     int r = cancellable ? wait_cancellably(w, timeout) : sys::futex_wait(&w.woken, 0, timeout);
     if (r == -ETIMEDOUT || r == -ECANCELED) return r;
-    // With a time-out, the kernel says so after any signal, our own (preempt.cpp) among them.
+    // With a time-out, the kernel returns EINTR after any signal, including our own (preempt.cpp).
     if (r == -EINTR && ends_by_handler(e) && (!core::current || interrupted(rule))) return r;
   }
   return 0;
 }
 
-// Where a listed waiter stands, which a requeue may change: calls f() under the lock of that
-// bucket.
+// Calls f() under the lock of the bucket where the waiter is listed; a requeue may move it.
 template <class F>
 void at_its_place(waiter& w, F f) noexcept {
   core::signals_deferred quiet;
@@ -75,8 +74,9 @@ void at_its_place(waiter& w, F f) noexcept {
 }  // namespace
 
 void after_fork() noexcept {
-  if (!used.load(std::memory_order_relaxed)) return;  // its pages stay as they are
-  // Who waited there stayed in the parent process.
+  // not touched, so that its pages stay untouched, too
+  if (!used.load(std::memory_order_relaxed)) return;
+  // The waiters stayed in the parent process.
   for (bucket& b : table) {
     b.waiters.abandon();
     new (&b.lock) biased_lock;
@@ -93,7 +93,7 @@ void add(waiter& w, const void* word) noexcept {
 
 namespace {
 
-// Only while the word is `expected`.
+// Adds the waiter only if the word equals `expected`.
 bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t expected) noexcept {
   prepare();
   bucket& b = bucket_of(word);
@@ -104,8 +104,9 @@ bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t exp
   return true;
 }
 
-// Parks. A handler may wait, too, and others may wake who waits for the word meanwhile: as in the
-// kernel, it has left the queue by then. False: that it has, and a handler ran.
+// Parks. A deferred handler may wait itself, and waiters of this word may be woken meanwhile; so,
+// as in the kernel, the waiter is removed before the handler runs. False: it was removed, and a
+// handler ran.
 bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_signal rule,
                    int& r) noexcept {
   core::handlers_deferred quiet(my_hub());
@@ -119,14 +120,15 @@ bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_si
   return !listed;
 }
 
-// If it `leaves` the queue for handlers: core::restart when that is done and the wait is not over.
+// With `leaves`, the waiter is removed before handlers run: then core::restart if the wait is not
+// over.
 [[gnu::always_inline]] inline int wait_here(waiter& w, deadline until, ends e,
                                             bool leaves) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::lock;
   what.target = w.word;
   what.wakeable_by_system = what.interruptible = true;
-  // as the kernel's futex(2)
+  // as futex(2) does
   on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
   for (;;) {
     int r;
@@ -139,7 +141,7 @@ bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_si
     else r = wait_in_kernel(w, until, e, rule);
     if (w.woken.load(std::memory_order_acquire)) {
       if (r != -ECANCELED || !kernel_thread_cancelled) return 0;
-      // It ends all the same; another one takes the wake-up.
+      // It is cancelled all the same, so it passes the wake-up on.
       wake(w.word, 1, w.bits);
       return r;
     }
@@ -160,8 +162,8 @@ int wait(waiter& w, deadline until, ends e) noexcept { return wait_here(w, until
 
 namespace {
 
-// The same for a fiber that waits plainly: no handler comes between its being listed and its having
-// parked. If anything but a wake-up ends that, it is as if the wait were to begin: core::restart.
+// The wait of a fiber that can park on the fast path: no handler runs between listing and parking.
+// core::restart if anything but a wake-up ended it: the wait then starts again on the slow path.
 [[gnu::always_inline]] inline int wait_fast(hub& h, fiber* self,
                                             const std::atomic<std::uint32_t>* word,
                                             std::uint32_t expected, std::uint32_t bits,
@@ -246,7 +248,7 @@ requeued requeue(const void* from, int n, const void* to, int moved,
   bucket& b = bucket_of(to);
   requeued done{};
   quiet q;
-  // In the order of the addresses, so that nobody waits who has what another waits for.
+  // Lock buckets in address order to avoid deadlock.
   biased_lock& first = &a < &b ? a.lock : b.lock;
   biased_lock* second = &a == &b ? nullptr : &a < &b ? &b.lock : &a.lock;
   detail::held guard(first);

@@ -1,7 +1,7 @@
-// A futex in user space: waiting until somebody says that a word of memory has changed. Every lock
-// of a thread that is a fiber waits here, and syscall(SYS_futex) does.
+// A futex in user space: waits until another fiber or thread reports that a word of memory has
+// changed. All locks of threads that are fibers wait here, and so does syscall(SYS_futex).
 //
-// One table for the process, keyed by address. Fibers of any hub and plain kernel threads wait side
+// The process has one table, keyed by address. Fibers of any hub and plain kernel threads wait side
 // by side, first come, first served.
 #pragma once
 
@@ -15,56 +15,56 @@ namespace tendril::posix::futex {
 
 inline constexpr std::uint32_t everybody = ~0u;
 
-// What ends a wait beside a wake-up and the deadline.
+// What ends a wait besides a wake-up and the deadline.
 enum class ends {
-  // nothing, unless the thread is to be cancelled at once (-ECANCELED): handlers run meanwhile
+  // nothing, except asynchronous cancellation (-ECANCELED); handlers run meanwhile
   by_wake,
   by_cancel,  // pthread_cancel, and a task's kill: -ECANCELED
-  // these, and a handler: -EINTR, by the rules of SA_RESTART, or in any case if there is a deadline
+  // these, and a handler: -EINTR, subject to SA_RESTART, or always if there is a deadline
   by_signal,
-  by_handler,  // such a handler only
+  by_handler,  // only a handler, by the same rules
 };
 
-// One that waits; lives in its frame.
+// A waiter; lives in the waiting function's frame.
 struct waiter : core::list_node {
   const void* word = nullptr;
   fiber* who = nullptr;  // null: a kernel thread without fibers
   std::uint32_t bits = everybody;
-  // Counts those that are listed, in the object that they wait for; changes under the lock of the
-  // table.
+  // If not null: the number of listed waiters, kept in the object that they wait for. Changes only
+  // under the bucket's lock.
   std::atomic<std::uint32_t>* count = nullptr;
   std::atomic<std::uint32_t> woken{0};
 };
 
-// In two steps, for those who have to let go of something in between: lists `w` for `word`, without
-// looking at it; then waits.
+// A wait in two steps, for callers that must release something in between: add() lists `w` for
+// `word` without reading the word; then wait().
 void add(waiter& w, const void* word) noexcept;
 void remove(waiter& w) noexcept;
-// 0: woken. Else -ETIMEDOUT, -ECANCELED, -EINTR, and the waiter is not listed any more.
+// 0: woken. Otherwise -ETIMEDOUT, -ECANCELED or -EINTR, and the waiter has been removed.
 int wait(waiter& w, deadline until, ends e) noexcept;
 
-// Both: waits while the word is `expected`; -EAGAIN if it is not.
+// Both steps: waits while the word equals `expected`; -EAGAIN if it does not.
 int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
          std::uint32_t bits = everybody) noexcept;
-// Wakes at most n (and at least one) that wait for the word with one of the bits; returns how many.
-// Async-signal-safe.
+// Wakes at most n (and at least one) of the waiters for the word that share a bit with `bits`;
+// returns how many. Async-signal-safe.
 int wake(const void* word, int n, std::uint32_t bits = everybody) noexcept;
-// Wakes at most n of those that wait for `from`, and lets at most `moved` others wait for `to`
-// instead. Returns both numbers. With `expected`, only if `from` is a word that holds it; -1
-// otherwise.
+// Wakes at most n waiters for `from`, and moves at most `moved` of the others to `to`. Returns both
+// numbers. With `expected`, does so only if `from` holds that value; woken is -1 otherwise.
 struct requeued {
   int woken, moved;
 };
 requeued requeue(const void* from, int n, const void* to, int moved,
                  const std::uint32_t* expected = nullptr) noexcept;
 
-// The monotonic deadline of an absolute time on a clock that pthreads know (CLOCK_REALTIME,
-// CLOCK_MONOTONIC).
+// Converts an absolute time on a clock that pthreads accept (CLOCK_REALTIME, CLOCK_MONOTONIC) to a
+// monotonic deadline.
 deadline absolute(clockid_t clock, const timespec& t) noexcept;
 
-// --- the table itself, for locks that decide under its lock whom they wake or whether they wait ---
+// --- the table itself, for locks that choose under its lock whom to wake or whether to wait ---
 
-// Fibers that stand for threads are told from other kernel threads by the thread pointer of theirs.
+// Identifies a kernel thread. If fibers run on it, by the thread pointer of its hub: the current
+// one is the running fiber's.
 struct by_kernel_thread {
   static std::uintptr_t me() noexcept {
     return reinterpret_cast<std::uintptr_t>(core::current ? my_hub().storage.pointer
@@ -83,14 +83,14 @@ inline bucket& bucket_of(const void* word) noexcept {
   std::uint64_t h = reinterpret_cast<std::uint64_t>(word) >> 2;
   return table[h * 0x9e3779b97f4a7c15 >> (64 - buckets_log2)];
 }
-// To be called before the first of what follows: the table is in use.
+// Must be called before any function below: marks the table as used.
 extern std::atomic<bool> used;
 inline void prepare() noexcept {
   if (!used.load(std::memory_order_relaxed)) used = true;
 }
 // A forked child has no waiters.
 void after_fork() noexcept;
-// These under the lock of the bucket, without which a listed waiter does not go away.
+// These require the bucket's lock; only under it is a waiter removed.
 inline void list_waiter(bucket& b, waiter& w, const void* word) noexcept {
   fiber* self = core::current;
   bool may_park = self && self->state == core::fiber_status::running && self->home->unfinished &&
@@ -110,7 +110,7 @@ inline void unlist(waiter& w) noexcept {
 inline void wake_one(waiter& w) noexcept {
   unlist(w);
   if (w.who) [[likely]] {
-    // The mark comes last: whoever sees it goes, frame and fiber.
+    // Set `woken` last: the waiter may then destroy its frame and its fiber.
     core::unpark(w.who);
     w.woken.store(1, std::memory_order_release);
   } else {

@@ -8,20 +8,20 @@ namespace tendril::posix::kernel_futex {
 
 namespace {
 
-// One that waits; lives in its frame.
+// A waiter; lives in the waiting function's frame.
 struct waiter {
   const std::atomic<std::uint32_t>* word = nullptr;
   std::uint32_t expected = 0;
   fiber* who = nullptr;
   out_of_kernel out;
-  bool leaves = false;  // has given up waiting, and stays until its entry is out of the kernel
+  bool leaves = false;  // has given up, and waits until its entry has left the kernel
   int result = 0;       // valid when `done` is set
   std::atomic<std::uint32_t> done{0};
 };
 
-constexpr int left = -ECANCELED;  // as a result: it has left, and was not woken before
+constexpr int left = -ECANCELED;  // a result: the waiter gave up and was not woken before
 
-// As futex_waitv(2) has it, which older headers lack.
+// As in futex_waitv(2); older headers lack it.
 struct vector_entry {
   std::uint64_t value, address;
   std::uint32_t flags, reserved;
@@ -29,20 +29,20 @@ struct vector_entry {
 constexpr long futex_waitv = 449;
 constexpr std::uint32_t word_of_32_bits = 2, private_word = 128;
 
-// What one helper keeps in the kernel: `entries[0]` is its own, the bell that calls it back when
-// the list has changed.
+// The entries that one helper keeps in the kernel. `entries[0]` is the helper's own: the bell,
+// which makes it return when the list has changed.
 struct batch {
   static constexpr int room = 127;
 
   batch* next = nullptr;
-  bool running = false;  // it has its helper
+  bool running = false;  // its helper runs
   int size = 0;
   std::atomic<std::uint32_t> bell{0};
   waiter* waiters[room] = {};
   vector_entry entries[room + 1] = {};
 };
 
-// All batches, which are never given back.
+// All batches; they are never freed.
 struct batches {
   core::futex_lock lock;
   batch* first = nullptr;
@@ -59,7 +59,7 @@ void let_go(fiber* who) noexcept {
   core::leave_home(home);
 }
 
-// From the mark on the waiter may be gone.
+// Once `done` is set, the waiter may be gone.
 void finish(waiter& w, int result) noexcept {
   fiber* who = w.who;
   if (w.out.call) w.out.call(w.out.argument);
@@ -69,15 +69,15 @@ void finish(waiter& w, int result) noexcept {
   let_go(who);
 }
 
-// What the kernel finds wrong with the address, or that the word is another (-EAGAIN); reads it
-// even if it is not mapped.
+// Lets the kernel check the address and the word: its error, or -EAGAIN if the word has another
+// value. The kernel may read an unmapped address; we must not.
 long look(const waiter& w) noexcept {
   return sys::call(SYS_futex, w.word, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, w.word, w.expected);
 }
 
-// Takes out who waits no more, after the call has returned `r` for the first `n` waiters. A
-// non-negative one is the last of the entries that were woken: those of its word before it were,
-// too, since the kernel wakes in their order, and those of other words may have been.
+// Finishes the waiters whose wait is over, after the call for the first `n` waiters returned `r`.
+// If r >= 0, it is the index of the last woken entry. The kernel wakes in order of entries, so
+// earlier entries for the same word were woken, too; those for other words may have been.
 void settle(batch& b, int n, long r) noexcept {
   bool looks = r == -EFAULT ||
                (r == -EAGAIN && b.bell.load(std::memory_order_relaxed) == b.entries[0].value);
@@ -125,13 +125,14 @@ void* helper(void* p) {
   }
 }
 
-// Under the lock.
+// Requires the lock.
 void ring(batch& b) noexcept {
   b.bell.fetch_add(1, std::memory_order_relaxed);
   sys::futex_wake(&b.bell, 1);
 }
 
-// Puts the waiter into a batch, which may need its helper: null if there can be none.
+// Puts the waiter into a batch and starts the batch's helper if necessary. Null: no helper is
+// possible.
 batch* join(waiter& w) noexcept {
   batch* b;
   bool starts = false;
@@ -142,7 +143,7 @@ batch* join(waiter& w) noexcept {
       if (!b->running) idle = b;
     }
     if (!b) {
-      // Asked on this thread, not on a helper: a sandbox may answer by a signal, which helpers
+      // Check on this thread, not on a helper: a sandbox may answer with a signal, which helpers
       // block.
       if (!has_batches()) return nullptr;
       b = idle;
@@ -161,7 +162,7 @@ batch* join(waiter& w) noexcept {
   }
   if (!starts || core::start_own_thread(helper, b, 64 * 1024)) return b;
   core::futex_guard guard(all.lock);
-  // Others may have come meanwhile: all of them look again.
+  // Others may have joined meanwhile: make them check again.
   for (int i = 0; i < b->size; i++) {
     if (b->waiters[i] == &w) let_go(w.who);
     else finish(*b->waiters[i], 0);
@@ -188,7 +189,7 @@ bool heeds_handlers(futex::ends e) noexcept {
   return e == futex::ends::by_signal || e == futex::ends::by_handler;
 }
 
-// Where no other fiber could run meanwhile.
+// Waits in the kernel where no other fiber could run.
 int wait_here(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until,
               futex::ends e) noexcept {
   for (;;) {
@@ -215,7 +216,7 @@ int wait_on_own_helper(const std::atomic<std::uint32_t>* word, std::uint32_t exp
 }  // namespace
 
 void after_fork() noexcept {
-  // The waiters and the helpers stayed in the parent process.
+  // The waiters and helpers stayed in the parent process.
   for (batch* b = all.first; b; b = b->next) b->running = false, b->size = 0;
   new (&all.lock) core::futex_lock;
 }
@@ -255,8 +256,8 @@ int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadlin
       if (helped) {
         while (!w.done.load(std::memory_order_acquire) && why == core::wake::unparked)
           why = core::park(until.at, what, true);
-        // Out of the kernel before handlers run, which may never come back (siglongjmp), and before
-        // it is said that nobody waits here.
+        // Leave the kernel before handlers run, which may not return (siglongjmp), and before `out`
+        // reports that nobody waits here.
         if (!w.done.load(std::memory_order_acquire)) leave(*b, w);
       }
     }

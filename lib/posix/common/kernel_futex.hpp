@@ -1,25 +1,24 @@
-// Waiting for a futex of the kernel's, which other processes share: locks with
-// PTHREAD_PROCESS_SHARED, and robust ones, which the kernel itself lets go of when their owner
-// dies.
+// Waits on the kernel's futexes, which processes share: for locks with PTHREAD_PROCESS_SHARED, and
+// for robust locks, which the kernel itself releases when their owner dies.
 //
-// Each waiting fiber is one entry in the kernel, so that FUTEX_WAKE's count and limit hold. A
-// helper thread keeps up to 127 of them there with one call, futex_waitv(2) (from Linux 5.16 on);
-// where there is none, each has a helper of its own.
+// Each waiting fiber has its own entry in the kernel, so that FUTEX_WAKE's count is right. A helper
+// thread keeps up to 127 of them there by one futex_waitv(2) (from Linux 5.16 on). Without that
+// call, each waiter has its own helper.
 #pragma once
 
 #include "posix/common/futex.hpp"
 
 namespace tendril::posix::kernel_futex {
 
-// Waits while the word is `expected`. 0: woken, or perhaps not: futex_waitv tells one index only,
-// so those that were in the kernel with it look again. -EAGAIN: the word is another. -EFAULT;
-// -ETIMEDOUT, -ECANCELED, -EINTR as `e` says.
+// Waits while the word equals `expected`. 0: woken, possibly spuriously: futex_waitv reports only
+// one index, so the other waiters that were in the kernel with it must check again. -EAGAIN: the
+// word has another value. -EFAULT; -ETIMEDOUT, -ECANCELED, -EINTR as `e` says.
 //
-// For words that say by their value whether to go on waiting. A wake-up that leaves the word as it
-// is may come while entries are on their way back to the kernel, and is lost then.
+// Only for words whose value says whether to keep waiting: a wake-up that does not change the word
+// is lost if it comes while the entries are on their way back to the kernel.
 //
-// `out`, if there is one, is called once: when the entry is out of the kernel, perhaps long before
-// the fiber runs, and then on a helper. With it, handlers that have run end the wait by a 0, too.
+// `out`, if given, is called once when the entry has left the kernel, possibly on a helper thread
+// and long before the fiber runs. With `out`, a handler that has run ends the wait, too, with 0.
 struct out_of_kernel {
   void (*call)(void* argument) noexcept = nullptr;
   void* argument = nullptr;
@@ -27,7 +26,7 @@ struct out_of_kernel {
 int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until,
          futex::ends e, out_of_kernel out = {}) noexcept;
 
-// Whether few helpers are enough.
+// Whether futex_waitv is available, so that a few helpers suffice.
 bool has_batches() noexcept;
 
 inline int wake(const void* word, int n) noexcept {

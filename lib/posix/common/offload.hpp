@@ -1,4 +1,4 @@
-// Making a call on a helper thread, with the fiber parked meanwhile.
+// Makes calls on a helper thread while the fiber is parked.
 #pragma once
 
 #include <errno.h>
@@ -12,22 +12,23 @@
 
 namespace tendril::posix {
 
-// Whether signal handlers run before the call has ended.
+// Whether signal handlers are deferred until the call has ended.
 enum class handlers { later, meanwhile };
 
-// A core::handlers_deferred in which a helper may have to be made. The C library allocates memory
-// for it, and takes its time here if that is locked; so no thread of this hub may have been made to
-// give way amid the allocator, or amid the loader.
+// A core::handlers_deferred for code that may start a helper thread. Starting one allocates memory
+// and takes the loader's lock in the C library; the kernel thread would deadlock if a thread of
+// this hub had been preempted inside the allocator or the loader.
 class helper_may_be_made {
  public:
   explicit helper_may_be_made(hub& h) noexcept : hub_(h) {
     for (int tries = 0;; tries++) {
       unsigned turns = h.turns();
-      // Beyond what is kept for each thread: waits for the lock, as that can be left.
+      // Larger than what the allocator caches per thread, so it takes the allocator's lock. Waiting
+      // for the lock here is safe: this thread can be preempted.
       void* volatile probe = h.several_threads ? malloc(2048) : nullptr;
       free(probe);
       h.enter();
-      // (It may be this thread itself, whose handler runs.)
+      // (Give up after 100 tries: it may be this thread's own handler that interrupted the loader.)
       bool loads = core::tls::amid_loader.load(std::memory_order_relaxed) != 0 && tries < 100;
       if (h.turns() == turns && !loads) return;
       h.leave();
@@ -41,8 +42,8 @@ class helper_may_be_made {
   hub& hub_;
 };
 
-// A call of f() on a helper thread, for the running fiber, whose frame it stays in until it is
-// done.
+// A call of f() on a helper thread, made by the running fiber. The object must live until the call
+// is done.
 template <class F>
 class helper_call : core::helper_job {
  public:
@@ -58,8 +59,8 @@ class helper_call : core::helper_job {
     helper_may_be_made quiet(my_hub());
     core::start_on_helper(*this);
   }
-  // Waits until it is done: 0; with `killable`, -ECANCELED when the fiber is killed or cancelled
-  // before.
+  // Waits until the call is done: 0. With `killable`: -ECANCELED if the fiber is killed or
+  // cancelled before.
   int wait(handlers when, bool killable) noexcept {
     core::wait_info what;
     what.kind = core::wait_kind::helper;
@@ -93,10 +94,10 @@ class helper_call : core::helper_job {
   F call_;
 };
 
-// Calls f() on a helper thread and waits for it, whatever happens: for calls that end soon and work
-// on the caller's memory. As in the kernel's own uninterruptible waits (for a disk), handlers run
-// later; those of calls that wait in user space (names) run meanwhile. Returns f's result; f leaves
-// errno where it is wanted itself.
+// Calls f() on a helper thread and waits until it is done, in any case: for calls that end soon and
+// work on the caller's memory. Handlers run afterwards, as in the kernel's own uninterruptible
+// waits (for a disk); with handlers::meanwhile they run during the call, for calls that wait in
+// user space (name look-ups). Returns f's result; if errno is wanted, f must pass it on itself.
 template <class F>
 auto offload(F f, handlers when = handlers::later) noexcept {
   if (!in_hubs_process()) return f();
@@ -106,10 +107,10 @@ auto offload(F f, handlers when = handlers::later) noexcept {
   return call.value;
 }
 
-// For system calls that may take for ever. f() makes the call (raw, interruptible) on a helper
-// thread. When a signal handler is to run, or the fiber is killed, that system call is interrupted,
-// so that nothing of it is left: neither a thread, nor a lock that comes too late. Returns f's
-// result, or -EINTR by `rule`, or -ECANCELED if it is `killable`.
+// For system calls that may take arbitrarily long. f() makes the call (raw, interruptible) on a
+// helper thread. If a signal handler must run, or the fiber is killed, the system call is
+// interrupted, so that nothing remains of it: no thread, and no lock that is acquired too late.
+// Returns f's result, -EINTR as `rule` says, or -ECANCELED if `killable`.
 template <class F>
 long offload_interruptible(F f, on_signal rule = on_signal::restart,
                            bool killable = true) noexcept {
@@ -148,8 +149,8 @@ long offload_interruptible(F f, on_signal rule = on_signal::restart,
 }
 
 // For calls that may take long and cannot be interrupted. `Call` (movable, owns what it works on)
-// has run(), on a helper thread. When the fiber is killed, it is left behind, and destroyed when
-// run() has returned, after its undo() was called. Returns -ECANCELED then, 0 otherwise; -ENOMEM.
+// has run(), which a helper thread calls. If the fiber is killed, the call is left to the helper,
+// which calls undo() after run() and destroys it. Returns -ECANCELED then, 0 otherwise; -ENOMEM.
 // `out` gets the call back.
 template <class Call>
 int offload_abandonable(Call& out) noexcept {
@@ -176,7 +177,7 @@ int offload_abandonable(Call& out) noexcept {
   {
     helper_may_be_made quiet(my_hub());
     core::start_on_helper(*j);
-    while (!left && !j->done()) {  // left: it may be gone
+    while (!left && !j->done()) {  // left: *j may be gone
       switch (core::park(INT64_MAX, what)) {
         case core::wake::signal:
           my_hub().signals.run_handlers();

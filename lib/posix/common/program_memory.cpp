@@ -7,7 +7,7 @@ bool copy_out(void* to, const void* from, std::size_t n) noexcept {
   long r = sys::call(SYS_process_vm_writev, sys::getpid(), &mine, 1, &theirs, 1, 0);
   if (r >= 0) return r == long(n);
   if (r == -14 /* EFAULT */) return false;
-  memcpy(to, from, n);  // forbidden here (seccomp): then a bad pointer crashes
+  memcpy(to, from, n);  // process_vm_writev is forbidden here (seccomp): a bad pointer crashes
   return true;
 }
 

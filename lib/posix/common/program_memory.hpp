@@ -1,5 +1,5 @@
-// The program's memory, read and written as the kernel does it for a system call: a bad pointer is
-// EFAULT and no crash.
+// Reads and writes the program's memory as a system call does: a bad pointer gives EFAULT, not a
+// crash.
 #pragma once
 
 #include <string.h>
@@ -10,7 +10,7 @@
 
 namespace tendril::posix {
 
-// False: EFAULT. What is written may be written in part then.
+// False: EFAULT; part of the output may have been written.
 inline bool copy_in(void* to, const void* from, std::size_t n) noexcept {
   if (!sys::readable(from, n)) return false;
   memcpy(to, from, n);
@@ -27,7 +27,7 @@ bool copy_out(T* to, const T& from) noexcept {
   return copy_out(to, &from, sizeof from);
 }
 
-// A text of at most n bytes, without its end if it has as many.
+// Copies a string of at most n bytes; without a terminating zero if it has n.
 bool copy_text_in(char* to, const char* from, std::size_t n) noexcept;
 
 }  // namespace tendril::posix

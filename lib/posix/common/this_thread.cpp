@@ -14,8 +14,8 @@ constinit const void* renumbered = nullptr;
 
 int look_up_own_tid() noexcept {
   int tid = this_thread ? *core::tls::tid(arch::thread_pointer()) : sys::gettid();
-  // In a child of a bare clone(2) the program may yet correct what the C library keeps (Firefox
-  // does).
+  // Not cached in a child of a bare clone(2): the program may still correct the number that the C
+  // library keeps (Firefox does).
   return renumbered == arch::thread_pointer() ? tid : known_tid = tid;
 }
 
