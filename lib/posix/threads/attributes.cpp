@@ -1,7 +1,7 @@
-// What can be asked of a thread that is a fiber, and set: its stack, name, processors and
+// The attributes of threads that are fibers, read and changed: stack, name, processors and
 // scheduling.
 //
-// All fibers run on one kernel thread, so processors and priorities are only kept, for who asks;
+// All fibers run on one kernel thread, so processors and priorities are stored only to be reported;
 // the kernel is asked whether it would have allowed them.
 #include <tendril/pthread.hpp>
 
@@ -20,7 +20,7 @@ namespace {
 constexpr std::size_t longest_name = 16;  // TASK_COMM_LEN
 static_assert(longest_name <= sizeof(fiber::name));
 
-// The fiber that the number stands for, the running one for 0; null: the kernel's, or nobody's.
+// The fiber with that number, or the running one for 0; null: a kernel thread, or no thread.
 thread* fiber_with(pid_t tid) noexcept {
   thread* t = tid == 0 ? this_thread : thread_of(int(tid));
   return t && t->is_fiber() ? t : nullptr;
@@ -42,7 +42,7 @@ int set_policy(thread* t, int policy, const sched_param* theirs) noexcept {
   return 0;
 }
 
-// The processors that the process may use at all.
+// The processors that the process is allowed to use.
 const cpu_set_t& processors() noexcept {
   static cpu_set_t all;
   static std::atomic<bool> known{false};
@@ -61,13 +61,13 @@ const cpu_set_t& processors() noexcept {
   return all;
 }
 
-// As the system call: how many bytes are filled in, or -errno.
+// As the system call: returns how many bytes were filled in, or -errno.
 long processors_of(const thread* t, std::size_t size, cpu_set_t* set) noexcept {
   cpu_set_t of_process;
   CPU_ZERO(&of_process);
   long n = sys::call(SYS_sched_getaffinity, my_hub().tid,
                      size < sizeof of_process ? size : sizeof of_process, &of_process);
-  // (Once more for the kernel to say whether the program may write there.)
+  // (The second call lets the kernel check that the program may write there.)
   if (n >= 0)
     n = sys::call(SYS_sched_getaffinity, my_hub().tid,
                   size < sizeof of_process ? size : sizeof of_process, set);
@@ -75,7 +75,7 @@ long processors_of(const thread* t, std::size_t size, cpu_set_t* set) noexcept {
   return n;
 }
 
-// As the C library's function, which clears what the kernel leaves alone.
+// As the C library's function: clears the bytes that the kernel leaves alone.
 long get_processors(const thread* t, std::size_t size, cpu_set_t* set) noexcept {
   long n = processors_of(t, size, set);
   if (n >= 0) memset(reinterpret_cast<char*>(set) + n, 0, size - std::size_t(n));
@@ -90,7 +90,7 @@ int set_name(thread* t, const char* name) noexcept {
   return 0;
 }
 
-// As the kernel has a thread's: its creator's, until it gets one of its own.
+// As for a kernel thread: its creator's name, until it is given its own.
 const char* name_of(const thread* t, char (&room)[longest_name]) noexcept {
   if (t->named) return t->runs->name;
   room[0] = 0;
@@ -125,8 +125,8 @@ int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcep
   return 0;
 }
 
-// What the kernel says to such a policy and priority: asked of our own thread, which gets its own
-// back at once. 0, or an error number.
+// Asks the kernel whether it allows that policy and priority, by setting them on our own thread and
+// restoring it at once. 0, or an error number.
 int scheduling_allowed(int policy, const sched_param* p) noexcept {
   if (!p) return EINVAL;
   int flag = policy & SCHED_RESET_ON_FORK;
@@ -280,7 +280,7 @@ int sched_getparam(pid_t tid, struct sched_param* p) {
 
 namespace {
 
-// The part of the kernel's struct sched_attr that is every thread's.
+// The part of the kernel's struct sched_attr that every policy has.
 struct scheduling {
   std::uint32_t size, policy;
   std::uint64_t flags;  // 1: SCHED_FLAG_RESET_ON_FORK
@@ -336,7 +336,7 @@ void read_attributes(const pthread_attr_t* from, attributes& a) noexcept {
   pthread_attr_getguardsize(from, &a.guard_size);
   pthread_attr_getinheritsched(from, &inherits);
   a.detached = state == PTHREAD_CREATE_DETACHED;
-  // Without an address, the C library computes one that is below zero.
+  // Without a stack address, the C library computes one below zero.
   if (reinterpret_cast<std::uintptr_t>(stack) + a.stack_size != 0 && a.stack_size == given)
     a.stack = stack;
   a.stack_size = given;
@@ -350,7 +350,7 @@ void read_attributes(const pthread_attr_t* from, attributes& a) noexcept {
   sigset_t mask;
   a.has_mask = pthread_attr_getsigmask_np(from, &mask) == 0;
   if (a.has_mask) memcpy(&a.mask, &mask, sizeof a.mask);
-  // All there can be: none were set.
+  // If all possible processors are set, none were given.
   cpu_set_t all;
   memset(&all, -1, sizeof all);
   a.has_processors = pthread_attr_getaffinity_np(from, sizeof a.processors, &a.processors) == 0 &&

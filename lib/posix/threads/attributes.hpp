@@ -1,11 +1,11 @@
-// What a thread is created with.
+// The attributes with which a thread is created.
 #pragma once
 
 #include "posix/threads/thread.hpp"
 
 namespace tendril::posix {
 
-// What an attribute object says, as far as it concerns us.
+// The parts of an attribute object that we use.
 struct attributes {
   std::size_t stack_size = 0, guard_size = 0;
   void* stack = nullptr;
@@ -17,10 +17,10 @@ struct attributes {
   cpu_set_t processors;
 };
 
-// Those of a thread that is to be made: what it is not told is as the process's default has it, or
-// its creator.
+// The attributes of a new thread. What is not given comes from the process's defaults or from the
+// creator.
 void attributes_for(const pthread_attr_t* given, attributes& a) noexcept;
-// Sizes that the C library refuses, and as it has the others.
+// Returns EINVAL for sizes that the C library refuses; rounds the others as the C library does.
 int refused_sizes(attributes& a) noexcept;
 
 }  // namespace tendril::posix

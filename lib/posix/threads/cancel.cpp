@@ -1,20 +1,20 @@
-// pthread_cancel(3) for threads that are fibers. What cancels is the C library's own: it keeps the
-// requests, the state and the type in the thread's descriptor, and unwinds; here is only how a
-// request reaches a fiber that waits.
+// pthread_cancel(3) for threads that are fibers. The C library does the cancelling: it keeps
+// requests, state and type in the thread's descriptor, and unwinds. This file only makes a request
+// reach a fiber that waits.
 #include "posix/threads/thread.hpp"
 
 namespace tendril::posix {
 
 int pthread_cancel(pthread_t id) {
   thread* t = thread_of(id);
-  // One's own cancellation, perhaps at once, is the C library's in full.
+  // The C library handles a thread's cancellation of itself completely, even if it acts at once.
   if (!t || t == this_thread) return real.pthread_cancel(id);
   std::uint32_t life = t->life.load(std::memory_order_acquire);
   if (life & thread::ended) return life & thread::joined ? ESRCH : 0;
   core::tls::ask_to_cancel(t->storage.pointer);
   fiber* f = t->runs;
-  // One that can run finds out by itself: at its next cancellation point or wait, or at a tick (see
-  // preempt.cpp).
+  // A runnable thread notices the request itself: at its next cancellation point or wait, or at a
+  // tick (see preempt.cpp).
   if (core::tls::cancel_due(t->storage.pointer)) {
     if (core::current && core::current->home == f->home) {
       if (f->state == core::fiber_status::parked && !f->waiting->uninterruptible)

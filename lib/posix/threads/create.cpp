@@ -1,4 +1,4 @@
-// pthread_create(3), pthread_exit(3): a thread's beginning and its end.
+// pthread_create(3), pthread_exit(3): how a thread begins and ends.
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 #include "thread/identity.hpp"
 
 extern "C" {
-// The C library's own way to stop the unwinding of pthread_exit and pthread_cancel at a frame.
+// How the C library stops the unwinding of pthread_exit and pthread_cancel at a frame.
 void __pthread_register_cancel(__pthread_unwind_buf_t*);
 void __pthread_unwind_next(__pthread_unwind_buf_t*) __attribute__((noreturn));
 int __sigsetjmp(struct __jmp_buf_tag*, int) noexcept __attribute__((returns_twice));
@@ -26,9 +26,9 @@ namespace tendril::posix {
 
 namespace {
 
-// Calls run() on the thread, and when that has returned, or been left by pthread_exit or
-// pthread_cancel, the destructors of what the thread has for itself; one of those that is left in
-// the same way is followed by the rest.
+// Calls run() on the thread. When run() has returned, or was left by pthread_exit or
+// pthread_cancel, calls the destructors of the thread's own data; if one of them is left in the
+// same way, the others still run.
 template <class F>
 __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
   __pthread_unwind_buf_t here;
@@ -36,7 +36,7 @@ __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
     __pthread_register_cancel(&here);
     run();
   } else {
-    // There have never been fibers: it is a thread of the C library's, which ends it.
+    // There were never fibers: the C library made this thread, and ends it.
     if (!threads_home.load(std::memory_order_relaxed)) __pthread_unwind_next(&here);
     if (!t->exits) t->result = PTHREAD_CANCELED;
   }
@@ -54,7 +54,7 @@ void one_less() noexcept {
   if (were == 1) futex::wake(&living, INT32_MAX);
 }
 
-// Signals that were sent to the running thread before it ran for the first time.
+// Runs the handlers of signals that were sent to the running thread before it ran first.
 void handle_what_has_come(hub& h) noexcept {
   if (!core::current->storage->signals.due) return;
   core::handlers_deferred quiet(h);
@@ -69,26 +69,28 @@ core::message* body_run(fiber* f, core::message*) noexcept {
     handle_what_has_come(*hub::of(f));
     t->result = t->start(t->argument);
   });
-  tidy_up();  // for those that nobody joins
+  tidy_up();  // frees memory of ended threads that nobody joins
   hub::of(f)->signals.thread_ends(t->storage);
-  // It will be as they expect when they run.
+  // A joiner checks `life` when it runs; by then the fiber has left its stack.
   futex::wake(&t->life, INT32_MAX);
   one_less();
   return nullptr;
 }
 
-// The fiber has left its stack, which may go to the next thread from here on.
+// The fiber has left its stack, which the next thread may use from now on.
 void left_stack(fiber* f) noexcept {
   hub::of(f)->note_left_memory();
   thread* t = *static_cast<thread**>(core::fiber_payload(f));
   if (t->life.fetch_or(thread::ended, std::memory_order_acq_rel) & thread::detached) recycle(t);
-  else futex::wake(&t->life, INT32_MAX);  // by now it may be another's, but the address will do
+  // The object may already be another thread's, but only its address is used.
+  else futex::wake(&t->life, INT32_MAX);
 }
 
 constexpr core::body thread_body{body_run, fiber_is_gone};
 
-// What the program calls to give up capabilities, which it then does for one thread, for good;
-// null: nothing. (Libraries that could do so are loaded by many programs that never do.)
+// The call by which the program gives up capabilities for one thread, irreversibly, if the program
+// itself imports such a call; null: none. (Imports of libraries do not count: many programs load
+// libraries that could do so and never do.)
 const char* imported_capability_call() noexcept {
   for (const char* name : {
 #define CHANGES_ONE_THREAD(name) #name,
@@ -99,8 +101,8 @@ const char* imported_capability_call() noexcept {
   return nullptr;
 }
 
-// Whether threads can be fibers in this process. If not, all that concerns them is the C library's
-// from now on: its own cancellation does not reach who waits in our table.
+// Whether threads can be fibers in this process. If not, the C library handles threads and locks
+// from now on: its cancellation cannot reach waiters in our table.
 bool possible() noexcept {
   if (!threads_are_fibers.load(std::memory_order_relaxed)) return false;
   if (threads_home.load(std::memory_order_relaxed) || sys::gettid() != sys::getpid()) return true;
@@ -129,20 +131,20 @@ bool possible() noexcept {
   return false;
 }
 
-// The C library ends the process where it finds no memory for what it notes of a first thread
-// (destructors of thread_local objects), so that is asked for beforehand.
+// The C library aborts if it has no memory for its notes on a first thread (destructors of
+// thread_local objects), so check for memory beforehand.
 bool memory_left() noexcept {
   constexpr std::size_t plenty = 16 * 1024;
-  void* volatile p = malloc(plenty);  // which compilers leave out otherwise
+  void* volatile p = malloc(plenty);  // volatile, or compilers would remove it
   free(p);
   return p;
 }
 
-// The first thread: from here on there are fibers. Null: threads stay the kernel's.
+// Prepares for the first thread: from now on there are fibers. Null: threads stay kernel threads.
 hub* begin_threads() noexcept {
   hub* h = threads_home.load(std::memory_order_acquire);
   if (h) {
-    watch(*h);  // in a forked child nobody does yet
+    watch(*h);  // in a forked child there is no watcher yet
     return h;
   }
   if (sys::gettid() != sys::getpid() || !(core::current || core::try_to_make_home()))
@@ -150,8 +152,8 @@ hub* begin_threads() noexcept {
   look_up_real_calls();
   hooks.load(std::memory_order_acquire)->first();
   h = &core::hub_here();
-  // A real one, by which the C library learns that there are several: it does so only as long as
-  // nobody has told it.
+  // Start the watcher first: it is a real thread, and the C library notices that there are several
+  // threads only while that is not already set.
   watch(*h);
   main_thread.id = pthread_self();
   main_thread.runs = &h->main;
@@ -166,7 +168,7 @@ hub* begin_threads() noexcept {
   return h;
 }
 
-// Whether the caller of pthread_create needs a kernel thread; says so the first time.
+// Whether the caller of pthread_create needs a kernel thread; explains why, the first time.
 bool needs_kernels(const void* caller) noexcept {
   const char* why = caller ? waits_inline(caller) : nullptr;
   if (!why) return false;
@@ -180,7 +182,7 @@ bool needs_kernels(const void* caller) noexcept {
   return true;
 }
 
-// A thread object with a stack, the program's or one of ours; null: no memory.
+// A thread object with a stack, the program's or ours; null: no memory.
 thread* object_for(hub& h, const attributes& a) noexcept {
   if (!core::stack_protection_is_current(modules_seen())) core::look_at_stack_protection();
   if (core::stacks_hold_code() && !h.stacks.allows_code()) {
@@ -192,17 +194,17 @@ thread* object_for(hub& h, const attributes& a) noexcept {
                    : make_on_stack(h, a.stack_size, a.guard_size);
   };
   if (thread* t = make()) return t;
-  let_others_run();  // who ends leaves memory
+  let_others_run();  // threads that end leave memory
   return make();
 }
 
-// What it has of its attributes and of its creator. 0, or an error number.
+// Sets what the thread gets from its attributes and its creator. 0, or an error number.
 int inherit(thread& t, const attributes& a) noexcept {
   t.guard_size = a.stack ? 0 : a.guard_size;
   t.explicit_scheduling = a.explicit_scheduling;
   t.policy = a.policy;
   t.priority = a.priority;
-  // Ours lies right above the guard, as the C library's.
+  // Our stack begins right above the guard, as the C library's does.
   t.stack_address = a.stack ? a.stack : t.stack.bottom();
   t.stack_size = a.stack_size;
   if (this_thread && this_thread->processors &&
@@ -213,13 +215,13 @@ int inherit(thread& t, const attributes& a) noexcept {
     if (int r = set_processors(&t, sizeof a.processors, &a.processors))
       return r == ENOMEM ? EAGAIN : r;
   }
-  // After set_processors(), whose failure is the last.
+  // After set_processors(), because nothing after this step can fail.
   const core::identity* creators = core::current->storage->identity;
   if (creators && !(t.storage.identity = copy_of(*creators))) return EAGAIN;
   return 0;
 }
 
-// The fiber that stands for it, with its storage, on its stack.
+// Makes the thread's fiber, with its storage, on its stack.
 fiber* fiber_for(thread& t, const attributes& a) noexcept {
   t.storage.current = core::tls::other(t.storage.pointer, &core::current);
   *core::tls::other(t.storage.pointer, &this_thread) = &t;
@@ -237,17 +239,17 @@ fiber* fiber_for(thread& t, const attributes& a) noexcept {
   f->stk = t.stack;
   f->left_stack = left_stack;
   if (!t.allocated) {
-    f->stk.size = a.stack_size;  // as the report of an overflow names it
-    // Below the object and the storage; else all of what the program gave.
+    f->stk.size = a.stack_size;  // what the report of an overflow shows
+    // Below the object and the storage. (On the program's own stack, all of it is the fiber's.)
     f->stk.top = reinterpret_cast<std::byte*>(&t);
   }
   return f;
 }
 
-// False: no memory.
+// Starts the thread. False: no memory.
 bool set_out(hub& h, thread& t, const attributes& a) noexcept {
   living.fetch_add(1);
-  watch(h);  // the watcher may just have ended, as there was nobody
+  watch(h);  // the watcher may just have ended because there were no threads
   {
     core::handlers_deferred quiet(h);
     t.storage.float_flags = arch::float_flags();
@@ -272,7 +274,8 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
                !threads_home.load(std::memory_order_relaxed);
   if (first && !memory_left()) return EAGAIN;
   hub* h = possible() && !needs_kernels(caller) ? begin_threads() : nullptr;
-  // A kernel thread that is not the hub's was made by somebody who needs those, and so are its own.
+  // A kernel thread that is not the hub's was made by code that needs kernel threads, and so are
+  // the threads that it makes.
   if (!h || !core::current || core::current->home != h || !in_hubs_process()) {
     return real.pthread_create(id, attr, start, argument);
   }
@@ -315,10 +318,10 @@ void pthread_exit(void* result) {
 }
 
 void run_main(int (*main)(int, char**, char**), int argc, char** argv, char** envp) noexcept {
-  // Nothing comes between main and exit, as in the C library: Free Pascal's programs end by a jump
-  // to where main returns to, on whatever stack they are.
+  // Nothing may run between main and exit, as in the C library: Free Pascal programs end by jumping
+  // to main's return address, on whatever stack they are.
   run_to_end(&main_thread, [&] { exit(main(argc, argv, envp)); });
-  // The main thread has ended by itself; the process does with its last thread.
+  // The main thread has ended by itself; the process ends with its last thread.
   my_hub().signals.thread_ends(my_hub().storage);
   main_thread.life.fetch_or(thread::ended);
   futex::wake(&main_thread.life, INT32_MAX);

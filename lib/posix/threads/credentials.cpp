@@ -1,12 +1,12 @@
-// setuid(2) and its kin, which change the whole process, and the calls that change the calling
-// thread alone.
+// setuid(2) and related calls, which change the whole process, and the calls that change only the
+// calling thread.
 //
-// For the former the C library has a signal tell each of its threads to make the system call, and
-// waits until all have. No signal reaches a fiber; the kernel thread that it runs on has the main
-// thread's descriptor (in a child of fork, that of the thread that forked), so the call is made in
-// that one's name. Where threads have identities of their own (by the latter, see
-// thread/identity.hpp), each of those is then changed by the same system call, made under it, and
-// so is the common one.
+// For the former, the C library sends each of its threads a signal to make the system call, and
+// waits for all. Fibers do not receive such signals. Their kernel thread has the main thread's
+// descriptor (in a child of fork, that of the thread that forked), so the call is made in that
+// thread's name. If threads have identities of their own (because of the latter calls, see
+// thread/identity.hpp), each of these identities, and the common one, is then assumed and changed
+// by the same system call.
 #include <tendril/posix.hpp>
 
 #include <grp.h>
@@ -21,8 +21,8 @@ namespace tendril::posix {
 
 namespace {
 
-// The address of errno is taken for constant within a function: it is asked for where the thread
-// pointer stays.
+// Not inlined: compilers treat the address of errno as constant within a function, so it must be
+// computed where the thread pointer does not change.
 template <class F>
 __attribute__((noinline)) long raw(F& f) noexcept {
   return f() < 0 ? -errno : 0;
@@ -38,8 +38,7 @@ __attribute__((noinline)) long in_name_of(void* pointer, F& f) noexcept {
   return r;
 }
 
-// While it lives no handler runs, which would find another thread's storage, and no other thread
-// does.
+// While this lives, no handler runs (it would find another thread's storage), and no other thread.
 class all_blocked {
  public:
   all_blocked() noexcept { sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all_, &mask_, 8); }
@@ -52,7 +51,7 @@ class all_blocked {
 
 constexpr unsigned most_groups = 65536;  // NGROUPS_MAX
 
-// f(identity) for each that threads of this hub have for themselves.
+// Calls f(identity) for each identity that a thread of this hub has for itself.
 template <class F>
 void each_identity(F f) noexcept {
   hub& h = my_hub();
@@ -62,10 +61,11 @@ void each_identity(F f) noexcept {
   }
 }
 
-// Room for the identities that a call changes. What they were lies there afterwards, and is freed.
+// Memory for the identities that a call changes. Afterwards it holds the old identities, and frees
+// them.
 class spare_identities {
  public:
-  // For all that there are now, and the common one. False: no memory.
+  // Reserves memory for all identities of threads, and the common one. False: no memory.
   bool reserve() noexcept {
     std::size_t wanted = needed();
     if (wanted <= count_) return true;
@@ -78,7 +78,7 @@ class spare_identities {
     return true;
   }
   bool suffice() const noexcept { return needed() <= count_; }
-  // Puts what the kernel thread is now in the identity's place.
+  // Replaces the identity by the kernel thread's current one.
   void update(core::identity*& place) noexcept {
     core::identity* old = place;
     core::read_identity(*all_[used_], most_groups);
@@ -103,7 +103,7 @@ class spare_identities {
   std::size_t count_ = 0, used_ = 0;
 };
 
-// The kernel thread has been changed for the running thread; now the others'.
+// The kernel thread was changed for the running thread; changes the other threads' identities.
 template <class Raw>
 void change_the_others(spare_identities& spare, Raw raw) noexcept {
   core::identity*& own = core::current->storage->identity;
@@ -115,13 +115,13 @@ void change_the_others(spare_identities& spare, Raw raw) noexcept {
     if (&other == &mine) return;
     for_good = for_good || !core::take_on(*now, *other);
     if (for_good) {
-      // By now nobody has the right to take on another: all are the same, or it is over.
+      // By now we lack the right to assume another identity: all must be equal, otherwise end.
       if (now != mine || other->group != now->group || !other->same_groups(*now))
         core::cannot_be_undone();
       other->user = now->user;
       return;
     }
-    if (raw() < 0) core::cannot_be_undone();  // as in the C library where threads differ
+    if (raw() < 0) core::cannot_be_undone();  // as the C library if threads differ
     spare.update(other);
     now = other;
   };
@@ -130,7 +130,8 @@ void change_the_others(spare_identities& spare, Raw raw) noexcept {
   if (now != mine && !core::take_on(*now, *mine)) core::cannot_be_undone();
 }
 
-// `by_library` is the C library's function, `raw` the same for the calling kernel thread alone.
+// `by_library` is the C library's function, `raw` its system call for the calling kernel thread
+// alone.
 template <class F, class Raw>
 int for_all_threads(F by_library, Raw raw) {
   bool carried = core::current && core::switches_carry_any(core::identities) && in_hubs_process();
@@ -149,7 +150,7 @@ int for_all_threads(F by_library, Raw raw) {
 
 bool is_alone() noexcept { return !my_hub().several_threads || living.load() <= 1; }
 
-// A call that changes the calling thread alone.
+// Makes a call that changes only the calling thread.
 long change_own(long number, long a, long b, long c) noexcept {
   auto call = [&] { return sys::call(number, a, b, c); };
   if (!core::current || !in_hubs_process()) return call();
@@ -157,7 +158,7 @@ long change_own(long number, long a, long b, long c) noexcept {
     if (!is_alone() || hub::helper_threads.load() != 0) core::cannot_be_undone();
     return call();
   }
-  // only asks
+  // a query
   if ((number == SYS_setfsuid || number == SYS_setfsgid) && int(a) == -1) return call();
   core::identity* before = core::own_identity();
   core::identity* common = before ? core::copy_of(*before) : nullptr;
@@ -174,12 +175,12 @@ long change_own(long number, long a, long b, long c) noexcept {
       if (!core::common_identity) std::swap(core::common_identity, common);
       core::switches_carry.fetch_or(core::identities);
       const core::identity& others = *core::common_identity;
-      std::swap(own, after);  // what it was is freed
+      std::swap(own, after);  // the old one is freed
       if (!core::take_on(*own, others)) {
-        // For good. With nobody else here it is what all will be.
+        // Irreversible. Allowed only if nobody else is here: then it becomes the identity of all.
         if (!is_alone()) core::cannot_be_undone();
         if (hub::count.load() == 1) {
-          core::common_identity = own;  // what it was, a helper may still read
+          core::common_identity = own;  // the old one is not freed: a helper may still read it
           own = nullptr;
         }
       } else if (!core::take_on(others, *own)) {
@@ -249,7 +250,7 @@ int setgroups(size_t n, const gid_t* groups) {
   return for_all_threads([=] { return real.setgroups(n, groups); },
                          [=] { return sys::call(SYS_setgroups, n, groups); });
 }
-// It ends in setgroups(2), with a list that the caller has by then.
+// initgroups ends in setgroups(2), with the list that the caller has afterwards.
 int initgroups(const char* user, gid_t group) {
   bool carried = core::switches_carry_any(core::identities);
   gid_t* list = static_cast<gid_t*>(carried ? malloc(most_groups * sizeof(gid_t)) : nullptr);

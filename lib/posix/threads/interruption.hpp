@@ -1,4 +1,4 @@
-// A thread that is interrupted by a signal of the runtime's own.
+// A thread that was interrupted by one of the runtime's own signals.
 #pragma once
 
 #include <ucontext.h>
@@ -7,16 +7,16 @@
 
 namespace tendril::posix {
 
-// A signal of the runtime's own has interrupted the running thread outside of the runtime. While
-// this lives, the thread is inside it, and may be left: the stack that its handler stands on stays
-// its own. Handlers that have become due run where it was interrupted, after the return (garbage
-// collectors ask in theirs where the thread's stack ends).
+// One of the runtime's signals has interrupted the running thread outside the runtime. While this
+// object lives, the thread is inside the runtime and may be switched away from: its handler's stack
+// stays reserved for it. Handlers that become due run after the return, where the thread was
+// interrupted (those of garbage collectors look for the end of the thread's stack).
 class interruption {
  public:
   explicit interruption(ucontext_t& where) noexcept;
   ~interruption();
   interruption(const interruption&) = delete;
-  // There is no memory for another stack: the thread must not be left.
+  // No memory for another signal stack: the thread must not be switched away from.
   bool failed() const noexcept { return failed_; }
   // Ends the thread here, if it is to be cancelled.
   void act_on_cancel() noexcept;
@@ -28,8 +28,8 @@ class interruption {
   bool failed_ = false;
 };
 
-// Whether the kernel has a handler of the program's for the signal, behind ours
-// (signals/handlers.cpp, which sets it with the first); null: for none.
+// Returns whether the program has a handler for the signal, which the kernel reaches through ours
+// (set by signals/handlers.cpp with the first handler); null: no handlers.
 extern std::atomic<bool (*)(int signal) noexcept> program_handles;
 
 }  // namespace tendril::posix

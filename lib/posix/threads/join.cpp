@@ -8,7 +8,7 @@ namespace tendril::posix {
 
 namespace {
 
-// What the join functions share; `until` null: only look.
+// The common part of the join functions. `until` null: do not wait.
 int join(pthread_t id, void** result, const deadline* until) noexcept {
   thread* t = thread_of(id);
   thread* self = this_thread;
@@ -16,7 +16,7 @@ int join(pthread_t id, void** result, const deadline* until) noexcept {
   std::uint32_t known = t->life.load(std::memory_order_acquire);
   if (known & thread::joined) return ESRCH;
   if (known & thread::detached) return EINVAL;
-  // Each waits for the other, unless one of them is being cancelled.
+  // The two threads wait for each other, unless one of them is being cancelled.
   if (self && self->joiner.load(std::memory_order_relaxed) == t &&
       !core::tls::ends_early(t->storage.pointer) && !cancel_due()) {
     return EDEADLK;
@@ -39,8 +39,7 @@ int join(pthread_t id, void** result, const deadline* until) noexcept {
   return 0;
 }
 
-// The end of a kernel thread, which only the C library knows of, is asked for again and again while
-// others run.
+// Only the C library knows when a kernel thread ends, so poll for it while others run.
 int join_kernel_thread(pthread_t id, void** result, deadline until) noexcept {
   core::wait_info what;
   what.wakeable_by_system = what.interruptible = true;

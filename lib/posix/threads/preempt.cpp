@@ -23,20 +23,20 @@ namespace {
 constexpr core::nanoseconds longest_tick = 10'000'000;
 constexpr core::nanoseconds shortest_tick = 500'000;
 constexpr core::nanoseconds idle_tick = 250'000'000;
-// Of so many ticks one comes even if threads give way by themselves: they may always do so with
-// something held that the others want, and let go of it only in between.
+// One tick in so many comes even if threads yield by themselves: they may always yield while they
+// hold something that the others want, and release it only in between.
 constexpr unsigned lockstep_ticks = 8;
 
-// How often a tick found somebody to run instead, for the watcher.
+// How often a tick found another fiber to run; read by the watcher.
 constinit std::atomic<unsigned> preempted{0};
 constinit std::atomic<bool> watching{false};
-constinit std::atomic<std::uint32_t> naps_long{0};  // the watcher, that is; a futex
-// A tick has been sent that has not been handled yet. There is at most one, since the kernel piles
-// up the frames of as many as are pending.
+constinit std::atomic<std::uint32_t> naps_long{0};  // whether the watcher naps for long; a futex
+// Whether a tick was sent and not handled yet. At most one is sent at a time: if several were
+// pending, the kernel would stack a frame for each.
 constinit std::atomic<bool> sent{false};
-constexpr unsigned most_unanswered = 100;  // then somebody else has taken it (sigwait)
+constexpr unsigned most_unanswered = 100;  // then other code has consumed it (sigwait)
 
-// False: it did not, and the tick is over.
+// Lets another fiber run. False: there was no switch, and the tick is over.
 bool take_away(ucontext_t& where) noexcept {
   fiber* self = core::current;
   if (!self || !this_thread || this_thread->runs != self) return false;
@@ -48,9 +48,9 @@ bool take_away(ucontext_t& where) noexcept {
     return false;
   }
   if (handler_stays(self, arch::interrupted_stack(where)) || !in_hubs_process()) return false;
-  // On the way into a handler of the program's or out of it, in the C library's code, the kernel's
-  // mask is not yet the one that is known. (If that stays so, the C library has changed it by
-  // itself, as siglongjmp does.)
+  // While a program's handler is entered or left, in the C library's code, the kernel's mask is not
+  // the one that we know. (If it stays different, the C library has changed it itself, as
+  // siglongjmp does.)
   core::signal_state& signals = self->storage->signals;
   if (!signals.unsure && core::mask_of(where.uc_sigmask) != signals.mask) {
     signals.unsure = true;
@@ -77,8 +77,8 @@ bool take_away(ucontext_t& where) noexcept {
   return gave_way;
 }
 
-// The C library sends the same to cancel a thread of the kernel's; to one with fibers it has no
-// reason.
+// The C library sends the same signal to cancel kernel threads. It has no reason to send it to a
+// thread with fibers.
 bool on_tick(siginfo_t* info, void* where) noexcept {
   int saved = errno;
   if (info->si_code != SI_TKILL || !sent.load(std::memory_order_relaxed) || !core::current)
@@ -97,10 +97,11 @@ void* watcher(void* p) {
     naps_long = idle > 20;
     if (idle <= 20 || living.load() > 1) sys::futex_wait(&naps_long, idle > 20, &nap);
     unsigned now = h.turns();
-    // Said before the last look: a thread that is left alone either hears of it, or gets no tick.
+    // Set `ticking` before the last check of `living`: the last remaining thread either sees
+    // `ticking`, or gets no tick.
     ticking.store(living.load() > 1);
     if (living.load() <= 1) {
-      // Who makes the next thread counts it first, and then looks whether somebody watches.
+      // pthread_create counts the new thread first, then checks `watching`.
       watching = false;
       if (living.load() <= 1 || watching.exchange(true)) break;
     }
@@ -114,7 +115,8 @@ void* watcher(void* p) {
         unanswered = 0;
         sys::call(SYS_tgkill, h.pid, h.tid, core::runtime_signal::number);
       }
-      // The more often that helps, the more often it is done: somebody spins until another has run.
+      // Shorten the period while ticks find other fibers to run: a thread probably spins until
+      // another has run.
       unsigned done = preempted.load(std::memory_order_relaxed);
       if (done != seen && period > shortest_tick) period /= 2;
       seen = done;

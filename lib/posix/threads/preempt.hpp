@@ -1,12 +1,11 @@
-// Taking the kernel thread away from a thread that does not give way by itself: one that computes,
-// or spins until another has done something, or waits in the kernel where we could not see it
-// (inside the C library, in an inline system call). The C library's threads would take turns then,
-// so ours have to.
+// Preempts threads that do not yield by themselves: those that compute, spin until another thread
+// has done something, or wait in the kernel where we cannot see it (inside the C library, or by an
+// inline system call). Kernel threads would take turns then, so fibers must, too.
 //
-// A kernel thread beside watches the hub. If the same fiber has run for a tick, and now and then in
-// any case, a signal makes it yield, right where it is: on its own stack, with its own thread-local
-// storage, it can be left anywhere but inside the runtime. Fibers of the C++ API, which count on
-// not being interrupted, are left alone.
+// A separate kernel thread, the watcher, watches the hub. If the same fiber has run for a tick, and
+// occasionally in any case, a signal makes it yield right where it is. It has its own stack and its
+// own thread-local storage, so it can be switched away from anywhere except inside the runtime.
+// Fibers of the C++ API, which rely on not being interrupted, are not preempted.
 #pragma once
 
 #include <ucontext.h>
@@ -15,18 +14,18 @@
 
 namespace tendril::posix {
 
-// Begins to watch the hub on which the program's threads are, unless somebody does; called with
-// each that is made.
+// Starts the watcher of the hub that runs the program's threads, unless one exists; called for each
+// thread that is made.
 void watch(hub& h) noexcept;
 
-// There is but one thread left: the watcher ends within a tick, and with it the helpers that have
-// nothing to do, so that the process has as many kernel threads as natively (which unshare(2) asks
-// for, and programs count).
+// Only one thread is left: the watcher ends within a tick, and so do idle helpers, so that the
+// process has as many kernel threads as natively (unshare(2) requires that, and programs count
+// them).
 void watcher_may_end() noexcept;
 
-// After a thread has let go of what another waits for: lets that one run first if a tick came in
-// vain before, amid the runtime. Else one that only ever gives way with the lock held, and takes it
-// again at once, would keep it for ever.
+// To be called after a thread has released what another may wait for. If an earlier tick came in
+// vain, because it hit the runtime, lets others run now. Otherwise a thread that only ever yields
+// while it holds the lock, and takes it again at once, would keep it forever.
 extern std::atomic<bool> tick_in_vain;
 void give_way_late() noexcept;
 inline void give_way_if_due() noexcept {
@@ -34,16 +33,17 @@ inline void give_way_if_due() noexcept {
     give_way_late();
 }
 
-// Makes sure that the signal which does it (core::runtime_signal) finds our handler; false: the
-// system refuses. Any thread.
+// Ensures that the preempting signal (core::runtime_signal) has our handler. False: the system
+// refuses. Any thread.
 bool tick_installed() noexcept;
-// Whether no filter is known to forbid to send it.
+// Whether the signal can be sent: no known filter forbids it.
 bool tick_can_be_sent() noexcept;
 
-// A thread's timer has expired, in a handler of the runtime's own that interrupted `where`, and its
-// signal has been put off: the thread handles it as if it ran on a processor of its own.
+// Called when a thread's timer has expired, in a handler of the runtime's that interrupted `where`,
+// and its signal was deferred: runs `target`'s handler now, as if that thread had its own
+// processor.
 void let_thread_handle(core::thread_storage& target, ucontext_t& where) noexcept;
-// In a forked child nobody watches.
+// In a forked child there is no watcher.
 void preemption_after_fork() noexcept;
 
 }  // namespace tendril::posix

@@ -1,6 +1,6 @@
-// pkey_alloc(2), see pkeys(7). What a thread may do with a key's memory stands in a register of the
-// processor's, which pkey_set(3) writes without asking anybody: from the first key on it travels
-// with the threads that are fibers.
+// pkey_alloc(2), see pkeys(7). A thread's rights to a key's memory are in a processor register,
+// which pkey_set(3) writes without a system call. From the first key on, switches save and restore
+// it for threads that are fibers.
 #include <tendril/pthread.hpp>
 
 #include "posix/threads/thread.hpp"
@@ -14,7 +14,7 @@ int pkey_alloc(unsigned flags, unsigned rights) {
   if (core::current) {
     hub& h = my_hub();
     core::handlers_deferred quiet(h);
-    // What the others have: no rights to this key.
+    // The other threads' rights: none to this key.
     std::uint32_t before = (arch::protection_rights() & ~(3u << 2 * key)) | 1u << 2 * key;
     for (fiber* f = h.fibers.front(); f; f = h.fibers.after(*f)) f->storage->protection = before;
   }

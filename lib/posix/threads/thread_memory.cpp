@@ -13,8 +13,8 @@ namespace tendril::posix {
 namespace {
 
 constexpr std::size_t most_idle = 256;
-// of stacks: as many of the usual size, 8 MB; where address space is limited, as the C library
-// keeps
+// Idle stacks: as many of the default size, 8 MB; if address space is limited, as much as the C
+// library keeps.
 constexpr std::size_t most_idle_bytes = most_idle * ((8 << 20) + core::page);
 constexpr std::size_t most_limited_bytes = 40 << 20;
 
@@ -26,7 +26,7 @@ struct idle_threads {
   bool too_many(bool limited) const noexcept {
     return count > most_idle || bytes > (limited ? most_limited_bytes : most_idle_bytes);
   }
-  std::atomic<std::size_t> beside = 0;  // of them on stacks of the program's
+  std::atomic<std::size_t> beside = 0;  // the number of idle threads on the program's stacks
 };
 constinit idle_threads idle;
 
@@ -43,7 +43,8 @@ namespace {
 
 void* storage_place(thread* t) noexcept { return reinterpret_cast<char*>(t) + storage_offset; }
 
-// The last one that `suits`; null: none.
+// Removes and returns the idle thread that was added last, of those for which `suits` is true;
+// null: none.
 template <class F>
 thread* take_idle(F suits) noexcept {
   core::signals_deferred quiet;
@@ -78,7 +79,7 @@ thread* object_at(void* place) noexcept {
   return t;
 }
 
-// An idle thread made new, as object_at() makes one.
+// Makes an idle thread new, as object_at() does.
 thread* renewed(thread* t) noexcept {
   core::stack s = t->stack;
   void* pointer = t->storage.pointer;
@@ -90,10 +91,10 @@ thread* renewed(thread* t) noexcept {
   return core::tls::renew(pointer) ? t : nullptr;
 }
 
-// What a stack has above what the program asked for. A small one is to have the room for calls that
-// it has natively, so that what is ours of a thread lies beyond it; but the first frame lies in
-// what was asked for. In a larger one the few KB do not matter, and its thread-local storage lies
-// where garbage collectors look for it, and in no page more than natively.
+// The room that a stack has above the size that the program asked for. A small stack must have as
+// much room for calls as natively, so the thread's object and storage lie beyond that size; but the
+// first frame is within it. In a larger stack the few KB do not matter: the thread-local storage
+// then lies where garbage collectors look for it, and touches no more pages than natively.
 std::size_t room_above(std::size_t size) noexcept {
   constexpr std::size_t small = 1 << 20;
   return size < small ? top_size() / core::page * core::page : 0;
@@ -103,7 +104,7 @@ std::size_t room_above(std::size_t size) noexcept {
 
 thread* make_on_stack(hub& h, std::size_t asked, std::size_t guard) noexcept {
   std::size_t room = room_above(asked), size = core::whole_pages(asked) + room;
-  // One page is a guard even if none was asked for: below lies another thread's stack.
+  // At least one guard page, even if none was asked for: another thread's stack is below.
   guard = guard ? core::whole_pages(guard) : core::page;
   if (thread* t = take_idle(
           [&](const thread& i) { return i.stack.size == size && i.stack.guard == guard; })) {
@@ -117,7 +118,8 @@ thread* make_on_stack(hub& h, std::size_t asked, std::size_t guard) noexcept {
     s = h.stacks.take_for_thread(size, guard);
   }
   if (!s.size) return nullptr;
-  // Half as far below the end as the pool says: two pages hold a thread that sleeps.
+  // Use half of the pool's offset from the end (which spreads stacks over cache sets), so that a
+  // sleeping thread needs only two pages.
   char* end = reinterpret_cast<char*>(s.bottom() + asked + room);
   auto top = reinterpret_cast<std::uintptr_t>(end - (s.end() - s.top) / 2);
   char* place = reinterpret_cast<char*>((top - top_size()) & ~std::uintptr_t(63));
@@ -150,7 +152,7 @@ void recycle(thread* t) noexcept {
   if (!t->is_fiber()) return;  // the main thread
   std::uint32_t before =
       t->life.fetch_or(thread::ended | thread::joined, std::memory_order_acq_rel);
-  // else the fiber's end does, which somebody may still hold
+  // otherwise the fiber still has references, and fiber_is_gone() keeps it
   if (before & thread::free_of_fiber) keep_idle(t);
 }
 void fiber_is_gone(void* payload) noexcept {
@@ -168,7 +170,7 @@ void tidy_up() noexcept {
     free(t->storage.identity);
     free(t->allocated);
   }
-  // Stacks are given back on their own kernel thread only.
+  // Stacks can only be given back on their own kernel thread.
   hub* h = threads_home.load(std::memory_order_relaxed);
   if (!idle.too_many(true) || !core::current || core::current->home != h) return;
   rlimit limit;
@@ -185,8 +187,8 @@ void tidy_up() noexcept {
     core::handlers_deferred quiet(*h);
     h->stacks.give_back(s);
   }
-  // Address space comes back at once, as natively: of small stacks, where there is a limit, else
-  // with the next round of trim().
+  // Unmap at once, as natively: with a limit also small stacks; without one those are left to the
+  // next trim().
   core::handlers_deferred quiet(*h);
   h->stacks.unmap_free(limited);
 }
@@ -210,7 +212,7 @@ bool trim_idle() noexcept {
 }
 
 void thread_memory_after_fork() noexcept {
-  // Else another kernel thread was changing the list.
+  // If another kernel thread was changing the list during the fork, drop the list.
   if (idle.lock.is_held()) new (&idle) idle_threads;
 }
 

@@ -1,5 +1,5 @@
-// sched_yield(2), the fibers' way: to each that can run, and to the other kernel threads if there
-// is none.
+// sched_yield(2) for fibers: lets each runnable fiber run, or other kernel threads if there is
+// none.
 #include <tendril/pthread.hpp>
 
 #include <sched.h>
