@@ -1,9 +1,10 @@
 // pthread_barrier_wait(3), where threads are fibers.
 //
-// The program's object says how many are waited for, where pthread_barrier_init left it, and holds
-// how many have come; they stand in the futex table under its address. Nobody looks at the object
-// after the last one has come, so it may be destroyed at once. Those that other processes share are
-// used as the C library does, in whatever process, and waited for in the kernel.
+// The program's object contains the number of threads to wait for, as pthread_barrier_init stored
+// it, and the number of those that have arrived; these wait in the futex table under the object's
+// address. After the last one has arrived, nobody accesses the object, so it may be destroyed at
+// once. Barriers that processes share are used in the C library's way by all of them, and waited
+// for in the kernel.
 #include <limits.h>
 
 #include "posix/common/kernel_futex.hpp"
@@ -13,7 +14,7 @@ namespace tendril::posix {
 
 namespace {
 
-// As the C library has it.
+// In the C library's format.
 struct barrier {
   unsigned in;  // how many wait; guarded by the lock of the bucket
   unsigned round;
@@ -27,8 +28,9 @@ static_assert(sizeof(barrier) <= sizeof(pthread_barrier_t));
 
 bool foreign(const barrier& b) noexcept { return b.shared || !ours(); }
 
-// A shared one counts on: `in` and `out` those that have come and gone, `round` those that were let
-// go on. Near its limit the last one to go begins it anew, and who comes too early for that waits.
+// A shared barrier counts over all rounds: `in` and `out` the threads that have arrived and left,
+// `round` those that were released. Near the counters' limit, the last thread to leave resets them,
+// and threads that arrive too early for that wait.
 int wait_shared(barrier& b) noexcept {
   std::atomic_ref in(b.in), round(b.round), out(b.out);
   auto wait = [](unsigned& word, unsigned expected) {
@@ -43,7 +45,8 @@ int wait_shared(barrier& b) noexcept {
   while ((mine = in.fetch_add(1, std::memory_order_acq_rel) + 1) > most) {
     for (unsigned now = mine; now > most; now = in.load(std::memory_order_relaxed)) wait(b.in, now);
   }
-  const unsigned complete = mine - mine % count;  // what the last one of a round lets go on
+  // the count to which the last thread of the round releases
+  const unsigned complete = mine - mine % count;
   unsigned now = round.load(std::memory_order_relaxed);
   while (now + count <= mine) {
     if (!round.compare_exchange_weak(now, complete, std::memory_order_acq_rel,

@@ -1,5 +1,5 @@
-// <threads.h>: C11's names and results for what POSIX threads do. The objects are the same;
-// thrd_current, thrd_equal, mtx_init, cnd_init and tss_* are the C library's.
+// <threads.h>: C11's names and results for POSIX threads. The objects are the same; thrd_current,
+// thrd_equal, mtx_init, cnd_init and tss_* remain the C library's.
 #include <errno.h>
 
 #include <cstdint>
@@ -30,7 +30,7 @@ pthread_cond_t* condition(cnd_t* c) noexcept { return reinterpret_cast<pthread_c
 }  // namespace
 
 int thrd_create(thrd_t* id, thrd_start_t start, void* argument, const void* caller) {
-  // What it returns is read as an int again by thrd_join().
+  // The routine's result is read as an int again by thrd_join().
   auto as_pthreads = reinterpret_cast<void* (*)(void*)>(reinterpret_cast<void*>(start));
   int r = posix::pthread_create(id, nullptr, as_pthreads, argument, caller);
   return r == EAGAIN ? thrd_nomem : as_c11(r);

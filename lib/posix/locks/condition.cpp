@@ -1,9 +1,9 @@
-// pthread_cond_wait(3) and its kin, where threads are fibers.
+// pthread_cond_wait(3) and related calls, where threads are fibers.
 //
-// The program's object holds the number of those that wait; they stand in the futex table under its
-// address, so that signalling nobody costs one load, and who came first is woken first. The clock
-// that the object was made with is where pthread_cond_init left it. Objects that processes share
-// are the C library's (shared_condition.cpp).
+// The program's object contains the number of waiters. They wait in the futex table under its
+// address, so signalling without waiters costs one load, and waiters are woken in order of arrival.
+// The condition's clock is where pthread_cond_init stored it. Conditions that processes share have
+// the C library's format (shared_condition.cpp).
 #include "posix/common/backoff.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/common/offload.hpp"
@@ -14,7 +14,7 @@ namespace tendril::posix {
 
 namespace {
 
-// In the place of the C library's __wseq, which is zero at first.
+// In the place of the C library's __wseq, which is initially zero.
 std::atomic<std::uint32_t>& waiting(pthread_cond_t* c) noexcept {
   return *reinterpret_cast<std::atomic<std::uint32_t>*>(c);
 }
@@ -27,8 +27,8 @@ clockid_t clock_of(const pthread_cond_t* c) noexcept {
   return c->__data.__wrefs & monotonic_bit ? CLOCK_MONOTONIC : CLOCK_REALTIME;
 }
 
-// One that processes share, of which we know how to wait for it; on a kernel thread without fibers,
-// the C library does.
+// Whether processes share the condition and we can wait for it ourselves. On a kernel thread
+// without fibers, the C library does.
 bool is_known(const pthread_cond_t* c) noexcept {
   return (c->__data.__wrefs & shared_bit) && ours() && core::current && in_hubs_process() &&
          shared_condition::known();
@@ -38,12 +38,12 @@ bool valid_time(const timespec* t) noexcept {
   return t->tv_nsec >= 0 && t->tv_nsec < 1'000'000'000;
 }
 
-// Where the C library has another way to keep who waits than we know, or the kernel cannot wait for
-// several at once.
+// Waits for a shared condition if the C library's format is unknown, or the kernel cannot wait for
+// several words at once.
 //
-// `wait` is the C library's call. On a helper thread it waits with a mutex of ours in the place of
-// `m`: that is free as soon as the helper is among those that a signal wakes, and then the caller,
-// who owns `m`, lets go of it.
+// `wait` is the C library's call. A helper thread makes it with a mutex of ours instead of `m`.
+// That mutex becomes free when the helper is registered as a waiter; only then does the caller,
+// which holds `m`, unlock `m`.
 template <class Wait>
 int wait_foreign(pthread_cond_t* c, pthread_mutex_t* m, Wait wait) noexcept {
   if (!ours() || !may_wait()) return wait(m);
@@ -51,7 +51,7 @@ int wait_foreign(pthread_cond_t* c, pthread_mutex_t* m, Wait wait) noexcept {
   pthread_mutex_t ours = PTHREAD_MUTEX_INITIALIZER;
   real.pthread_mutex_lock(&ours);
   helper_call call([&] {
-    // where no helper can be made, this is a spurious wake-up
+    // made on this thread, as no helper could be made: return, as from a spurious wake-up
     int r = core::current ? 0 : wait(&ours);
     real.pthread_mutex_unlock(&ours);
     return r;
@@ -66,7 +66,7 @@ int wait_foreign(pthread_cond_t* c, pthread_mutex_t* m, Wait wait) noexcept {
   int not_owner = posix::pthread_mutex_unlock(m);
   bool cancelled = !not_owner && call.wait(handlers::meanwhile, true) == -ECANCELED;
   if (cancelled || not_owner) {
-    // Nothing wakes the helper alone, and others have to bear with spurious wake-ups.
+    // Nothing can wake the helper alone; the other waiters must expect spurious wake-ups.
     real.pthread_cond_broadcast(c);
     call.wait(handlers::meanwhile, false);
   }
@@ -81,12 +81,12 @@ int wait_until(pthread_cond_t* c, pthread_mutex_t* m, deadline until) noexcept {
   futex::waiter w;
   w.count = &waiting(c);
   futex::add(w, c);
-  // While somebody waits who will want it back, the mutex cannot be destroyed: the C library counts
-  // its users there.
+  // While threads wait that will lock the mutex again, it must not be destroyed: the C library
+  // checks the count of its users.
   m->__data.__nusers++;
   int r = posix::pthread_mutex_unlock(m);
   if (r) {
-    // Not the caller's: nobody waits.
+    // The caller does not hold the mutex: do not wait.
     m->__data.__nusers--;
     futex::remove(w);
     return r;
@@ -99,8 +99,8 @@ int wait_until(pthread_cond_t* c, pthread_mutex_t* m, deadline until) noexcept {
   return ended == -ETIMEDOUT ? ETIMEDOUT : 0;
 }
 
-// Who waits has listed itself before it let go of the mutex, so that whoever has held that since
-// sees it.
+// A waiter is listed before it unlocks the mutex, so anybody who has locked the mutex since sees
+// it.
 int wake(pthread_cond_t* c, int n) noexcept {
   if (waiting(c).load(std::memory_order_seq_cst) != 0) futex::wake(c, n);
   return 0;
@@ -148,7 +148,7 @@ int pthread_cond_broadcast(pthread_cond_t* c) {
   return wake(c, INT32_MAX);
 }
 
-// The C library waits here for those that are about to leave; ours look at the object no more once
+// The C library waits here for threads that are about to leave. Ours do not access the object after
 // they are woken.
 int pthread_cond_destroy(pthread_cond_t* c) {
   if (foreign(c)) return real.pthread_cond_destroy(c);

@@ -1,9 +1,9 @@
-// pthread_mutex_lock(3) and its kin, where threads are fibers.
+// pthread_mutex_lock(3) and related calls, where threads are fibers.
 //
-// The mutex is the program's own object, with the C library's meaning of its fields: the word
-// __lock is 0 (free), 1 (held), 2 (held, and perhaps waited for); the owner and the count of
-// recursive ones. So those that other processes share may be held and waited for by processes
-// without us; who waits for them waits in the kernel. Robust ones are in robust.cpp.
+// The mutex is the program's object in the C library's format: the word __lock is 0 (free), 1
+// (held), 2 (held, and perhaps waited for); the owner; the count of a recursive mutex. So processes
+// without Tendril can use the mutexes that they share with us; waits for these are done in the
+// kernel. Robust mutexes are in robust.cpp.
 #include <limits.h>
 
 #include "posix/common/backoff.hpp"
@@ -31,14 +31,15 @@ std::atomic<std::uint32_t>& word(pthread_mutex_t* m) noexcept {
 
 bool foreign(const pthread_mutex_t* m) noexcept {
   int kernels = robust_bit;
-  // The kernel inherits priorities between its own threads only, which other processes may have.
+  // The kernel can only let its own threads inherit priorities, and the other processes may have
+  // such threads.
   if (m->__data.__kind & shared_bit) kernels |= inherit_bit | protect_bit;
-  // Priorities mean something to kernel threads only.
+  // Priorities matter only among kernel threads.
   if (!threads_are_fibers.load(std::memory_order_relaxed)) kernels |= inherit_bit | protect_bit;
   return (m->__data.__kind & kernels) || !ours();
 }
 
-// Those that inherit priorities are the kernel's.
+// Robust mutexes that inherit priorities are left to the kernel.
 bool is_robust(const pthread_mutex_t* m) noexcept {
   return (m->__data.__kind & (robust_bit | inherit_bit)) == robust_bit && robust::here();
 }
@@ -48,7 +49,7 @@ bool has_owner(int type) noexcept {
   return type == PTHREAD_MUTEX_RECURSIVE_NP || type == PTHREAD_MUTEX_ERRORCHECK_NP;
 }
 
-// The word of a free mutex: zero, or its ceiling.
+// The word of a free mutex: zero, or its priority ceiling.
 std::uint32_t free_word(pthread_mutex_t* m) noexcept {
   constexpr std::uint32_t ceiling = 0xfff80000;
   return m->__data.__kind & protect_bit ? word(m).load(std::memory_order_relaxed) & ceiling : 0;
@@ -74,7 +75,7 @@ bool take_free(std::atomic<std::uint32_t>& w, std::uint32_t free = 0) noexcept {
 
 bool is_shared(const pthread_mutex_t* m) noexcept { return m->__data.__kind & shared_bit; }
 
-// Lets go of it; whether somebody may wait.
+// Unlocks it. Returns whether somebody may wait for it.
 bool set_free(std::atomic<std::uint32_t>& w, std::uint32_t free = 0) noexcept {
   arch::space_locked();
   return w.exchange(free, std::memory_order_release) == (free | 2);
@@ -95,8 +96,8 @@ int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t f
   return 0;
 }
 
-// What the running thread already has of it. 0: nothing. 1: one more of a recursive one was taken.
-// Else an error.
+// Checks whether the running thread already holds the mutex. 0: no. 1: yes, it is recursive, and
+// was locked once more. Otherwise a negative error number.
 [[gnu::always_inline]] inline int again(pthread_mutex_t* m, int type, bool only_tries) noexcept {
   if (m->__data.__owner != lock_owner()) [[likely]]
     return 0;
@@ -108,10 +109,10 @@ int wait_and_take(std::atomic<std::uint32_t>& w, deadline until, std::uint32_t f
 
 void now_mine(pthread_mutex_t* m) noexcept {
   m->__data.__owner = lock_owner();
-  m->__data.__count = 1;  // means something for a recursive one only
+  m->__data.__count = 1;  // used for recursive mutexes only
 }
 
-// Until `clock` shows `until` (null: for ever). 0, or an error number.
+// Locks the mutex, waiting until `clock` reaches `until` (null: forever). 0, or an error number.
 int lock(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
   int type = type_of(m);
   bool owned = has_owner(type);
@@ -134,12 +135,11 @@ int lock(pthread_mutex_t* m, clockid_t clock, const timespec* until) noexcept {
   return 0;
 }
 
-// The C library's, which waits in the kernel: on behalf of a fiber, it is asked again until it is
-// free.
+// Locks a mutex of the C library's, which would wait in the kernel: a fiber polls it instead.
 template <class Lock>
 int lock_foreign(pthread_mutex_t* m, deadline until, Lock blocking) noexcept {
   if (!ours() || !may_wait()) return blocking();
-  // as an owner; to try such a one would leave it locked
+  // A value of the owner field. Trying to lock such a mutex would leave it locked.
   constexpr int not_recoverable = INT_MAX - 1;
   int r;
   bool done = retry_until(until, m, [&] {
@@ -147,7 +147,7 @@ int lock_foreign(pthread_mutex_t* m, deadline until, Lock blocking) noexcept {
     return r != EBUSY || m->__data.__owner == lock_owner() || m->__data.__owner == not_recoverable;
   });
   if (!done) return ETIMEDOUT;
-  // what a blocking call says at once: a deadlock with itself, or that
+  // The blocking call returns at once: the caller holds the mutex, or it is not recoverable.
   return r == EBUSY ? blocking() : r;
 }
 
@@ -162,7 +162,7 @@ int lock_foreign_until(pthread_mutex_t* m, clockid_t clock, const timespec* unti
 
 namespace {
 
-// What is rarely needed, out of the way: the common case saves no registers for it.
+// Rare cases, not inlined: the common case saves no registers for them.
 __attribute__((noinline, cold)) int lock_contended(std::atomic<std::uint32_t>& w) noexcept {
   return wait_and_take(w, deadline::never());
 }
@@ -189,7 +189,8 @@ __attribute__((noinline, cold)) int wake_next(std::atomic<std::uint32_t>& w,
 __attribute__((noinline)) int unlock_other(pthread_mutex_t* m) noexcept {
   if (is_robust(m)) return robust::unlock(m);
   if (foreign(m)) {
-    // The C library counts who has it, or waits with it for a condition. We do not.
+    // The C library counts the owner, and those that wait with it for a condition, as users. We do
+    // not count the owner.
     if (locks_were_ours.load(std::memory_order_relaxed) && m->__data.__nusers == 0 &&
         word(m).load(std::memory_order_relaxed) != free_word(m))
       m->__data.__nusers = 1;
@@ -223,7 +224,8 @@ int pthread_mutex_trylock(pthread_mutex_t* m) {
   }
   if (int r = allowed(m)) return r;
   if (!take_free(word(m), free_word(m))) {
-    let_others_run();  // it may be tried until it is free
+    // The caller may try again until it is free.
+    let_others_run();
     return EBUSY;
   }
   if (has_owner(type)) now_mine(m);
@@ -248,7 +250,7 @@ int pthread_mutex_unlock(pthread_mutex_t* m) {
   return set_free(word(m)) ? wake_next(word(m)) : 0;
 }
 
-// The kernel inherits priorities between its own threads only, and knows no fiber that holds a
+// The kernel lets only its own threads inherit priorities; it does not know which fiber holds a
 // mutex.
 int pthread_mutex_init(pthread_mutex_t* m, const pthread_mutexattr_t* a) {
   int r = real.pthread_mutex_init(m, a);
@@ -257,7 +259,7 @@ int pthread_mutex_init(pthread_mutex_t* m, const pthread_mutexattr_t* a) {
   return r;
 }
 
-// The C library waits here for the mutex in the kernel, and leaves those that wait for it to us.
+// The C library waits for the mutex in the kernel here, and does not wake waiters in our table.
 int pthread_mutex_setprioceiling(pthread_mutex_t* m, int ceiling, int* old) {
   int r = real.pthread_mutex_setprioceiling(m, ceiling, old);
   if (r == 0 && !foreign(m) && !is_shared(m)) futex::wake(&word(m), INT32_MAX);

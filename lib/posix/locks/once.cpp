@@ -1,8 +1,8 @@
 // pthread_once(3) where threads are fibers.
 //
-// The C library runs the routine and undoes the beginning when the routine is left by cancellation
-// or an exception. Here is only how a fiber waits while another one is in there: in the futex
-// table, and looking now and then, since nobody tells of a routine that was left.
+// The C library runs the routine, and resets the object if the routine is left by cancellation or
+// an exception. This file only makes a fiber wait while another one is in the routine: in the futex
+// table, and by polling, because nothing wakes it when the routine was left.
 
 #include <tendril/pthread.hpp>
 
@@ -16,8 +16,9 @@ namespace {
 
 constexpr std::uint32_t in_progress = 1, done = 2;
 
-// What a control object holds while its routine runs: the C library counts the forks in it, since a
-// routine that ran in the parent process does not run in the child. Seen in an object of our own.
+// The value of a control object while its routine runs. It contains the C library's count of forks,
+// because a routine that ran in the parent does not run in the child; so it is read from an object
+// of our own.
 __thread pthread_once_t* probe __attribute__((tls_model("initial-exec")));
 __thread std::uint32_t seen __attribute__((tls_model("initial-exec")));
 
@@ -28,8 +29,8 @@ std::uint32_t running_here() noexcept {
   return seen;
 }
 
-// std::call_once leaves in two thread-local variables of libstdc++ what its routine is to call.
-// Fibers that share a thread share these: who waits finds its own there again before the routine
+// std::call_once stores what its routine must call in two thread-local variables of libstdc++.
+// Fibers on the same thread share them, so a waiter restores its own values before the routine
 // runs. (Offsets from the thread pointer; 0: libstdc++ is not in the program, or was loaded later.)
 constinit std::ptrdiff_t call_once_variables[2];
 

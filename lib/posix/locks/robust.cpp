@@ -1,12 +1,12 @@
-// The word of a robust mutex is the number of the kernel thread that holds it, and whether somebody
-// waits. When a kernel thread ends, by whatever means, the kernel walks a list in its memory and
-// marks those words that hold its number (robust_list(7) in the kernel's documentation,
-// set_robust_list(2)). So all that the fibers of a kernel thread hold is in that thread's list,
-// under its number; which fiber it is stands beside, in a field that the C library has no use for
-// in such mutexes. When only that fiber's thread ends, we do what the kernel would.
+// The word of a robust mutex holds the number of the kernel thread that owns it, and a bit for
+// waiters. When a kernel thread ends in any way, the kernel walks a list in the thread's memory and
+// marks the words that hold its number (robust_list(7) in the kernel's documentation,
+// set_robust_list(2)). So all mutexes that the fibers of a kernel thread hold are in that thread's
+// list, under its number. The owning fiber is in a field next to it that the C library does not use
+// for such mutexes. When only that fiber's thread ends, we do what the kernel would do.
 //
-// The kernel wakes who waits for a mutex as for one that processes share, so that is how one waits
-// for all of them. It looks at 2,048 entries at most, the last ones locked.
+// The kernel wakes waiters as for a mutex that processes share, so all waiters wait in that way. It
+// visits at most 2,048 entries, the last ones locked.
 #include "posix/locks/robust.hpp"
 
 #include <limits.h>
@@ -19,7 +19,7 @@ namespace tendril::posix::robust {
 
 namespace {
 
-// What the C library notes as the owner.
+// Special values of the C library's owner field.
 constexpr int inconsistent = INT_MAX, not_recoverable = INT_MAX - 1;
 
 using word_type = std::atomic<std::uint32_t>;
@@ -27,15 +27,15 @@ word_type& word(pthread_mutex_t* m) noexcept {
   return *reinterpret_cast<word_type*>(&m->__data.__lock);
 }
 
-// lock_owner() of the fiber that holds it. 0: it was locked by the C library.
+// lock_owner() of the fiber that holds the mutex. 0: the C library locked it.
 using field [[gnu::may_alias]] = std::uint32_t;
 field& holder(pthread_mutex_t* m) noexcept { return *reinterpret_cast<field*>(&m->__data.__spins); }
 static_assert(offsetof(pthread_mutex_t, __data.__list) -
                   offsetof(pthread_mutex_t, __data.__spins) ==
               sizeof(std::uint32_t));
 
-// A link as the C library has it; a list's head begins with one. `next` points to the other's
-// `next`, with a mark in the lowest bit for a mutex that inherits priority.
+// A link of the C library's list; a list's head begins with one. `next` points to the next link's
+// `next`; its lowest bit is set for a mutex that inherits priority.
 struct [[gnu::may_alias]] link {
   link* prev;
   std::uintptr_t next;
@@ -46,7 +46,8 @@ struct [[gnu::may_alias]] link {
 };
 struct head : link {
   long futex_offset;
-  // what is being locked or unlocked: it may be held and not in the list, or the other way round
+  // the mutex that is being locked or unlocked: it may be held and not listed, or listed and not
+  // held
   void* volatile pending;
 
   static head* at_next(void* next) noexcept {
@@ -62,8 +63,8 @@ pthread_mutex_t* mutex_of(link* l) noexcept {
                                             offsetof(pthread_mutex_t, __data.__list));
 }
 
-// The list of this kernel thread, which the kernel knows. In a child of fork it begins anew, and
-// the C library has told the kernel of the forking thread's own list.
+// This kernel thread's list, registered with the kernel. In a child of fork it is empty, and must
+// be registered again: the C library has registered the forking thread's own list.
 head& list(hub& h) noexcept {
   if (h.robust_list && h.robust_pid == h.pid) [[likely]]
     return *static_cast<head*>(h.robust_list);
@@ -83,7 +84,7 @@ head& list(hub& h) noexcept {
   return l;
 }
 
-// While it lives, the kernel looks at the mutex, too, if the kernel thread ends.
+// While it lives, the kernel also checks this mutex if the kernel thread ends.
 class in_progress {
  public:
   in_progress(head& l, pthread_mutex_t* m) noexcept : list_(l) {
@@ -130,8 +131,8 @@ void set_free(pthread_mutex_t* m) noexcept {
 
 constexpr int is_held = -1;
 
-// 0, EOWNERDEAD, ENOTRECOVERABLE; is_held: `held` says by whom. `waiters`: who waits has been told
-// so by us.
+// Tries to lock: 0, EOWNERDEAD, ENOTRECOVERABLE; or is_held, with the word in `held`. `waiters`:
+// the waiters' bit to set, if this caller may not be the only waiter.
 int take(hub& h, pthread_mutex_t* m, std::uint32_t waiters, std::uint32_t& held) noexcept {
   core::handlers_deferred quiet(h);
   head& l = list(h);
@@ -151,7 +152,7 @@ int take(hub& h, pthread_mutex_t* m, std::uint32_t waiters, std::uint32_t& held)
   }
   m->__data.__count = 1;
   holder(m) = std::uint32_t(lock_owner());
-  if (!died) m->__data.__nusers++;  // else it is the dead owner's place
+  if (!died) m->__data.__nusers++;  // a dead owner is still counted
   m->__data.__owner = died ? inconsistent : lock_owner();
   enlist(l, m);
   return died ? EOWNERDEAD : 0;
@@ -176,7 +177,8 @@ int lock(pthread_mutex_t* m, deadline until, bool only_tries) noexcept {
       }
     }
     if (only_tries) {
-      let_others_run();  // it may be tried until it is free
+      // The caller may try again until it is free.
+      let_others_run();
       return EBUSY;
     }
     if (!(held & FUTEX_WAITERS) && !word(m).compare_exchange_strong(held, held | FUTEX_WAITERS))

@@ -1,4 +1,4 @@
-// Robust mutexes of fibers: the next who locks one whose owner has ended is told so (EOWNERDEAD).
+// Robust mutexes for fibers: if the owner ends, the next one to lock the mutex gets EOWNERDEAD.
 #pragma once
 
 #include <pthread.h>
@@ -7,15 +7,15 @@
 
 namespace tendril::posix::robust {
 
-// Whether the running code locks them here; else the C library does, which knows kernel threads
-// only.
+// Whether robust mutexes of the running code are handled here. Otherwise the C library handles
+// them, which knows only kernel threads.
 bool here() noexcept;
 
-// As the pthread functions of that name, for here().
+// As the pthread functions of the same name. Requires here().
 int lock(pthread_mutex_t* m, deadline until, bool only_tries) noexcept;
 int unlock(pthread_mutex_t* m) noexcept;
 
-// The running thread has ended: what it still holds goes to the next one that wants it.
+// To be called when the running thread has ended: marks the mutexes that it still holds.
 void thread_ends() noexcept;
 
 }  // namespace tendril::posix::robust

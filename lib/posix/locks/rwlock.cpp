@@ -1,13 +1,13 @@
-// pthread_rwlock_rdlock(3) and its kin, where threads are fibers.
+// pthread_rwlock_rdlock(3) and related calls, where threads are fibers.
 //
-// The program's object holds, where the C library counts readers, how it is held and who waits:
-// readers and writers stand in the futex table under its address. Whoever lets go of it while
-// others wait hands it over to them, so that nobody comes in between, and a thread that locks it
-// again and again leaves room to the others. The kind says who comes first: as in the C library, a
-// writer hands over to readers (PTHREAD_RWLOCK_PREFER_READER_NP) or to the next writer (the
-// others), and new readers stay behind waiting writers only for
-// PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP. Objects that other processes share are the C
-// library's (shared_rwlock.hpp).
+// The program's object contains, in the C library's count of readers, how the lock is held and who
+// waits. Readers and writers wait in the futex table under the object's address. Whoever unlocks it
+// while others wait hands it over to them, so nobody can come in between, and a thread that locks
+// it again and again does not starve the others. The kind decides who is first: as in the C
+// library, a writer hands it over to readers (PTHREAD_RWLOCK_PREFER_READER_NP) or to the next
+// writer (the other kinds), and new readers wait behind waiting writers only with
+// PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP. Locks that processes share have the C library's
+// format (shared_rwlock.hpp).
 #include "posix/common/backoff.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/locks/ownership.hpp"
@@ -17,19 +17,19 @@ namespace tendril::posix {
 
 namespace {
 
-// The state: how many readers hold it, and these.
+// The state: the number of readers that hold the lock, and these bits.
 constexpr std::uint32_t written = 1u << 31;
 constexpr std::uint32_t writers_wait = 1u << 30, readers_wait = 1u << 29;
 constexpr std::uint32_t one_reader = 1, readers = readers_wait - 1;
 constexpr std::uint32_t holders = written | readers;
-// The bits of waiters.
+// `bits` of a waiter.
 constexpr std::uint32_t as_reader = 1, as_writer = 2;
 
 std::atomic<std::uint32_t>& state(pthread_rwlock_t* l) noexcept {
   return *reinterpret_cast<std::atomic<std::uint32_t>*>(&l->__data.__readers);
 }
 
-// What they hold is not what the C library's hold: those that were ours stay so.
+// The C library would not understand the state, so a lock that was ours once stays ours.
 bool foreign(const pthread_rwlock_t* l) noexcept {
   return l->__data.__shared || !(ours() || locks_were_ours.load(std::memory_order_relaxed));
 }
@@ -52,8 +52,8 @@ int try_to_take(pthread_rwlock_t* l, std::uint32_t as) noexcept {
   return 0;
 }
 
-// Lets go of `released` (written, one_reader, or 0: somebody has given up waiting), and gives the
-// lock to those that wait and may have it now. Under the lock of the bucket.
+// Releases `released` (written, one_reader, or 0 if somebody has given up waiting), and gives the
+// lock to the waiters that may have it now. Requires the lock of the bucket.
 void hand_over(futex::bucket& b, pthread_rwlock_t* l, std::uint32_t released) noexcept {
   std::uint32_t waiting_readers = 0, waiting_writers = 0;
   futex::waiter* writer = nullptr;
@@ -89,7 +89,7 @@ void hand_over(futex::bucket& b, pthread_rwlock_t* l, std::uint32_t released) no
   }
 }
 
-// Waits for what try_to_take() did not get. 0, or an error number.
+// Waits for the lock after try_to_take() has failed. 0, or an error number.
 int wait_and_take(pthread_rwlock_t* l, std::uint32_t as, deadline until) noexcept {
   std::atomic<std::uint32_t>& word = state(l);
   futex::prepare();
@@ -112,7 +112,7 @@ int wait_and_take(pthread_rwlock_t* l, std::uint32_t as, deadline until) noexcep
       futex::list_waiter(b, w, l);
     }
     int r = futex::wait(w, until, futex::ends::by_wake);
-    if (r == 0) return 0;  // it was given to us
+    if (r == 0) return 0;  // handed over to us
     {
       core::signals_deferred quiet;
       detail::held guard(b.lock);
@@ -124,7 +124,7 @@ int wait_and_take(pthread_rwlock_t* l, std::uint32_t as, deadline until) noexcep
   }
 }
 
-// One that other processes share. `blocking` is the C library's call.
+// Takes a lock that other processes share. `blocking` is the C library's call.
 template <class Blocking>
 int take_foreign(pthread_rwlock_t* l, std::uint32_t as, deadline until,
                  Blocking blocking) noexcept {
@@ -200,7 +200,8 @@ int pthread_rwlock_timedwrlock(pthread_rwlock_t* l, const timespec* until) {
 
 int pthread_rwlock_tryrdlock(pthread_rwlock_t* l) {
   int r = foreign(l) ? real.pthread_rwlock_tryrdlock(l) : try_to_take(l, as_reader);
-  if (r == EBUSY) let_others_run();  // it may be tried until it is free
+  // The caller may try again until it is free.
+  if (r == EBUSY) let_others_run();
   return r;
 }
 
@@ -223,13 +224,13 @@ int pthread_rwlock_unlock(pthread_rwlock_t* l) {
   if (s & written) l->__data.__cur_writer = 0;
   for (;;) {
     std::uint32_t held = s & written ? written : one_reader;
-    if (!(s & holders)) return 0;  // not locked: undefined, and harmless here
+    if (!(s & holders)) return 0;  // not locked: undefined in POSIX, harmless here
     bool last = (s & holders) == held;
     if (last && (s & (writers_wait | readers_wait))) {
       futex::bucket& b = futex::bucket_of(l);
       core::signals_deferred quiet;
       detail::held guard(b.lock);
-      // Between readers the last one is who finds nobody else.
+      // Of several readers that unlock at once, the one that finds no other holder hands it over.
       if ((w.load(std::memory_order_relaxed) & holders) == held) {
         hand_over(b, l, held);
         return 0;

@@ -1,8 +1,8 @@
-// sem_wait(3) and its kin, where threads are fibers.
+// sem_wait(3) and related calls, where threads are fibers.
 //
-// The semaphore is the program's own object, with the C library's meaning: a 64-bit word with the
-// value in its low half and the number of waiters in the high one. For those that processes share
-// one waits in the kernel.
+// The semaphore is the program's object in the C library's format: a 64-bit word with the value in
+// its low half and the number of waiters in its high half. Waits for a semaphore that processes
+// share are done in the kernel.
 #include <semaphore.h>
 
 #include <bit>
@@ -26,7 +26,7 @@ struct semaphore {
   }
   static constexpr std::uint64_t one_waiter = 1ULL << 32;
 
-  // Takes one, or becomes one of the waiters.
+  // Decrements the value, or registers as a waiter.
   bool take_or_stay() noexcept {
     std::uint64_t d = data.load(std::memory_order_relaxed), then;
     do {
@@ -35,7 +35,7 @@ struct semaphore {
         !data.compare_exchange_weak(d, then, std::memory_order_seq_cst, std::memory_order_relaxed));
     return std::uint32_t(d) != 0;
   }
-  // The same for one of its waiters, who waits no more then.
+  // The same for a registered waiter, which is then no longer registered.
   bool take_and_leave() noexcept {
     std::uint64_t d = data.load(std::memory_order_relaxed);
     do {

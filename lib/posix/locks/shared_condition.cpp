@@ -1,14 +1,15 @@
-// The object is the C library's, since the processes that share it need not have us: whoever
-// signals, calls its pthread_cond_signal(3), also here. This is the other side, that of who waits.
+// The object has the C library's format, because the other processes may run without Tendril. All
+// signallers call its pthread_cond_signal(3), here as well. This file is the waiters' side.
 //
-// Who waits takes a number (`sequence`), and with it a place in the later one of two groups.
-// Signals go to the earlier group: each adds 2 to that group's `signals`, the word that its members
-// wait for, and one member takes it back. When all members have theirs, the next signal closes the
-// group (1 in `signals`), waits until nobody stands at its word any more (`at_word` counts them by
-// 2), and makes the later group the earlier one. `first` is the number at which that begins.
+// A waiter takes a number from `sequence`, and so joins the later one of two groups. Signals go to
+// the earlier group: each adds 2 to that group's `signals`, the word on which its members wait, and
+// one member takes it back. When all members have been signalled, the next signal closes the group
+// (1 in `signals`), waits until nobody waits on its word any more (`at_word` counts them in steps
+// of 2), and makes the later group the earlier one. `first` is the number at which the earlier
+// group begins.
 //
-// So a member's entry in the kernel has to go without the member's turn having come: whoever
-// signals may stand on the same kernel thread.
+// So a waiter's entry must leave the kernel before the waiter runs again: the signaller may block
+// the same kernel thread.
 #include "posix/locks/shared_condition.hpp"
 
 #include <limits.h>
@@ -22,16 +23,17 @@ namespace {
 
 using word = std::atomic<std::uint32_t>;
 
-// As the C library has it from version 2.25 to 2.40.
+// The format of the C library's versions 2.25 to 2.40.
 struct condition {
-  std::atomic<std::uint64_t> sequence;  // the next number; lowest bit: which group is the later one
-  std::atomic<std::uint64_t> first;     // of the earlier group; lowest bit as above, a little later
-  word at_word[2];                      // lowest bit: who signals waits for zero
-  // how many have no signal yet; of the later group: less those that have gone
+  std::atomic<std::uint64_t> sequence;  // the next number; lowest bit: the later group's index
+  // of the earlier group; lowest bit: the same index, updated later
+  std::atomic<std::uint64_t> first;
+  word at_word[2];  // lowest bit: a signaller waits for zero
+  // members without a signal; of the later group: minus those that have left
   std::uint32_t size[2];
-  // as it was in the beginning, times 4; lowest two bits: the lock of all this
+  // the earlier group's original size, times 4; lowest two bits: the internal lock
   word earlier_size;
-  // times 8; lowest bits: shared, the clock, whether its destruction waits
+  // times 8; lowest bits: shared, the clock, whether the destroyer waits
   word users;
   word signals[2];
 
@@ -48,7 +50,7 @@ void leave_word(void* count) noexcept {
   kernel_futex::wake(&at_word, INT_MAX);
 }
 
-// The lock: 0 free, 1 held, 2 held and waited for.
+// The internal lock: 0 free, 1 held, 2 held and waited for.
 void lock(condition& c) noexcept {
   std::uint32_t s = c.earlier_size.load(std::memory_order_relaxed), mark = 1;
   for (;;) {
@@ -69,8 +71,8 @@ void unlock(condition& c) noexcept {
     kernel_futex::wake(&c.earlier_size, 1);
 }
 
-// Number `n` of group `g` waits no more, without having taken a signal. One that was meant for it
-// goes to another.
+// Number `n` of group `g` stops waiting without having taken a signal. If a signal was meant for
+// it, signals again for another waiter.
 void withdraw(pthread_cond_t* object, std::uint64_t n, unsigned g) noexcept {
   constexpr std::uint32_t most = 1u << 29;
   condition& c = condition::of(object);
@@ -85,7 +87,7 @@ void withdraw(pthread_cond_t* object, std::uint64_t n, unsigned g) noexcept {
   else if (signalled) real.pthread_cond_signal(object);
 }
 
-// Takes a signal, or finds that there were enough for its group: 0. Else -ETIMEDOUT, -ECANCELED.
+// Takes a signal, or finds that its whole group was signalled: 0. Otherwise -ETIMEDOUT, -ECANCELED.
 int await_signal(condition& c, std::uint64_t n, unsigned g, deadline until) noexcept {
   std::uint32_t s = c.signals[g].load(std::memory_order_acquire);
   for (;;) {
@@ -105,8 +107,8 @@ int await_signal(condition& c, std::uint64_t n, unsigned g, deadline until) noex
     if (r == -ETIMEDOUT || r == -ECANCELED) return r;
     s = c.signals[g].load(std::memory_order_acquire);
   }
-  // The group may have been closed before, and its place be another's by now: then the signal was
-  // that one's.
+  // The group may have been closed before, and its index reused: then the signal was the new
+  // group's, so give it back.
   std::uint64_t first = c.first.load(std::memory_order_relaxed);
   if (n >= first >> 1 || ((first & 1) ^ 1) != g) return 0;
   s = c.signals[g].load(std::memory_order_relaxed);
@@ -125,7 +127,7 @@ void is_gone(condition& c) noexcept {
     kernel_futex::wake(&c.users, INT_MAX);
 }
 
-// Whether the C library's signals do to an object of ours what is said above.
+// Whether the C library's signals change an object as described above.
 bool behaves() noexcept {
   pthread_cond_t object = PTHREAD_COND_INITIALIZER;
   condition& c = condition::of(&object);
@@ -161,7 +163,8 @@ int wait(pthread_cond_t* object, pthread_mutex_t* m, deadline until) noexcept {
   unsigned g = taken & 1;
   std::uint64_t n = taken >> 1;
   c.users.fetch_add(one_user, std::memory_order_relaxed);
-  // The mutex cannot be destroyed while somebody waits who will want it back.
+  // While threads wait that will lock the mutex again, it must not be destroyed: count them as
+  // users.
   m->__data.__nusers++;
   int not_owner = posix::pthread_mutex_unlock(m);
   if (not_owner) m->__data.__nusers--;

@@ -1,4 +1,4 @@
-// Conditions that processes share, waited for by fibers.
+// Conditions that processes share: how fibers wait for them.
 #pragma once
 
 #include <pthread.h>
@@ -7,7 +7,7 @@
 
 namespace tendril::posix::shared_condition {
 
-// Whether wait() knows how this C library keeps who waits.
+// Whether wait() knows how this C library stores waiters.
 bool known() noexcept;
 
 // As pthread_cond_timedwait(3).

@@ -1,14 +1,15 @@
-// The object is the C library's, since the processes that share it need not have us: whoever
-// unlocks or only tries, calls its functions, also here. This is the other side, that of who may
-// have to wait.
+// The object has the C library's format, because the other processes may run without Tendril.
+// Unlocking and trying is done by the C library's functions, here as well. This file is the side
+// that may have to wait.
 //
-// Readers and writers have the lock by turns. `readers` counts, by 8, those that read or wait for
-// the readers' turn; its lowest bits say whose turn it is, and that one writer has the writers'
-// place: it writes, or waits until the readers before it have gone. The last of these makes it the
-// writers' turn; the writer that leaves, the readers'. Who changes the turn says so last in `turn`,
-// the word that the others wait for. All other writers wait for the place, at the word
-// `place_taken`; unless the lock prefers readers, they are counted in `writers`, and the one in the
-// place hands it to one of them instead of leaving it.
+// Readers and writers take turns (glibc calls these phases). `readers` counts, in steps of 8, those
+// that read or wait for the readers' turn. Its lowest bits say whose turn it is, and whether a
+// writer has the writers' place: that writer writes, or waits until the readers before it have
+// left. The last of these readers makes it the writers' turn; a writer that leaves makes it the
+// readers'. Whoever changes the turn stores it last in `turn`, the word on which the others wait.
+// All other writers wait for the place, on the word `place_taken`. Unless the lock prefers readers,
+// `writers` counts them, and the writer in the place hands it over to one of them instead of
+// leaving it.
 #include "posix/locks/shared_rwlock.hpp"
 
 #include <limits.h>
@@ -22,7 +23,7 @@ namespace {
 
 using word = std::atomic<std::uint32_t>;
 
-// As the C library has it from version 2.25 on.
+// The C library's format since version 2.25.
 struct rwlock {
   word readers, writers, turn, place_taken;
 
@@ -33,23 +34,25 @@ struct rwlock {
 static_assert(offsetof(pthread_rwlock_t, __data.__writers_futex) ==
               offsetof(rwlock, place_taken) + offsetof(pthread_rwlock_t, __data.__readers));
 
-// Of `readers`.
+// Bits of `readers`.
 constexpr std::uint32_t writers_turn = 1, has_writer = 2, readers_wait = 4, one_reader = 8,
                         too_many = 1u << 31;
-// Of `writers`: the place is for one of them.
+// Bit of `writers`: the place was handed over to one of them.
 constexpr std::uint32_t handed_over = 1u << 31;
-// Of `turn` and `place_taken`, beside 1: who changes the word has somebody to wake.
+// Bit of `turn` and `place_taken`, besides 1: whoever changes the word must wake its waiters.
 constexpr std::uint32_t waited_for = 2;
 
 bool hands_over(const pthread_rwlock_t* l) noexcept {
   return l->__data.__flags != PTHREAD_RWLOCK_PREFER_READER_NP;
 }
 
-// Waits while the word is that, but for the mark. 0: perhaps not; -ETIMEDOUT; -ECANCELED.
+// Waits while the word has that value, whether or not the waiters' bit is set. 0: perhaps spurious;
+// -ETIMEDOUT; -ECANCELED.
 int wait_marked(word& w, std::uint32_t while_it_is, deadline until) noexcept {
   std::uint32_t marked = while_it_is | waited_for, s = w.load(std::memory_order_relaxed);
   if ((s | waited_for) != marked) {
-    let_others_run();  // one of them may be about to change the next word
+    // Another fiber may be about to change the next word.
+    let_others_run();
     return 0;
   }
   if (s != marked && !w.compare_exchange_strong(s, marked, std::memory_order_relaxed)) return 0;
@@ -61,8 +64,9 @@ void wake_if(std::uint32_t was, word& w, int n) noexcept {
   if (was & waited_for) kernel_futex::wake(&w, n);
 }
 
-// Waits until it is the writers' turn (1) or the readers' (0), also by the word of who made it so.
-// The wait over, leave() tries to leave; false: the turn has come meanwhile, and cannot be refused.
+// Waits until it is the writers' turn (1) or the readers' (0), and until `turn` says so, too. If
+// the wait ends otherwise, leave() tries to leave the lock. It returns false if the turn has come
+// meanwhile, which must then be taken.
 template <class Leave>
 int await_turn(rwlock& l, std::uint32_t wanted, deadline until, Leave leave) noexcept {
   for (bool has_come = false, waits = true;;) {
@@ -96,7 +100,7 @@ int read_lock(rwlock& l, bool stays_behind_writers, deadline until) noexcept {
       return -EAGAIN;
   }
   while ((s & writers_turn) && !(s & has_writer)) {
-    // A turn that no writer has any use for.
+    // It is the writers' turn, but no writer needs it.
     if (!l.readers.compare_exchange_weak(s, s ^ writers_turn, std::memory_order_acquire)) continue;
     wake_if(l.turn.exchange(0, std::memory_order_relaxed), l.turn, INT_MAX);
     return 0;
@@ -112,7 +116,8 @@ int read_lock(rwlock& l, bool stays_behind_writers, deadline until) noexcept {
   });
 }
 
-// Takes the writers' place. `s` is what `readers` was then. 0, -ETIMEDOUT, -ECANCELED.
+// Takes the writers' place. `s` receives the value of `readers` at that time. 0, -ETIMEDOUT,
+// -ECANCELED.
 int take_place(rwlock& l, bool in_turns, deadline until, std::uint32_t& s) noexcept {
   s = l.readers.fetch_or(has_writer, std::memory_order_acquire);
   if (!(s & has_writer)) {
@@ -131,7 +136,7 @@ int take_place(rwlock& l, bool in_turns, deadline until, std::uint32_t& s) noexc
       have = l.writers.compare_exchange_weak(w, w - handed_over - 1, std::memory_order_acquire);
     } else if (int r = wait_marked(l.place_taken, 1, until); r < 0) {
       if (!in_turns) return r;
-      // The last one has to take what was handed over: nobody else would.
+      // The last waiting writer must take a place that was handed over: nobody else would.
       do {
         have = w == (handed_over | 1);
       } while (!l.writers.compare_exchange_weak(w, have ? 0 : w - 1, std::memory_order_acquire));
@@ -139,14 +144,15 @@ int take_place(rwlock& l, bool in_turns, deadline until, std::uint32_t& s) noexc
     }
     s = l.readers.load(std::memory_order_relaxed);
   }
-  // Others may wait there since before.
+  // Other writers may already wait for the place.
   l.place_taken.store(1 | waited_for, std::memory_order_relaxed);
   return 0;
 }
 
-// False: it is the writers' turn, which who has the place has to take.
+// Leaves the writers' place. False: it has become the writers' turn, which the writer in the place
+// must take.
 bool leave_place(rwlock& l, bool in_turns) noexcept {
-  // First the word, then the place: the next one in it sets the word.
+  // Set the word before leaving the place: the next writer in the place sets the word itself.
   std::uint32_t was = l.place_taken.exchange(0, std::memory_order_relaxed);
   std::uint32_t w = in_turns ? l.writers.load(std::memory_order_relaxed) : 0;
   while (w) {
@@ -180,7 +186,7 @@ int write_lock(rwlock& l, bool in_turns, deadline until) noexcept {
   return 0;
 }
 
-// Again if it was cancelled, and that was not acted on.
+// Repeats if the lock was cancelled, and the cancellation did not end the thread.
 template <class F>
 int until_done(F lock) noexcept {
   for (;;) {
@@ -191,7 +197,7 @@ int until_done(F lock) noexcept {
   }
 }
 
-// Whether the C library's functions do to an object of ours what is said above.
+// Whether the C library's functions change an object as described above.
 bool behaves() noexcept {
   pthread_rwlock_t object = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
   object.__data.__shared = 1;
@@ -231,7 +237,7 @@ int lock_for_reading(pthread_rwlock_t* l, deadline until) noexcept {
 int lock_for_writing(pthread_rwlock_t* l, deadline until) noexcept {
   if (has_write_lock(l)) return EDEADLK;
   int r = until_done([&] { return write_lock(rwlock::of(l), hands_over(l), until); });
-  // By that number the C library knows who unlocks.
+  // The C library's unlock recognizes a writer by this number.
   if (r == 0) l->__data.__cur_writer = own_tid();
   return r;
 }

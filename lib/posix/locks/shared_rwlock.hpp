@@ -5,10 +5,10 @@
 
 namespace tendril::posix::shared_rwlock {
 
-// Whether the C library's object is one that we know; else it is only asked, again and again.
+// Whether this C library's object has a format that we know. Otherwise callers can only poll.
 bool known() noexcept;
 
-// 0, or an error number: ETIMEDOUT, EAGAIN, EDEADLK. The caller may wait (see may_wait()).
+// 0, or an error number: ETIMEDOUT, EAGAIN, EDEADLK. Requires may_wait().
 int lock_for_reading(pthread_rwlock_t* l, deadline until) noexcept;
 int lock_for_writing(pthread_rwlock_t* l, deadline until) noexcept;
 

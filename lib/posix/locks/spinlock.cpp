@@ -1,6 +1,6 @@
-// pthread_spin_lock(3) where threads are fibers: who finds the lock held lets the others run, one
-// of which has it. The lock itself is the C library's, whose meaning of the object differs from
-// machine to machine.
+// pthread_spin_lock(3) where threads are fibers: a fiber that finds the lock held lets the others
+// run, because one of them holds it. The lock itself is the C library's; its format differs between
+// machines.
 #include "posix/common/cooperate.hpp"
 #include "posix/locks/ownership.hpp"
 
@@ -17,7 +17,8 @@ int pthread_spin_lock(pthread_spinlock_t* l) {
 
 int pthread_spin_trylock(pthread_spinlock_t* l) {
   int r = real.pthread_spin_trylock(l);
-  if (r == EBUSY) let_others_run();  // it may be tried until it is free
+  // The caller may try again until it is free.
+  if (r == EBUSY) let_others_run();
   return r;
 }
 

@@ -1,8 +1,8 @@
-// Waiting for signals, and knowing when a handler ran.
+// Installs handlers, records when they run, and waits for signals.
 //
-// Handlers are installed behind a small one of ours. It puts a handler off that would run inside
-// the runtime, and notes that one ran, which ends an interruptible wait with EINTR. What
-// sigaction(2) tells the program about its handlers is unchanged.
+// For each handler of the program's, the kernel has a small handler of ours. It defers handlers
+// that would run inside the runtime, and records that a handler ran, which ends an interruptible
+// wait with EINTR. sigaction(2) reports the program's own handlers.
 #include <tendril/posix.hpp>
 
 #include <string.h>
@@ -23,20 +23,22 @@ namespace {
 
 using handler = void (*)(int, siginfo_t*, void*);
 
-// What the program installed.
+// The program's handler for a signal.
 struct installed {
   std::atomic<handler> function{nullptr};
   std::atomic<int> flags{0};
   std::atomic<std::uint64_t> mask{0};
-  // it is a handler; else what stands above is the last one, which may yet be called
+  // true: the program's handler is installed; otherwise these are the last handler's values: it may
+  // still be called
   std::atomic<bool> wrapped{false};
 };
 constinit installed handlers[_NSIG];
 
-// siginterrupt(3): a bit per signal for which signal() leaves SA_RESTART out.
+// siginterrupt(3): a bit for each signal for which signal() does not set SA_RESTART.
 constinit std::atomic<std::uint64_t> interrupting{0};
 
-// What the kernel calls: all three.
+// The kernel calls note_and_call, or note_and_call_there if it had to be moved to another stack;
+// both call handle.
 void note_and_call(int signal, siginfo_t* info, void* where);
 void note_and_call_there(int signal, siginfo_t* info, void* where);
 void handle(int signal, siginfo_t* info, void* where) noexcept;
@@ -45,7 +47,7 @@ bool only_faults(int signal) noexcept {
   return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE;
 }
 
-// The instruction that was interrupted did it, and would do it again.
+// Whether the interrupted instruction caused the signal, and would cause it again.
 bool is_fault(int signal, const siginfo_t* info) noexcept {
   switch (signal) {
     case SIGSEGV:
@@ -60,8 +62,8 @@ bool is_fault(int signal, const siginfo_t* info) noexcept {
   }
 }
 
-// A signal that this kernel thread's running fiber has caused itself, or that its clock has: it is
-// for that thread.
+// Whether the running fiber, or its CPU clock, has caused the signal, so that it is for the running
+// thread.
 bool is_for_running(hub& h, int signal, const siginfo_t* info) noexcept {
   switch (signal) {
     case SIGPIPE:
@@ -78,7 +80,7 @@ bool is_for_running(hub& h, int signal, const siginfo_t* info) noexcept {
   }
 }
 
-// Whose signal it is, if that is settled; null: of any thread that lets it through.
+// The thread that the signal is for, if that is fixed; null: any thread that does not block it.
 core::thread_storage* addressee(hub& h, core::thread_storage* running, int signal,
                                 const siginfo_t* info) noexcept {
   if (!h.several_threads) return nullptr;
@@ -89,8 +91,8 @@ core::thread_storage* addressee(hub& h, core::thread_storage* running, int signa
   return from_outside && !main->signals.gone ? main : nullptr;
 }
 
-// Where the handler of a signal that has come is to run: null: here. `running` blocks what it
-// blocked before.
+// The thread that must run the handler of a signal that has come; null: the running one, here.
+// `running` still has the mask from before the signal.
 core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signal,
                                 const siginfo_t* info) noexcept {
   if (!h.several_threads) return nullptr;
@@ -104,8 +106,8 @@ core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signa
   return main;
 }
 
-// The handler has to wait until its thread has left the runtime, or is another thread's. The
-// kernel's one-time handler has been spent by it, and is needed once more.
+// Defers the handler, because its thread is inside the runtime, or because another thread must run
+// it. If it was a one-time handler, the kernel has reset it by now, so installs it again.
 bool defer_signal(hub& h, int signal, const siginfo_t* info,
                   core::thread_storage* target) noexcept {
   if (!h.signals.defer_signal(signal, *info, target)) return false;
@@ -125,18 +127,18 @@ void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, s
   core::signal_state& s = t.signals;
   in_handler(s);
   int depth = s.depth;
-  // no value that is there by chance
+  // A value that the stack does not contain by chance.
   volatile std::uint64_t mark = ++h.signals.handlers_begun * 0x9e3779b97f4a7c15;
   if (depth < core::signal_state::most_handlers) {
     s.handlers[depth] = {const_cast<const std::uint64_t*>(&mark), mark};
     s.depth = depth + 1;
   }
   s.unsure = true;
-  // A handler that blocks all else can be left all the same.
+  // Unblock the tick: a handler that blocks all signals may still be preempted.
   std::uint64_t tick =
       core::runtime_signal::bit & handlers[signal].mask.load(std::memory_order_relaxed);
   if (tick && h.several_threads) sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &tick, 0, 8);
-  // What the interrupted call knows of signals: the handler's own calls begin with what they find.
+  // Save what the interrupted call knows of handlers: the handler's own calls overwrite it.
   fiber* self = core::current;
   std::uint32_t before = self->signals_before, norestart_before = self->norestart_before;
   f(signal, info, where);
@@ -145,13 +147,14 @@ void run(hub& h, core::thread_storage& t, handler f, bool restart, int signal, s
   mark = 0;
   s.depth = depth;
   s.unsure = depth > 0;
-  // What the running instruction did, be it a system call of the runtime's that a filter traps,
-  // comes to no wait.
+  // A fault interrupts no wait: the running instruction caused it, perhaps a system call of the
+  // runtime's that a filter traps.
   if (!is_fault(signal, info)) h.signals.note_handled(t, restart);
 }
 
-// The kernel has begun a handler on a stack of ours, which it takes for the alternate one: goes on
-// where the program wants it, as the kernel would. Returns if there is no room.
+// The kernel has begun a handler on one of our stacks, which it believes to be the alternate stack.
+// Begins it again on the stack that the program wants, as the kernel would. Returns if there is no
+// room.
 void begin_where_wanted(hub& h, int signal, siginfo_t* info, ucontext_t* where) noexcept {
   core::thread_storage& running = *core::current->storage;
   bool sent = h.signals.delivery.signal == signal && !is_fault(signal, info);
@@ -159,7 +162,7 @@ void begin_where_wanted(hub& h, int signal, siginfo_t* info, ucontext_t* where) 
   char* sp = arch::interrupted_stack(*where);
   bool mine = &s == &running.signals;
   bool autodisarm = s.stack.ss_flags & int(1U << 31);
-  // Another thread's is free unless that is in a handler on it.
+  // Another thread's alternate stack is free unless that thread is in a handler on it.
   bool enters =
       s.stack.ss_size && (autodisarm || !core::stands_on(s.stack, mine ? sp : s.owner->sp));
   if (!enters)
@@ -170,8 +173,8 @@ void begin_where_wanted(hub& h, int signal, siginfo_t* info, ucontext_t* where) 
                          note_and_call_there);
 }
 
-// The alternate stack as the program is to see it in a handler's context, and as the kernel is to
-// have it when that returns.
+// While this lives, a handler's context shows the alternate stack that the program has set;
+// afterwards, the one that the kernel must set on return.
 class shown_stack {
  public:
   shown_stack(hub& h, core::signal_state& s, ucontext_t& c) noexcept
@@ -187,7 +190,7 @@ class shown_stack {
   }
   ~shown_stack() {
     if (!shown_) return;
-    // As the kernel, which refuses nothing but what is in use.
+    // As the kernel does: set the context's stack unless the current one is in use.
     if (!core::stands_on(state_.stack, &context_)) state_.stack = context_.uc_stack;
     bool ours = hub_.signals.own_stacks.holds(&context_);
     context_.uc_stack = ours ? kernels_ : hub_.signals.own_stacks.kernels();
@@ -208,14 +211,14 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   if (!h || !h->several_threads || !h->signals.own_stacks.holds(where) || !in_hubs_process())
     return handle(signal, info, where);
   auto* context = static_cast<ucontext_t*>(where);
-  // It has interrupted another's first steps on that stack.
+  // It interrupted another handler's first steps on that stack.
   bool amid = h->signals.own_stacks.holds(arch::interrupted_stack(*context));
   if (amid && !is_fault(signal, info) &&
       defer_signal(*h, signal, info, addressee(*h, self->storage, signal, info)))
     return;
   bool waits = h->runtime_depth && h->signals.delivery.signal != signal && !is_fault(signal, info);
   if (!waits && !amid) begin_where_wanted(*h, signal, info, context);
-  // It is put off, or has to run here.
+  // It is deferred, or must run here.
   if (waits || amid) return handle(signal, info, where);
   bool failed = false;
   core::own_stack* kept = h->signals.own_stacks.keep(where, failed);
@@ -226,7 +229,7 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   h->signals.own_stacks.keep_no_longer(kept, context->uc_stack);
 }
 
-// It stands where it is to run.
+// Runs on the stack that the program wants.
 void note_and_call_there(int signal, siginfo_t* info, void* where) { handle(signal, info, where); }
 
 void handle(int signal, siginfo_t* info, void* where) noexcept {
@@ -242,7 +245,7 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
   sigset_t& mask_after = static_cast<ucontext_t*>(where)->uc_sigmask;
   core::thread_storage* t = self->storage;
   if (h.signals.delivery.signal == signal && !is_fault(signal, info)) {
-    // Sent by run_handlers(), with all else blocked.
+    // Sent by run_handlers(), with all other signals blocked.
     t = h.signals.delivery.target;
     h.signals.delivery.signal = 0;
     *info = *h.signals.delivery.info;
@@ -256,7 +259,8 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
     } else if (core::thread_storage* other = elsewhere(h, t, signal, info)) {
       bool later = defer_signal(h, signal, info, other);
       if (later) {
-        // At once, before the running thread goes on; which blocks here what it blocked before.
+        // Run it at once, before the running thread continues, under the mask that the running
+        // thread had.
         std::uint64_t mask = core::mask_of(mask_after);
         sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
         {
@@ -270,7 +274,7 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
   }
   core::signal_state& s = t->signals;
   bool outside = h.runtime_depth == 0;
-  // It has come amid the beginning or the end of another, whose mask is not the one that is known.
+  // It interrupted another handler's entry or exit, where our cached mask is stale.
   bool between = !s.unsure && s.mask != core::mask_of(mask_after);
   if (outside && h.several_threads) {
     h.runtime_depth = 1;
@@ -281,7 +285,7 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
   shown_stack alternate(h, s, *static_cast<ucontext_t*>(where));
   run(h, *t, f, flags & SA_RESTART, signal, info, where);
   if (!outside || !h.several_threads) return;
-  // What else has come for the thread meanwhile.
+  // Handle what else has come for the thread meanwhile.
   saved = errno;
   h.runtime_depth = 1;
   h.signals.mask_is(*t, core::mask_of(mask_after));
@@ -299,12 +303,12 @@ bool is_handler(const struct sigaction& a) noexcept {
   return a.sa_handler != SIG_DFL && a.sa_handler != SIG_IGN;
 }
 
-// What the program installed, given what the kernel has.
+// Converts what the kernel has installed to what the program has installed.
 void as_installed(struct sigaction& a, handler function, int flags, bool wrapped) noexcept {
   if (core::is_overflow_handler(a.sa_sigaction)) a = {};  // SIG_DFL
   if (a.sa_sigaction == note_and_call) a.sa_sigaction = function;
   else if (a.sa_handler != SIG_DFL || !wrapped) return;
-  // Ours, or reset to SIG_DFL by SA_RESETHAND, which leaves the flags.
+  // Our handler, or SIG_DFL after SA_RESETHAND, which leaves the flags.
   if (!(flags & SA_SIGINFO)) a.sa_flags &= ~SA_SIGINFO;
 }
 
@@ -318,7 +322,7 @@ bool has_our_handler(int signal) noexcept {
 }  // namespace
 
 int sigaction(int signal, const struct sigaction* action, struct sigaction* old) {
-  // Out of range, or in a vfork child, where the table is the parent's.
+  // Out of range, or in a vfork child, which shares its parent's table.
   hub* h = hub::registry.load(std::memory_order_relaxed);
   if (signal <= 0 || signal >= _NSIG || (h && h->pid != sys::getpid())) {
     int r = real.sigaction(signal, action, old);
@@ -340,7 +344,7 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
     wanted.sa_flags |= SA_SIGINFO;
     if ((wanted.sa_flags & SA_ONSTACK) && !only_faults(signal)) core::program_has_signal_stacks();
     program_handles.store(has_our_handler, std::memory_order_release);
-    // First the table: from the system call on the handler may run.
+    // Change the table first: the handler may run as soon as the system call is made.
     entry.flags = action->sa_flags;
     entry.mask = core::mask_of(action->sa_mask);
     entry.function = action->sa_sigaction;
@@ -361,7 +365,7 @@ int sigaction(int signal, const struct sigaction* action, struct sigaction* old)
 
 namespace {
 
-// What signal(2) in its two traditions does.
+// The common part of signal(2) in its two traditions.
 sighandler_t install(int signal, sighandler_t handler, int flags, bool blocks_itself) noexcept {
   if (handler == SIG_ERR || signal <= 0 || signal >= _NSIG) {
     errno = EINVAL;
@@ -433,14 +437,14 @@ int wait_for_handler() noexcept {
   return r;
 }
 
-// What has been sent to the running thread alone.
+// Takes a signal that was sent to the running thread alone.
 bool take_own(std::uint64_t set, siginfo_t* info, int& signal) noexcept {
   core::thread_storage& t = *core::current->storage;
   if (!(t.signals.pending & set)) return false;
   core::handlers_deferred quiet(my_hub());
   siginfo_t found;
   if (!my_hub().signals.take_pending(t, set, found)) return false;
-  if (found.si_code == SI_TKILL) found.si_code = SI_USER;  // as the C library tells it
+  if (found.si_code == SI_TKILL) found.si_code = SI_USER;  // as the C library reports it
   signal = !info || copy_out(info, found) ? found.si_signo : -EFAULT;
   return true;
 }
@@ -462,7 +466,7 @@ int sigsuspend(const sigset_t* mask) {
 
 namespace {
 
-// What a thread waits for in sigwait(3) and its kin.
+// The signals that a thread waits for in sigwait(3) and related calls.
 struct awaited_signal {
   std::uint64_t set;
   siginfo_t* info;
@@ -470,13 +474,13 @@ struct awaited_signal {
   core::nanoseconds pause = 1'000'000;
   long result = -EAGAIN;  // the signal's number; -EAGAIN: none has come
 
-  // Takes one that has come. False: none has.
+  // Takes a pending signal. False: there is none.
   bool take() noexcept {
     timespec none{};
     int own = 0;
     result = take_own(set, info, own) ? own : sys::call(SYS_rt_sigtimedwait, &set, info, &none, 8);
     if (result == -EAGAIN) return false;
-    // The C library makes no difference between pthread_kill() and kill().
+    // The C library reports pthread_kill() like kill().
     if (result > 0 && info && info->si_code == SI_TKILL) info->si_code = SI_USER;
     return true;
   }

@@ -11,13 +11,13 @@ namespace {
 
 constexpr timespec at_once{};
 
-// The next signal of the set; as the kernel has it, the thread's before the process's.
+// Takes the next pending signal of the set; like the kernel, the thread's before the process's.
 bool take(std::uint64_t set, siginfo_t& info) noexcept {
   return sys::call(SYS_rt_sigtimedwait, &set, &info, &at_once, 8) > 0;
 }
 
-// What is pending for the calling kernel thread alone, as proc(5) tells. False: it does not tell,
-// or there is no room for a descriptor. There are no other threads yet that could see the
+// Reads from proc(5) which signals are pending for the calling kernel thread alone. False: that is
+// not available, or there is no free descriptor. No other thread exists yet that could see the
 // descriptor.
 bool read_pending(std::uint64_t& of_thread) noexcept {
   char text[4096];
@@ -34,8 +34,8 @@ bool read_pending(std::uint64_t& of_thread) noexcept {
   return true;
 }
 
-// What is pending for the process, out of the way for a moment: a kernel thread of the runtime's,
-// which has nothing pending of its own, takes it.
+// Keeps the signals that are pending for the process out of the way for a moment: a kernel thread
+// of the runtime's, which has nothing pending of its own, takes them.
 class put_aside {
  public:
   explicit put_aside(std::uint64_t set) noexcept : set_(set) {
@@ -44,7 +44,7 @@ class put_aside {
   }
   put_aside(const put_aside&) = delete;
   bool works() const noexcept { return works_; }
-  // Sends it anew, in its order.
+  // Sends them again in their order.
   void send_back(int pid) noexcept {
     while (core::pending_signal* p = first_) {
       first_ = p->next;
@@ -61,7 +61,7 @@ class put_aside {
       *end = core::make_pending(info.si_signo, info, nullptr);
       if (!*end) break;
     }
-    mine.done_ = 1;  // from here on the object may be gone
+    mine.done_ = 1;  // the object may be gone from here on
     sys::futex_wake(&mine.done_, 1);
     return nullptr;
   }

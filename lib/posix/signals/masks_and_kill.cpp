@@ -1,6 +1,6 @@
-// Signals of threads that are fibers: a mask, pending signals and an alternate stack for each. What
-// is sent to one thread waits in the runtime (lib/scheduler/signal_delivery.hpp) for it; what is
-// sent to the process is the kernel's until it comes.
+// Signals of threads that are fibers: each has its own mask, pending signals and alternate stack. A
+// signal for one thread waits in the runtime (lib/scheduler/signal_delivery.hpp). A signal for the
+// process stays in the kernel until it is delivered.
 #include <string.h>
 #include <tendril/posix.hpp>
 
@@ -12,17 +12,17 @@ namespace tendril::posix {
 
 namespace {
 
-// The C library's own: cancellation and setuid.
+// The signals that the C library uses itself: for cancellation and setuid.
 constexpr std::uint64_t internal = 1ULL << 31 | 1ULL << 32;
 constexpr int most_signals = 64;
-// The kernel's MINSIGSTKSZ, which the C library's may be larger than.
+// The kernel's MINSIGSTKSZ; the C library's may be larger.
 #ifdef __aarch64__
 constexpr std::size_t least_alternate_stack = 5120;
 #else
 constexpr std::size_t least_alternate_stack = 2048;
 #endif
 
-// Whether masks are kept here: there is a hub, and this is its process.
+// Whether the runtime keeps the masks: there is a hub, and this is its process.
 bool ours() noexcept { return core::current && in_hubs_process(); }
 
 int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
@@ -33,7 +33,7 @@ int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
   }
   hub& h = my_hub();
   core::handlers_deferred quiet(h);
-  // The kernel says whether the program may write to `old`; the mask has changed all the same then.
+  // The kernel checks whether the program may write to `old`; if not, the mask has changed anyway.
   long r = sys::call(SYS_rt_sigprocmask, how, set ? &wanted : nullptr,
                      old ? static_cast<void*>(old) : &was, 8);
   if (r == -EFAULT && set) {
@@ -50,7 +50,7 @@ int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
   return 0;
 }
 
-// What the kernel does with the signal: a handler, SIG_DFL, SIG_IGN.
+// The kernel's disposition of the signal: a handler, SIG_DFL or SIG_IGN.
 void (*disposition(int signal) noexcept)(int) {
   sys::signal_action now;
   sys::sigaction(signal, nullptr, &now);
@@ -71,7 +71,7 @@ siginfo_t from_self(int signal, int code) noexcept {
   return info;
 }
 
-// Sends it to this kernel thread.
+// Sends the signal to this kernel thread.
 long to_kernel(hub& h, int signal, const siginfo_t& info) noexcept {
   if (info.si_code == SI_TKILL) return sys::call(SYS_tgkill, h.pid, h.tid, signal);
   return sys::call(SYS_rt_tgsigqueueinfo, h.pid, h.tid, signal, &info);
@@ -109,7 +109,7 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
     auto* does = disposition(signal);
     if (does == SIG_IGN || (does == SIG_DFL && ignored_by_default(signal))) return 0;
     if (does == SIG_DFL) {
-      // For the whole process, whatever this thread blocks.
+      // The default action affects the whole process, whatever this thread blocks.
       core::handlers_deferred quiet(h);
       std::uint64_t mask = h.signals.own_mask(), without = mask & ~bit;
       sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &without, 0, 8);
@@ -123,9 +123,9 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
     core::handlers_deferred quiet(h);
     r = h.signals.post(target, signal, info);
   }
-  // As if the other ran on a processor of its own: who sends may look for what the handler does,
-  // and not let go. But now and then in its turn, for two that keep on doing so would let nobody
-  // else run.
+  // Let the target run its handler at once, as if it had its own processor: the sender may wait for
+  // the handler's effect without yielding. But every so often only in its turn, since two threads
+  // that keep sending would let no other thread run.
   if (target.signals.due && !handler_stays(self)) {
     if (++h.signals.handler_yields % 32) core::yield_to_handler(h, t.runs);
     else let_others_run();
@@ -195,7 +195,7 @@ int tgkill(pid_t process, pid_t id, int signal) {
 
 namespace {
 
-// As the kernel does it, for the running thread, whose stack ends at `here`.
+// As the kernel's sigaltstack(2), for the running thread, whose stack ends at `here`.
 int set_alternate(core::signal_state& s, const stack_t* stack, stack_t* old,
                   const void* here) noexcept {
   constexpr int autodisarm = int(1U << 31);  // SS_AUTODISARM
@@ -241,7 +241,7 @@ int sigaltstack(const stack_t* stack, stack_t* old) {
   return told ? 0 : result<int>(-EFAULT);
 }
 
-// --- what is left of older interfaces ---
+// --- older interfaces ---
 
 int sighold(int signal) {
   sigset_t set;

@@ -1,13 +1,14 @@
-// Calls that wait with a signal mask of their own.
+// For calls that wait with a signal mask of their own.
 #pragma once
 
 #include "posix/common/cooperate.hpp"
 
 namespace tendril::posix {
 
-// While it lives, the thread has another signal mask (ppoll, pselect, epoll_pwait, sigsuspend). The
-// last of several fibers that do this at once for one thread restores what was there before the
-// first. A pending signal that the mask lets through is handled at once, and interrupted() knows.
+// While this lives, the thread has another signal mask (ppoll, pselect, epoll_pwait, sigsuspend).
+// If several fibers do this at once for one thread, the last one restores the mask from before the
+// first. A pending signal that the new mask lets through is handled at once, and interrupted()
+// counts it.
 class mask_while_waiting {
  public:
   explicit mask_while_waiting(const sigset_t* mask) noexcept {

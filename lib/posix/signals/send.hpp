@@ -5,7 +5,7 @@
 
 namespace tendril::posix {
 
-// Sends the thread a signal as the kernel would. 0, -EAGAIN.
+// Sends the thread a signal as the kernel would. 0 or -EAGAIN.
 int send_signal(thread& t, int signal, const siginfo_t& info) noexcept;
 
 }  // namespace tendril::posix

@@ -22,7 +22,7 @@ void signalfd_loan::lend(const sigset_t* mask) noexcept {
   if (!lent_) h.leave();
 }
 
-// The kernel gives what is pending for the thread alone before what is for the process.
+// The kernel returns the signals that are pending for the thread before the process's.
 void signalfd_loan::take_back() noexcept {
   core::signal_state& s = core::current->storage->signals;
   timespec at_once{};
@@ -38,7 +38,7 @@ void signalfd_loan::take_back() noexcept {
 void signalfd_loan::forget(const iovec* v, long n) noexcept {
   core::signal_state& s = core::current->storage->signals;
   for (std::size_t at = 0; n >= long(sizeof(signalfd_siginfo)); n -= sizeof(signalfd_siginfo)) {
-    // One may lie across several pieces.
+    // A record may be spread over several buffers.
     signalfd_siginfo told;
     for (std::size_t have = 0; have < sizeof told;) {
       std::size_t part = std::min(sizeof told - have, v->iov_len - at);

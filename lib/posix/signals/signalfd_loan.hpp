@@ -1,7 +1,7 @@
-// What is pending for the running thread alone waits in the runtime
-// (lib/scheduler/signal_delivery.hpp), where the kernel's own ways to look for it would not find
-// it: a signalfd(2), read, polled or in an epoll instance. So it is lent to the kernel for the
-// length of a system call that does not wait, in which nothing else runs.
+// Signals that are pending for the running thread alone wait in the runtime
+// (lib/scheduler/signal_delivery.hpp), where the kernel does not find them for a signalfd(2) that
+// is read, polled or in an epoll instance. So the runtime lends them to the kernel during a system
+// call that does not wait; nothing else runs meanwhile.
 #pragma once
 
 #include "posix/common/cooperate.hpp"
@@ -14,7 +14,7 @@ inline bool signals_to_lend() noexcept {
 
 class signalfd_loan {
  public:
-  // `mask`: what the call blocks meanwhile; null: what the thread does.
+  // `mask`: what the call blocks meanwhile; null: the thread's own mask.
   explicit signalfd_loan(const sigset_t* mask = nullptr) noexcept {
     if (signals_to_lend()) [[unlikely]]
       lend(mask);
@@ -24,7 +24,7 @@ class signalfd_loan {
       take_back();
   }
   signalfd_loan(const signalfd_loan&) = delete;
-  // The call has read n bytes, of a signalfd perhaps: those it tells of are gone.
+  // The call has read n bytes, perhaps from a signalfd: removes the signals that they report.
   void have_been_read(const iovec* v, long n) noexcept {
     if (lent_ && n > 0) [[unlikely]]
       forget(v, n);

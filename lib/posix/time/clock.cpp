@@ -1,9 +1,9 @@
 // clock_gettime(2), clock_getres(2), clock_settime(2), getrusage(2), pthread_getcpuclockid(3).
 //
-// Threads that are fibers share a kernel thread, and its CPU clock. To know what each has used,
-// every switch would have to read it, which costs ten times the switch: so that is done from the
-// first question on. What was used before is known by the ticks (preempt.cpp), each of which is put
-// down to who runs: as exactly as kernels knew it for long.
+// Threads that are fibers share a kernel thread and its CPU clock. To know how much each has used,
+// every switch would have to read that clock, which costs ten times as much as the switch. So that
+// is done only from the first query on. The time used before is estimated by ticks (preempt.cpp),
+// each of which is charged to the running fiber: as exact as kernels were for a long time.
 #include "posix/time/clock.hpp"
 
 #include <sys/resource.h>
@@ -17,14 +17,14 @@ namespace tendril::posix {
 
 namespace {
 
-// As the kernel numbers them: the clock of one thread, which counts by the scheduler.
+// The kernel's numbering: the clock of one thread, counted by the scheduler.
 constexpr int clock_kind = 7, thread_by_scheduler = 6;
 bool counts_a_thread(clockid_t clock) noexcept {
   return clock < 0 && (clock & clock_kind) == thread_by_scheduler;
 }
-int tid_of(clockid_t clock) noexcept { return ~(clock >> 3); }  // 0: the running one's
+int tid_of(clockid_t clock) noexcept { return ~(clock >> 3); }  // 0: the running thread's
 
-// The living threads for whose clock somebody has asked, under the guard.
+// The living threads whose clock was asked for. Requires the guard.
 constinit thread* known = nullptr;
 
 timeval timeval_of(core::nanoseconds t) noexcept {
@@ -34,7 +34,7 @@ core::nanoseconds nanoseconds_of(const timeval& t) noexcept {
   return t.tv_sec * 1'000'000'000 + t.tv_usec * 1000;
 }
 
-// What stands for it in the kernel: the kernel thread's own.
+// The kernel's clock for it: that of its kernel thread.
 clockid_t kernels(clockid_t clock) noexcept {
   if (clock >= 0 || !may_be_ours(clock)) return clock;
   clocks_guard guard;
@@ -93,7 +93,7 @@ int clock_gettime(clockid_t clock, timespec* to) {
     return real.clock_gettime(clock, to);
   core::nanoseconds n;
   if (!time_of_thread(clock, n)) return real.clock_gettime(clock, to);
-  // The kernel says whether there is anything at `to`.
+  // Let the kernel check `to`.
   if (real.clock_gettime(CLOCK_THREAD_CPUTIME_ID, to) < 0) return -1;
   *to = {.tv_sec = n / 1'000'000'000, .tv_nsec = n % 1'000'000'000};
   return 0;
@@ -130,8 +130,8 @@ void clocks_are_not_inherited() noexcept {
   if (known) known->next_known_clock = nullptr;
 }
 
-// Of the thread's own there is its time, which is split as the kernel thread's is, and never runs
-// backwards in either part. All else is the kernel thread's.
+// Only the thread's time is known separately. It is divided into user and system time in the kernel
+// thread's proportion, so that neither runs backwards. All other values are the kernel thread's.
 int getrusage(int who, rusage* usage) {
   thread* t = who == RUSAGE_THREAD && core::current && in_hubs_process() ? this_thread : nullptr;
   int r = real.getrusage(who, usage);

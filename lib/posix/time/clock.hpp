@@ -6,28 +6,30 @@
 
 namespace tendril::posix {
 
-// While one lives, no thread that thread_of_clock() names comes to its end.
+// While one lives, no thread that thread_of_clock() has returned can end.
 extern core::spin_lock living_clocks;
 class clocks_guard {
   core::signals_deferred quiet_;
   core::spin_guard held_{living_clocks};
 };
 
-// Whether the clock may be a thread's that is a fiber, or the main thread's beside such. Then which
-// one's, with a guard; null: none of them. Any kernel thread.
+// Whether the clock may belong to a thread that is a fiber, or to the main thread beside such
+// threads. thread_of_clock(), which requires a guard, then finds the thread; null: none of ours.
+// Any kernel thread.
 bool may_be_ours(clockid_t clock) noexcept;
 thread* thread_of_clock(clockid_t clock) noexcept;
-// Whether it is the running thread's, also of one that is the kernel's.
+// Whether it is the running thread's own clock; also on a kernel thread without fibers.
 bool is_own_clock(clockid_t clock) noexcept;
-// The kernel's number for the clock of a kernel thread.
+// The kernel's clock number for a kernel thread.
 clockid_t clock_of(int tid) noexcept;
 
-// What a living thread has used of the processor, in nanoseconds. Any kernel thread.
+// The processor time that a living thread has used. Any kernel thread.
 core::nanoseconds cpu_time(core::thread_storage& t) noexcept;
-// The same by its clock; false: thread_of_clock() names none.
+// The same by the thread's clock. False: thread_of_clock() finds no thread.
 bool time_of_thread(clockid_t clock, core::nanoseconds& now) noexcept;
 
-// The thread has ended; the process is a forked child, whose threads have stayed in its parent.
+// To be called when a thread has ended; and in a forked child, whose other threads stayed in its
+// parent.
 void clocks_lose_thread(thread& t) noexcept;
 void clocks_are_not_inherited() noexcept;
 

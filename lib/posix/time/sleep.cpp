@@ -13,8 +13,8 @@ namespace tendril::posix {
 
 namespace {
 
-// What may be left after a handler has ended a sleep: to the point by which it would have been
-// over, with the slack that the kernel allows its timers.
+// The remaining time when a handler ends a sleep: until the latest time at which the sleep would
+// have ended, including the slack that the kernel allows its timers.
 timespec rest_of_sleep(deadline until, core::nanoseconds ended) noexcept {
   long slack = sys::call(SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
   return time_left(slack > 0 ? deadline::after(until.at, slack) : until, ended);
@@ -33,7 +33,7 @@ int sleep_until(deadline until, core::nanoseconds& ended) noexcept {
   }
 }
 
-// Until a clock has come so far that can be set, or goes on during suspend.
+// A sleep until a time on a clock that can be set, or that runs during suspend.
 struct clock_sleep {
   clockid_t clock;
   core::nanoseconds target;
@@ -44,7 +44,7 @@ struct clock_sleep {
     sys::call(SYS_clock_gettime, clock, &now);
     return target - nanoseconds_of(now);
   }
-  // See wait_for_source(). Nobody tells when the distance of CLOCK_TAI to the others is set.
+  // See wait_for_source(). No source reports changes of CLOCK_TAI's offset.
   static deadline look(void* p, bool tells) noexcept {
     constexpr core::nanoseconds at_least_every = 100'000'000;
     clock_sleep& s = *static_cast<clock_sleep*>(p);
@@ -66,8 +66,8 @@ int sleep_by_clock(clockid_t clock, core::nanoseconds target) noexcept {
   }
 }
 
-// On the CPU clock of another thread, which goes no faster than time does: looks again when it
-// could have come so far. A thread that has ended stays where it is, for ever.
+// Sleeps on the CPU clock of another thread. It runs no faster than real time, so check again when
+// it could have reached the target. The clock of an ended thread stops, so such a sleep never ends.
 int sleep_by_thread(clockid_t clock, int flags, const timespec& t, timespec& rest) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::sleep;
@@ -138,7 +138,7 @@ unsigned sleep(unsigned seconds) {
   int r = sleep_any(CLOCK_REALTIME, 0, &t, &left);
   if (r == 0) return 0;
   errno = r;
-  return r == EINTR ? unsigned(left.tv_sec) : seconds;  // whole seconds, as the C library has it
+  return r == EINTR ? unsigned(left.tv_sec) : seconds;  // whole seconds, as the C library does
 }
 
 int usleep(useconds_t us) {
@@ -153,8 +153,8 @@ int nanosleep(const timespec* wanted, timespec* left) {
 }
 
 int clock_nanosleep(clockid_t clock, int flags, const timespec* wanted, timespec* left) {
-  // Unknown clocks: errors that the C library knows best. Below zero: CPU clocks of threads and
-  // processes.
+  // For unknown clocks the C library returns the right error. Negative numbers: CPU clocks of
+  // threads and processes.
   bool known = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME ||
                clock == CLOCK_TAI || clock == CLOCK_REALTIME_ALARM ||
                clock == CLOCK_BOOTTIME_ALARM || clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0;

@@ -1,9 +1,9 @@
 // timer_create(2) for threads that are fibers: timers that signal one of them, and timers on the
 // CPU clock of one.
 //
-// The kernel knows one thread where there are many, which block different signals. So what it sends
-// at a timer's time is the tick's signal, which none of them blocks; what the program asked for
-// follows from there.
+// To the kernel, the threads are one, but each may block different signals. So the kernel's timers
+// send the tick's signal, which no thread blocks, and the runtime then does what the program asked
+// for.
 #include <sys/utsname.h>
 #include <tendril/posix.hpp>
 
@@ -22,17 +22,17 @@ constexpr int most_signals = 64;
 
 struct thread_timer {
   std::atomic<bool> used{false};
-  // that is signalled, or whose clock it is; null: it has ended
+  // the thread that it signals, or whose clock it is on; null: that thread has ended
   std::atomic<core::thread_storage*> thread{nullptr};
-  timer_t timer{};  // which sends the tick's signal
-  // Returns the thread for which a signal has been put off, if any.
+  timer_t timer{};  // sends the tick's signal
+  // Called for each tick. Returns the thread for which it has deferred a signal, or null.
   core::thread_storage* (*ticked)(thread_timer&, const siginfo_t&) noexcept = nullptr;
-  // If it signals the thread: how.
+  // For timers that signal the thread: the signal.
   int signal = 0;
   sigval value{};
-  std::atomic<int> overruns{0};  // as the program last saw its signal
-  // If it is on the thread's CPU clock: the program's timer, which is set off, and when. 0: it is
-  // disarmed.
+  std::atomic<int> overruns{0};  // those of the signal that the program handled last
+  // For timers on the thread's CPU clock: `sets_off` is the program's timer, which is set off at
+  // the time `due`; 0: it is disarmed.
   bool counts = false;
   timer_t sets_off{};
   core::nanoseconds due = 0, interval = 0;
@@ -66,8 +66,8 @@ thread_timer* take_thread_timer() noexcept {
   return nullptr;
 }
 
-// The tick's signal has come: puts off what the program asked for if that was for a thread's timer
-// (SIGEV_THREAD_ID), and says for which thread. False: it was for no timer.
+// Handles the tick's signal if it came from one of these timers; `target` receives the thread for
+// which a signal was deferred, if any. False: it came from none of them.
 bool expired(const siginfo_t& tick, core::thread_storage*& target) noexcept {
   auto* timer = static_cast<thread_timer*>(tick.si_value.sival_ptr);
   if (tick.si_code != SI_TIMER || timer < thread_timers || timer >= thread_timers + most_timers)
@@ -88,7 +88,7 @@ bool on_timer(siginfo_t* info, void* where) noexcept {
   return true;
 }
 
-// A timer of the kernel's which ticks for that thread; null: none can be had (EAGAIN), or errno.
+// Makes a kernel timer that ticks for that thread. Null: errno is set, to EAGAIN if all are in use.
 thread_timer* make_ticking(clockid_t clock, thread& who,
                            decltype(thread_timer::ticked) ticked) noexcept {
   thread_timer* mine = core::runtime_signal::install(on_timer) ? take_thread_timer() : nullptr;
@@ -131,8 +131,9 @@ int create_for_thread(clockid_t clock, const sigevent& event, thread& who,
 
 // --- on the CPU clock of a thread ---
 //
-// Which goes no faster than the kernel thread's: when that one says that the time may have come, it
-// is asked how much is left. The program's own timer, on another clock, is set off when nothing is.
+// Such a clock runs no faster than its kernel thread's. When the kernel thread's clock says that
+// the time may have come, the runtime computes how much is left on the thread's clock. If nothing
+// is left, it sets off the program's own timer, which is on another clock.
 
 timespec timespec_of(core::nanoseconds t) noexcept {
   return {.tv_sec = t / 1'000'000'000, .tv_nsec = t % 1'000'000'000};
@@ -143,16 +144,15 @@ void start_timer(timer_t timer, core::nanoseconds in) noexcept {
   real.timer_settime(timer, 0, &once, nullptr);
 }
 
-// Held over what changes in such timers, which any kernel thread may set. No handler runs
-// meanwhile, the tick's included.
+// Protects these timers, which any kernel thread may set. No handler runs while it is held,
+// including the tick's.
 constinit core::spin_lock cpu_timers;
 class cpu_timers_guard {
   core::signals_deferred quiet_;
   core::spin_guard held_{cpu_timers};
 };
 
-// Sets off the program's timer if it is due, and sees to it that it is looked at when it could be
-// next.
+// Sets off the program's timer if it is due, and arms the kernel timer for the earliest next time.
 void look(thread_timer& timer) noexcept {
   core::thread_storage* whose = timer.thread.load(std::memory_order_acquire);
   if (!timer.due || !whose) return;
@@ -169,7 +169,7 @@ void look(thread_timer& timer) noexcept {
 core::thread_storage* look_at_clock(thread_timer& timer, const siginfo_t&) noexcept {
   hub& h = my_hub();
   if (h.runtime_depth) return start_timer(timer.timer, 1), nullptr;
-  // No handler of the program's runs at the end of this: it would on the signal's stack.
+  // Not leave() at the end: it would run the program's handlers on this signal's stack.
   h.enter();
   {
     cpu_timers_guard guard;
@@ -196,7 +196,8 @@ int create_on_cpu_clock(thread& whose, sigevent* event, timer_t* timer) noexcept
   return 0;
 }
 
-// The one that sets off the program's timer; null: that is on a clock of the kernel's.
+// The thread timer that sets off the program's timer; null: the program's timer is on a kernel
+// clock.
 thread_timer* on_cpu_clock(timer_t timer) noexcept {
   thread_timer* found = nullptr;
   each_thread_timer([&](thread_timer& t) {
@@ -213,7 +214,7 @@ thread_timer* that_signals_thread(timer_t timer) noexcept {
   return found;
 }
 
-// From Linux 6.13 on, what a timer has sent is dropped with its being set anew or deleted.
+// From Linux 6.13 on, setting or deleting a timer drops the signals that it has sent.
 bool kernel_drops_sent() noexcept {
   static constinit std::atomic<int> known{0};
   if (int k = known.load(std::memory_order_relaxed)) return k > 1;
@@ -229,7 +230,7 @@ bool kernel_drops_sent() noexcept {
   known = drops ? 2 : 1;
   return drops;
 }
-// Makes the call that does so, and drops what has come to us before it.
+// Makes such a call, and drops the timer's signals that we have received before it.
 template <class F>
 int drop_sent(timer_t timer, F call) noexcept {
   if (!core::current || !in_hubs_process() || !my_hub().several_threads || !kernel_drops_sent())
@@ -281,7 +282,7 @@ int timer_settime(timer_t timer, int flags, const itimerspec* value, itimerspec*
   if (!mine) return drop_sent(timer, [=] { return real.timer_settime(timer, flags, value, old); });
   cpu_timers_guard guard;
   itimerspec before = state_of(*mine);
-  // For longer than it is to be, perhaps; but the kernel has looked at the arguments then.
+  // This may arm the timer for too long, but it makes the kernel check the arguments.
   int r = real.timer_settime(mine->timer, flags & ~TIMER_ABSTIME, value, old);
   if (r < 0) return r;
   if (old) *old = before;
