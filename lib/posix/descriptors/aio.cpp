@@ -1,6 +1,5 @@
-// aio_suspend(3), lio_listio(3), gai_suspend(3). The C library's threads do the work, and tell of
-// its end nobody but who waits there in the kernel: on behalf of a fiber it is asked for again and
-// again.
+// aio_suspend(3), lio_listio(3), gai_suspend(3). The C library's threads do the work, and report
+// its end only to waiters in the kernel, so for a fiber we poll.
 #include <tendril/posix.hpp>
 
 #include <algorithm>
@@ -11,7 +10,7 @@ namespace tendril::posix {
 
 namespace {
 
-// Waits until done() is true: 0, or -ETIMEDOUT, -EINTR, and if it is `cancellable` -ECANCELED.
+// Waits until done() is true: 0; otherwise -ETIMEDOUT, -EINTR, or -ECANCELED if `cancellable`.
 template <class Done>
 int wait_asking(deadline until, on_signal rule, bool cancellable, Done done) noexcept {
   core::wait_info what;
@@ -43,7 +42,7 @@ int aio_suspend(const aiocb* const* list, int n, const timespec* timeout) {
   if (!cooperative() || !valid(timeout)) return real.aio_suspend(list, n, timeout);
   constexpr timespec at_once{.tv_sec = 0, .tv_nsec = 0};
   int error = 0;
-  // as the futex(2) that it waits for natively
+  // as futex(2), by which the C library waits
   on_signal rule = timeout ? on_signal::always : on_signal::restart;
   int r = wait_asking(time_from_now(timeout), rule, true, [&] {
     error = real.aio_suspend(list, n, &at_once) == 0 ? 0 : errno;
@@ -70,7 +69,7 @@ int gai_suspend(const gaicb* const* list, int n, const timespec* timeout) {
 
 int lio_listio(int mode, aiocb* const* list, int n, sigevent* event) {
   if (mode != LIO_WAIT || n < 0 || !cooperative()) return real.lio_listio(mode, list, n, event);
-  // Who waits is told by the result, and by no signal.
+  // With LIO_WAIT the result reports the end, so no signal is sent.
   int saved = errno;
   bool all_begun = real.lio_listio(LIO_NOWAIT, list, n, nullptr) == 0;
   if (!all_begun && !any_request(list, n, [](int e) { return e != EAGAIN && e != EINVAL; }))

@@ -1,6 +1,6 @@
-// close(2), dup2(2) and whatever else ends what a descriptor number stands for. The hubs forget the
-// number before it goes, so that no event of the old file wakes a reader of its successor, and its
-// waiters wake with EBADF.
+// close(2), dup2(2) and the other calls that end what a descriptor number stands for. The hubs
+// forget the number first, so that no event of the old file wakes a reader of the next file with
+// that number; waiters on the old file get EBADF.
 #include <tendril/posix.hpp>
 
 #include <linux/close_range.h>
@@ -15,14 +15,14 @@ namespace tendril::posix {
 
 namespace {
 
-// Whether there is anything to tell: some kernel thread has a hub, and this is its process (not a
-// vfork child, whose descriptors are its own).
+// Whether hubs must be informed: some kernel thread has a hub, and this is its process (not a vfork
+// child, which has its own descriptors).
 bool hubs_concerned() noexcept {
   hub* h = hub::registry.load(std::memory_order_acquire);
   return h && (core::current ? in_hubs_process() : h->pid == sys::getpid());
 }
 
-// The program wants a number that is the runtime's, perhaps.
+// The program wants to use a number that may be one of the runtime's.
 void make_way(int fd) noexcept {
   if (!core::own_descriptors::is_kept(fd)) return;
   hub::for_each([&](hub& h) { h.io.make_way(fd); });
@@ -31,7 +31,7 @@ void make_way(int fd) noexcept {
 
 std::atomic<bool> may_linger{false};
 
-// Whether closing fd may wait, for what is not sent yet.
+// Whether closing fd may wait for data that is not sent yet.
 bool lingers(int fd) noexcept {
   if (!may_linger.load(std::memory_order_relaxed)) [[likely]]
     return false;
@@ -41,8 +41,8 @@ bool lingers(int fd) noexcept {
          l.l_onoff && l.l_linger > 0;
 }
 
-// Makes a call that closes what lingers: a helper waits. As in the kernel, a handler ends the wait,
-// but not the call, which has closed by then.
+// Makes a call that closes a lingering socket: a helper waits. As in the kernel, a handler ends the
+// wait, but not the call, which has closed the descriptor by then.
 template <class Call>
 auto linger_on_helper(Call call) noexcept {
   decltype(call()) value{};
@@ -55,12 +55,12 @@ auto linger_on_helper(Call call) noexcept {
     made = true;
     return 0L;
   });
-  if (!made) return call();  // a handler was first
+  if (!made) return call();  // a handler interrupted before the call was made
   if (error) errno = error;
   return value;
 }
 
-// Does `call`, which ends what fd stands for. `here`: only this kernel thread can do it.
+// Makes `call`, which ends what fd stands for. `here`: only this kernel thread can make it.
 template <class Call>
 auto replacing(int fd, Call call, bool here = false) noexcept {
   core::descriptor* d = core::descriptors::at(fd);
@@ -83,7 +83,7 @@ void sockets_may_linger() noexcept { may_linger.store(true, std::memory_order_re
 
 int close(int fd) {
   if (!hubs_concerned()) return real.close(fd);
-  // there is none, for the program
+  // the program has no such descriptor
   if (core::own_descriptors::is_kept(fd)) return result<int>(-EBADF);
   return replacing(fd, [&] { return real.close(fd); });
 }
@@ -102,10 +102,11 @@ int dup3(int from, int to, int flags) {
 }
 
 int close_range(unsigned first, unsigned last, int flags) {
-  // What closes nothing, or is refused.
+  // Calls that close nothing, or are refused.
   if (!hubs_concerned() || first > last || (flags & ~CLOSE_RANGE_UNSHARE))
     return real.close_range(first, last, flags);
-  // Everything that is or was open in the range, with the runtime's own descriptors left out.
+  // Forget everything that is or was open in the range, and close it except the runtime's
+  // descriptors.
   bool waits = false;
   core::descriptors::each_known(first, last, [&](int fd) {
     waits |= lingers(fd);
@@ -150,7 +151,7 @@ int fclose(FILE* f) {
   return EOF;
 }
 
-// (A queue's descriptor is one like any other, on Linux.)
+// (On Linux a queue's descriptor is a file descriptor.)
 int mq_close(int queue) { return hubs_concerned() ? posix::close(queue) : real.mq_close(queue); }
 
 FILE* freopen(const char* path, const char* mode, FILE* f) {

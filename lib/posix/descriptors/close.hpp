@@ -1,10 +1,10 @@
-// What closing has to know of the other calls.
+// What close(2) must know from other calls.
 #pragma once
 
 namespace tendril::posix {
 
-// The program has given a socket SO_LINGER: closing one may wait from now on. (One that came so
-// through exec is not known of.)
+// Called when the program has set SO_LINGER on a socket: closing one may wait from now on. (A
+// socket inherited through exec is not noticed.)
 void sockets_may_linger() noexcept;
 
 }  // namespace tendril::posix

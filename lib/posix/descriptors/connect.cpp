@@ -1,8 +1,8 @@
 // connect(2), which has no non-blocking form of its own.
 //
-// Where nobody else can see the socket's description (made by this process, not inherited or sent
-// since, and no other kernel thread of the program is at work), O_NONBLOCK is set for the length of
-// the system call: that cannot be observed. Otherwise a helper thread makes the blocking call.
+// If nobody else can see the socket's open file description (this process made it, did not inherit
+// or send it since, and no other kernel thread of the program runs), O_NONBLOCK is set during the
+// system call; nobody can observe that. Otherwise a helper thread makes the blocking call.
 #include <tendril/posix.hpp>
 
 #include <sys/ioctl.h>
@@ -22,14 +22,15 @@ long connect_on_helper(int fd, const sockaddr* to, socklen_t len) noexcept {
       socket_deadline(fd, SO_SNDTIMEO).is_never() ? on_signal::restart : on_signal::always);
 }
 
-// Whether asking again ends an attempt: it tells how, and makes the socket fit for another.
+// Whether a repeated connect(2) completes an attempt: it reports the result, and makes the socket
+// usable for another attempt.
 bool ends_by_asking(int fd) noexcept {
   if (core::descriptors::is_inet_stream(fd)) return true;
   int domain = socket_option(fd, SO_DOMAIN);
   return domain == AF_INET || domain == AF_INET6;
 }
 
-// The end of a connection attempt that the kernel makes in the background.
+// Waits for the end of a connection attempt that the kernel makes in the background.
 long wait_connected(int fd, const sockaddr* to, socklen_t len, deadline until) noexcept {
   std::uint32_t told = 0;
   do {
@@ -69,7 +70,7 @@ int connect(int fd, const sockaddr* to, socklen_t len) {
   int error = errno;
   errno = saved;
   if (r < 0 && error == EINPROGRESS && ends_by_asking(fd)) {
-    // A peer on this machine has answered by now.
+    // A peer on this machine has already answered.
     long again = sys::call(SYS_connect, fd, to, len);
     if (again != -EALREADY) r = again < 0 ? -1 : 0, error = int(-again);
   }
@@ -81,7 +82,7 @@ int connect(int fd, const sockaddr* to, socklen_t len) {
   }
   if (error == EINPROGRESS) return result<int>(wait_connected(fd, to, len, until));
   // A unix socket whose listener's backlog is full, or an attempt under way: only the blocking call
-  // waits.
+  // can wait for these.
   if (error == EAGAIN || error == EALREADY) return result<int>(connect_on_helper(fd, to, len));
   errno = error;
   return r;

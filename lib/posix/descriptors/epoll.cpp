@@ -1,7 +1,7 @@
 // The program's own epoll instances. An instance is itself a descriptor that polls readable when it
-// has events: the hub's poller watches it like any other, and the real epoll_wait, with no
-// time-out, fetches the events. So level- and edge-triggering, EPOLLONESHOT and all the rest are
-// the kernel's.
+// has events. The hub's poller watches it like any other descriptor, and then the real epoll_wait,
+// with a time-out of zero, fetches the events. So level- and edge-triggering, EPOLLONESHOT and all
+// other details are the kernel's.
 #include <tendril/posix.hpp>
 
 #include "posix/common/offload.hpp"
@@ -29,10 +29,10 @@ long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* 
   for (;;) {
     int w = wait_for(ep, EPOLLIN, until, on_signal::always);
     if (w == -ELOOP || w == -EINVAL || w == -ENOMEM || w == -ENOSPC) {
-      // Nested too deep for one more instance around it.
+      // The instances are nested too deeply to be watched by one more.
       return offload_interruptible(
           [&] {
-            timespec left = time_left(until);  // not below zero, which would be for ever
+            timespec left = time_left(until);  // not negative, which would mean no time-out
             return sys::epoll_wait(ep, e, n, until.is_never() ? nullptr : &left);
           },
           on_signal::always);

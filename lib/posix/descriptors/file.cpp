@@ -1,6 +1,5 @@
-// Calls on files that may block: locks (which may take for ever) and flushing to the disk (which
-// takes a while). Both go to helper threads, but for a lock that is free, and so does the opening
-// of a FIFO.
+// Calls on files that may block: locks (possibly forever) and flushing to disk (for a while).
+// Helper threads make them, except for a lock that is free; they also open FIFOs.
 #include <tendril/posix.hpp>
 
 #include <sys/ioctl.h>
@@ -92,8 +91,8 @@ int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags) {
   return flush([&] { return real.sync_file_range(fd, from, n, flags); });
 }
 
-// Memory file systems give up what they have begun where a signal is pending, be it one that the
-// program knows nothing of.
+// File systems in memory undo a partial allocation if any signal is pending, even one that the
+// program does not see (the tick); so a helper makes these calls.
 
 int fallocate(int fd, int mode, off_t at, off_t n) {
   if (!cooperative()) return real.fallocate(fd, mode, at, n);
@@ -121,7 +120,7 @@ void sync() {
 
 namespace {
 
-// Opening a FIFO waits for the other end. Nothing else of open(2) is worth a helper thread.
+// Opening a FIFO waits for the other end. Other uses of open(2) are not worth a helper thread.
 bool waits_for_peer(int dir, const char* path, int flags) noexcept {
   if ((flags & (O_NONBLOCK | O_CREAT | O_PATH | O_DIRECTORY)) || (flags & O_ACCMODE) == O_RDWR ||
       !cooperative())

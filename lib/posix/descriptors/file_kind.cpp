@@ -18,7 +18,7 @@ void note_kind(int fd, file_kind k) noexcept {
 
 namespace {
 
-// What has no place in any file system has no type either, but a name.
+// A file of no file system has no type, but it has a name.
 bool is_eventfd(int fd, const struct stat& s) noexcept {
   if (s.st_mode & S_IFMT) return false;
   char path[32] = "/proc/self/fd/", target[32] = {};

@@ -1,4 +1,4 @@
-// What kind of file a descriptor stands for.
+// The kind of file that a descriptor stands for.
 #pragma once
 
 #include <sys/socket.h>
@@ -7,8 +7,7 @@
 
 namespace tendril::posix {
 
-// What kind of file a descriptor stands for, as far as the calls care.
-// (event: an eventfd; packets: a SOCK_SEQPACKET socket.)
+// The kinds that the calls distinguish (event: an eventfd; packets: a SOCK_SEQPACKET socket).
 enum class file_kind : std::uint8_t {
   unknown,
   socket,
@@ -27,7 +26,7 @@ inline file_kind kind_of_socket(int type) noexcept {
 }
 file_kind kind_of(int fd) noexcept;
 void note_kind(int fd, file_kind k) noexcept;
-// The same without trusting what was known before.
+// Determines the kind anew, without the cached value.
 file_kind look_up_kind(int fd) noexcept;
 
 }  // namespace tendril::posix

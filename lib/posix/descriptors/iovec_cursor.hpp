@@ -1,5 +1,5 @@
-// A walk through an iovec array that has been written, or filled, in part. As in the kernel, one
-// call goes no further than 2 GB less a page.
+// Walks through an iovec array that is transferred in parts. As in the kernel, one call transfers
+// at most 2 GB less a page.
 #pragma once
 
 #include <sys/uio.h>
@@ -13,7 +13,7 @@ namespace tendril::posix {
 
 class vector_walk {
  public:
-  static constexpr std::size_t most = 0x7ffff000;  // that one call moves
+  static constexpr std::size_t most = 0x7ffff000;  // the most that one call transfers
   vector_walk(const iovec* v, int n) noexcept : from_(v), count_(n) {
     for (int i = 0; i < n; i++) {
       if (v[i].iov_len > most - total_) {
@@ -34,8 +34,8 @@ class vector_walk {
   const iovec* data() const noexcept { return copy_ ? copy_ + first_ : from_; }
   int size() const noexcept { return end_ - first_; }
 
-  // n more bytes went through. The program's array is const: from the first partial transfer on it
-  // is a copy that is walked. False: no memory for it.
+  // n more bytes were transferred. The program's array is const, so the first partial transfer
+  // copies it. False: no memory for the copy.
   bool advance(std::size_t n) noexcept {
     done_ += n;
     if (left() == 0) return true;
@@ -58,7 +58,7 @@ class vector_walk {
     __builtin_memcpy(copy_, from_, std::size_t(count_) * sizeof(iovec));
     return true;
   }
-  // The array ends within part i.
+  // Ends the array within part i.
   void cut(int i) noexcept {
     if (!make_copy()) return;
     copy_[i].iov_len = most - total_;

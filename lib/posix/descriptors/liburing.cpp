@@ -1,6 +1,6 @@
 // Waiting for completions of an io_uring. The ring's descriptor is readable when there are some, so
-// it is waited for as any other; whether they are as many as wanted is asked of the kernel, by a
-// wait that takes no time. The library's own functions then find what they would have waited for.
+// it is waited for like any other. Whether there are as many as wanted, the kernel reports by a
+// wait with a time-out of zero. Then the library's own functions find them without waiting.
 #include "posix/descriptors/liburing.hpp"
 
 #include "events/io_ring.hpp"
@@ -10,7 +10,7 @@
 #include "posix/threads/thread.hpp"
 #include "scheduler/closing.hpp"
 
-// What is known of liburing's struct: the beginning, which is part of its binary interface.
+// The part of liburing's struct that we use: its beginning, which is part of the library's ABI.
 struct io_uring {
   char queues[192];
   unsigned flags;
@@ -24,8 +24,7 @@ namespace {
 constexpr unsigned known_flags =
     IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP | IORING_ENTER_SQ_WAIT | IORING_ENTER_EXT_ARG;
 
-// A call that the kernel may interrupt, be it by a signal of which the program does not know, as
-// the tick.
+// Repeats a call that was interrupted by a signal that the program does not see, such as the tick.
 template <class Call>
 auto unless_handled(Call call) noexcept {
   for (;;) {
@@ -34,8 +33,8 @@ auto unless_handled(Call call) noexcept {
   }
 }
 
-// 0, or -ETIME: there are less than n completions. -EINVAL: a kernel before 5.11, which cannot
-// tell.
+// 0, or -ETIME: there are fewer than n completions. -EINVAL: a kernel before 5.11, which cannot
+// report that.
 long look_for(int ring, unsigned n) noexcept {
   __kernel_timespec none{};
   core::wait_argument argument{};
@@ -46,8 +45,8 @@ long look_for(int ring, unsigned n) noexcept {
   });
 }
 
-// Parks until there are n completions. 0, -ETIME, -EINTR, -ECANCELED; anything else: this ring can
-// only be waited for in the kernel.
+// Parks until there are n completions. 0, -ETIME, -EINTR, -ECANCELED; any other result: this ring
+// can only be waited for in the kernel.
 long await(int ring, unsigned n, deadline until, const sigset_t* mask) noexcept {
   mask_while_waiting masked(mask);
   if (masked.error()) return masked.error();
@@ -67,8 +66,8 @@ deadline deadline_of(const __kernel_timespec* t) noexcept {
   return time_from_now(t ? &time : nullptr);
 }
 
-// `call(time)` is the library's, which submits, and gives a completion if there are n. What was
-// submitted comes first in the result.
+// `call(time)` is the library's call, which submits, and returns a completion if there are n. If
+// something was submitted, its count is the result.
 template <class Call>
 int submit_and_await(::io_uring* ring, unsigned n, __kernel_timespec* time, const sigset_t* mask,
                      Call call) noexcept {
@@ -163,7 +162,7 @@ long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const vo
   return submitted ? submitted : w;
 }
 
-// It closes the descriptor by a system call of its own.
+// The library closes the descriptor by a system call of its own.
 void io_uring_queue_exit(::io_uring* ring) {
   int fd = ring->ring_fd;
   core::forget_descriptor(fd);

@@ -1,5 +1,5 @@
-// io_uring(7): the calls of liburing that wait for completions, and the system call that it makes
-// for that by itself.
+// io_uring(7): the calls of liburing that wait for completions, and the system call by which it
+// waits.
 #pragma once
 
 #include "libc/types.hpp"
@@ -17,7 +17,7 @@ namespace tendril::posix {
 #undef ALIAS
 #undef ODD
 
-// io_uring_enter(2), by number: -errno.
+// io_uring_enter(2) by number; returns -errno.
 long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const void* argument,
                  std::size_t size) noexcept;
 

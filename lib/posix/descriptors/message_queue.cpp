@@ -1,4 +1,4 @@
-// Message queues of POSIX (mq_overview(7)), message queues and semaphores of System V (msgrcv(2),
+// POSIX message queues (mq_overview(7)); System V message queues and semaphores (msgrcv(2),
 // semop(2)).
 #include <string.h>
 #include <tendril/posix.hpp>
@@ -10,12 +10,12 @@ namespace tendril::posix {
 
 namespace {
 
-// A queue has no call that does not wait, but one whose time is over.
+// A call with a time-out in the past is the only non-blocking form.
 constexpr timespec long_ago{.tv_sec = 0, .tv_nsec = 0};
 
-// `attempt` makes the call with the time-out that it is given. Who has to wait stands in the
-// kernel's own queue, on a helper thread: messages go to those in turn, and mq_notify(3) tells of
-// those for which nobody stands there.
+// `attempt` makes the call with the given time-out. A waiter must be in the kernel's own queue, on
+// a helper thread: messages go to the waiters in turn, and mq_notify(3) reports only messages for
+// which there is no waiter.
 template <class Attempt>
 long queue_until(const timespec* until, Attempt attempt) noexcept {
   long r = attempt(&long_ago);
@@ -60,7 +60,7 @@ ssize_t mq_receive(mqd_t queue, char* text, size_t n, unsigned* priority) {
   return posix::mq_timedreceive(queue, text, n, priority, nullptr);
 }
 
-// These are never restarted after a handler, whatever SA_RESTART says.
+// The following are never restarted after a handler, even with SA_RESTART.
 
 int msgsnd(int queue, const void* message, size_t n, int flags) {
   if ((flags & IPC_NOWAIT) || !cooperative()) return real.msgsnd(queue, message, n, flags);
@@ -95,7 +95,7 @@ int semtimedop(int set, sembuf* operations, size_t n, const timespec* timeout) {
   deadline until = time_from_now(timeout ? &t : nullptr);
   long r = sys::call(SYS_semtimedop, set, at_once, n, nullptr);
   if (r == -EAGAIN) {
-    // Perhaps that is what the program asked for: the call itself knows.
+    // The program may have asked for that itself: the call checks.
     r = offload_interruptible(
         [&] {
           timespec left = time_left(until);

@@ -1,5 +1,5 @@
-// poll(2), select(2): first the real call with no time-out; if nothing is ready, park on all the
-// descriptors and ask again.
+// poll(2), select(2): make the real call with a time-out of zero; if nothing is ready, park on all
+// the descriptors and repeat.
 #include <tendril/posix.hpp>
 
 #include <string.h>
@@ -28,9 +28,10 @@ deadline after_milliseconds(int ms) noexcept {
   return ms < 0 ? deadline::never() : deadline::after(core::now(), ms * 1'000'000L);
 }
 
-// Whether asking is known to be vain: all it asks for is input, of connections that were emptied.
+// Whether poll(2) is known to find nothing: all descriptors are drained connections, and only input
+// is requested.
 bool asks_in_vain(const pollfd* fds, nfds_t n) noexcept {
-  if (!on_own_stack(fds, n * sizeof *fds)) return false;  // a bad address is the kernel's to find
+  if (!on_own_stack(fds, n * sizeof *fds)) return false;  // the kernel must report a bad address
   for (nfds_t i = 0; i < n; i++) {
     if (fds[i].fd < 0) continue;
     if ((fds[i].events & ~(POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP)) || !emptied(fds[i].fd))
@@ -39,8 +40,8 @@ bool asks_in_vain(const pollfd* fds, nfds_t n) noexcept {
   return true;
 }
 
-// What poll(2) would have found when the events came that ended the wait, if that is known of all:
-// input has come, or nothing, and that is all that was asked for. 0: it is not known.
+// The result that poll(2) would have given for the events that ended the wait, if it is known for
+// all descriptors: each had plain input or output events, or is known to have none. 0: not known.
 long answer_of_edges(pollfd* fds, nfds_t n, const wait_set& set) noexcept {
   constexpr std::uint32_t plain = EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM;
   std::size_t at = 0;
@@ -83,7 +84,8 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
       }
     }
     if (w == -ENOMEM) {
-      // Too deep in epoll instances, or no memory for one more watch: a helper waits in the kernel.
+      // Epoll instances nested too deeply, or no memory to watch one more: a helper waits in the
+      // kernel.
       return offload_interruptible(
           [&] {
             timespec t = time_left(until);
@@ -100,18 +102,19 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
   }
 }
 
-// How many places the program's table of descriptors has without the runtime's, as the kernel
-// counts them: select(2) passes over the numbers beyond, open or not.
+// The size of the program's descriptor table without the runtime's descriptors, as the kernel
+// computes it: select(2) ignores numbers beyond, open or not.
 int size_of_programs_table() noexcept {
   int highest = int(core::own_descriptors::highest());
   while (highest > 0 && (sys::call_if_allowed(SYS_fcntl, highest, F_GETFD) < 0 ||
                          core::own_descriptors::is_kept(highest)))
     highest--;
-  constexpr int least = 64, step = 128;  // step: of a larger table, whose steps are a power of two
+  // Sizes of a larger table are this times a power of two.
+  constexpr int least = 64, step = 128;
   return highest < least ? least : int(std::bit_ceil(unsigned(highest / step + 1))) * step;
 }
 
-// The bits of the three sets, copied, because select(2) clears what is not ready.
+// The bits of the three sets, copied because select(2) clears those that are not ready.
 class select_sets {
  public:
   select_sets(int n, fd_set* r, fd_set* w, fd_set* x) noexcept
@@ -137,7 +140,7 @@ class select_sets {
   select_sets(const select_sets&) = delete;
   bool ok() const noexcept { return bytes_ <= sizeof few_[0] || many_; }
   bool bad() const noexcept { return bad_; }
-  // Asks the kernel with what the program passed.
+  // Makes the real call, with a time-out of zero, with the sets that the program passed.
   long now(const sigset_t* mask) noexcept {
     for (int i = 0; i < 3; i++) {
       if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
@@ -158,7 +161,7 @@ class select_sets {
     n_ = size;
     return ask();
   }
-  // What the program passed, as a call that fails leaves it.
+  // Restores the program's sets, as a call that fails leaves them unchanged.
   long fail(int error) noexcept {
     for (int i = 0; i < 3; i++) {
       if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
@@ -256,7 +259,7 @@ int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout) {
   core::nanoseconds ended = 0;
   long got = select_until(n, r, w, x, until, nullptr, &ended);
   if (timeout) {
-    // Linux leaves what is left of the time-out there.
+    // Linux stores the remaining time there.
     timespec left = time_left(until, got == -EINTR && ended ? ended : core::now());
     *timeout = {.tv_sec = left.tv_sec, .tv_usec = left.tv_nsec / 1000};
   }

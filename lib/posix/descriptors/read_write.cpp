@@ -1,10 +1,10 @@
 // read(2), write(2) and their families.
 //
-// The non-blocking form of a read or a write is recvmsg/sendmsg with MSG_DONTWAIT on sockets,
-// preadv2/pwritev2 with RWF_NOWAIT on pipes, eventfds, timerfds and cached files; it changes
-// nothing that anybody else could see. What refuses it (terminals, inotify, writes to eventfds,
-// ...; everything in a sandbox that does not know these calls) is polled first. Writes to files are
-// simply made.
+// The non-blocking form of a read or write is recvmsg/sendmsg with MSG_DONTWAIT on sockets, and
+// preadv2/pwritev2 with RWF_NOWAIT on pipes, eventfds, timerfds and cached files. It changes
+// nothing that anybody else could see. Files that refuse it (terminals, inotify, writes to
+// eventfds, ...; everything in a sandbox that does not know these calls) are polled first. Writes
+// to regular files are made directly.
 #include <asm/termbits.h>
 #include <limits.h>
 #include <string.h>
@@ -29,10 +29,10 @@ namespace tendril::posix {
 
 namespace {
 
-constexpr off_t here = -1;  // preadv2's way to say: at the file position, and move it
+constexpr off_t here = -1;  // preadv2's offset for: at the file position, and advance it
 
-// Makes a call that a sandbox may refuse in the place of a plainer one. -EOPNOTSUPP: it did, or
-// that is the answer.
+// Makes a call that a sandbox may refuse although it allows a plainer one. -EOPNOTSUPP: the sandbox
+// refused it, or that is the call's result.
 template <class Call>
 [[gnu::always_inline]] inline long unless_refused(long number, Call call) noexcept {
   if (sys::is_refused(number)) [[unlikely]]
@@ -65,7 +65,7 @@ long receive_nowait(int fd, const iovec* v, int n) noexcept {
   });
 }
 long send_nowait(int fd, const iovec* v, int n, int flags) noexcept {
-  if (kind_of(fd) == file_kind::packets) flags |= MSG_EOR;  // as write(2) has it
+  if (kind_of(fd) == file_kind::packets) flags |= MSG_EOR;  // as write(2) does
   if (n == 1) {
     return unless_refused(SYS_sendto, [=]() noexcept {
       return sys::call(SYS_sendto, fd, v->iov_base, length_of(*v), flags | MSG_DONTWAIT, 0, 0);
@@ -79,19 +79,19 @@ long send_nowait(int fd, const iovec* v, int n, int flags) noexcept {
   });
 }
 
-// Makes the socket's call if fd is one; -EOPNOTSUPP: it is not, or a sandbox refuses that call.
+// Makes the socket call if fd is a socket. -EOPNOTSUPP: it is not, or a sandbox refuses the call.
 template <class Call>
 [[gnu::always_inline]] inline long if_socket(int fd, off_t at, int flags, Call call) noexcept {
   if (!is_plain_io_on_socket(fd, at, flags)) return -EOPNOTSUPP;
   long r = call();
-  if (r == -ENOTSOCK) [[unlikely]] {  // closed behind our back, and another file by now
+  if (r == -ENOTSOCK) [[unlikely]] {  // closed unseen; fd is another file now
     look_up_kind(fd);
     return -EOPNOTSUPP;
   }
   return r;
 }
 
-// Both: -EOPNOTSUPP: this file has no such call, or a sandbox refuses it.
+// For both: -EOPNOTSUPP: this file has no such call, or a sandbox refuses it.
 [[gnu::always_inline]] inline long read_nowait(int fd, const iovec* v, int n, off_t at,
                                                int flags = 0) noexcept {
   long r = if_socket(fd, at, flags, [=]() noexcept { return receive_nowait(fd, v, n); });
@@ -103,7 +103,7 @@ template <class Call>
     return got;
   });
 }
-// `more`: it goes on with a write that has sent something, which gets no SIGPIPE.
+// `more`: earlier parts of this write were sent, so it must raise no SIGPIPE.
 [[gnu::always_inline]] inline long write_nowait(int fd, const iovec* v, int n, off_t at,
                                                 int flags = 0, bool more = false) noexcept {
   long r = if_socket(fd, at, flags,
@@ -114,8 +114,8 @@ template <class Call>
   });
 }
 
-// The program's own calls, or as much the same as can be: a sandbox that lets them through may know
-// no others.
+// The calls that the program made, or the closest ones: a sandbox that allows them may allow no
+// others.
 long read_plain(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcept {
   if (flags) return sys::call(SYS_preadv2, fd, v, n, at, 0, flags);
   if (n == 1) {
@@ -133,14 +133,14 @@ long write_plain(int fd, const iovec* v, int n, off_t at, int flags = 0) noexcep
   return at != here ? sys::call(SYS_pwritev, fd, v, n, at, 0) : sys::call(SYS_writev, fd, v, n);
 }
 
-// Whether the array may be read, where no call has looked at it yet.
+// Whether the array is readable, for callers that have made no system call with it yet.
 bool is_readable(const iovec* v, int n) noexcept {
   return on_own_stack(v, std::size_t(n) * sizeof *v) ||
          sys::readable(v, std::size_t(n) * sizeof *v);
 }
 
-// Whether the file was opened for that: O_RDONLY or O_WRONLY. Else the kernel refuses the call at
-// once, while the file may never become ready for it.
+// Whether the file was opened for that use: O_RDONLY or O_WRONLY. Otherwise the kernel refuses the
+// call at once, while the file may never become ready for it.
 bool is_opened_for(int fd, int use) noexcept {
   if (sys::is_refused(SYS_fcntl)) return true;
   long flags = sys::call(SYS_fcntl, fd, F_GETFL);
@@ -149,12 +149,11 @@ bool is_opened_for(int fd, int use) noexcept {
   return !(flags & O_PATH) && (mode == use || mode == O_RDWR);
 }
 
-// Whether the program's array is nowhere, which is for the kernel to say. (One of a single part is
-// looked at here, larger ones where the kernel has taken them.)
+// Whether the program's array is unreadable, which the kernel must report. (Checked here for an
+// array of one part; the kernel checks larger ones before we read them.)
 bool is_nowhere(const iovec* v, int n) noexcept { return n == 1 && !is_readable(v, n); }
 
-// The rest of a read of a file, of which `walk` has come from the page cache: it waits for the
-// disk.
+// Reads the rest of a file after `walk` was filled from the page cache: waits for the disk.
 long read_from_disk(int fd, vector_walk& walk, off_t at, int flags) noexcept {
   long r = offload([&] {
     return read_plain(fd, walk.data(), walk.size(), at == here ? here : at + off_t(walk.done()),
@@ -164,7 +163,7 @@ long read_from_disk(int fd, vector_walk& walk, off_t at, int flags) noexcept {
   return long(walk.done()) + r;
 }
 
-// Whether a read of r bytes got to the end of the file (or fd is no file any more).
+// Whether a read of r bytes has reached the end of the file (or fd is no regular file any more).
 bool at_end(int fd, off_t at, long r) noexcept {
   struct stat s;
   if (sys::call_if_allowed(SYS_fstat, fd, &s) < 0 || !S_ISREG(s.st_mode)) return true;
@@ -172,7 +171,7 @@ bool at_end(int fd, off_t at, long r) noexcept {
   return end >= s.st_size;
 }
 
-// Flags that every kind of file takes; with others the kernel alone knows.
+// Flags that all kinds of files accept; calls with other flags are left to the kernel.
 // RWF_HIPRI, _DSYNC, _SYNC, _APPEND, _NOAPPEND
 constexpr int plain_flags = 0x1 | 0x2 | 0x4 | 0x10 | 0x20;
 
@@ -190,15 +189,15 @@ bool is_memory(int fd) noexcept {
   return device == 5 || device == 7 || device == 8 || device == 9;
 }
 
-// Such a device never waits, but stops after a page where the processor is wanted elsewhere, if it
-// was told not to wait, or a signal is pending, be it one that the program knows nothing of. Any
-// other end is its own.
+// Reads of such a device never wait, but the kernel may end them after a page: when the processor
+// is needed elsewhere and the read must not wait, or when any signal is pending, even one that the
+// program does not see (the tick). If it ends anywhere else, the read is complete.
 constexpr long stopping_place = 4096;
 bool stopped(long r) noexcept {
   return r > 0 && r % stopping_place == 0 && !interrupted(on_signal::always);
 }
 
-// A read from one that has brought r bytes goes on.
+// Continues a read of such a device that has returned r bytes.
 long read_memory(int fd, const iovec* v, int n, off_t at, int flags, long r) noexcept {
   vector_walk walk(v, n);
   while (stopped(r) && walk.advance(std::size_t(r)) && walk.left()) {
@@ -209,7 +208,8 @@ long read_memory(int fd, const iovec* v, int n, off_t at, int flags, long r) noe
   return walk.done() ? long(walk.done()) : r;
 }
 
-// What a terminal in non-canonical mode waits for (termios(3)); the default elsewhere.
+// The conditions for which a terminal in non-canonical mode waits (termios(3)); the default
+// elsewhere.
 struct terminal_waits {
   unsigned least = 1, tenths = 0;
 };
@@ -217,7 +217,7 @@ terminal_waits terminal_waits_of(int fd) noexcept {
   struct termios t;  // the kernel's
   int number;
   terminal_waits w;
-  // (Asked of the master of a pair, the kernel tells the other end's settings; its own are the
+  // (On the master of a pair, the kernel reports the other end's settings; its own are the
   // default.)
   if (sys::call(SYS_ioctl, fd, TCGETS, &t) < 0 || (t.c_lflag & ICANON) ||
       sys::call(SYS_ioctl, fd, TIOCGPTN, &number) == 0)
@@ -227,10 +227,10 @@ terminal_waits terminal_waits_of(int fd) noexcept {
   return w;
 }
 
-// A read of a terminal. Where more or less than one byte, or time, ends the wait, only the kernel
-// can wait so.
+// Reads a terminal. If a count other than one byte, or a time, ends the wait, only the kernel can
+// wait like that.
 long read_terminal(int fd, const iovec* v, int n) noexcept {
-  // Reading nothing does what happens before any wait: it stops a job in the background.
+  // A read of nothing does what precedes any wait: it stops a background job.
   if (long r = sys::call(SYS_read, fd, nullptr, 0); r < 0) return r;
   auto plain = [=]() noexcept { return read_plain(fd, v, n, here); };
   if (!blocks(fd)) return plain();
@@ -243,7 +243,7 @@ long read_terminal(int fd, const iovec* v, int n) noexcept {
   return offload_interruptible(plain);
 }
 
-// A read of what has no non-blocking form.
+// Reads a file that has no non-blocking form.
 long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcept {
   if (!is_readable(v, n)) return -EFAULT;
   if (!is_opened_for(fd, O_RDONLY)) return read_plain(fd, v, n, at, flags);
@@ -263,14 +263,14 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
     signalfd_loan lent;
     long r = read_plain(fd, v, n, at, flags);
     lent.have_been_read(v, r);
-    // Another process was faster, and a tick has ended the wait in the kernel.
+    // Another process was faster, and a tick interrupted the wait in the kernel.
     if (r == -EINTR && !interrupted(on_signal::restart)) continue;
     return r > 0 && r % stopping_place == 0 && is_memory(fd) ? read_memory(fd, v, n, at, flags, r)
                                                              : r;
   }
 }
 
-// A socket's read, as recvmsg() makes it.
+// Reads a socket by recvmsg(), which heeds SO_RCVLOWAT.
 [[gnu::noinline]] long read_by_mark(int fd, const iovec* v, int n) noexcept {
   msghdr m{};
   m.msg_iov = const_cast<iovec*>(v);
@@ -283,7 +283,7 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
   return r;
 }
 
-// The rest of a read that has brought r, of what is no stream.
+// The rest of a read that has returned r, of files that are no streams.
 [[gnu::noinline]] long read_rest(int fd, const iovec* v, int n, off_t at, int flags,
                                  long r) noexcept {
   if (r == core::from_disk) {
@@ -291,13 +291,13 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
     return read_from_disk(fd, walk, at, flags);
   }
   if (r == -EOPNOTSUPP) return read_when_ready(fd, v, n, at, flags);
-  // EPERM: nothing that could be waited for
+  // EPERM: nothing to wait for
   if (r == -EPERM || kind_of(fd) == file_kind::character) {
     if (r < 0) r = read_plain(fd, v, n, at, flags);
     return r > 0 && r % stopping_place == 0 && is_memory(fd) ? read_memory(fd, v, n, at, flags, r)
                                                              : r;
   }
-  // Cut short where the page cache ends, or is it the end of the file?
+  // Is it short because the page cache ends, or because the file ends?
   vector_walk walk(v, n);
   if (std::size_t(r) < walk.total() && !at_end(fd, at, r) && walk.advance(std::size_t(r))) {
     return read_from_disk(fd, walk, at, flags);
@@ -305,7 +305,7 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
   return r;
 }
 
-// All reads end here; `at` is `here` for those that use the file position.
+// All reads come here; `at` is `here` for those that use the file position.
 [[gnu::always_inline]] inline long read_any(int fd, const iovec* v, int n, off_t at,
                                             int flags = 0) noexcept {
   if (at == here && receives_by_mark(fd)) [[unlikely]]
@@ -313,7 +313,7 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
   auto room = [=]() noexcept { return n == 1 ? v->iov_len : vector_walk(v, n).total(); };
   long r = until_received(fd, room, [=]() noexcept -> long {
     long got = read_nowait(fd, v, n, at, flags);
-    // A cold file never becomes "ready": epoll does not even take it.
+    // A file that is not cached never becomes "ready"; epoll does not accept files.
     if (got == -EAGAIN && kind_of(fd) == file_kind::regular &&
         look_up_kind(fd) == file_kind::regular)
       return core::from_disk;
@@ -327,8 +327,7 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
   return is_all ? r : read_rest(fd, v, n, at, flags, r);
 }
 
-// Writes what `walk` has left to something that has no non-blocking form and takes byte streams, in
-// pieces.
+// Writes the rest of `walk` in pieces to a byte stream that has no non-blocking form.
 template <class Write>
 long write_pieces(int fd, vector_walk& walk, std::size_t piece, Write write) noexcept {
   while (walk.left()) {
@@ -344,7 +343,7 @@ long write_pieces(int fd, vector_walk& walk, std::size_t piece, Write write) noe
   return long(walk.done());
 }
 
-// An eventfd polls writable while one can be added: more may have to wait for who reads.
+// An eventfd polls writable while 1 can be added; adding more may have to wait for a reader.
 bool adds_more_than_one(int fd, const iovec* v, int n) noexcept {
   std::uint64_t added = 0;
   file_kind kind = core::descriptors::sees_all(fd) ? kind_of(fd) : look_up_kind(fd);
@@ -365,14 +364,14 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
   if (at != here && (is_socket(kind) || kind == file_kind::pipe)) return plain(v, n);
   if (kind == file_kind::pipe ||
       (kind == file_kind::socket && socket_option(fd, SO_TYPE) == SOCK_STREAM)) {
-    // A pipe that polls writable has room for PIPE_BUF bytes; a stream, where a sandbox leaves it
-    // no other call, for more.
+    // A pipe that polls writable has room for PIPE_BUF bytes; a stream socket, which comes here
+    // only in a sandbox that allows no other call, for more.
     vector_walk walk(v, n);
     return write_pieces(fd, walk, 4096, plain);
   }
   if (is_terminal(fd)) {
-    // Writing nothing stops a job in the background, if it must. A terminal that polls writable has
-    // room for some bytes; where there are more, a helper waits.
+    // A write of nothing stops a background job if necessary. A terminal that polls writable has
+    // room for some bytes; if there are more, a helper waits.
     if (long r = sys::call(SYS_write, fd, nullptr, 0); r < 0) return r;
     vector_walk walk(v, n);
     return write_pieces(fd, walk, 512, [&](const iovec* part, int parts) noexcept {
@@ -385,7 +384,7 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
                                       : plain(v, n);
 }
 
-// The rest of a write, of which r bytes went through at once, or none.
+// The rest of a write, of which r bytes were written at once, or none.
 [[gnu::noinline]] long write_rest(int fd, file_kind kind, const iovec* v, int n, off_t at,
                                   int flags, long r) noexcept {
   if (r == -EOPNOTSUPP) return write_when_ready(fd, v, n, at, flags);
@@ -397,7 +396,7 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
     if (r >= 0) {
       if (!walk.advance(std::size_t(r)) || walk.left() == 0) break;
     } else if (r == -EOPNOTSUPP && !walk.done()) {
-      return write_when_ready(fd, v, n, at, flags);  // a sandbox has closed meanwhile
+      return write_when_ready(fd, v, n, at, flags);  // a sandbox became stricter meanwhile
     } else if (r != -EAGAIN) {
       return walk.done() ? long(walk.done()) : r;
     }
@@ -411,7 +410,7 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
           wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always);
       if (w < 0 && w != -EPERM)
         return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
-      if (is_socket(kind) && walk.done() && hung_up(fd)) break;  // the next call is told why
+      if (is_socket(kind) && walk.done() && hung_up(fd)) break;  // the next call reports why
     } else {
       my_hub().charge_budget();
     }
@@ -422,13 +421,13 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
   return long(walk.done());
 }
 
-// All writes end here. A blocking write returns when everything is written, or with what went
-// through before an error.
+// All writes come here. A blocking write returns when everything is written, or with the count
+// before an error.
 [[gnu::always_inline]] inline long write_any(int fd, const iovec* v, int n, off_t at,
                                              int flags = 0) noexcept {
   file_kind kind = kind_of(fd);
   if (kind == file_kind::regular) return write_plain(fd, v, n, at, flags);
-  // (That an eventfd refuses it is known.)
+  // (An eventfd is known to refuse it.)
   bool refuses = kind == file_kind::event && core::descriptors::sees_all(fd);
   long r = refuses ? -EOPNOTSUPP : write_nowait(fd, v, n, at, flags);
   if (r < 0 || n != 1 || r != long(v->iov_len)) [[unlikely]]
@@ -437,7 +436,7 @@ long write_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexce
   return r;
 }
 
-// What fails at once or never waits: asking for nothing, or for more than there can be.
+// Calls that fail at once or never wait: for zero bytes, or for more than possible.
 bool trivial(int fd, size_t n) noexcept {
   if (n) return n > SSIZE_MAX;
   file_kind k = kind_of(fd);
@@ -447,7 +446,7 @@ bool trivial(int fd, size_t n) noexcept {
 }  // namespace
 
 ssize_t read(int fd, void* buf, size_t n) {
-  // (To read nothing from a connection does not wait, however empty it is.)
+  // (A read of nothing from a connection does not wait, even if it is empty.)
   if (!cooperative() || trivial(fd, n) || (n == 0 && is_socket(kind_of(fd))))
     return real.read(fd, buf, n);
   if (my_hub().io.wants_ring()) [[unlikely]] {

@@ -1,5 +1,5 @@
-// Names and addresses. The C library's own resolver runs on helper threads, so that nsswitch.conf,
-// hosts, mDNS, ... mean what they mean without us.
+// Names and addresses. The C library's own resolver runs on helper threads, so nsswitch.conf,
+// hosts, mDNS, ... work as usual.
 #include <tendril/posix.hpp>
 
 #include <arpa/inet.h>
@@ -47,8 +47,8 @@ struct addrinfo_lookup {
   }
 };
 
-// A look-up that works on the caller's memory: it is waited for, whatever happens. f() returns on
-// the helper with errno and h_errno of its own thread, which are brought back here.
+// A look-up that uses the caller's memory, so it is waited for in any case. f() runs on the helper;
+// the helper's errno and h_errno are copied to the caller's.
 template <class F>
 auto look_up(F f) noexcept {
   int error = 0, h_error = 0;
@@ -67,7 +67,7 @@ auto look_up(F f) noexcept {
   return r;
 }
 
-// An address written out needs no look-up, and so no helper.
+// A numeric address needs no look-up, so no helper.
 bool is_numeric(const char* node) noexcept {
   unsigned char address[sizeof(in6_addr)];
   return inet_pton(AF_INET, node, address) == 1 || inet_pton(AF_INET6, node, address) == 1;
@@ -76,7 +76,7 @@ bool is_numeric(const char* node) noexcept {
 }  // namespace
 
 int getaddrinfo(const char* node, const char* service, const addrinfo* hints, addrinfo** found) {
-  // Without a name to look up nothing is waited for.
+  // If there is no name to look up, the call does not wait.
   if (!cooperative() || !node || (hints && (hints->ai_flags & AI_NUMERICHOST)) ||
       is_numeric(node)) {
     return real.getaddrinfo(node, service, hints, found);

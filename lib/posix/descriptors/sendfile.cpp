@@ -1,4 +1,4 @@
-// sendfile(2), splice(2) and their kin.
+// sendfile(2), splice(2) and related calls.
 #include <tendril/posix.hpp>
 
 #include "posix/common/offload.hpp"
@@ -9,9 +9,9 @@ namespace tendril::posix {
 
 namespace {
 
-// sendfile to a socket that is full would block in the kernel, whatever flags there are: so wait
-// for room, send what fits (the kernel stops at a full buffer only for non-blocking sockets), by
-// way of a buffer of our own.
+// sendfile to a full socket blocks in the kernel, whatever the flags (the kernel stops at a full
+// buffer only if the socket is non-blocking). So copies through a buffer of our own, by calls that
+// wait cooperatively.
 long send_file(int out, int in, off_t at, bool at_position, size_t n) noexcept {
   constexpr size_t piece = 64 * 1024;
   char* buffer = static_cast<char*>(sys::map(piece));
@@ -38,8 +38,8 @@ long send_file(int out, int in, off_t at, bool at_position, size_t n) noexcept {
   return done ? long(done) : r;
 }
 
-// Where nothing waits. The kernel stops early where a signal is pending, be it one that the program
-// knows nothing of.
+// For calls that never wait. The kernel ends them early if any signal is pending, even one that the
+// program does not see (the tick); so continues then.
 ssize_t send_whole(int out, int in, off_t* at, size_t n) noexcept {
   if (n > 0x7ffff000) n = 0x7ffff000;  // the most that one call transfers
   size_t done = 0;
@@ -53,7 +53,7 @@ ssize_t send_whole(int out, int in, off_t* at, size_t n) noexcept {
 
 constexpr unsigned nonblock = 2;  // SPLICE_F_NONBLOCK
 
-// Makes the raw call on a helper thread. Those have no signals: SIGPIPE is sent again, here.
+// Makes the raw call on a helper thread. Helpers get no signals, so SIGPIPE is sent again here.
 template <class Call>
 long on_helper(Call call) noexcept {
   long r = offload_interruptible(call);
@@ -61,7 +61,7 @@ long on_helper(Call call) noexcept {
   return r;
 }
 
-// Between two pipes: `call(flags)` waits for nothing if told so.
+// For two pipes: `call(flags)` does not wait if the flags include `nonblock`.
 template <class Call>
 long between_pipes(int in, int out, unsigned flags, Call call) noexcept {
   long r = call(flags | nonblock);
@@ -83,13 +83,13 @@ ssize_t sendfile(int out, int in, off_t* at, size_t n) {
   if (!cooperative() || !blocks(out)) return real.sendfile(out, in, at, n);
   file_kind from = look_up_kind(in), to = look_up_kind(out);
   if (!is_socket(to) || from != file_kind::regular) {
-    // A pipe takes what fits when there is any room at all.
+    // A pipe that has any room takes what fits, without waiting.
     bool waits = to == file_kind::pipe ? !ready_now(out, POLLOUT) : to != file_kind::regular;
     if (from != file_kind::pipe && !is_socket(from) && !waits) return send_whole(out, in, at, n);
     return result<ssize_t>(
         on_helper([&]() noexcept { return sys::call(SYS_sendfile, out, in, at, n); }));
   }
-  // The kernel's own checks first (access modes, a bad pointer, a shut-down socket, ...).
+  // First the kernel's own checks (access modes, a bad pointer, a shut-down socket, ...).
   off_t start = 0;
   if (ssize_t r = real.sendfile(out, in, at, 0); r < 0) return r;
   if (at) {
@@ -114,10 +114,10 @@ ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsig
   };
   if (from == file_kind::pipe && to == file_kind::pipe)
     return result<ssize_t>(between_pipes(in, out, flags, call));
-  // Without a pipe at one end it is an error; the kernel knows which.
+  // Without a pipe at either end it is an error; the kernel reports which.
   if (from != file_kind::pipe && to != file_kind::pipe)
     return real.splice(in, in_at, out, out_at, n, flags);
-  // Data that is there goes into a pipe that has room without a wait.
+  // Available data can be moved without waiting if the pipe has room.
   if (is_socket(from) && ready_now(in, POLLIN)) {
     long r = call(flags | nonblock);
     if (r != -EAGAIN) return result<ssize_t>(r);

@@ -17,7 +17,7 @@ namespace tendril::posix {
 
 namespace {
 
-// Urgent bytes of a stream and error queues (but where the flag means nothing) are told at once, or
+// Urgent bytes of a stream and error queues (where the flag has a meaning) are returned at once, or
 // not at all.
 bool never_waits(int fd, int flags) noexcept {
   if ((flags & MSG_OOB) && socket_option(fd, SO_TYPE) == SOCK_STREAM) return true;
@@ -26,8 +26,7 @@ bool never_waits(int fd, int flags) noexcept {
   return domain != AF_UNIX && domain != AF_NETLINK;
 }
 
-// Whether any socket was ever told to wait for more than one byte. (One that came so through exec
-// is not known of.)
+// Whether SO_RCVLOWAT was ever set on any socket. (A socket inherited through exec is not noticed.)
 std::atomic<bool> low_marks{false};
 
 // How many bytes a receive from a stream waits for.
@@ -41,13 +40,14 @@ bool waits_for_more(int fd, int flags) noexcept {
          socket_option(fd, SO_TYPE) == SOCK_STREAM;
 }
 
-// Whether the next byte of a stream is the one behind urgent data: a receive does not go past it.
+// Whether the next byte of a stream follows urgent data: a receive does not go past that mark.
 bool at_mark(int fd) noexcept {
   int at = 0;
   return sys::call(SYS_ioctl, fd, SIOCATMARK, &at) == 0 && at;
 }
 
-// Who takes urgent bytes out leaves the mark where receives stop, and nothing that tells of it.
+// Reading urgent bytes leaves the mark, where receives stop, and afterwards nothing shows that it
+// is there.
 void note_urgent(int flags) noexcept {
   if (flags & MSG_OOB) [[unlikely]]
     core::stream_state::may_stop();
@@ -70,8 +70,9 @@ control_found look_at_control(const msghdr& m) noexcept {
   return found;
 }
 
-// Receives from a stream until `enough` has come, the peer has closed, or an error; ends, as in the
-// kernel, where urgent data, descriptors or another sender begin. `m` is readable.
+// Receives from a stream until `enough` bytes have come, the peer has closed, or an error. As in
+// the kernel, it also ends where urgent data, descriptors or another sender begin. Requires that
+// `m` is readable.
 long receive_stream(int fd, msghdr* m, int flags, std::size_t enough) noexcept {
   const msghdr whole = *m;
   long r = sys::call(SYS_recvmsg, fd, m, flags | MSG_DONTWAIT);
@@ -91,13 +92,13 @@ long receive_stream(int fd, msghdr* m, int flags, std::size_t enough) noexcept {
   };
   for (;;) {
     if (r > 0 && (flags & MSG_PEEK)) {
-      // Peeking begins at the front each time; what is there is told when it is enough.
+      // Peeking begins at the front each time; return what is there when it is enough.
       peeked = r;
       if (r >= long(enough) || unix_domain || at_mark(fd) || ready_now(fd, POLLRDHUP)) break;
     } else if (r > 0) {
       if (!walk.advance(std::size_t(r)) || walk.done() >= enough || at_mark(fd)) break;
       control_found found = look_at_control(last);
-      // With the senders told apart, what is there and did not come along is somebody else's.
+      // With SO_PASSCRED, data that is there but was not returned is from another sender.
       if (found.descriptors || (found.sender && ready_now(fd, POLLIN))) break;
     } else if (r != -EAGAIN) {
       return so_far(r);
@@ -121,7 +122,7 @@ long receive_stream(int fd, msghdr* m, int flags, std::size_t enough) noexcept {
   return so_far(r);
 }
 
-// recvmsg(2) as the base of all receiving.
+// recvmsg(2); all receiving is based on it.
 long receive(int fd, msghdr* m, int flags) noexcept {
   auto attempt = [&]() noexcept { return sys::call(SYS_recvmsg, fd, m, flags | MSG_DONTWAIT); };
   if ((flags & (MSG_OOB | MSG_ERRQUEUE)) && never_waits(fd, flags)) return attempt();
@@ -133,16 +134,16 @@ long receive(int fd, msghdr* m, int flags) noexcept {
       fd, [&]() noexcept { return vector_walk(m->msg_iov, int(m->msg_iovlen)).total(); }, attempt);
 }
 
-// Whether `m` was refused because the queue of the socket that it is for is full. Only sockets that
-// are connected to that one are told of room there.
+// Whether `m` was refused because the queue of its destination is full. The kernel reports room
+// there only to sockets that are connected to it.
 bool waits_for_receiver(int fd, const msghdr& m) noexcept {
   return m.msg_name && m.msg_namelen && socket_option(fd, SO_DOMAIN) == AF_UNIX &&
          socket_option(fd, SO_TYPE) == SOCK_DGRAM && ready_now(fd, POLLOUT);
 }
 
-// What all sending does: `first` is the first attempt, which does not wait. On a stream a blocking
-// send returns when everything is in the buffer. When `first` was not refused, or only for lack of
-// room, `m` is readable.
+// The common part of all sending. `first` is the first attempt, which does not wait. A blocking
+// send on a stream returns when everything is in the buffer. If `first` succeeds or would block,
+// `m` must be readable.
 template <class First>
 long send_all(int fd, const msghdr* m, int flags, First first) noexcept {
   long r = first();
@@ -161,7 +162,7 @@ long send_all(int fd, const msghdr* m, int flags, First first) noexcept {
       if (!walk.advance(std::size_t(r)) || walk.left() == 0) break;
       rest.msg_iov = const_cast<iovec*>(walk.data());
       rest.msg_iovlen = std::size_t(walk.size());
-      rest.msg_control = nullptr;  // went with the first bytes
+      rest.msg_control = nullptr;  // was sent with the first bytes
       rest.msg_controllen = 0;
       flags |= MSG_NOSIGNAL;  // no SIGPIPE for a call that has sent something
       my_hub().charge_budget();
@@ -172,7 +173,7 @@ long send_all(int fd, const msghdr* m, int flags, First first) noexcept {
     } else {
       int w = wait_for(fd, EPOLLOUT, until, rule);
       if (w < 0) return walk.done() ? long(walk.done()) : w == -ETIMEDOUT ? -EAGAIN : w;
-      if (walk.done() && hung_up(fd)) break;  // the next call is told why
+      if (walk.done() && hung_up(fd)) break;  // the next call reports why
     }
     r = sys::call(SYS_sendmsg, fd, &rest, flags | MSG_DONTWAIT);
     if (r == 0) break;
@@ -183,21 +184,21 @@ long send_all(int fd, const msghdr* m, int flags, First first) noexcept {
 long send_message(int fd, const msghdr* m, int flags) noexcept {
   return send_all(fd, m, flags, [&]() noexcept {
     long r = sys::call(SYS_sendmsg, fd, m, flags | MSG_DONTWAIT);
-    // SCM_RIGHTS, perhaps
+    // may contain SCM_RIGHTS
     if ((r >= 0 || r == -EAGAIN) && m->msg_controllen) core::descriptors::shared();
     return r;
   });
 }
 
-// Whether there is a number left for a descriptor: the kernel's accept(2) takes it before it waits.
-// 0, or -EMFILE.
+// Whether a descriptor number is free: the kernel's accept(2) reserves one before it waits. 0, or
+// -EMFILE.
 long look_for_number(int fd) noexcept {
   long copy = sys::call_if_allowed(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
   if (copy >= 0) sys::close(int(copy));
   return copy == -EMFILE || copy == -EINVAL ? -EMFILE : 0;  // -EINVAL: RLIMIT_NOFILE is 0
 }
 
-// Connections wait in a listening socket; any other is told apart by accept(2) itself, at once.
+// Waits only for listening sockets; accept(2) itself rejects others at once.
 long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
   bool looked = false;
   auto attempt = [&]() noexcept -> long {
@@ -213,7 +214,7 @@ long accept_any(int fd, sockaddr* from, socklen_t* len, int flags) noexcept {
   return until_done(fd, EPOLLIN, SO_RCVTIMEO, attempt);
 }
 
-// Of a new socket, which nobody else knows yet.
+// For a new socket, which no other code knows yet.
 int made(int fd) noexcept {
   if (fd < 0 || !core::current || !in_hubs_process()) return fd;
   core::descriptors::made_private(fd);
@@ -222,7 +223,7 @@ int made(int fd) noexcept {
 
 int accepted(int fd, int listener) noexcept {
   if (made(fd) < 0 || !core::current || !in_hubs_process()) return fd;
-  file_kind k = kind_of(listener);  // a connection is of its listener's type
+  file_kind k = kind_of(listener);  // a connection has its listener's type
   if (is_socket(k)) note_kind(fd, k);
   return fd;
 }
@@ -250,7 +251,7 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t n) {
   if (level == IPPROTO_TCP && name == TCP_ULP) core::stream_state::may_stop();
   if (level == SOL_SOCKET && name == SO_LINGER) sockets_may_linger();
   int r = real.setsockopt(fd, level, name, value, n);
-  // The two forms of each, for 32-bit and 64-bit times.
+  // Both forms of each option, for 32-bit and 64-bit times.
   if (level == SOL_SOCKET &&
       (name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == 66 || name == 67)) {
     core::descriptors::modes_changed();
@@ -269,7 +270,7 @@ namespace {
       }));
 }
 
-// With flags, or marks, which make it another call.
+// Receives with flags or low-water marks, which change the call.
 [[gnu::noinline]] ssize_t receive_specially(int fd, void* buf, size_t n, int flags, sockaddr* from,
                                             socklen_t* len) noexcept {
   auto attempt = [=]() noexcept {
@@ -299,7 +300,7 @@ namespace {
   return receive_usually(fd, buf, n, flags, from, len);
 }
 
-// A send of which the kernel has taken r bytes, perhaps not all.
+// Continues a send of which the kernel has taken r bytes, perhaps not all.
 [[gnu::noinline]] ssize_t send_rest(int fd, const void* buf, size_t n, int flags,
                                     const sockaddr* to, socklen_t len, long r) noexcept {
   iovec v{const_cast<void*>(buf), n};
@@ -339,7 +340,7 @@ ssize_t recvmsg(int fd, msghdr* m, int flags) {
 int recvmmsg(int fd, mmsghdr* m, unsigned n, int flags, timespec* timeout) {
   note_urgent(flags);
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.recvmmsg(fd, m, n, flags, timeout);
-  // As in the kernel, the time-out is looked at only after each datagram.
+  // Like the kernel, check the time-out only after each datagram.
   if ((timeout && !sys::readable(timeout, sizeof *timeout)) || !valid(timeout))
     return real.recvmmsg(fd, m, n, flags, timeout);
   deadline until = time_from_now(timeout);
@@ -381,7 +382,7 @@ int sendmmsg(int fd, mmsghdr* m, unsigned n, int flags) {
   if (!cooperative() || (flags & MSG_DONTWAIT)) return real.sendmmsg(fd, m, n, flags);
   if (n > 1024) n = 1024;  // UIO_MAXIOV, as the kernel
   for (unsigned i = 0; i < n; i++) {
-    // The first time through the kernel, which knows a bad array when it sees one.
+    // The first attempt is the kernel's own call, which checks the array.
     long r = send_all(fd, &m[i].msg_hdr, flags, [&]() noexcept -> long {
       long sent = sys::call(SYS_sendmmsg, fd, m + i, 1, flags | MSG_DONTWAIT);
       if ((sent >= 0 || sent == -EAGAIN) && m[i].msg_hdr.msg_controllen)

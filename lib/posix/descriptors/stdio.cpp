@@ -1,24 +1,22 @@
-// stdio(3) for threads that are fibers. Its functions stay the C library's own, whose buffers,
-// conversions and errors nobody could copy exactly. What has to change is where they wait:
+// stdio(3) for threads that are fibers. The functions remain the C library's own: nobody could copy
+// its buffers, conversions and errors exactly. Only its waits must change:
 //
-// * For a descriptor. The C library reads and writes its streams through tables of functions. We
-//   put ours in
-// the place
-//   of those for files, pipes and sockets, which make the cooperative read and write. They do so only for a
-//   stream on which the program itself called a stdio function (fiber::stream): what the C library does on
-//   streams of its own, under locks of its own (time zones, /etc/passwd), must not let anybody else run who
-//   would want these locks.
+// * For a descriptor. The C library reads and writes streams through tables of functions. We
+//   replace the read and write functions for files, pipes and sockets by ones that make the
+//   cooperative read and write. They do so only for a stream on which the program itself called a
+//   stdio function (fiber::stream). The C library also uses streams of its own under locks of its
+//   own (time zones, /etc/passwd); other fibers must not run meanwhile, because they may need these
+//   locks.
 //
-// * For a stream's lock, while another thread waits for its descriptor with the lock held, or has
-//   called
-// flockfile().
-//   In the C library's own wait nobody could run who unlocks it. So every function waits for the lock to be
-//   free before it calls the C library's, and wakes the next one afterwards.
+// * For a stream's lock, while another thread holds it and waits for the descriptor, or has called
+//   flockfile(). In the C library's own wait, the owner could not run and unlock it. So every
+//   function waits until the lock is free before it calls the C library's, and wakes the next
+//   waiter afterwards.
 //
-// Nothing of that happens, and the tables are left alone, while there are no other fibers.
+// While there are no other fibers, none of this happens, and the tables are not changed.
 //
-// Not covered, and therefore waiting in the kernel: fopen(3) of a FIFO, the flushing at exit,
-// err(3), error(3) and syslog(3).
+// Not covered, and therefore waiting in the kernel: fopen(3) of a FIFO, flushing at exit, err(3),
+// error(3) and syslog(3).
 #include "posix/descriptors/stdio.hpp"
 
 #include <dlfcn.h>
@@ -33,7 +31,7 @@
 #include "posix/threads/thread.hpp"
 
 extern "C" {
-// Of the C library; exported, but in no header.
+// Exported by the C library, but declared in no header.
 extern FILE* _IO_list_all __attribute__((weak));
 void _IO_list_lock() __attribute__((weak));
 void _IO_list_unlock() __attribute__((weak));
@@ -43,7 +41,7 @@ namespace tendril::posix {
 
 namespace {
 
-// --- what a FILE looks like inside ---
+// --- the inside of a FILE ---
 
 // FILE::_flags and _flags2.
 enum : int {
@@ -70,33 +68,34 @@ struct stream_lock {
 };
 
 bool has_output(FILE* f) noexcept {
-  // (Where the buffer of wide characters is, is not told; such a stream is flushed on suspicion.)
+  // (The buffer of wide characters cannot be examined; such a stream is flushed if it may have
+  // data.)
   return f->_mode > 0 ? (f->_flags & putting) != 0 : f->_IO_write_ptr > f->_IO_write_base;
 }
 
 // --- waiting for the lock ---
 
-// How many fibers wait for the lock of any stream.
+// The number of fibers that wait for any stream's lock.
 constinit std::atomic<int> waiting{0};
 
-// Lets one that waits for the lock look again.
+// Makes one waiter for the lock check again.
 void wake_next(stream_lock* l) noexcept {
   if (waiting.load(std::memory_order_seq_cst) && l->word == 0) [[unlikely]]
     futex::wake(&l->word, 1);
 }
 
-// Whether somebody else has the lock.
+// Whether another thread holds the lock.
 bool is_held(FILE* f) noexcept {
   stream_lock* l = stream_lock::of(f);
   if (l->word.load(std::memory_order_seq_cst) == 0) return false;
   if (l->owner != reinterpret_cast<void*>(pthread_self())) return true;
-  // A thread's fibers of the C++ API seem to own what it owns. While it waits within, they must not
-  // come in.
+  // Fibers of the C++ API on a thread have the same owner as the thread. While the thread waits in
+  // a function on this stream, they must not enter one.
   return this_thread && this_thread->runs != core::current && this_thread->runs->stream == f;
 }
 
-// Locks may be held, and let go of, by functions of the C library that nobody sees, or without
-// looking for who waits; so now and then one looks oneself.
+// Functions of the C library that we do not see may take the lock, or release it without waking our
+// waiters, so waiters also poll.
 constexpr core::nanoseconds look_again = 10'000'000;
 
 [[gnu::noinline]] void wait_while_held(FILE* f) noexcept {
@@ -125,11 +124,11 @@ read_function read_file;
 write_function write_file;
 underflow_function underflow_file, underflow_wide_file;
 
-// In the place of a stream: one that the function makes for itself, which has no lock.
+// The value of fiber::stream for a function that makes a stream of its own, which has no lock.
 constinit const char nobodys = 0;
 
-// Whether it is the running thread's program that reads or writes the stream, and no function of
-// the C library's. Fibers that a thread spawned stay out: two of them would be one owner of the
+// Whether the running thread's program reads or writes the stream, rather than a function of the C
+// library. Excludes fibers that a thread has spawned: two of them would count as one owner of the
 // stream's lock.
 bool may_wait(FILE* f) noexcept {
   fiber* self = core::current;
@@ -141,7 +140,7 @@ ssize_t cooperative_read(FILE* f, void* to, ssize_t n) {
   return may_wait(f) ? posix::read(f->_fileno, to, std::size_t(n)) : read_file(f, to, n);
 }
 
-// As the C library's: writes all, or notes the error, and keeps the file position that it knows.
+// As the C library's: writes everything, or records the error; updates its cached file position.
 ssize_t cooperative_write(FILE* f, const void* from, ssize_t n) {
   if (!may_wait(f)) return write_file(f, from, n);
   ssize_t done = 0;
@@ -158,8 +157,8 @@ ssize_t cooperative_write(FILE* f, const void* from, ssize_t n) {
   return done;
 }
 
-// A read from a terminal, or from what is not buffered, first writes what a line-buffered stdout
-// holds.
+// Before a read from a terminal or an unbuffered stream, the C library writes what a line-buffered
+// stdout contains.
 void flush_lines(FILE* f) noexcept {
   if (!(f->_flags & (unbuffered | line_buffered)) || f == stdout || !may_wait(f)) return;
   wait_for_lock(stdout);
@@ -179,9 +178,9 @@ int cooperative_underflow_wide(FILE* f) {
   return underflow_wide_file(f);
 }
 
-// --- putting ours in the place of the C library's ---
+// --- replacing the C library's functions ---
 
-// A table of functions, as far as we know it.
+// A table of functions, as far as its format is known.
 struct jumps {
   void* none[2];
   void* before[2];
@@ -206,7 +205,7 @@ void replace_in(void** from, void** end) noexcept {
   }
 }
 
-// The tables are in the part of the C library that the loader has made read-only.
+// The tables are in a part of the C library that the loader has made read-only.
 int replace_in_library(dl_phdr_info* info, size_t, void* a_table) {
   for (int i = 0; i < info->dlpi_phnum; i++) {
     const ElfW(Phdr)& p = info->dlpi_phdr[i];
@@ -224,7 +223,7 @@ int replace_in_library(dl_phdr_info* info, size_t, void* a_table) {
   return 0;
 }
 
-// Whether a FILE's lock is what we take it for.
+// Whether a FILE's lock has the format that we expect.
 bool known_locks() noexcept {
   char room[1];
   FILE* f = fmemopen(room, sizeof room, "r");
@@ -267,16 +266,16 @@ void look_at_streams() noexcept {
 
 namespace {
 
-// --- around every function ---
+// --- around each function ---
 
-// Whether there is anything to do for a function: fibers that could run meanwhile, or that wait for
-// what it lets go.
+// Whether a function must do anything: fibers could run meanwhile, or wait for a lock that it
+// releases.
 inline bool shared() noexcept {
   fiber* self = core::current;
   return (self && others_here(self)) || waiting.load(std::memory_order_relaxed);
 }
 
-// While it lives, the running fiber is within a function about `f`.
+// While it lives, the running fiber is in a function on the stream `f`.
 class within {
  public:
   within(FILE* f, bool locks) noexcept {
@@ -317,12 +316,12 @@ class within {
   const void* before_ = nullptr;
 };
 
-// Flushes every stream that has something to write. The C library's own waits for each stream in
-// turn, and keeps everybody from opening any.
+// Flushes every stream that has data to write. The C library's own function waits for each stream
+// in turn, and meanwhile prevents everybody from opening a stream.
 int flush_all() noexcept {
   FILE* some[128];
   int result = 0;
-  FILE* last = nullptr;  // the list goes from the newest to the oldest
+  FILE* last = nullptr;  // the list's order is from newest to oldest
   for (;;) {
     int n = 0;
     _IO_list_lock();
@@ -337,7 +336,7 @@ int flush_all() noexcept {
     }
     _IO_list_unlock();
     for (int i = 0; i < n; i++) {
-      // Closed while we waited for another?
+      // Was it closed while we waited for another?
       _IO_list_lock();
       FILE* g = _IO_list_all;
       while (g && g != some[i]) g = g->_chain;

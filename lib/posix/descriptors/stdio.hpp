@@ -1,5 +1,5 @@
-// The stdio functions that the shim takes over: the C library's own, which may wait inside for a
-// stream's descriptor or for its lock, made to let other fibers run meanwhile. stdio.cpp says how.
+// The stdio functions that the shim interposes: the C library's own, which may wait for a stream's
+// descriptor or lock, but which let other fibers run meanwhile. stdio.cpp explains how.
 #pragma once
 
 #include <tendril/posix.hpp>
@@ -23,15 +23,14 @@ TENDRIL_API int fflush_unlocked(FILE* f);
 TENDRIL_API int vdprintf(int fd, const char* format, va_list rest);
 TENDRIL_API int __vdprintf_chk(int fd, int flag, const char* format, va_list rest);
 
-// Looks at what the C library's streams are like; what asks for it first does, too.
+// Examines the C library's streams; otherwise the first function that needs them does it.
 void look_at_streams() noexcept;
-// Before the C library closes or reopens f: waits for its lock, and writes what there is to write.
-// False, with errno: an error, and what could not be written is forgotten, so that closing does not
-// try again.
+// To be called before the C library closes or reopens f: waits for its lock, and writes its buffer.
+// False, with errno: an error; the unwritten data is dropped, so that closing does not try again.
 bool ready_to_close(FILE* f) noexcept;
-// Whether a thread has the stream's lock, be it the running one.
+// Whether some thread has the stream's lock, possibly the running one.
 bool is_locked(FILE* f) noexcept;
-// The running thread ends, perhaps by a cancellation within a stdio function.
+// To be called when the running thread ends, possibly by cancellation within a stdio function.
 void leave_streams() noexcept;
 
 // In a forked child nobody waits for a lock.

@@ -30,7 +30,7 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule,
   if (told) *told = w.told;
   errno = saved;
   int r = outcome(why, what, rule);
-  // A call that goes on after a handler begins anew, with whatever the number stands for by then.
+  // After a handler the call starts again, and the number may stand for another file by then.
   if (r == 0 && why == core::wake::signal && !core::descriptors::sees_all(fd) &&
       !h.io.still_stands(w))
     return -EBADF;
@@ -87,7 +87,7 @@ short poll_once(int fd, short events) noexcept {
   do {
     signalfd_loan lent;
     r = sys::poll_now(&p, 1);
-  } while (r == -EINTR);  // even without waiting, when a signal has just come
+  } while (r == -EINTR);  // possible even without waiting, if a signal has just come
   return r < 0 ? short(POLLERR) : p.revents;
 }
 

@@ -1,5 +1,5 @@
-// Waiting for a descriptor: what calls do that may find it not ready. They try first, without
-// blocking, and wait where they were refused.
+// Waiting for a descriptor, for calls that may find it not ready: they first try without blocking,
+// and wait if the attempt would block.
 #pragma once
 
 #include <fcntl.h>
@@ -10,9 +10,9 @@
 namespace tendril::posix {
 
 // Parks until `fd` may be ready for `events` (EPOLLIN, ...). 0: try again. Otherwise -ETIMEDOUT,
-// -EBADF (closed meanwhile), -ECANCELED (the fiber was killed), -EINTR, or what epoll_ctl says
-// (-EPERM: a file, always ready). `told`: which of these, or EPOLLERR, EPOLLHUP, was found; 0:
-// nothing, so that to try again may be vain.
+// -EBADF (closed meanwhile), -ECANCELED (the fiber was killed), -EINTR, or epoll_ctl's error
+// (-EPERM: a regular file, always ready). `told` receives which of these events, or EPOLLERR,
+// EPOLLHUP, was reported; 0: none, so the next attempt may block again.
 int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule,
              std::uint32_t* told = nullptr) noexcept;
 
@@ -32,27 +32,27 @@ int socket_option(int fd, int name) noexcept;
 // The time-out that SO_RCVTIMEO or SO_SNDTIMEO sets, counted from now.
 deadline socket_deadline(int fd, int option) noexcept;
 
-// How long a call on fd may wait, SO_RCVTIMEO or SO_SNDTIMEO (0: neither) considered; false: the
-// program wants none to wait. Mostly known from the last time.
+// Whether a call on fd may wait, and until when: considers O_NONBLOCK and SO_RCVTIMEO or
+// SO_SNDTIMEO (`timeout_option`; 0: neither). Usually known from an earlier call.
 bool waits_until(int fd, int timeout_option, deadline& until) noexcept;
 
-// Whether receives from fd wait without end when they have to: waits_until() found that before.
+// Whether receives from fd wait without a time limit, as waits_until() has found before.
 bool waits_without_end(int fd) noexcept;
 
-// Whether fd is a connection without anything to receive, as far as is known without asking. False
-// if it may be that somebody else has a hand in it.
+// Whether fd is a connection with nothing to receive, as far as is known without a system call.
+// False if another process or unseen code may use the socket.
 inline bool emptied(int fd) noexcept {
   return my_hub().io.drained(fd) && core::descriptors::sees_all(fd) &&
          core::descriptors::is_private(fd);
 }
 
-// Waits for input where to try first is known to be vain. 0: try now; else as wait_for().
+// Waits for input if a receive is known to block. 0: try now; otherwise as wait_for().
 int wait_if_emptied(int fd) noexcept;
 
-// A thread that waits is mostly in no cache when its turn comes, and pays for each line of its
-// frames that is touched then. So what is rare stays out of the frames of those who wait.
+// When a waiting thread's turn comes, its frame is usually in no cache, so each touched line of it
+// costs time. Therefore rare cases are kept out of the frames of waiters.
 //
-// An attempt was refused (-EAGAIN): waits and tries until it is not.
+// An attempt would block (-EAGAIN): waits and tries again until it does not.
 template <class Attempt>
 [[gnu::noinline]] long wait_until_done(int fd, std::uint32_t events, int timeout_option,
                                        Attempt attempt) noexcept {
@@ -68,8 +68,8 @@ template <class Attempt>
   }
 }
 
-// Tries until it is not refused (-EAGAIN), waiting in between. `attempt` makes the call without
-// blocking and returns the raw result. -EAGAIN comes back if the program asked for it: by
+// Tries until the attempt does not block (-EAGAIN), waiting in between. `attempt` makes the call
+// without blocking and returns the raw result. Returns -EAGAIN if the program asked for it: by
 // O_NONBLOCK, or by a socket time-out.
 template <class Attempt>
 long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attempt) noexcept {
@@ -80,8 +80,8 @@ long until_done(int fd, std::uint32_t events, int timeout_option, Attempt attemp
   return r;
 }
 
-// As until_done() for receiving: does not try first where that is known to be vain. room() is how
-// many bytes `attempt` asks for; it is called after it got some.
+// As until_done() for receiving, without the first attempt if that is known to block. room()
+// returns how many bytes `attempt` asks for; it is called after `attempt` has received some.
 template <class Room, class Attempt>
 [[gnu::always_inline]] inline long until_received(int fd, Room room, Attempt attempt) noexcept {
   int w = wait_if_emptied(fd);
@@ -94,7 +94,7 @@ template <class Room, class Attempt>
     if (r > 0 && std::size_t(r) < room()) io.received_all(fd, begun);
     return r;
   };
-  // What ended the wait may have been first, but something may be there all the same.
+  // Try even if something else ended the wait: there may be data all the same.
   long r = receive();
   if (r == -EAGAIN) [[unlikely]]
     return w < 0 ? w : wait_until_done(fd, EPOLLIN, SO_RCVTIMEO, receive);
@@ -102,19 +102,19 @@ template <class Room, class Attempt>
   return r;
 }
 
-// Whether poll(2) finds `events` (POLLIN, ...) now. Errors count as ready: the call itself will
-// tell them.
+// Whether poll(2) reports `events` (POLLIN, ...) now. Errors count as ready: the call itself will
+// report them.
 bool ready_now(int fd, short events) noexcept;
 
-// Whether a read of fd may have to wait for SO_RCVLOWAT bytes, as only recvmsg() does.
+// Whether a read of fd may have to wait for SO_RCVLOWAT bytes, which only recvmsg() does.
 bool receives_by_mark(int fd) noexcept;
 
-// Whether poll(2) tells a hang-up: nothing more can be sent.
+// Whether poll(2) reports a hang-up: nothing more can be sent.
 bool hung_up(int fd) noexcept;
 
-// For descriptors whose calls have no non-blocking form: waits until it is ready. 0, or as
-// wait_for; -EAGAIN if the program made it non-blocking, or its time (SO_RCVTIMEO, SO_SNDTIMEO) is
-// over.
+// For descriptors whose calls have no non-blocking form: waits until fd is ready. 0, or as
+// wait_for(); -EAGAIN if the program made it non-blocking, or its time-out (SO_RCVTIMEO,
+// SO_SNDTIMEO) has passed.
 int wait_ready(int fd, short events) noexcept;
 
 }  // namespace tendril::posix

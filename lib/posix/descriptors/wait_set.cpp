@@ -17,14 +17,14 @@ int wait_set::wait(deadline until, std::size_t& bad_before, core::nanoseconds* e
     core::handlers_deferred quiet(h);
     for (std::size_t i = 0; i < count_; i++) {
       int r = h.io.add(w_[i]);
-      // What cannot be watched and was not ready: a file polled for nothing, or a number that
-      // select(2) looks past, beyond all that the process ever opened.
+      // Ignore descriptors that cannot be watched: a regular file without requested events, or a
+      // number above all that the process ever opened, which select(2) ignores.
       failed |= r < 0 && r != -EPERM && r != -EBADF;
       bad += r == -EBADF;
       watched += r == 0;
     }
-    what.wakeable_by_system = watched == 0;  // then only a signal may end this, if anything
-    // One that was closed since the program's call looked at it: the next try says so.
+    what.wakeable_by_system = watched == 0;  // then only a signal can end the wait
+    // One was closed after the program's call checked it: the next attempt will report that.
     bool newly_bad = bad > bad_before;
     bad_before = bad;
     if (!failed && !newly_bad) why = park_unless_interrupted(what, until, on_signal::always);
@@ -34,7 +34,7 @@ int wait_set::wait(deadline until, std::size_t& bad_before, core::nanoseconds* e
   errno = saved;
   if (failed) return -ENOMEM;
   int r = outcome(why, what, on_signal::always);
-  return r == -EBADF ? 0 : r;  // closed meanwhile: the next try says POLLNVAL, or EBADF
+  return r == -EBADF ? 0 : r;  // closed meanwhile: the next attempt reports POLLNVAL or EBADF
 }
 
 }  // namespace tendril::posix

@@ -1,4 +1,4 @@
-// Waiting for several descriptors at once: what poll, select and their kin share.
+// Waiting for several descriptors at once: the common part of poll, select and related calls.
 #pragma once
 
 #include "posix/common/cooperate.hpp"
@@ -26,11 +26,11 @@ class wait_set {
     w.events = events;
   }
   // Parks until one of them may be ready. 0, -ETIMEDOUT, -ECANCELED, -EINTR (any handler), or
-  // -ENOMEM: some descriptor could not be watched. `bad_before` counts those that were not open at
-  // the last try; when there are more, it does not park. Zero at first. `ended` as wait_parked()
-  // has it.
+  // -ENOMEM: some descriptor could not be watched. `bad_before` is the number of descriptors that
+  // were not open at the last call, initially 0; if more are not open now, it does not park.
+  // `ended` as in wait_parked().
   int wait(deadline until, std::size_t& bad_before, core::nanoseconds* ended = nullptr) noexcept;
-  // What was told of one of them meanwhile, in the order in which they were added; 0: nothing.
+  // The events that were reported for the i-th descriptor, in the order of add(); 0: none.
   std::uint32_t told(std::size_t i) const noexcept { return w_[i].told; }
 
  private:

@@ -1,8 +1,8 @@
-// Waiting for child processes, and what the C library builds on that: system(3), popen(3).
+// Waiting for child processes, and the functions based on that: system(3), popen(3).
 //
-// A single child is waited for through a pidfd, which the poller keeps out of the program's way and
-// watches. "Any child" and process groups have no descriptor, and the table may be full: then a
-// helper thread waits with WNOWAIT, which leaves the child for the call itself.
+// A single child is waited for through a pidfd, which the poller watches, on a number out of the
+// program's way. "Any child" and process groups have no descriptor, and the descriptor table may be
+// full: then a helper thread waits with WNOWAIT, so that the call itself still finds the child.
 #include <tendril/posix.hpp>
 
 #include <spawn.h>
@@ -25,7 +25,7 @@ namespace {
 
 constexpr unsigned p_pidfd = 3;
 
-// A pidfd tells of a child's end, but not of the stops that a tracer waits for.
+// A pidfd reports a child's end, but not the stops that a tracer waits for.
 bool may_trace() noexcept {
   static std::atomic<int> known{-1};
   int k = known.load(std::memory_order_relaxed);
@@ -33,7 +33,7 @@ bool may_trace() noexcept {
   return k;
 }
 
-// Opens a pidfd for the wait that stands at `frame`; null: there is none to be had.
+// Opens a pidfd for the wait in the frame `frame`. Null: not possible.
 core::kept_descriptor* keep_child(id_t id, const void* frame) noexcept {
   if (!in_hubs_process()) return nullptr;
   core::handlers_deferred quiet(my_hub());
@@ -41,7 +41,7 @@ core::kept_descriptor* keep_child(id_t id, const void* frame) noexcept {
   return fd >= 0 ? my_hub().io.keep(fd, frame) : nullptr;
 }
 
-// Waits until a child of that kind has something to report. 0: ask again; -errno.
+// Waits until such a child has something to report. 0: check again; -errno.
 long wait_for_child(int type, id_t id, int options) noexcept {
   bool only_its_end = (options & (WSTOPPED | WCONTINUED)) == 0 && !may_trace();
   if (unsigned(type) == p_pidfd && only_its_end)
@@ -49,11 +49,12 @@ long wait_for_child(int type, id_t id, int options) noexcept {
   if (type == P_PID && only_its_end) {
     const void* frame = __builtin_frame_address(0);
     if (core::kept_descriptor* child = keep_child(id, frame)) {
-      // The program may close the pidfd unseen, so that nobody tells of the child's end.
+      // With a time-out, because the program may close the pidfd unseen, and then nothing reports
+      // the child's end.
       int r = wait_for(child->fd, EPOLLIN, deadline::after(core::now(), 1'000'000'000),
                        on_signal::restart);
       core::handlers_deferred quiet(my_hub());
-      // Unless a handler's own wait took it for one that was left.
+      // A wait in a handler may already have dropped it, as one whose wait was left by siglongjmp.
       if (child->who == core::current && child->frame == frame) my_hub().io.drop(*child);
       return r == -ETIMEDOUT || r == -EBADF ? 0 : r;
     }
@@ -68,21 +69,22 @@ struct which {
   int type;
   id_t id;
 };
-// What waitpid's first argument means.
+// The meaning of waitpid's first argument.
 which children(pid_t pid) noexcept {
   if (pid > 0) return {P_PID, id_t(pid)};
   if (pid == -1) return {P_ALL, 0};
   return {P_PGID, pid == 0 ? 0 : 0 - id_t(pid)};
 }
 
-// `attempt` is a wait call with WNOHANG, which gives 0 (`none`) if there is nothing to report yet.
+// `attempt` makes the call with WNOHANG, and returns 0 if there is nothing to report yet.
 template <class Attempt>
 long until_reported(int type, id_t id, int options, Attempt attempt) noexcept {
   for (;;) {
     long r = attempt();
     if (r != 0) return r;
     r = wait_for_child(type, id, options);
-    // -ECHILD of the helper's wait: another fiber took the last child; the next attempt says so.
+    // -ECHILD from the helper: another fiber has reaped the last child; the next attempt reports
+    // that.
     if (r < 0 && r != -ECHILD) return r;
   }
 }
@@ -90,7 +92,7 @@ long until_reported(int type, id_t id, int options, Attempt attempt) noexcept {
 }  // namespace
 
 pid_t wait4(pid_t pid, int* status, int options, rusage* usage) {
-  // __WNOTHREAD asks for this very thread's children, of which a helper has none.
+  // __WNOTHREAD selects this kernel thread's own children; a helper has none.
   if (!cooperative() || (options & (WNOHANG | __WNOTHREAD)))
     return real.wait4(pid, status, options, usage);
   which w = children(pid);
@@ -116,12 +118,12 @@ pid_t wait3(int* status, int options, rusage* usage) {
   return posix::wait4(-1, status, options, usage);
 }
 
-// (The program may pass any number, which the kernel judges.)
+// (The program may pass any number; the kernel checks it.)
 __attribute__((no_sanitize("enum"))) int waitid(idtype_t type, id_t id, siginfo_t* info,
                                                 int options) {
   if (!cooperative() || (options & (WNOHANG | __WNOTHREAD)))
     return real.waitid(type, id, info, options);
-  // A non-blocking pidfd never waits.
+  // With a non-blocking pidfd, waitid never waits.
   if (unsigned(type) == p_pidfd && !blocks(int(id))) return real.waitid(type, id, info, options);
   siginfo_t own;
   siginfo_t* found = info ? info : &own;
@@ -135,7 +137,8 @@ __attribute__((no_sanitize("enum"))) int waitid(idtype_t type, id_t id, siginfo_
 
 namespace {
 
-// While it lives the thread blocks SIGCHLD; the last of several fibers of one thread unblocks it.
+// While this lives, the thread blocks SIGCHLD. If several fibers of one thread do this at once, the
+// last one unblocks it.
 class child_signal_blocked {
  public:
   child_signal_blocked() noexcept {
@@ -162,7 +165,7 @@ class child_signal_blocked {
   std::uint64_t mask_ = 0;
 };
 
-// system(3) ignores SIGINT and SIGQUIT while any call of it is running.
+// system(3) ignores SIGINT and SIGQUIT while any call of it runs.
 struct system_calls {
   core::futex_lock lock;
   int running = 0;
@@ -185,7 +188,7 @@ struct system_calls {
 };
 constinit system_calls systems;
 
-// A shell that runs `command`; an error number if it cannot be started.
+// Starts a shell that runs `command`. 0, or an error number.
 int start_shell(const char* command, posix_spawn_file_actions_t* files, const sigset_t* mask,
                 const sigset_t* reset, pid_t* pid) noexcept {
   posix_spawnattr_t attributes;
@@ -205,7 +208,7 @@ int start_shell(const char* command, posix_spawn_file_actions_t* files, const si
 
 namespace {
 
-// What system(3) returns, with `cancelled` if it was: the shell is not left behind then.
+// Returns system(3)'s result. `cancelled`: the call was cancelled, and the shell was killed.
 int run_shell(const char* command, bool& cancelled) noexcept {
   systems.begin();
   child_signal_blocked blocked;
@@ -217,7 +220,7 @@ int run_shell(const char* command, bool& cancelled) noexcept {
   if (systems.interrupt.sa_handler != SIG_IGN) sigaddset(&reset, SIGINT);
   if (systems.quit.sa_handler != SIG_IGN) sigaddset(&reset, SIGQUIT);
   pid_t pid;
-  int status = 127 << 8;  // no shell: as if it had said exit 127
+  int status = 127 << 8;  // no shell: as if it had exited with 127
   if (start_shell(command, nullptr, &mask, &reset, &pid) == 0) {
     long r;
     do {
@@ -234,7 +237,7 @@ int run_shell(const char* command, bool& cancelled) noexcept {
       status = -1;
     }
   }
-  systems.end();  // before SIGCHLD is let through again
+  systems.end();  // before SIGCHLD is unblocked
   return status;
 }
 
@@ -264,8 +267,8 @@ struct blocking_pclose {
 
 }  // namespace
 
-// Opening does not wait; the C library knows which of its streams have children. These inherit what
-// is open.
+// Opening does not wait, and the C library knows which of its streams have children. A child
+// inherits open descriptors, so they are shared from now on.
 FILE* popen(const char* command, const char* mode) {
   core::descriptors::shared();
   return real.popen(command, mode);
@@ -286,7 +289,7 @@ int pclose(FILE* f) {
   return c.status;
 }
 
-// Making a child does not wait, but what it inherits is not private any more.
+// Spawning does not wait, but the child inherits descriptors, which are not private any more.
 int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
                 const posix_spawnattr_t* attributes, char* const* argv, char* const* env) {
   core::descriptors::shared();
@@ -310,8 +313,8 @@ int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* pare
     if (!(flags & CLONE_THREAD)) memory_borrowed(1);
     return real.clone(run, stack, flags, argument, parent_tid, tls, child_tid);
   }
-  // The child has a copy of this frame. It may leave `run` by longjmp, and go on here as a child of
-  // fork does.
+  // The child has a copy of this frame. It may leave `run` by longjmp, and then continues here like
+  // a child of fork.
   struct beginning {
     int (*run)(void*);
     void* argument;
