@@ -200,7 +200,7 @@ long futex_call(long a, long b, long c, long d, long e, long f) noexcept {
 
 // Newer system calls that each do a part of futex(2); older headers lack their numbers.
 constexpr long futex_waitv = 449, futex_wake = 454, futex_wait = 455;
-constexpr long word_of_32_bits = 2;  // flags beside FUTEX_PRIVATE_FLAG
+constexpr long word_of_32_bits = 2;  // a flag, like FUTEX_PRIVATE_FLAG
 
 // A wait for several words is done in the kernel even if they are private: wake_private() wakes
 // waiters there, too.

@@ -26,8 +26,8 @@ using core::fiber;
 using core::hub;
 
 // Whether the calling fiber should let others run while it waits. If false, the call goes to the C
-// library: on kernel threads without other fibers (unless the wait may have a time limit), in some
-// signal handlers, and in a vfork child.
+// library: on kernel threads without other fibers (unless a time limit of the fiber may end the
+// wait), in some signal handlers, and in a vfork child.
 bool cooperative_here(fiber* self) noexcept;
 // Whether other fibers could run, or have left memory that the hub still has to give back.
 extern std::atomic<bool> always;  // or the program called cooperate_always()
@@ -185,7 +185,7 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
                 const std::atomic<std::uint32_t>* unparked = nullptr,
                 core::nanoseconds* ended = nullptr) noexcept;
 
-// --- what waits are made of ---
+// --- the parts of a wait ---
 
 // Parks, unless a signal handler has ended the wait already. The caller holds a
 // core::handlers_deferred.

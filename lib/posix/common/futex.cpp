@@ -74,7 +74,7 @@ void at_its_place(waiter& w, F f) noexcept {
 }  // namespace
 
 void after_fork() noexcept {
-  // not touched, so that its pages stay untouched, too
+  // The table was never used: do not touch its pages.
   if (!used.load(std::memory_order_relaxed)) return;
   // The waiters stayed in the parent process.
   for (bucket& b : table) {

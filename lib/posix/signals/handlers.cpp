@@ -85,7 +85,7 @@ core::thread_storage* addressee(hub& h, core::thread_storage* running, int signa
                                 const siginfo_t* info) noexcept {
   if (!h.several_threads) return nullptr;
   if (is_for_running(h, signal, info)) return running;
-  // What another process sends to one thread, it can only send to the kernel's.
+  // Another process can only address a kernel thread: its signal is for the main thread.
   core::thread_storage* main = h.signals.first->storage;
   bool from_outside = info->si_code == SI_TKILL && info->si_pid != h.pid;
   return from_outside && !main->signals.gone ? main : nullptr;

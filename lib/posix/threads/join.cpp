@@ -1,4 +1,4 @@
-// pthread_join(3) and its kin, pthread_detach(3).
+// pthread_join(3) and related calls, pthread_detach(3).
 #include <algorithm>
 
 #include "posix/common/futex.hpp"

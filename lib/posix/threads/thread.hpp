@@ -36,7 +36,7 @@ struct thread {
   thread* next_idle = nullptr;
   enum : std::uint8_t { just, one_round, trimmed } idle_for = just;
 
-  // What it was created with, for pthread_getattr_np and its kin.
+  // What it was created with; reported by pthread_getattr_np and related calls.
   void* stack_address = nullptr;
   std::size_t stack_size = 0;
   std::size_t guard_size = 0;

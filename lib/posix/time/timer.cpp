@@ -88,7 +88,7 @@ bool on_timer(siginfo_t* info, void* where) noexcept {
   return true;
 }
 
-// Makes a kernel timer that ticks for that thread. Null: errno is set, to EAGAIN if all are in use.
+// Makes a kernel timer that ticks for that thread. Null: failed, with errno.
 thread_timer* make_ticking(clockid_t clock, thread& who,
                            decltype(thread_timer::ticked) ticked) noexcept {
   thread_timer* mine = core::runtime_signal::install(on_timer) ? take_thread_timer() : nullptr;
