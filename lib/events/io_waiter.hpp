@@ -17,7 +17,7 @@ struct io_waiter : list_node {
   // completion
   std::uint32_t events = 0;
   std::uint32_t generation = 0;
-  std::uint32_t told = 0;  // the events that ended the wait; 0: something else did
+  std::uint32_t reported = 0;  // the events that ended the wait; 0: something else did
 };
 
 // One fiber's recv(2) that the kernel carries out. The fiber must not leave this frame before the

@@ -186,10 +186,10 @@ void poller::keep_above(int fd) noexcept {
 
 bool poller::add(source_waiter& w, source s) noexcept {
   if (open() && epoll_ >= 0) make_sure();
-  bool tells = epoll_ >= 0 && has_sources_;
+  bool reports = epoll_ >= 0 && has_sources_;
   on_source_[int(s)].push_back(w);
   waiting_++;
-  return tells;
+  return reports;
 }
 
 void poller::remove(source_waiter& w) noexcept {
@@ -388,7 +388,7 @@ bool poller::nap(const timespec* timeout, const std::uint64_t* mask) noexcept {
   std::uint32_t word = 0;
   long r = sys::is_refused(SYS_ppoll) ? sys::futex_wait(&word, word, timeout)
                                       : sys::call(SYS_ppoll, nullptr, 0, timeout, mask, 8);
-  for_each_slot([this](slot& s, int) { tell_waiters(s, ~0u); });
+  for_each_slot([this](slot& s, int) { wake_waiters(s, ~0u); });
   return r != -EINTR;
 }
 
@@ -429,20 +429,20 @@ bool poller::poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) n
     std::uint64_t count;
     if (fds[i].fd == ring) sys::read(ring, &count, sizeof count);
     else if (slot* s = at(fds[i].fd))
-      tell_waiters(*s, std::uint32_t(std::uint16_t(fds[i].revents)));
+      wake_waiters(*s, std::uint32_t(std::uint16_t(fds[i].revents)));
   }
   if (fds != own && fds) sys::unmap(fds, most * sizeof(pollfd));
   if (r < 0 && r != -EINTR) return nap(&short_nap, mask);
   return r != -EINTR;
 }
 
-void poller::tell_waiters(slot& s, std::uint32_t events) noexcept {
-  constexpr std::uint32_t always_told = EPOLLERR | EPOLLHUP | POLLNVAL;
+void poller::wake_waiters(slot& s, std::uint32_t events) noexcept {
+  constexpr std::uint32_t always_reported = EPOLLERR | EPOLLHUP | POLLNVAL;
   for (io_waiter* w = s.waiters.front(); w;) {
     io_waiter* next = s.waiters.after(*w);
-    if (w->events && (events & (w->events | always_told))) {
+    if (w->events && (events & (w->events | always_reported))) {
       remove(*w);
-      w->told = events;
+      w->reported = events;
       report_.wake(w->who, wake::unparked);
     }
     w = next;
@@ -472,7 +472,7 @@ bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noex
     if (!s || s->registered.load(std::memory_order_relaxed) != std::uint32_t(e.data.u64 >> 32) + 1)
       continue;
     s->stream.tell(e.events);
-    tell_waiters(*s, e.events);
+    wake_waiters(*s, e.events);
   }
   return true;
 }

@@ -178,7 +178,7 @@ class poller {
   bool poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) noexcept;
   bool nap(const timespec* timeout, const std::uint64_t* mask) noexcept;
   // Wakes the waiters of a descriptor with these events.
-  void tell_waiters(slot& s, std::uint32_t events) noexcept;
+  void wake_waiters(slot& s, std::uint32_t events) noexcept;
   bool enter_ring(unsigned least, const timespec* timeout, const std::uint64_t* mask) noexcept;
   void lose_ring() noexcept;
   void finish(ring_receive& r, long result) noexcept;

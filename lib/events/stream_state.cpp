@@ -38,6 +38,6 @@ bool is_plain_tcp(int fd) noexcept {
 
 }  // namespace
 
-void stream_state::begin(int fd) noexcept { set(is_plain_tcp(fd) ? told : unknown); }
+void stream_state::begin(int fd) noexcept { set(is_plain_tcp(fd) ? reported : unknown); }
 
 }  // namespace tendril::core

@@ -34,7 +34,7 @@ class stream_state {
   // An edge was reported.
   void tell(std::uint32_t events) noexcept {
     if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) set(unknown);
-    else if (state() != unknown) set(events & EPOLLIN ? told : drained);
+    else if (state() != unknown) set(events & EPOLLIN ? reported : drained);
   }
 
   // From now on a receive on some connection may get less than it asked for although there is more:
@@ -45,9 +45,9 @@ class stream_state {
 
  private:
   enum input : std::uint32_t {
-    unknown,  // and nothing can be learned
-    told,     // there was an edge
-    asked,    // there was no edge since a receive began
+    unknown,   // and nothing can be learned
+    reported,  // there was an edge
+    asked,     // there was no edge since a receive began
     drained,
   };
   input state() const noexcept { return input(in_ & 3); }

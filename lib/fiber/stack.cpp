@@ -154,7 +154,7 @@ stack stack_pool::take(std::size_t size, std::size_t guard_size, bool counted) n
   c.made++;
   regions_[c.open].carved++;
   s.guarded = guard(s.base, guard_size);
-  arch::tell_valgrind_of_stack(s.bottom(), s.end());
+  arch::register_stack_with_valgrind(s.bottom(), s.end());
 #ifdef TENDRIL_ASAN
   // Memory that only a suspended fiber points to is not leaked. (Pooled stacks stay registered.)
   __lsan_register_root_region(s.bottom(), s.size);

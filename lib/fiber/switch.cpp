@@ -35,7 +35,7 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
 
 void post_switch(fiber* from, fiber* self) noexcept {
   left_behind(from);
-  if (self->home->trace) tell_tracer(from, self);
+  if (self->home->trace) report_to_tracer(from, self);
 }
 
 #ifndef __x86_64__

@@ -2,7 +2,7 @@
 
 namespace tendril::core {
 
-void tell_tracer(fiber* from, fiber* self) noexcept {
+void report_to_tracer(fiber* from, fiber* self) noexcept {
   if (from->in_trace || self->in_trace) return;
   fiber_home* home = self->home;
   void* context = home->trace_context;

@@ -8,6 +8,6 @@ namespace tendril::core {
 // Like set_tracer(), for that home's kernel thread, which must be the caller.
 void trace(fiber_home* home, tracer t, void* context, void (*drop)(void*) noexcept) noexcept;
 // Reports that the running fiber, `self`, was switched to from another one.
-void tell_tracer(fiber* from, fiber* self) noexcept;
+void report_to_tracer(fiber* from, fiber* self) noexcept;
 
 }  // namespace tendril::core

@@ -61,8 +61,8 @@
 //   events/stream_state: asked
 //   scheduler/signal_stacks: size
 //   posix/threads/attributes: all, known
-//   posix/threads/create: told
-//   posix/threads/preempt: preempted, tick_in_vain
+//   posix/threads/create: explained
+//   posix/threads/preempt: preempted, tick_missed
 //   posix/time/timer: known
 //   posix/locks/once: call_once_variables
 //   posix/locks/shared_condition: answer

@@ -14,8 +14,8 @@ namespace tendril::posix {
 namespace {
 
 constexpr thread_hooks for_threads{
-    .first = look_at_streams,
-    .begin = take_over_pending,
+    .first = replace_stream_functions,
+    .begin = adopt_pending,
     .leaves = [](thread&) noexcept { leave_streams(); },
     .ends =
         [](thread& t) noexcept {

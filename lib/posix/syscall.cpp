@@ -251,7 +251,7 @@ class time_out {
   // False: the argument is invalid; the kernel reports that.
   bool ok() const noexcept { return ok_ && (!theirs_ || valid(&time_)); }
   const timespec* get() const noexcept { return theirs_ ? &time_ : nullptr; }
-  void tell_rest() noexcept {
+  void write_remaining() noexcept {
     if (theirs_) copy_out(theirs_, time_left(until_));
   }
 
@@ -340,7 +340,7 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
       time_out t(c);
       if (!t.ok() || (d && e != 8)) return false;
       r = posix::ppoll(pointer<pollfd>(a), nfds_t(b), t.get(), pointer<sigset_t>(d));
-      t.tell_rest();
+      t.write_remaining();
       return true;
     }
     case SYS_pselect6: {
@@ -354,7 +354,7 @@ bool waits(long& r, long number, long a, long b, long c, long d, long e, long f)
         return false;
       r = posix::pselect(int(a), pointer<fd_set>(b), pointer<fd_set>(c), pointer<fd_set>(d),
                          t.get(), sixth.mask);
-      t.tell_rest();
+      t.write_remaining();
       return true;
     }
     // libaio's calls.

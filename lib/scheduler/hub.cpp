@@ -60,8 +60,8 @@ void hub::look_if_due() noexcept {
     signals.let_masked_signals_in();
 }
 
-void hub::out_of_breath() noexcept {
-  breath_ = full_breath;
+void hub::out_of_budget() noexcept {
+  budget_ = full_budget;
   if (!in_own_process()) return;  // a vfork child, which must not run our fibers
   handlers_deferred quiet(*this);
   look_if_due();
@@ -197,7 +197,7 @@ void hub::after_fork() noexcept {
   yielded_to_handler = nullptr;
   for (fiber* f = fibers.front(); f;) {
     fiber* next = fibers.after(*f);
-    f->in_inbox = false;
+    f->in_remote_queue = false;
     if (f->state == fiber_status::parked || f->state == fiber_status::ready) {
       f->lost = true;
       f->state = fiber_status::finished;

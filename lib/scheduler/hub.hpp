@@ -78,9 +78,9 @@ struct hub : fiber_home {
   // Called by cooperative calls that did not need to wait: a fiber whose descriptor always has data
   // must let others run now and then.
   void charge_budget() noexcept {
-    if (breath_turn_ != turns_) breath_turn_ = turns_, breath_ = full_breath;
-    if (--breath_ == 0) [[unlikely]]
-      out_of_breath();
+    if (budget_turn_ != turns_) budget_turn_ = turns_, budget_ = full_budget;
+    if (--budget_ == 0) [[unlikely]]
+      out_of_budget();
   }
   // Polls events, timers and the remote queue; waits for one of them if `block`.
   void look(bool block) noexcept;
@@ -139,15 +139,15 @@ struct hub : fiber_home {
   static std::atomic<int> count;  // of hubs
 
  private:
-  void out_of_breath() noexcept;
+  void out_of_budget() noexcept;
   void deadlock() noexcept;
   bool is_deadlocked() const noexcept;
   bool may_find_something() const noexcept;
 
-  static constexpr unsigned full_breath = 64;
+  static constexpr unsigned full_budget = 64;
   unsigned turns_ = 0;
-  unsigned breath_ = full_breath;
-  unsigned breath_turn_ = 0;  // the turn for which breath_ counts
+  unsigned budget_ = full_budget;
+  unsigned budget_turn_ = 0;  // the turn for which budget_ counts
   std::uint64_t looked_ = 0;  // arch::ticks() at the last look
   nanoseconds trim_at_ = 0;
   bool trims_more_ = false;  // the last round of trim() left something

@@ -12,10 +12,10 @@ class remote_queue {
   // Any thread. A fiber that is already in the queue is not added again. The queue holds a
   // reference to each fiber in it.
   void push(fiber* f) noexcept {
-    if (f->in_inbox.exchange(true, std::memory_order_acq_rel)) return;
+    if (f->in_remote_queue.exchange(true, std::memory_order_acq_rel)) return;
     fiber_ref(f);
     fiber* head = head_.load(std::memory_order_relaxed);
-    do f->next_in_inbox = head;
+    do f->next_in_remote_queue = head;
     while (!head_.compare_exchange_weak(head, f, std::memory_order_seq_cst));
   }
   bool empty() const noexcept { return head_.load(std::memory_order_seq_cst) == nullptr; }
@@ -26,15 +26,15 @@ class remote_queue {
     fiber* f = head_.exchange(nullptr, std::memory_order_acquire);
     fiber* in_order = nullptr;
     while (f) {
-      fiber* next = f->next_in_inbox;
-      f->next_in_inbox = in_order;
+      fiber* next = f->next_in_remote_queue;
+      f->next_in_remote_queue = in_order;
       in_order = f;
       f = next;
     }
     while (in_order) {
-      fiber* next = in_order->next_in_inbox;
+      fiber* next = in_order->next_in_remote_queue;
       // From here on another thread may push the fiber again.
-      in_order->in_inbox.store(false, std::memory_order_release);
+      in_order->in_remote_queue.store(false, std::memory_order_release);
       wake(in_order);
       fiber_unref(in_order);
       in_order = next;

@@ -56,7 +56,7 @@ bool signal_delivery::defer_signal(int signal, const siginfo_t& info, thread_sto
   p->next = arrived_.load(std::memory_order_relaxed);
   while (!arrived_.compare_exchange_weak(p->next, p, std::memory_order_acq_rel)) {}
   home_.handlers_are_due = true;
-  calls_.ring(home_);
+  calls_.notify(home_);
   return true;
 }
 

@@ -18,7 +18,7 @@ namespace tendril::core {
 
 struct pending_signal {
   std::atomic<bool> used{false};
-  bool lent = false;  // to the kernel, see posix/signals/signalfd_loan.hpp
+  bool loaned = false;  // to the kernel, see posix/signals/signalfd_loan.hpp
   int signal = 0;
   pending_signal* next = nullptr;
   thread_storage* target = nullptr;  // null: the process
@@ -46,7 +46,7 @@ class signal_delivery {
   // What it needs of the hub.
   struct hub_part {
     void (*wake)(fiber*, core::wake) noexcept;  // as hub::wake
-    void (*ring)(fiber_home&) noexcept;         // as hub::notify
+    void (*notify)(fiber_home&) noexcept;       // as hub::notify
   };
   signal_delivery(fiber_home& home, hub_part calls) noexcept
       : first(&home.main), home_(home), calls_(calls) {}

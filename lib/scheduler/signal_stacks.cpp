@@ -26,7 +26,7 @@ std::size_t whole_size() noexcept {
 
 // The kernel refuses while the stack pointer is on the alternate stack that it knows, so the call
 // is made with the stack pointer on the new one.
-bool tell_kernel(const stack_t& stack) noexcept {
+bool set_in_kernel(const stack_t& stack) noexcept {
   if (sys::is_refused(SYS_sigaltstack)) return false;
   long r = sys::call(SYS_sigaltstack, &stack, 0);
   if (r != -EPERM) return r == 0 || !sys::turns_out_refused(SYS_sigaltstack);
@@ -70,9 +70,9 @@ void signal_stacks::give_back(own_stack* s) noexcept {
 }
 
 bool signal_stacks::set() noexcept {
-  if (set_) return tell_kernel(kernels());
+  if (set_) return set_in_kernel(kernels());
   if (!(set_ = take())) return false;
-  if (tell_kernel(kernels())) return true;
+  if (set_in_kernel(kernels())) return true;
   give_back(set_);
   set_ = nullptr;
   return false;

@@ -51,7 +51,7 @@ class timer_wheel {
       do {
         done_ = next_ - 1;
         for (int level = levels - 1; level > 0; level--) {
-          if (next_ % (1LL << bits * level) == 0) deal_out(bucket_of(level, next_));
+          if (next_ % (1LL << bits * level) == 0) cascade(bucket_of(level, next_));
         }
         take(bucket_of(0, next_));
         done_ = next_;
@@ -188,7 +188,7 @@ class timer_wheel {
       f(c, c + per_chunk - 1);
     }
   }
-  void deal_out(std::uint16_t b) noexcept {
+  void cascade(std::uint16_t b) noexcept {
     each_chunk(b, [this](std::uint32_t c, std::uint32_t last) noexcept {
       for (std::uint32_t place = c + 1; place <= last; place++) {
         if (units_[place].e.who && !put(units_[place].e)) sys::die("no memory for a timer");

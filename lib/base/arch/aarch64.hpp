@@ -41,7 +41,7 @@ inline unsigned long ask_valgrind(unsigned long request, unsigned long a = 0,
 }
 inline bool runs_on_valgrind() noexcept { return ask_valgrind(0x1001) != 0; }
 // Registers one of our stacks, so that valgrind does not report a switch to it as an error.
-inline void tell_valgrind_of_stack(const void* base, const void* end) noexcept {
+inline void register_stack_with_valgrind(const void* base, const void* end) noexcept {
   ask_valgrind(0x1501, reinterpret_cast<unsigned long>(base), reinterpret_cast<unsigned long>(end));
 }
 

@@ -174,7 +174,7 @@ inline bool can_wait_fast(const hub& h, const fiber* self, bool uninterruptible)
 // returns. look() is called after the waiter was added, so no event is lost; if it returns a time
 // that has passed, there is no wait. Its second argument says whether the source reports every
 // event. 0: check again; -ETIMEDOUT, -ECANCELED, -EINTR.
-int wait_for_source(core::source s, deadline (*look)(void*, bool tells) noexcept,
+int wait_for_source(core::source s, deadline (*look)(void*, bool reports) noexcept,
                     void* argument) noexcept;
 
 // Parks for a reason other than a descriptor. 0 when unparked, else -ETIMEDOUT, -ECANCELED, -EINTR.

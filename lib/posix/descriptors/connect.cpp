@@ -32,13 +32,13 @@ bool ends_by_asking(int fd) noexcept {
 
 // Waits for the end of a connection attempt that the kernel makes in the background.
 long wait_connected(int fd, const sockaddr* to, socklen_t len, deadline until) noexcept {
-  std::uint32_t told = 0;
+  std::uint32_t reported = 0;
   do {
     int w = wait_for(fd, EPOLLOUT, until, until.is_never() ? on_signal::restart : on_signal::always,
-                     &told);
+                     &reported);
     if (w == -ETIMEDOUT) return -EINPROGRESS;
     if (w < 0) return w;
-  } while (!told && !ready_now(fd, POLLOUT));
+  } while (!reported && !ready_now(fd, POLLOUT));
   if (ends_by_asking(fd)) return sys::call(SYS_connect, fd, to, len);
   int error = 0;
   socklen_t n = sizeof error;

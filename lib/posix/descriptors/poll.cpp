@@ -17,7 +17,7 @@ namespace tendril::posix {
 
 namespace {
 
-constexpr std::uint32_t always_told = EPOLLERR | EPOLLHUP;
+constexpr std::uint32_t always_reported = EPOLLERR | EPOLLHUP;
 
 long poll_now(pollfd* fds, nfds_t n, const sigset_t* mask) noexcept {
   signalfd_loan lent(mask);
@@ -30,7 +30,7 @@ deadline after_milliseconds(int ms) noexcept {
 
 // Whether poll(2) is known to find nothing: all descriptors are drained connections, and only input
 // is requested.
-bool asks_in_vain(const pollfd* fds, nfds_t n) noexcept {
+bool would_block(const pollfd* fds, nfds_t n) noexcept {
   if (!on_own_stack(fds, n * sizeof *fds)) return false;  // the kernel must report a bad address
   for (nfds_t i = 0; i < n; i++) {
     if (fds[i].fd < 0) continue;
@@ -47,21 +47,21 @@ long answer_of_edges(pollfd* fds, nfds_t n, const wait_set& set) noexcept {
   std::size_t at = 0;
   for (nfds_t i = 0; i < n; i++) {
     if (fds[i].fd < 0) continue;
-    std::uint32_t told = set.told(at++);
-    if (told ? (told & ~plain) != 0 : !emptied(fds[i].fd)) return 0;
+    std::uint32_t reported = set.reported(at++);
+    if (reported ? (reported & ~plain) != 0 : !emptied(fds[i].fd)) return 0;
   }
   long ready = 0;
   at = 0;
   for (nfds_t i = 0; i < n; i++) {
     fds[i].revents =
-        fds[i].fd < 0 ? short(0) : short(set.told(at++) & std::uint16_t(fds[i].events));
+        fds[i].fd < 0 ? short(0) : short(set.reported(at++) & std::uint16_t(fds[i].events));
     ready += fds[i].revents != 0;
   }
   return ready;
 }
 
 long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noexcept {
-  bool asked = mask || !asks_in_vain(fds, n);
+  bool asked = mask || !would_block(fds, n);
   long r = asked ? poll_now(fds, n, mask) : 0;
   if (r != 0) {
     my_hub().charge_budget();
@@ -76,7 +76,7 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
       if (!set.ok()) return -ENOMEM;
       for (nfds_t i = 0; i < n; i++) {
         if (fds[i].fd >= 0)
-          set.add(fds[i].fd, std::uint32_t(std::uint16_t(fds[i].events)) | always_told);
+          set.add(fds[i].fd, std::uint32_t(std::uint16_t(fds[i].events)) | always_reported);
       }
       w = set.wait(until, bad);
       if (w == 0 && !asked) {

@@ -13,9 +13,9 @@ long receive_by_ring(int fd, void* buf, std::size_t n) noexcept {
     return core::not_by_ring;
   std::size_t room = n < vector_walk::most ? n : vector_walk::most;
   for (;;) {
-    bool vain = h.io.seems_empty(fd);
+    bool empty = h.io.seems_empty(fd);
     std::uint32_t begun = h.io.begin_receive(fd);
-    if (!vain) {
+    if (!empty) {
       long r = sys::call(SYS_recvfrom, fd, buf, room, MSG_DONTWAIT, 0, 0);
       if (r > 0 && std::size_t(r) < room) h.io.received_all(fd, begun);
       if (r != -EAGAIN) {

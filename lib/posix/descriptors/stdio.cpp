@@ -249,7 +249,7 @@ constinit std::atomic<state> looked{state::fresh};
 
 }  // namespace
 
-void look_at_streams() noexcept {
+void replace_stream_functions() noexcept {
   state fresh = state::fresh;
   if (!looked.compare_exchange_strong(fresh, state::busy)) return;
   int saved = errno;
@@ -302,7 +302,7 @@ class within {
  private:
   static bool ready() noexcept {
     if (looked.load(std::memory_order_acquire) == state::fresh) [[unlikely]]
-      look_at_streams();
+      replace_stream_functions();
     return looked.load(std::memory_order_acquire) == state::known;
   }
   void come_in(const void* what) noexcept {

@@ -24,7 +24,7 @@ TENDRIL_API int vdprintf(int fd, const char* format, va_list rest);
 TENDRIL_API int __vdprintf_chk(int fd, int flag, const char* format, va_list rest);
 
 // Examines the C library's streams; otherwise the first function that needs them does it.
-void look_at_streams() noexcept;
+void replace_stream_functions() noexcept;
 // To be called before the C library closes or reopens f: waits for its lock, and writes its buffer.
 // False, with errno: an error; the unwritten data is dropped, so that closing does not try again.
 bool ready_to_close(FILE* f) noexcept;

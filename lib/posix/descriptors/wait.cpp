@@ -7,7 +7,7 @@
 namespace tendril::posix {
 
 int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule,
-             std::uint32_t* told) noexcept {
+             std::uint32_t* reported) noexcept {
   if (!in_hubs_process()) return wait_in_kernel(fd, events, until);
   core::io_waiter w;
   w.who = core::current;
@@ -27,7 +27,7 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule,
     why = park_unless_interrupted(what, until, rule);
     h.io.remove(w);
   }
-  if (told) *told = w.told;
+  if (reported) *reported = w.reported;
   errno = saved;
   int r = outcome(why, what, rule);
   // After a handler the call starts again, and the number may stand for another file by then.

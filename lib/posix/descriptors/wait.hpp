@@ -11,10 +11,10 @@ namespace tendril::posix {
 
 // Parks until `fd` may be ready for `events` (EPOLLIN, ...). 0: try again. Otherwise -ETIMEDOUT,
 // -EBADF (closed meanwhile), -ECANCELED (the fiber was killed), -EINTR, or epoll_ctl's error
-// (-EPERM: a regular file, always ready). `told` receives which of these events, or EPOLLERR,
+// (-EPERM: a regular file, always ready). `reported` receives which of these events, or EPOLLERR,
 // EPOLLHUP, was reported; 0: none, so the next attempt may block again.
 int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule,
-             std::uint32_t* told = nullptr) noexcept;
+             std::uint32_t* reported = nullptr) noexcept;
 
 // Whether the program left fd blocking. False for descriptors that are not open.
 inline bool blocks(int fd) noexcept {

@@ -31,7 +31,7 @@ class wait_set {
   // `ended` as in wait_parked().
   int wait(deadline until, std::size_t& bad_before, core::nanoseconds* ended = nullptr) noexcept;
   // The events that were reported for the i-th descriptor, in the order of add(); 0: none.
-  std::uint32_t told(std::size_t i) const noexcept { return w_[i].told; }
+  std::uint32_t reported(std::size_t i) const noexcept { return w_[i].reported; }
 
  private:
   core::io_waiter* w_;

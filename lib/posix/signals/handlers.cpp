@@ -485,10 +485,10 @@ struct awaited_signal {
     return true;
   }
   // See wait_for_source().
-  static deadline look(void* p, bool tells) noexcept {
+  static deadline look(void* p, bool reports) noexcept {
     awaited_signal& a = *static_cast<awaited_signal*>(p);
     if (a.take()) return deadline{0};
-    if (tells) return a.until;
+    if (reports) return a.until;
     deadline next = deadline::after(core::now(), a.pause);
     if (a.pause < 50'000'000) a.pause *= 2;
     return deadline{std::min(a.until.at, next.at)};

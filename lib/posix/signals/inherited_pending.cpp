@@ -74,7 +74,7 @@ class put_aside {
 
 }  // namespace
 
-void take_over_pending(core::hub& h) noexcept {
+void adopt_pending(core::hub& h) noexcept {
   std::uint64_t pending = 0, mine;
   if (sys::is_refused(SYS_rt_sigpending) || sys::call(SYS_rt_sigpending, &pending, 8) < 0 ||
       !pending)

@@ -8,6 +8,6 @@ namespace tendril::posix {
 // Moves the signals that are pending for the main thread alone from the kernel to the hub. The
 // kernel keeps them for the kernel thread, so it would deliver them to the next thread that does
 // not block them. Called on the main thread, before it makes the first thread.
-void take_over_pending(core::hub& h) noexcept;
+void adopt_pending(core::hub& h) noexcept;
 
 }  // namespace tendril::posix

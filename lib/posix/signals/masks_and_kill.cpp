@@ -231,14 +231,14 @@ int sigaltstack(const stack_t* stack, stack_t* old) {
   stack_t before{};
   int r = real.sigaltstack(stack, &before);
   if (r < 0) return r;
-  bool told = true;
+  bool written = true;
   if (old) {
     if (usual.ss_sp && before.ss_sp == usual.ss_sp)
       before = {.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
-    told = copy_out(old, before);
+    written = copy_out(old, before);
   }
   if (stack && (stack->ss_flags & SS_DISABLE) && usual.ss_sp) sys::call(SYS_sigaltstack, &usual, 0);
-  return told ? 0 : result<int>(-EFAULT);
+  return written ? 0 : result<int>(-EFAULT);
 }
 
 // --- older interfaces ---

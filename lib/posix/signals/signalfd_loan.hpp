@@ -20,13 +20,13 @@ class signalfd_loan {
       lend(mask);
   }
   ~signalfd_loan() {
-    if (lent_) [[unlikely]]
+    if (loaned_) [[unlikely]]
       take_back();
   }
   signalfd_loan(const signalfd_loan&) = delete;
   // The call has read n bytes, perhaps from a signalfd: removes the signals that they report.
   void have_been_read(const iovec* v, long n) noexcept {
-    if (lent_ && n > 0) [[unlikely]]
+    if (loaned_ && n > 0) [[unlikely]]
       forget(v, n);
   }
 
@@ -34,7 +34,7 @@ class signalfd_loan {
   void lend(const sigset_t* mask) noexcept;
   void take_back() noexcept;
   void forget(const iovec* v, long n) noexcept;
-  bool lent_ = false;
+  bool loaned_ = false;
 };
 
 }  // namespace tendril::posix

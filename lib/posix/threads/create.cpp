@@ -172,8 +172,8 @@ hub* begin_threads() noexcept {
 bool needs_kernels(const void* caller) noexcept {
   const char* why = caller ? waits_inline(caller) : nullptr;
   if (!why) return false;
-  static constinit std::atomic<bool> told{false};
-  if (!told.exchange(true, std::memory_order_relaxed) && explanations_wanted()) {
+  static constinit std::atomic<bool> explained{false};
+  if (!explained.exchange(true, std::memory_order_relaxed) && explanations_wanted()) {
     Dl_info module{};
     dladdr(caller, &module);
     sys::say("threads created by ", module.dli_fname ? module.dli_fname : "some code",

@@ -44,7 +44,7 @@ bool take_away(ucontext_t& where) noexcept {
   const char* at = reinterpret_cast<const char*>(arch::program_counter(where));
   if (h.runtime_depth || self->state != core::fiber_status::running ||
       (at >= &__ehdr_start && at < &etext)) {
-    tick_in_vain.store(true, std::memory_order_relaxed);
+    tick_missed.store(true, std::memory_order_relaxed);
     return false;
   }
   if (handler_stays(self, arch::interrupted_stack(where)) || !in_hubs_process()) return false;
@@ -54,7 +54,7 @@ bool take_away(ucontext_t& where) noexcept {
   core::signal_state& signals = self->storage->signals;
   if (!signals.unsure && core::mask_of(where.uc_sigmask) != signals.mask) {
     signals.unsure = true;
-    tick_in_vain.store(true, std::memory_order_relaxed);
+    tick_missed.store(true, std::memory_order_relaxed);
     return false;
   }
   interruption interrupted(where);
@@ -132,7 +132,7 @@ void* watcher(void* p) {
 
 }  // namespace
 
-constinit std::atomic<bool> tick_in_vain{false};
+constinit std::atomic<bool> tick_missed{false};
 
 void let_thread_handle(core::thread_storage& target, ucontext_t& where) noexcept {
   interruption interrupted(where);
@@ -144,7 +144,7 @@ void let_thread_handle(core::thread_storage& target, ucontext_t& where) noexcept
 }
 
 void give_way_late() noexcept {
-  tick_in_vain.store(false, std::memory_order_relaxed);
+  tick_missed.store(false, std::memory_order_relaxed);
   let_others_run();
 }
 

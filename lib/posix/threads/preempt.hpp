@@ -26,10 +26,10 @@ void watcher_may_end() noexcept;
 // To be called after a thread has released what another may wait for. If an earlier tick came in
 // vain, because it hit the runtime, lets others run now. Otherwise a thread that only ever yields
 // while it holds the lock, and takes it again at once, would keep it forever.
-extern std::atomic<bool> tick_in_vain;
+extern std::atomic<bool> tick_missed;
 void give_way_late() noexcept;
 inline void give_way_if_due() noexcept {
-  if (tick_in_vain.load(std::memory_order_relaxed)) [[unlikely]]
+  if (tick_missed.load(std::memory_order_relaxed)) [[unlikely]]
     give_way_late();
 }
 

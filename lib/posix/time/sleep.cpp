@@ -45,13 +45,13 @@ struct clock_sleep {
     return target - nanoseconds_of(now);
   }
   // See wait_for_source(). No source reports changes of CLOCK_TAI's offset.
-  static deadline look(void* p, bool tells) noexcept {
+  static deadline look(void* p, bool reports) noexcept {
     constexpr core::nanoseconds at_least_every = 100'000'000;
     clock_sleep& s = *static_cast<clock_sleep*>(p);
     core::nanoseconds rest = s.left();
     s.over = rest <= 0;
     if (s.over) return deadline{0};
-    if (!tells || s.clock == CLOCK_TAI) rest = std::min(rest, at_least_every);
+    if (!reports || s.clock == CLOCK_TAI) rest = std::min(rest, at_least_every);
     return deadline::after(core::now(), rest);
   }
 };
