@@ -5,7 +5,8 @@
 // Reset in a child by begin_as_child():
 //
 //   base/runtime_signal: lock
-//   scheduler/hub: registry, registry_lock, count, helper_threads
+//   scheduler/hub_registry: hubs
+//   scheduler/kernel_threads: known_threads
 //   scheduler/signal_delivery: chunks
 //   scheduler/helper_pool: helpers
 //   posix/common/futex: table

@@ -1,6 +1,6 @@
 #include "scheduler/closing.hpp"
 
-#include "scheduler/hub.hpp"
+#include "scheduler/hub_registry.hpp"
 
 namespace tendril::core {
 
@@ -9,9 +9,9 @@ void forget_descriptor(int fd) noexcept {
   if (!d) return;
   bool ends = descriptors::is_private(fd);
   std::uint32_t old = d->generation.fetch_add(1, std::memory_order_acq_rel);
-  if (!hub::any()) return;
-  if (current && !hub::registry.load()->next_hub) return hub::of(current)->io.forget(fd, old, ends);
-  hub::for_each([&](hub& h) { h.io.forget(fd, old, ends); });
+  if (!hubs.front()) return;
+  if (current && hubs.is_only(hub::of(current))) return hub::of(current)->io.forget(fd, old, ends);
+  hubs.for_each([&](hub& h) { h.io.forget(fd, old, ends); });
 }
 
 void keep_descriptor(int fd) noexcept {
@@ -28,12 +28,12 @@ void reveal_descriptor(int fd) noexcept {
 }
 
 void wake_closed_waiters(int fd) noexcept {
-  if (!hub::any()) return;
+  if (!hubs.front()) return;
   hub* mine = current ? hub::of(current) : nullptr;
   if (mine) mine->io.wake_closed(fd);
-  if (mine && !mine->next_hub && hub::registry == mine) return;
+  if (hubs.is_only(mine)) return;
   // Hubs without waiters too: one of them may be about to add its first.
-  hub::for_each([&](hub& h) {
+  hubs.for_each([&](hub& h) {
     if (&h != mine) h.note_closed();
   });
 }

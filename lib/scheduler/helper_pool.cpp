@@ -11,6 +11,7 @@
 #include "base/runtime_signal.hpp"
 #include "libc/real.hpp"
 #include "scheduler/home.hpp"
+#include "scheduler/kernel_threads.hpp"
 
 namespace tendril::core {
 
@@ -138,7 +139,7 @@ void* helper_thread(void*) {
     helpers.idle--;
     if ((r == -ETIMEDOUT || helpers.unwanted) && !helpers.first) break;
   }
-  hub::helper_threads--;
+  known_threads.helpers--;
   helpers.lock.unlock();
   return nullptr;
 }
@@ -153,7 +154,7 @@ bool submit(helper_job& job) noexcept {
     helpers.unwanted = false;
     helpers.arrivals.fetch_add(1, std::memory_order_relaxed);
     more = helpers.queued > helpers.idle;
-    if (more) hub::helper_threads++;
+    if (more) known_threads.helpers++;
   }
   if (!more) {
     sys::futex_wake(&helpers.arrivals, 1);
@@ -163,8 +164,8 @@ bool submit(helper_job& job) noexcept {
   bool say;
   {
     futex_guard guard(helpers.lock);
-    hub::helper_threads--;
-    if (hub::helper_threads == 0 && helpers.take_back(job)) return false;
+    known_threads.helpers--;
+    if (known_threads.helpers == 0 && helpers.take_back(job)) return false;
     say = !helpers.complained;
     helpers.complained = true;
   }
@@ -248,7 +249,7 @@ bool leave_to_helper(helper_job& job) noexcept {
 
 void helpers_after_fork() noexcept {
   new (&helpers) pool;
-  hub::helper_threads = 0;
+  known_threads.helpers = 0;
 }
 
 }  // namespace tendril::core

@@ -6,6 +6,7 @@
 #include "fiber/stack_protection.hpp"
 #include "fiber/trace.hpp"
 #include "scheduler/closing.hpp"
+#include "scheduler/hub_registry.hpp"
 #include "scheduler/stack_overflow.hpp"
 
 extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
@@ -50,14 +51,7 @@ void shut_down(hub& h) noexcept {
   close_home(&h);
   set_tracer(nullptr, nullptr, nullptr);
   if (h.signal_stack) drop_signal_stack(h);
-  {
-    registry_guard guard;
-    for (hub* other = hub::registry; other; other = other->next_hub) {
-      if (other->next_hub == &h) other->next_hub = h.next_hub;
-    }
-    if (hub::registry == &h) hub::registry = h.next_hub;
-  }
-  hub::count--;
+  hubs.remove(h);
   h.main.state = fiber_status::finished;
   current = nullptr;
   fiber_unref(&h.main);
@@ -111,28 +105,15 @@ hub* try_to_make_home() noexcept {
   __lsan_register_root_region(memory, sizeof(hub));
 #endif
   current = &h->main;
-  {
-    registry_guard guard;
-    h->next_hub = hub::registry;
-    hub::registry = h;
-  }
-  hub::count++;
+  hubs.add(*h);
   __cxa_thread_atexit_impl(thread_ends, h, &__dso_handle);
   return h;
 }
 
 void hubs_after_fork() noexcept {
-  new (&hub::registry_lock) spin_lock;
   hub* mine = current ? hub::of(current) : nullptr;
-  for (hub* h = hub::registry; h; h = h->next_hub) {
-    if (h != mine) h->io.close_inherited();
-  }
-  // The hubs of the other kernel threads stayed in the parent process.
-  hub::registry = mine;
-  hub::count = mine ? 1 : 0;
-  if (!mine) return;
-  mine->next_hub = nullptr;
-  mine->after_fork();
+  hubs.after_fork(mine);
+  if (mine) mine->after_fork();
 }
 
 hub* make_home() noexcept {

@@ -1,17 +1,11 @@
 #include "scheduler/hub.hpp"
 
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "base/runtime_signal.hpp"
+#include "scheduler/kernel_threads.hpp"
 
 namespace tendril::core {
-
-constinit std::atomic<hub*> hub::registry{nullptr};
-constinit spin_lock hub::registry_lock;
-constinit std::atomic<int> hub::helper_threads{0};
-constinit std::atomic<int> hub::count{0};
 
 namespace {
 
@@ -39,23 +33,23 @@ void hub::wake_at(fiber* f, nanoseconds when, bool precise) noexcept {
 }
 
 void hub::refill_run_queue() noexcept {
-  if ((turns_ & 31) == 0 && may_find_something()) look_if_due();
+  if ((turns_ & 31) == 0 && may_find_something()) poll_events_if_due();
   if (!remote.empty()) [[unlikely]]
     remote.drain([](fiber* f) { wake(f, wake::unparked); });
-  while (ready.empty()) look(true);
+  while (ready.empty()) poll_events(true);
 }
 
-// Whether look_if_due() has anything to look for: reading the clock alone takes as long as a few
-// turns.
+// Whether poll_events_if_due() has anything to look for: reading the clock alone takes as long as a
+// few turns.
 bool hub::may_find_something() const noexcept {
   return io.has_waiters() || !timers.empty() || signals.has_arrivals() || masks.differ();
 }
 
-void hub::look_if_due() noexcept {
+void hub::poll_events_if_due() noexcept {
   std::uint64_t t = arch::ticks();
   if (t - looked_ < arch::ticks_per_tenth_ms()) return;
   looked_ = t;
-  look(false);
+  poll_events(false);
   if (masks.differ()) [[unlikely]]
     signals.let_masked_signals_in();
 }
@@ -64,11 +58,11 @@ void hub::out_of_budget() noexcept {
   budget_ = full_budget;
   if (!in_own_process()) return;  // a vfork child, which must not run our fibers
   handlers_deferred quiet(*this);
-  look_if_due();
+  poll_events_if_due();
   if (!ready.empty()) yield();
 }
 
-void hub::look(bool block) noexcept {
+void hub::poll_events(bool block) noexcept {
   if (block) {
     if (is_deadlocked()) return deadlock();
     // From here on another thread that pushes to the remote queue notifies us, for which the poller
@@ -148,18 +142,10 @@ void hub::note_closed() noexcept {
   notify();
 }
 
-// Whether the process has no other kernel threads than this one and helpers.
-static bool alone() noexcept {
-  if (hub::count.load(std::memory_order_relaxed) > 1) return false;
-  struct stat tasks;
-  if (sys::call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &tasks, 0) < 0) return false;
-  return long(tasks.st_nlink) - 2 - hub::helper_threads.load(std::memory_order_relaxed) <= 1;
-}
-
 // Whether nothing can ever make a fiber of this hub runnable.
 bool hub::is_deadlocked() const noexcept {
   return timers.empty() && !io.has_waiters() && waits.by_system == 0 && remote.empty() &&
-         !signals.has_arrivals() && (waits.by_threads == 0 || alone());
+         !signals.has_arrivals() && (waits.by_threads == 0 || known_threads.is_alone());
 }
 
 // No fiber can run, and nothing that this hub knows of can change that.

@@ -83,7 +83,7 @@ struct hub : fiber_home {
       out_of_budget();
   }
   // Polls events, timers and the remote queue; waits for one of them if `block`.
-  void look(bool block) noexcept;
+  void poll_events(bool block) noexcept;
   // Returns some memory that was not needed for a while to the system, if that is due. Returns when
   // to call it again: INT64_MAX if there is nothing more to return.
   nanoseconds trim(nanoseconds now) noexcept;
@@ -93,9 +93,9 @@ struct hub : fiber_home {
   void note_left_memory() noexcept { trims_more_ = true; }
   // The same for ended threads, once there are threads. Returns whether there is more to come.
   bool (*trim_threads)() noexcept = nullptr;
-  // Does look(false), if the last look was a while ago; and lets in signals that the running thread
-  // blocks and other threads do not.
-  void look_if_due() noexcept;
+  // Does poll_events(false), if the last one was a while ago; and lets in signals that the running
+  // thread blocks and other threads do not.
+  void poll_events_if_due() noexcept;
 
   // The kernel thread's list of robust mutexes in the process robust_pid; null: not asked for yet
   // (posix/locks/robust.cpp).
@@ -114,7 +114,7 @@ struct hub : fiber_home {
     std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);
   }
   bool sleeps() const noexcept { return sleeping_.load(std::memory_order_relaxed); }
-  void notify() noexcept;  // ends a blocking look(); any thread, async-signal-safe
+  void notify() noexcept;  // ends a blocking poll_events(); any thread, async-signal-safe
   void after_fork() noexcept;
 
   fiber* yielded_to_handler = nullptr;  // the fiber that let a handler run, see yield_to_handler()
@@ -123,20 +123,11 @@ struct hub : fiber_home {
   // whose calls must not touch the hub. The kernel is asked only while there may be such a child.
   bool in_own_process() const noexcept { return vfork_children == 0 || pid == sys::getpid(); }
 
-  // All hubs of the process, for close() and fork(). for_each() calls f(hub&) under a lock.
-  template <class F>
-  static void for_each(F f) noexcept;
-  static bool any() noexcept { return registry.load(std::memory_order_relaxed) != nullptr; }
-
   // How many children borrow the memory now, as far as we saw them begin (shim/vfork.cpp); a
   // clone() that shares memory counts for ever.
   volatile int vfork_children = 0;
 
-  hub* next_hub = nullptr;
-  static std::atomic<hub*> registry;
-  static spin_lock registry_lock;
-  static std::atomic<int> helper_threads;
-  static std::atomic<int> count;  // of hubs
+  hub* next_hub = nullptr;  // of hub_registry
 
  private:
   void out_of_budget() noexcept;
@@ -148,7 +139,7 @@ struct hub : fiber_home {
   unsigned turns_ = 0;
   unsigned budget_ = full_budget;
   unsigned budget_turn_ = 0;  // the turn for which budget_ counts
-  std::uint64_t looked_ = 0;  // arch::ticks() at the last look
+  std::uint64_t looked_ = 0;  // arch::ticks() at the last poll_events()
   nanoseconds trim_at_ = 0;
   bool trims_more_ = false;  // the last round of trim() left something
   unsigned looks_ = 0;
@@ -159,17 +150,5 @@ struct hub : fiber_home {
   std::atomic<bool> nudged_{false};
   static bool takes_nudge(siginfo_t*, void*) noexcept;
 };
-
-class registry_guard {
-  // a handler that closes a descriptor would wait for ever for the lock that it interrupted
-  signals_deferred quiet_;
-  spin_guard held_{hub::registry_lock};
-};
-
-template <class F>
-void hub::for_each(F f) noexcept {
-  registry_guard guard;
-  for (hub* h = registry.load(std::memory_order_relaxed); h; h = h->next_hub) f(*h);
-}
 
 }  // namespace tendril::core

@@ -10,6 +10,7 @@
 #include "posix/descriptors/close.hpp"
 #include "posix/descriptors/stdio.hpp"
 #include "scheduler/closing.hpp"
+#include "scheduler/hub_registry.hpp"
 
 namespace tendril::posix {
 
@@ -18,14 +19,14 @@ namespace {
 // Whether hubs must be informed: some kernel thread has a hub, and this is its process (not a vfork
 // child, which has its own descriptors).
 bool hubs_concerned() noexcept {
-  hub* h = hub::registry.load(std::memory_order_acquire);
+  hub* h = core::hubs.front();
   return h && (core::current ? in_hubs_process() : h->pid == sys::getpid());
 }
 
 // The program wants to use a number that may be one of the runtime's.
 void make_way(int fd) noexcept {
   if (!core::own_descriptors::is_kept(fd)) return;
-  hub::for_each([&](hub& h) { h.io.make_way(fd); });
+  core::hubs.for_each([&](hub& h) { h.io.make_way(fd); });
   core::own_descriptors::give_up(fd);
 }
 
@@ -126,7 +127,7 @@ int close_range(unsigned first, unsigned last, int flags) {
   });
   if (r == 0 && from <= last) r = close_part(from, last);
   int saved = errno;
-  hub::for_each([](hub& h) {
+  core::hubs.for_each([](hub& h) {
     if (core::current && &h == hub::of(core::current)) h.io.wake_all_closed();
     else h.note_closed();
   });

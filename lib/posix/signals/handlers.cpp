@@ -15,6 +15,7 @@
 #include "posix/common/cooperate.hpp"
 #include "posix/signals/scoped_mask.hpp"
 #include "posix/threads/interruption.hpp"
+#include "scheduler/hub_registry.hpp"
 #include "scheduler/stack_overflow.hpp"
 
 namespace tendril::posix {
@@ -323,7 +324,7 @@ bool has_our_handler(int signal) noexcept {
 
 int sigaction(int signal, const struct sigaction* action, struct sigaction* old) {
   // Out of range, or in a vfork child, which shares its parent's table.
-  hub* h = hub::registry.load(std::memory_order_relaxed);
+  hub* h = core::hubs.front();
   if (signal <= 0 || signal >= _NSIG || (h && h->pid != sys::getpid())) {
     int r = real.sigaction(signal, action, old);
     if (r == 0 && old && signal > 0 && signal < _NSIG) {

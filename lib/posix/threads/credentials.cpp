@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "posix/threads/thread.hpp"
+#include "scheduler/kernel_threads.hpp"
 #include "thread/identity.hpp"
 
 namespace tendril::posix {
@@ -155,7 +156,7 @@ long change_own(long number, long a, long b, long c) noexcept {
   auto call = [&] { return sys::call(number, a, b, c); };
   if (!core::current || !in_hubs_process()) return call();
   if (number == SYS_capset) {
-    if (!is_alone() || hub::helper_threads.load() != 0) core::cannot_be_undone();
+    if (!is_alone() || core::known_threads.helpers.load() != 0) core::cannot_be_undone();
     return call();
   }
   // a query
@@ -179,7 +180,7 @@ long change_own(long number, long a, long b, long c) noexcept {
       if (!core::take_on(*own, others)) {
         // Irreversible. Allowed only if nobody else is here: then it becomes the identity of all.
         if (!is_alone()) core::cannot_be_undone();
-        if (hub::count.load() == 1) {
+        if (core::known_threads.hubs == 1) {
           core::common_identity = own;  // the old one is not freed: a helper may still read it
           own = nullptr;
         }

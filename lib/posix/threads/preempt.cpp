@@ -61,7 +61,7 @@ bool take_away(ucontext_t& where) noexcept {
   if (interrupted.failed()) return false;
   bool gave_way = false;
   core::count_cpu_time(*self->storage, *self->storage, h);
-  h.look_if_due();
+  h.poll_events_if_due();
   if (!h.ready.empty()) {
     preempted.fetch_add(1, std::memory_order_relaxed);
     sent.store(false, std::memory_order_relaxed);
