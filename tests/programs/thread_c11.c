@@ -1,6 +1,7 @@
 // <threads.h>: thrd_*, mtx_*, cnd_*, tss_*, call_once.
 #include "threads.h"
 
+#include <sys/resource.h>
 #include <threads.h>
 
 static const char* name_of(int r) {
@@ -80,6 +81,21 @@ static int detached(void* unused) {
   return 0;
 }
 
+static void without_room(void) {
+  thrd_t t;
+  struct rlimit before;
+  MUST(getrlimit(RLIMIT_AS, &before));
+  struct rlimit none = {1, before.rlim_max};
+  // A size that no stack has that was kept from an ended thread.
+  pthread_attr_t size;
+  pthread_attr_init(&size);
+  pthread_attr_setstacksize(&size, 9 << 20);
+  pthread_setattr_default_np(&size);
+  MUST(setrlimit(RLIMIT_AS, &none));
+  C11("create without room for a stack", thrd_create(&t, returns, NULL));
+  MUST(setrlimit(RLIMIT_AS, &before));
+}
+
 int main(void) {
   thrd_t t[4];
   int r;
@@ -150,6 +166,8 @@ int main(void) {
     thrd_join(t[i], &r);
     printf("called once: %d\n", r);
   }
+
+  if (!getenv("SANITIZED")) without_room();
   fflush(stdout);
   return 0;
 }

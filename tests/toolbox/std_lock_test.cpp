@@ -218,6 +218,17 @@ TEST_CASE("a routine runs once, and later callers wait for its end; one that thr
   CHECK(after == 2);
 }
 
+TEST_CASE("a barrier at which a task waits is not destroyed") {
+  pthread_barrier_t b;
+  pthread_barrier_init(&b, nullptr, 2);
+  auto waits = spawn([&] { pthread_barrier_wait(&b); });
+  yield();
+  CHECK(pthread_barrier_destroy(&b) == EBUSY);
+  pthread_barrier_wait(&b);
+  waits.join();
+  CHECK(pthread_barrier_destroy(&b) == 0);
+}
+
 namespace {
 
 int initialisations;

@@ -445,12 +445,19 @@ TEST_CASE(
 }
 
 TEST_CASE("past its time-out, as_completed reports how many are unfinished") {
-  std::vector<promise<int>> p(2);
-  std::vector<future<int>> f{p[0].get_future(), p[1].get_future()};
+  std::vector<promise<int>> p(3);
+  std::vector<future<int>> f{p[0].get_future(), p[1].get_future(), p[2].get_future()};
   p[0].set_value(0);
   auto arriving = as_completed(f, 0s);
   CHECK(arriving.next()->get() == 0);
   CHECK(timed_out([&] { arriving.next(); }));
+  std::string message;
+  try {
+    arriving.next();
+  } catch (const std::system_error& e) {
+    message = e.what();
+  }
+  CHECK(message.starts_with("2 (of 3) futures unfinished"));
 }
 
 TEST_CASE("as_completed of no futures ends at once") {

@@ -33,7 +33,7 @@ int thrd_create(thrd_t* id, thrd_start_t start, void* argument, const void* call
   // The routine's result is read as an int again by thrd_join().
   auto as_pthreads = reinterpret_cast<void* (*)(void*)>(reinterpret_cast<void*>(start));
   int r = posix::pthread_create(id, nullptr, as_pthreads, argument, caller);
-  return r == EAGAIN ? thrd_nomem : as_c11(r);
+  return as_c11(r);
 }
 
 int thrd_join(thrd_t id, int* result) {

@@ -10,7 +10,7 @@ int pthread_cancel(pthread_t id) {
   // The C library handles a thread's cancellation of itself completely, even if it acts at once.
   if (!t || t == this_thread) return real.pthread_cancel(id);
   std::uint32_t life = t->life.load(std::memory_order_acquire);
-  if (life & thread::ended) return life & thread::joined ? ESRCH : 0;
+  if (life & thread::ended) return 0;  // as in the C library, also when it was joined
   core::tls::ask_to_cancel(t->storage.pointer);
   fiber* f = t->runs;
   // A runnable thread notices the request itself: at its next cancellation point or wait, or at a
