@@ -10,6 +10,7 @@
 // kill() or a timeout delivers. (concurrent.futures.Future)
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <concepts>
 #include <cstdio>
@@ -25,6 +26,7 @@
 
 #include "detail/remote_wait.hpp"
 #include "error.hpp"
+#include "lost_exception.hpp"
 
 namespace tendril {
 
@@ -134,6 +136,11 @@ class future {
     std::exception_ptr error;
     std::optional<std::conditional_t<std::is_void_v<R>, std::monostate, R>> value;
     std::vector<std::function<void(const future&)>> callbacks;
+    std::atomic<bool> asked{false};  // somebody knows the error
+    ~state() {
+      if (error && !asked.load(std::memory_order_relaxed)) [[unlikely]]
+        detail::lose("call", 0, "", std::move(error));
+    }
     bool ended() const noexcept { return now == status::cancelled || now == status::finished; }
     // Wakes the waiters, releases the lock, then calls the callbacks.
     void end(std::unique_lock<std::mutex>& lock, status how) {
@@ -173,6 +180,7 @@ class future {
       throw std::system_error(std::make_error_code(std::errc::timed_out), "future");
     // The state no longer changes once the call is done, so it is read without the lock.
     if (state_->now == status::cancelled) throw cancelled_error();
+    state_->asked.store(true, std::memory_order_relaxed);
     return state_->error;
   }
   std::add_lvalue_reference_t<R> value(std::chrono::steady_clock::time_point t) const {
@@ -203,6 +211,7 @@ class promise {
     if (state_->ended()) return;
     state_->error =
         std::make_exception_ptr(error("the promise was destroyed before the call had ended"));
+    state_->asked = true;  // nothing has failed
     state_->end(lock, status::finished);
   }
 

@@ -43,10 +43,18 @@ class any_task {
   bool ready() const noexcept { return valid() && (base()->ended() || fiber_.dead()); }
   // Whether the task has ended by returning or by fiber_exit, rather than by another exception. Any
   // kernel thread may ask. (gevent: successful)
-  bool successful() const noexcept { return ready() && !base()->failed(); }
+  bool successful() const noexcept {
+    if (!ready()) return false;
+    base()->note_asked();
+    return !base()->failed();
+  }
   // The exception that the task ended with, or null (also after fiber_exit). Any kernel thread may
   // ask. (gevent: exception)
-  std::exception_ptr exception() const noexcept { return ready() ? base()->failure() : nullptr; }
+  std::exception_ptr exception() const noexcept {
+    if (!ready()) return nullptr;
+    base()->note_asked();
+    return base()->failure();
+  }
 
   // Waits until the task has ended. Does not throw what the task threw. Throws loop_exit if nothing
   // can ever end the wait, and fiber_error for a handle of no task, a task of another kernel
@@ -102,7 +110,7 @@ class any_task {
   // The same, but only if the task is successful(). (gevent: link_value)
   template <class F>
   std::size_t link_value(F f) const {
-    return add_link(*this, std::move(f), [](const any_task& t) { return t.successful(); });
+    return add_link(*this, std::move(f), [](const any_task& t) { return has_returned(t); });
   }
   // The same, but only if the task ends by an exception. (gevent: link_exception)
   template <class F>
@@ -136,6 +144,8 @@ class any_task {
   void unwatch_ready(detail::waiter& w) const noexcept { base()->unwatch_ready(w); }
 
  protected:
+  // successful() of an ended task, without asking for its exception.
+  static bool has_returned(const any_task& t) noexcept { return !t.base()->failed(); }
   detail::outcome_base* base() const noexcept {
     return static_cast<detail::outcome_base*>(core::fiber_payload(fiber_.handle()));
   }
@@ -211,7 +221,7 @@ class task : public any_task {
   }
   template <class F>
   std::size_t link_value(F f) const {
-    return add_link(*this, std::move(f), [](const any_task& t) { return t.successful(); });
+    return add_link(*this, std::move(f), [](const any_task& t) { return has_returned(t); });
   }
   template <class F>
   std::size_t link_exception(F f) const {

@@ -25,11 +25,12 @@ class task_group {
   task_group(const task_group&) = delete;
   task_group& operator=(const task_group&) = delete;
   // Kills the tasks that have not ended and waits for their end; no kill or time-out interrupts
-  // this. Errors are dropped; call join() to get them.
+  // this. Call join() to get their first error: here it is reported as lost (lost_exception.hpp).
   ~task_group() {
     detail::uninterrupted guard;
     cancel();
     wait_for_all();
+    if (error_) detail::lose("task", failed_.id(), failed_.name().data(), std::move(error_));
   }
 
   // Runs f(args...) in a new task of the group and returns the task. Tasks of the group may spawn
@@ -42,7 +43,7 @@ class task_group {
     auto t = tendril::spawn(std::forward<F>(f), std::forward<A>(args)...);
     tasks_.push_back(t);
     t.link([this, place = std::prev(tasks_.end())](const any_task& ended) {
-      if (ended.exception()) fail(ended.exception());
+      if (ended.exception()) fail(ended);
       tasks_.erase(place);
     });
     return t;
@@ -91,9 +92,10 @@ class task_group {
   void wait_for_all() {
     while (!tasks_.empty()) any_task(tasks_.front()).join();
   }
-  void fail(std::exception_ptr e) {
-    if (error_) return;
-    error_ = std::move(e);
+  void fail(const any_task& ended) {
+    if (error_) return detail::lose("task", ended.id(), ended.name().data(), ended.exception());
+    error_ = ended.exception();
+    failed_ = ended;
     cancel();
     if (in_body_ && !joining_)
       detail::interrupt(owner_.handle(), std::make_exception_ptr(body_cancelled{}));
@@ -101,7 +103,8 @@ class task_group {
 
   any_fiber owner_;
   std::list<any_task> tasks_;
-  std::exception_ptr error_;
+  std::exception_ptr error_;  // the first
+  any_task failed_;           // whose it is
   bool cancelled_ = false;
   bool joining_ = false;
   bool in_body_ = false;

@@ -16,6 +16,7 @@
 #include "group.hpp"
 #include "latch.hpp"
 #include "local.hpp"
+#include "lost_exception.hpp"
 #include "mutex.hpp"
 #include "net/address.hpp"
 #include "net/create_connection.hpp"

@@ -173,6 +173,9 @@ inline constexpr std::size_t payload_offset = 384;
 inline void* fiber_payload(fiber* f) noexcept {
   return reinterpret_cast<char*>(f) + payload_offset;
 }
+inline fiber* fiber_of_payload(void* payload) noexcept {
+  return reinterpret_cast<fiber*>(static_cast<char*>(payload) - payload_offset);
+}
 TENDRIL_API void fiber_ref(fiber* f) noexcept;
 // Drops a reference. The last one to a suspended fiber unwinds it with fiber_exit, immediately if
 // this is its kernel thread.

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "../error.hpp"
+#include "../lost_exception.hpp"
 #include "core.hpp"
 #include "exchange.hpp"
 #include "waiting.hpp"
@@ -29,6 +30,8 @@ class outcome_base {
   bool ended() const noexcept { return ended_.load(std::memory_order_acquire); }
   bool failed() const noexcept { return error_ && !exited_; }
   std::exception_ptr failure() const noexcept { return failed() ? error_ : nullptr; }
+  // Somebody knows now how the task has ended: see lost_exception.hpp. Any kernel thread.
+  void note_asked() const noexcept { asked_.store(true, std::memory_order_relaxed); }
 
   // For wait(). add_joiner() requires that the task has not ended.
   bool watch_ready(waiter& w) noexcept {
@@ -68,6 +71,11 @@ class outcome_base {
   }
 
  protected:
+  outcome_base() noexcept = default;
+  ~outcome_base() {
+    if (failed() && !asked_.load(std::memory_order_relaxed)) [[unlikely]]
+      lose_error();
+  }
   void end(core::fiber* self) noexcept {
     ended_.store(true, std::memory_order_release);
     grant_all(joiners_);
@@ -77,6 +85,7 @@ class outcome_base {
   std::exception_ptr error_;
   bool exited_ = false;   // error_ is a fiber_exit: the task ended on request
   bool callable_ = true;  // the task's callable exists
+  mutable std::atomic<bool> asked_{false};
 
  private:
   struct link {
@@ -95,6 +104,10 @@ class outcome_base {
       call_link(f, self);
     }
   }
+  [[gnu::noinline, gnu::cold]] void lose_error() noexcept {
+    core::fiber* task = core::fiber_of_payload(this);
+    lose("task", core::fiber_id(task), core::fiber_name(task), std::move(error_));
+  }
   std::atomic<bool> ended_{false};
   wait_list joiners_;
   struct delete_links {
@@ -109,7 +122,10 @@ class outcome : public outcome_base {
  public:
   // The result of an ended task; throws its exception.
   std::add_lvalue_reference_t<R> get() {
-    if (error_) std::rethrow_exception(error_);
+    if (error_) {
+      note_asked();
+      std::rethrow_exception(error_);
+    }
     if (!value_) throw error("the task belongs to the parent process of a fork");
     if constexpr (!std::is_void_v<R>) return *value_;
   }
