@@ -73,8 +73,8 @@ inline void lose(const char* source, std::uint64_t id, const char* name,
 // Makes `h` the process's handler; null: nothing is done. Returns the one before. Any kernel thread
 // may call it.
 inline lost_exception_handler set_lost_exception_handler(lost_exception_handler h) noexcept {
-  return detail::lost_handler.exchange(h ? h : [](const lost_exception&) noexcept {},
-                                       std::memory_order_acq_rel);
+  return detail::lost_handler.exchange(
+      h ? h : [](const lost_exception&) noexcept {}, std::memory_order_acq_rel);
 }
 
 }  // namespace tendril

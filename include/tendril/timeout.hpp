@@ -8,15 +8,18 @@
 //   bool done = tendril::move_on_after(2s, [] { fetch(); });                // or goes on silently
 //
 // A time-out ends a wait of the fiber that made it, not of tasks that the fiber spawns. Code that
-// does not wait is not interrupted. A time-out ends one wait: code that catches the exception may
-// go on and wait again. Time-outs nest. If several have passed, the outermost one throws, since its
+// does not wait is not interrupted. A `timeout` ends one wait: code that catches the exception may
+// go on and wait again; that of with_timeout() and move_on_after() ends every wait of the function
+// from then on. Time-outs nest. If several have passed, the outermost one throws, since its
 // exception leaves the scopes of the others too; a kill() goes first. Cooperative POSIX calls that
 // would have to wait fail with ECANCELED, until the next wait of this API throws. Any kernel thread
 // may use it.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <concepts>
+#include <exception>
 #include <functional>
 #include <type_traits>
 #include <utility>
@@ -24,6 +27,10 @@
 #include "detail/parking.hpp"
 
 namespace tendril {
+
+namespace detail {
+class call_limit;
+}
 
 class timeout {
  public:
@@ -67,6 +74,13 @@ class timeout {
   bool threw(const timeout_error& e) const noexcept { return e.id() == limit_.id; }
 
  private:
+  friend class detail::call_limit;
+  struct lasting {};
+  template <class Rep, class Period>
+  timeout(std::chrono::duration<Rep, Period> after, lasting) {
+    limit_.lasts = true;
+    start(detail::later(after));
+  }
   void start(clock::time_point at) {
     static std::atomic<std::uint64_t> last{0};
     limit_.id = last.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -83,33 +97,105 @@ class timeout {
   core::fiber* fiber_ = nullptr;  // null: cancelled
 };
 
-// Returns f(), whose waits are limited to `after` from now: then throws timeout_error. (gevent:
-// with_timeout)
+namespace detail {
+
+// The time-out of a call, and the rule of with_timeout() for how that ends.
+class call_limit {
+ public:
+  template <class Rep, class Period>
+  explicit call_limit(std::chrono::duration<Rep, Period> after)
+      : before_(std::exchange(x_.limit_ended_wait, INT64_MIN)), limit_(after, timeout::lasting{}) {}
+  ~call_limit() { x_.limit_ended_wait = std::max(x_.limit_ended_wait, before_); }
+
+  // Returns f(), or throws the time-out's exception.
+  template <class F>
+  decltype(auto) call(F&& f) {
+    try {
+      if constexpr (std::is_void_v<std::invoke_result_t<F>>) {
+        std::invoke(std::forward<F>(f));
+        if (time_limit* l = has_ended_a_wait()) throw_for(*l);
+      } else {
+        decltype(auto) result = std::invoke(std::forward<F>(f));
+        if (time_limit* l = has_ended_a_wait()) throw_for(*l);
+        return static_cast<std::invoke_result_t<F>>(std::forward<decltype(result)>(result));
+      }
+    } catch (const fiber_exit&) {
+      throw;
+    } catch (const timeout_error& e) {
+      if (!limit_.threw(e) && !of_an_outer(e)) throw_nested();
+      throw;
+    } catch (...) {
+      throw_nested();
+      throw;
+    }
+  }
+  bool threw(const timeout_error& e) const noexcept { return limit_.threw(e); }
+
+ private:
+  // If the limit has ended a wait: it, or the outermost one that had passed by then, which has
+  // priority.
+  time_limit* has_ended_a_wait() noexcept {
+    time_limit& mine = limit_.limit_;
+    return x_.limit_ended_wait < mine.at ? nullptr : outermost_passed(&mine, x_.limit_ended_wait);
+  }
+  [[noreturn]] static void throw_for(time_limit& l) {
+    l.fired = true;
+    set_limit(core::fiber_current());
+    if (l.error) std::rethrow_exception(l.error);
+    throw timeout_error("timed out", l.id);
+  }
+  // In a handler: throws with the handled exception inside.
+  void throw_nested() {
+    time_limit* l = has_ended_a_wait();
+    if (!l) return;
+    if (l->error) throw_for(*l);
+    l->fired = true;
+    set_limit(core::fiber_current());
+    std::throw_with_nested(timeout_error("timed out", l->id));
+  }
+  bool of_an_outer(const timeout_error& e) const noexcept {
+    for (const time_limit* l = limit_.limit_.outer; l; l = l->outer) {
+      if (l->id == e.id()) return true;
+    }
+    return false;
+  }
+
+  core::fiber_extra& x_ = core::fiber_extras(core::fiber_current());
+  std::int64_t before_;
+  timeout limit_;
+};
+
+}  // namespace detail
+
+// Returns f(), whose waits are limited to `after` from now. If the limit has ended one of them, it
+// throws timeout_error, however f came back: C code may have turned the failed wait into a result
+// (-1), or the time-out's exception was caught. An exception of f's own is then nested in it
+// (std::nested_exception). Each further wait of f ends at once. A limit that has passed but ended
+// no wait changes nothing: f's result is returned. (gevent: with_timeout; trio: fail_after)
 template <class Rep, class Period, std::invocable F>
 decltype(auto) with_timeout(std::chrono::duration<Rep, Period> after, F&& f) {
-  timeout limit(after);
-  return std::invoke(std::forward<F>(f));
+  return detail::call_limit(after).call(std::forward<F>(f));
 }
 // The same, but returns `otherwise` in place of throwing. The exception of another time-out is
 // passed on. (gevent: timeout_value)
 template <class Rep, class Period, std::invocable F, class V>
 auto with_timeout(std::chrono::duration<Rep, Period> after, F&& f, V&& otherwise) {
   using result = std::decay_t<std::invoke_result_t<F>>;
-  timeout limit(after);
+  detail::call_limit limit(after);
   try {
-    return result(std::invoke(std::forward<F>(f)));
+    return result(limit.call(std::forward<F>(f)));
   } catch (const timeout_error& e) {
     if (!limit.threw(e)) throw;
     return result(std::forward<V>(otherwise));
   }
 }
-// Runs f(), whose waits are limited to `after` from now: then returns without an exception. Returns
-// whether f returned. (gevent: Timeout(seconds, False); trio: move_on_after)
+// The same for a function without a result, and without an exception. Returns whether the limit has
+// ended none of its waits. (gevent: Timeout(seconds, False); trio: move_on_after)
 template <class Rep, class Period, std::invocable F>
 bool move_on_after(std::chrono::duration<Rep, Period> after, F&& f) {
-  timeout limit(after);
+  detail::call_limit limit(after);
   try {
-    std::invoke(std::forward<F>(f));
+    limit.call(std::forward<F>(f));
     return true;
   } catch (const timeout_error& e) {
     if (!limit.threw(e)) throw;

@@ -17,6 +17,15 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   return !f->extra.shields && (f->pending || f->extra.limit <= now());
 }
 
+// Ends a wait by a kill or a time-out, and remembers which: code that does not learn of it by an
+// exception (a C function) may return as if nothing had happened.
+wake interrupted(fiber* f) noexcept {
+  if (f->pending) f->extra.pending_ended_wait = true;
+  else if (!f->extra.forbidden) f->extra.limit_ended_wait = now();
+  return wake::interrupted;
+}
+wake end_of_yield(fiber* f) noexcept { return is_due(f) ? interrupted(f) : wake::unparked; }
+
 // Hands the kernel thread to the next fiber; returns when `self`, whose state is already set, runs
 // again.
 [[gnu::always_inline]] inline void switch_away(hub& h, fiber* self) noexcept {
@@ -66,7 +75,7 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
 [[gnu::noinline]] wake park_slow(hub& h, fiber* self, std::int64_t when, const wait_info& what,
                                  bool precise) noexcept {
   if ((self->pending || self->extra.forbidden) && may_interrupt(self, what))
-    return wake::interrupted;
+    return interrupted(self);
   bool limited = self->extra.limit < when && may_interrupt(self, what);
   if (limited) when = self->extra.limit;
   handlers_deferred quiet(h);
@@ -76,7 +85,7 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   h.waits.add(what);
   switch_away(h, self);
   forget_deadline(self);
-  return limited && self->woken == wake::timeout ? wake::interrupted : self->woken;
+  return limited && self->woken == wake::timeout ? interrupted(self) : self->woken;
 }
 
 }  // namespace
@@ -150,22 +159,22 @@ switch_result give_way(fiber* self) noexcept {
   return leave(h, self);
 }
 
-wake wake_of_slow_path() noexcept { return is_due(current) ? wake::interrupted : wake::unparked; }
+wake wake_of_slow_path() noexcept { return end_of_yield(current); }
 
 wake gave_way_slow(void* context, void* from) noexcept {
   if (!is_switch(from)) return wake(reinterpret_cast<std::uintptr_t>(context));
   fiber* self = current;
   come_back(context, from, *hub::of(self), self);
-  return is_due(self) ? wake::interrupted : wake::unparked;
+  return end_of_yield(self);
 }
 
 [[gnu::noinline]] static wake yield_slow(hub& h, fiber* self) noexcept {
-  if (is_due(self) || self->extra.forbidden) return wake::interrupted;
+  if (is_due(self) || self->extra.forbidden) return interrupted(self);
   handlers_deferred quiet(h);
   self->state = fiber_status::ready;
   h.ready.push(self);
   switch_away(h, self);
-  return is_due(self) ? wake::interrupted : wake::unparked;
+  return end_of_yield(self);
 }
 
 wake yield() noexcept {
@@ -234,8 +243,11 @@ void* interrupt(fiber* f, void* error) noexcept {
   void* old = f->pending;
   f->pending = error;
   update_needs_slow_path(*f);
-  if (f->state == fiber_status::parked && may_interrupt(f, *f->waiting))
+  if (!old) f->extra.pending_ended_wait = false;
+  if (f->state == fiber_status::parked && may_interrupt(f, *f->waiting)) {
+    f->extra.pending_ended_wait = true;
     hub::wake(f, wake::interrupted);
+  }
   return old;
 }
 

@@ -3,6 +3,7 @@
 #include <tendril/event.hpp>
 #include <tendril/mutex.hpp>
 #include <tendril/posix.hpp>
+#include <tendril/queue.hpp>
 #include <tendril/task.hpp>
 #include <tendril/timeout.hpp>
 
@@ -226,6 +227,143 @@ TEST_CASE("when the inner of two time-outs is cancelled, the outer still throws"
     outer_threw = outer.threw(e);
   }
   CHECK(outer_threw);
+}
+
+TEST_SUITE_END();
+
+TEST_SUITE_BEGIN("calls whose waits a limit has ended, however they come back");
+
+namespace {
+
+// What C code does: waits by a POSIX call, and turns its failure into a value.
+int reads(int fd) {
+  char c;
+  return posix::read(fd, &c, 1) < 0 ? -1 : 0;
+}
+struct silent_pipe {
+  int fd[2];
+  silent_pipe() { REQUIRE(::pipe(fd) == 0); }
+  ~silent_pipe() { ::close(fd[0]), ::close(fd[1]); }
+};
+
+}  // namespace
+
+TEST_CASE("with_timeout reports a time-out that a C function has turned into a value") {
+  silent_pipe p;
+  CHECK_THROWS_AS(with_timeout(5ms, [&] { return reads(p.fd[0]); }), timeout_error);
+  CHECK(with_timeout(
+            5ms, [&] { return reads(p.fd[0]); }, 77) == 77);
+  CHECK_FALSE(move_on_after(5ms, [&] { reads(p.fd[0]); }));
+}
+
+TEST_CASE("with_timeout reports a time-out whose exception the function has caught") {
+  CHECK_THROWS_AS(with_timeout(5ms,
+                               [] {
+                                 try {
+                                   tendril::sleep(1h);
+                                 } catch (const timeout_error&) {}
+                                 return 1;
+                               }),
+                  timeout_error);
+}
+
+TEST_CASE("after the limit each further wait of the function ends at once") {
+  int ended = 0;
+  CHECK_FALSE(move_on_after(5ms, [&] {
+    for (int i = 0; i < 3; i++) {
+      try {
+        tendril::sleep(1h);
+      } catch (const timeout_error&) {
+        ended++;
+      }
+    }
+  }));
+  CHECK(ended == 3);
+  tendril::sleep(1ms);  // none of a later one
+}
+
+TEST_CASE(
+    "another exception of a function whose wait the limit has ended is nested in the time-out") {
+  silent_pipe p;
+  std::string inner;
+  try {
+    with_timeout(5ms, [&] {
+      if (reads(p.fd[0]) < 0) throw std::runtime_error("cannot read");
+    });
+  } catch (const timeout_error& e) {
+    try {
+      std::rethrow_if_nested(e);
+    } catch (const std::runtime_error& e) {
+      inner = e.what();
+    }
+  }
+  CHECK(inner == "cannot read");
+}
+
+TEST_CASE("a limit that has ended no wait takes no value and no exception away") {
+  auto waits_too_long = [](auto f) {
+    return [f] {
+      auto end = tendril::clock::now() + 3ms;
+      while (tendril::clock::now() < end) {}
+      return f();
+    };
+  };
+  CHECK(with_timeout(1ms, waits_too_long([] { return 5; })) == 5);
+  CHECK(move_on_after(1ms, waits_too_long([] {})));
+  CHECK_THROWS_AS(with_timeout(1ms, waits_too_long([]() -> int { throw std::logic_error("x"); })),
+                  std::logic_error);
+  tendril::queue<int> q;
+  q.put(3);
+  CHECK(with_timeout(1ms, waits_too_long([&] { return *q.try_get(); })) == 3);
+}
+
+TEST_CASE("of two limits of C code the one that ended its wait is reported, by its own scope") {
+  silent_pipe p;
+  CHECK(with_timeout(1h, [&] {
+          return with_timeout(
+              5ms, [&] { return reads(p.fd[0]); }, 77);
+        }) == 77);
+  // The outer one ends the wait in the inner's function, whose value the inner lets pass.
+  bool passed = false;
+  CHECK_FALSE(move_on_after(5ms, [&] {
+    CHECK(with_timeout(
+              1h, [&] { return reads(p.fd[0]); }, 77) == -1);
+    passed = true;
+  }));
+  CHECK(passed);
+}
+
+TEST_CASE("a kill goes first: it leaves with_timeout as it is") {
+  auto t = spawn([] { with_timeout(1h, [] { tendril::sleep(1h); }); });
+  yield();
+  t.kill();
+  CHECK_THROWS_AS(t.get(), fiber_exit);
+}
+
+TEST_CASE("a killed task ends as killed, whatever C code has made of the wait that failed") {
+  silent_pipe p;
+  auto value = spawn([&] { return reads(p.fd[0]); });
+  auto error = spawn([&] {
+    if (reads(p.fd[0]) < 0) throw std::runtime_error("cannot read");
+  });
+  yield();
+  value.kill();
+  error.kill();
+  CHECK_THROWS_AS(value.get(), fiber_exit);
+  CHECK_THROWS_AS(error.get(), fiber_exit);
+  auto with_another = spawn([&] { return reads(p.fd[0]); });
+  yield();
+  with_another.kill(std::logic_error("enough"));
+  CHECK_THROWS_AS(with_another.get(), std::logic_error);
+}
+
+TEST_CASE("a kill that has ended no wait takes no value away") {
+  task<int> t;
+  t = spawn([&] {
+    t.request_kill();
+    return 5;
+  });
+  CHECK(t.get() == 5);
 }
 
 TEST_SUITE_END();

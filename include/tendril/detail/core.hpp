@@ -83,9 +83,12 @@ enum class fiber_status : std::uint8_t { fresh, switched, running, parked, ready
 
 // What the headers keep with each fiber. Only the fiber's kernel thread may use it.
 struct fiber_extra {
-  std::int64_t limit = INT64_MAX;  // a wait that lasts until then ends with `interrupted`
-  void* limits = nullptr;          // the detail::time_limit that set `limit`
-  unsigned shields = 0;            // while not 0, nothing interrupts a wait
+  std::int64_t limit = INT64_MAX;   // a wait that lasts until then ends with `interrupted`
+  void* limits = nullptr;           // the detail::time_limit that set `limit`
+  unsigned shields = 0;             // while not 0, nothing interrupts a wait
+  bool pending_ended_wait = false;  // what interrupt() has stored has ended a wait
+  // when a limit last ended a wait
+  std::int64_t limit_ended_wait = INT64_MIN;
   // if set, what runs here must not wait: each wait ends with `interrupted` at once
   const char* forbidden = nullptr;
   void* locals = nullptr;  // fiber-local values, destroyed with the fiber at the latest

@@ -173,19 +173,28 @@ class task_payload : public outcome<R> {
       } else {
         this->value_.emplace(run_());
       }
+      // Its code is a C function, perhaps, that has ended because of a kill and told it by a value.
+      if (core::head(self).needs_slow_path) [[unlikely]] {
+        if (take_kill(self)) this->value_.reset();
+      }
     } catch (const fiber_exit&) {
       this->error_ = std::current_exception();
       this->exited_ = true;
     } catch (...) {
       this->error_ = std::current_exception();
-      // If a cooperative call failed with ECANCELED because of a kill and the code then threw its
-      // own error, the kill's exception is the result.
-      if (auto* p = static_cast<std::exception_ptr*>(core::fiber_take_pending(self))) {
-        this->error_ = std::move(*p);
-        delete p;
-        this->exited_ = is_exit(this->error_);
-      }
+      take_kill(self);
     }
+  }
+  // If a cooperative call failed with ECANCELED because of a kill, the kill's exception is the
+  // result, whatever the code made of that.
+  bool take_kill(core::fiber* self) noexcept {
+    if (!core::fiber_extras(self).pending_ended_wait) return false;
+    auto* p = static_cast<std::exception_ptr*>(core::fiber_take_pending(self));
+    if (!p) return false;
+    this->error_ = std::move(*p);
+    delete p;
+    this->exited_ = is_exit(this->error_);
+    return true;
   }
   // Exists while `callable_`. (Not a std::optional, whose flag would take one more cache line.)
   union {

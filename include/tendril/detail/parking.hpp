@@ -45,8 +45,10 @@ struct time_limit {
   std::uint64_t id = 0;
   std::exception_ptr error;  // null: a timeout_error
   bool fired = false;
+  bool lasts = false;  // having passed, it ends every wait, not one
   time_limit* outer = nullptr;
   time_limit* inner = nullptr;
+  bool in_force() const noexcept { return !fired || lasts; }
 };
 
 // Passes the earliest limit in force to lib/.
@@ -54,9 +56,18 @@ inline void set_limit(core::fiber* f) noexcept {
   core::fiber_extra& x = core::fiber_extras(f);
   x.limit = INT64_MAX;
   for (auto* l = static_cast<time_limit*>(x.limits); l; l = l->outer) {
-    if (!l->fired && l->at < x.limit) x.limit = l->at;
+    if (l->in_force() && l->at < x.limit) x.limit = l->at;
   }
   core::update_needs_slow_path(core::head(f));
+}
+
+// The outermost limit, from `l` on, that had passed at that time; null: none.
+inline time_limit* outermost_passed(time_limit* l, std::int64_t time) noexcept {
+  time_limit* found = nullptr;
+  for (; l; l = l->outer) {
+    if (l->in_force() && l->at <= time) found = l;
+  }
+  return found;
 }
 
 // Throws what kill() or a time-out has stored for the running fiber. A kill goes first, then the
@@ -71,10 +82,7 @@ inline void throw_if_interrupted(core::fiber* self = core::fiber_current()) {
   }
   if (x.limit == INT64_MAX) return;
   std::int64_t now = core::now_ns();
-  time_limit* expired = nullptr;
-  for (auto* l = static_cast<time_limit*>(x.limits); l; l = l->outer) {
-    if (!l->fired && l->at <= now) expired = l;
-  }
+  time_limit* expired = outermost_passed(static_cast<time_limit*>(x.limits), now);
   if (!expired) return;
   expired->fired = true;
   set_limit(self);
