@@ -127,10 +127,11 @@ inline bool known_thread_header(const thread_header&) noexcept { return true; }
 // Whether the code loads this system call number into x8 shortly before a system call instruction.
 inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t number) noexcept {
   const std::uint32_t* words = reinterpret_cast<const std::uint32_t*>(code);
-  for (std::size_t i = 0; i + 16 < size / 4; i++) {
+  std::size_t count = size / 4;
+  for (std::size_t i = 0; i < count; i++) {
     // mov x8 or w8
     if (words[i] != (0xd2800008 | number << 5) && words[i] != (0x52800008 | number << 5)) continue;
-    for (std::size_t k = 1; k < 12; k++) {
+    for (std::size_t k = 1; k < 12 && i + k < count; k++) {
       if (words[i + k] == 0xd4000001 /* svc #0 */) return true;
     }
   }

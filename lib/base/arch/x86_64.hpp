@@ -202,12 +202,12 @@ inline bool makes_system_call(const char* code, std::size_t size, std::uint32_t 
                                   __builtin_memchr(p, int(number & 0xff), std::size_t(end - p))));
        p++) {
     std::uint32_t found;
-    if (end - p < 64 || p == code) return false;
+    if (end - p < 6) return false;
     __builtin_memcpy(&found, p, 4);
-    if (found != number ||
+    if (p == code || found != number ||
         (static_cast<unsigned char>(p[-1]) & 0xf8) != 0xb8 /* mov imm32, register */)
       continue;
-    for (int i = 4; i < 48; i++) {
+    for (int i = 4; i < 48 && i + 1 < end - p; i++) {
       if (p[i] == 0x0f && p[i + 1] == 0x05 /* syscall */) return true;
     }
   }
