@@ -1,13 +1,12 @@
 #include "libc/elf_scan.hpp"
 
-#include <elf.h>
 #include <link.h>
-#include <string.h>
 
 #include <atomic>
 #include <cstdint>
 
 #include "base/arch/system_call_scan.hpp"
+#include "base/loaded_module.hpp"
 #include "base/sys.hpp"
 
 namespace tendril::posix {
@@ -20,51 +19,10 @@ struct search {
   bool only_first = false;  // stop after the first module, which is the program
 };
 
-// Called functions appear in the relocations of the PLT; functions whose address is taken appear in
-// the other ones.
 int look_into(dl_phdr_info* info, size_t, void* data) {
   search& s = *static_cast<search*>(data);
-  const ElfW(Dyn)* d = nullptr;
-  for (int i = 0; i < info->dlpi_phnum; i++) {
-    const ElfW(Phdr)& p = info->dlpi_phdr[i];
-    if (p.p_type == PT_DYNAMIC) d = reinterpret_cast<const ElfW(Dyn)*>(info->dlpi_addr + p.p_vaddr);
-  }
-  const ElfW(Sym)* symbols = nullptr;
-  const char* strings = nullptr;
-  const ElfW(Rela) * tables[2] = {};
-  size_t sizes[2] = {};
-  for (; d && d->d_tag != DT_NULL; d++) {
-    switch (d->d_tag) {
-      case DT_SYMTAB:
-        symbols = reinterpret_cast<const ElfW(Sym)*>(d->d_un.d_ptr);
-        break;
-      case DT_STRTAB:
-        strings = reinterpret_cast<const char*>(d->d_un.d_ptr);
-        break;
-      case DT_JMPREL:
-        tables[0] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr);
-        break;
-      case DT_PLTRELSZ:
-        sizes[0] = d->d_un.d_val;
-        break;
-      case DT_RELA:
-        tables[1] = reinterpret_cast<const ElfW(Rela)*>(d->d_un.d_ptr);
-        break;
-      case DT_RELASZ:
-        sizes[1] = d->d_un.d_val;
-        break;
-    }
-  }
-  // The loader has made these addresses absolute, except in the vDSO, which has no relocations.
-  if (!symbols || !strings) return s.only_first;
-  for (int t = 0; t < 2; t++) {
-    for (size_t i = 0; tables[t] && i < sizes[t] / sizeof(ElfW(Rela)); i++) {
-      const ElfW(Sym)& symbol = symbols[ELF64_R_SYM(tables[t][i].r_info)];
-      if (symbol.st_shndx == SHN_UNDEF && strcmp(strings + symbol.st_name, s.name) == 0)
-        return s.found = true;
-    }
-  }
-  return s.only_first;
+  s.found = core::loaded_module(*info).imports(s.name);
+  return s.found || s.only_first;
 }
 
 struct module {
