@@ -15,51 +15,30 @@ namespace tendril::launcher {
 
 namespace {
 
-// A file mapped into memory. at() and text() return null for ranges that reach beyond its end.
-class mapping {
- public:
-  explicit mapping(const std::string& path) {
-    file f(path.c_str());
-    struct stat st;
-    if (!f.is_open() || fstat(f.descriptor(), &st) != 0 || st.st_size == 0) return;
-    void* p = mmap(nullptr, (std::size_t)st.st_size, PROT_READ, MAP_PRIVATE, f.descriptor(), 0);
-    if (p == MAP_FAILED) return;
-    start_ = (const char*)p;
-    size_ = (std::size_t)st.st_size;
-    elf_file elf = read_elf(f.descriptor());
-    native_ = elf.damage.empty() && elf.foreign.empty();
-  }
-  ~mapping() {
-    if (start_) munmap((void*)start_, size_);
-  }
-  mapping(const mapping&) = delete;
-  mapping& operator=(const mapping&) = delete;
+// The bytes of a file. at() and text() return null for ranges that reach beyond its end.
+struct contents {
+  const char* start;
+  std::size_t size;
 
-  bool native() const { return native_; }
   template <class T>
   const T* at(std::uint64_t offset, std::uint64_t count = 1) const {
-    if (offset > size_ || count > (size_ - offset) / sizeof(T) || offset % alignof(T))
-      return nullptr;
-    return (const T*)(start_ + offset);
+    if (offset > size || count > (size - offset) / sizeof(T) || offset % alignof(T)) return nullptr;
+    return (const T*)(start + offset);
   }
-  // A string that ends within [offset, offset + size); null otherwise.
-  const char* text(std::uint64_t offset, std::uint64_t size, std::uint64_t from) const {
-    const char* table = at<char>(offset, size);
-    return table && from < size && memchr(table + from, 0, size - from) ? table + from : nullptr;
+  // A string that ends within [offset, offset + length); null otherwise.
+  const char* text(std::uint64_t offset, std::uint64_t length, std::uint64_t from) const {
+    const char* table = at<char>(offset, length);
+    return table && from < length && memchr(table + from, 0, length - from) ? table + from
+                                                                            : nullptr;
   }
-
- private:
-  const char* start_ = nullptr;
-  std::size_t size_ = 0;
-  bool native_ = false;
 };
 
 }  // namespace
 
-image read_image(const std::string& path, const std::vector<std::uint32_t>& numbers) {
+image parse_image(const char* start, std::size_t size, const std::vector<std::uint32_t>& numbers) {
   image found;
-  mapping m(path);
-  const auto* h = m.native() ? m.at<ElfW(Ehdr)>(0) : nullptr;
+  contents m{start, size};
+  const auto* h = m.at<ElfW(Ehdr)>(0);
   if (!h) return found;
 
   const auto* p = m.at<ElfW(Phdr)>(h->e_phoff, h->e_phnum);
@@ -93,6 +72,20 @@ image read_image(const std::string& path, const std::vector<std::uint32_t>& numb
       (symbols[k].st_shndx == SHN_UNDEF ? found.imports : found.exports).insert(name);
     }
   }
+  return found;
+}
+
+image read_image(const std::string& path, const std::vector<std::uint32_t>& numbers) {
+  file f(path.c_str());
+  struct stat st;
+  if (!f.is_open() || fstat(f.descriptor(), &st) != 0 || st.st_size == 0) return {};
+  elf_file elf = read_elf(f.descriptor());
+  if (!elf.damage.empty() || !elf.foreign.empty()) return {};
+  std::size_t size = (std::size_t)st.st_size;
+  void* p = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, f.descriptor(), 0);
+  if (p == MAP_FAILED) return {};
+  image found = parse_image((const char*)p, size, numbers);
+  munmap(p, size);
   return found;
 }
 

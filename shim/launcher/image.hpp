@@ -2,6 +2,7 @@
 // calls that its code makes by its own instructions.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -18,6 +19,11 @@ struct image {
   bool any_system_call = false;
 };
 
+// The image of a file, or an empty one if it cannot be read or is for another platform.
 image read_image(const std::string& path, const std::vector<std::uint32_t>& numbers = {});
+// The same of a file's bytes, which must be as aligned as ELF's structures and are not trusted:
+// what reaches beyond the end is left out.
+image parse_image(const char* start, std::size_t size,
+                  const std::vector<std::uint32_t>& numbers = {});
 
 }  // namespace tendril::launcher
