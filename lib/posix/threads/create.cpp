@@ -227,7 +227,7 @@ fiber* fiber_for(thread& t, const attributes& a) noexcept {
   *core::tls::other(t.storage.pointer, &this_thread) = &t;
   core::fiber_options o;
   o.kind = core::fiber_kind::task;
-  fiber* f = core::fiber_new_at(fiber_place(&t), sizeof(thread*), thread_body, o);
+  fiber* f = core::fiber_new_at(fiber_place(&t), sizeof(void*), thread_body, o);
   t.life = a.detached ? std::uint32_t(thread::detached) : 0;
   *static_cast<thread**>(core::fiber_payload(f)) = &t;
   t.runs = f;

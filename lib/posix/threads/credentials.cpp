@@ -70,7 +70,7 @@ class spare_identities {
   bool reserve() noexcept {
     std::size_t wanted = needed();
     if (wanted <= count_) return true;
-    auto* more = static_cast<core::identity**>(realloc(all_, wanted * sizeof *all_));
+    auto* more = static_cast<core::identity**>(realloc(all_, wanted * sizeof(void*)));
     if (!more) return false;
     all_ = more;
     for (; count_ < wanted; count_++) {

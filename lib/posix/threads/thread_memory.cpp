@@ -32,8 +32,7 @@ constinit idle_threads idle;
 
 constexpr std::size_t whole_lines(std::size_t n) noexcept { return (n + 63) / 64 * 64; }
 constexpr std::size_t fiber_offset = whole_lines(sizeof(thread));
-constexpr std::size_t storage_offset =
-    fiber_offset + whole_lines(core::fiber_size(sizeof(thread*)));
+constexpr std::size_t storage_offset = fiber_offset + whole_lines(core::fiber_size(sizeof(void*)));
 std::size_t top_size() noexcept { return storage_offset + core::tls::block_size(); }
 }  // namespace
 
