@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -297,6 +298,25 @@ static void selects(void) {
   FD_SET(1000, &r);
   SAY("select of a descriptor that never was",
       select(1001, &r, NULL, NULL, &(struct timeval){0, 20000}));
+  // Programs pass getdtablesize(), and sets of FD_SETSIZE bits. Behind this set there is nothing.
+  char* page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  MUST(mprotect(page + 4096, 4096, PROT_NONE));
+  fd_set* last = (fd_set*)(page + 4096) - 1;
+  for (int times = 0; times < 2; times++) {
+    FD_SET(p[0], last);
+    SAY("select of more descriptors than a set has room for",
+        select(1 << 20, last, NULL, NULL, &(struct timeval){0, 20000 * times}));
+    SAY("  the set", FD_ISSET(p[0], last) != 0);
+  }
+  FD_SET(p[0], last);
+  MUST(write(p[1], "a", 1));
+  SAY("select of more descriptors than a set has room for",
+      select(1 << 20, last, NULL, NULL, NULL));
+  SAY("pselect of more descriptors than a set has room for",
+      pselect(1 << 20, last, NULL, NULL, &(struct timespec){0}, NULL));
+  SAY("  the set", FD_ISSET(p[0], last) != 0);
+  MUST(read(p[0], buf, 1));
+  munmap(page, 8192);
   SETS();
   SAY_INTERRUPTED("select", (SETS(), select(n, &r, NULL, &x, NULL)), {});
   SAY_SETS();

@@ -2,12 +2,8 @@
 // the descriptors and repeat.
 #include <tendril/posix.hpp>
 
-#include <string.h>
-
-#include <bit>
-
-#include "events/own_descriptors.hpp"
 #include "posix/common/offload.hpp"
+#include "posix/descriptors/select_sets.hpp"
 #include "posix/descriptors/wait.hpp"
 #include "posix/descriptors/wait_set.hpp"
 #include "posix/signals/scoped_mask.hpp"
@@ -102,107 +98,6 @@ long poll_until(pollfd* fds, nfds_t n, deadline until, const sigset_t* mask) noe
   }
 }
 
-// The size of the program's descriptor table without the runtime's descriptors, as the kernel
-// computes it: select(2) ignores numbers beyond, open or not.
-int size_of_programs_table() noexcept {
-  int highest = int(core::own_descriptors::highest());
-  while (highest > 0 && (sys::call_if_allowed(SYS_fcntl, highest, F_GETFD) < 0 ||
-                         core::own_descriptors::is_kept(highest)))
-    highest--;
-  // Sizes of a larger table are this times a power of two.
-  constexpr int least = 64, step = 128;
-  return highest < least ? least : int(std::bit_ceil(unsigned(highest / step + 1))) * step;
-}
-
-// The bits of the three sets, copied because select(2) clears those that are not ready.
-class select_sets {
- public:
-  select_sets(int n, fd_set* r, fd_set* w, fd_set* x) noexcept
-      : n_(n), bytes_(std::size_t(n + 63) / 64 * 8) {
-    fd_set* sets[] = {r, w, x};
-    if (bytes_ > sizeof few_[0]) many_ = static_cast<char*>(sys::map(bytes_ * 3));
-    for (int i = 0; ok() && i < 3; i++) {
-      theirs_[i] = sets[i];
-      if (!sets[i]) continue;
-      for (std::size_t at = 0; at < bytes_; at += 4096) {
-        if (sys::readable(reinterpret_cast<char*>(sets[i]) + at,
-                          bytes_ - at < 4096 ? bytes_ - at : 4096))
-          continue;
-        bad_ = true;
-        return;
-      }
-      memcpy(mine(i), sets[i], bytes_);
-    }
-  }
-  ~select_sets() {
-    if (many_) sys::unmap(many_, bytes_ * 3);
-  }
-  select_sets(const select_sets&) = delete;
-  bool ok() const noexcept { return bytes_ <= sizeof few_[0] || many_; }
-  bool bad() const noexcept { return bad_; }
-  // Makes the real call, with a time-out of zero, with the sets that the program passed.
-  long now(const sigset_t* mask) noexcept {
-    for (int i = 0; i < 3; i++) {
-      if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
-    }
-    struct {
-      const sigset_t* mask;
-      std::size_t size;
-    } masked{mask, 8};
-    signalfd_loan lent(mask);
-    auto ask = [&] {
-      timespec none{};
-      return sys::call(SYS_pselect6, n_, theirs_[0], theirs_[1], theirs_[2], &none, &masked);
-    };
-    long ready = ask();
-    if (ready != -EBADF) return ready;
-    int size = size_of_programs_table();
-    if (size >= n_) return ready;
-    n_ = size;
-    return ask();
-  }
-  // Restores the program's sets, as a call that fails leaves them unchanged.
-  long fail(int error) noexcept {
-    for (int i = 0; i < 3; i++) {
-      if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
-    }
-    return error;
-  }
-  int count() noexcept {
-    int c = 0;
-    each([&](int, std::uint32_t) { c++; });
-    return c;
-  }
-  template <class F>
-  void each(F f) noexcept {
-    static constexpr std::uint32_t events[] = {EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR,
-                                               EPOLLOUT | EPOLLERR, EPOLLPRI};
-    for (std::size_t word = 0; word < bytes_ / 8; word++) {
-      std::uint64_t bits[3] = {};
-      for (int i = 0; i < 3; i++) {
-        if (theirs_[i]) memcpy(&bits[i], mine(i) + word * 8, 8);
-      }
-      for (std::uint64_t any = bits[0] | bits[1] | bits[2]; any; any &= any - 1) {
-        int bit = __builtin_ctzll(any);
-        int fd = int(word * 64) + bit;
-        if (fd >= n_) return;
-        std::uint32_t wanted = 0;
-        for (int i = 0; i < 3; i++) wanted |= bits[i] >> bit & 1 ? events[i] : 0;
-        f(fd, wanted);
-      }
-    }
-  }
-
- private:
-  char* mine(int i) noexcept { return many_ ? many_ + bytes_ * std::size_t(i) : few_[i]; }
-  int n_;
-  std::size_t bytes_;
-  bool bad_ = false;
-  fd_set* theirs_[3] = {};
-  char few_[3][FD_SETSIZE / 8];
-  char* many_ = nullptr;
-};
-
 long select_until(int n, fd_set* r, fd_set* w, fd_set* x, deadline until, const sigset_t* mask,
                   core::nanoseconds* ended = nullptr) noexcept {
   select_sets sets(n, r, w, x);
@@ -245,6 +140,7 @@ int ppoll(pollfd* fds, nfds_t n, const timespec* timeout, const sigset_t* mask) 
 }
 
 int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout) {
+  if (core::current) n = select_sets::reach(n);
   if (!cooperative() || n < 0 || n > core::descriptors::limit ||
       (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0 ||
                    (timeout->tv_sec == 0 && timeout->tv_usec == 0 && !signals_to_lend())))) {
@@ -267,6 +163,7 @@ int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout) {
 }
 
 int pselect(int n, fd_set* r, fd_set* w, fd_set* x, const timespec* timeout, const sigset_t* mask) {
+  if (core::current) n = select_sets::reach(n);
   if (!cooperative() || n < 0 || n > core::descriptors::limit || !valid(timeout) ||
       (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0 && !signals_to_lend())) {
     return real.pselect(n, r, w, x, timeout, mask);
