@@ -56,7 +56,7 @@ refusal why_not_executable(const char* path, struct stat& st) {
 [[noreturn]] void refuse(const std::string& subject, const refusal& r) {
   failure f = exec_failure(subject, r.error);
   if (r.words) f.message = subject + ": " + r.words;
-  throw f;
+  throw failure(f);
 }
 
 std::string search_path(const std::string& name) {
