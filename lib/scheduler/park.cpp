@@ -17,15 +17,6 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   return !f->extra.shields && (f->pending || f->extra.limit <= now());
 }
 
-// Ends a wait by a kill or a time-out, and remembers which: code that does not learn of it by an
-// exception (a C function) may return as if nothing had happened.
-wake interrupted(fiber* f) noexcept {
-  if (f->pending) f->extra.pending_ended_wait = true;
-  else if (!f->extra.forbidden) f->extra.limit_ended_wait = now();
-  return wake::interrupted;
-}
-wake end_of_yield(fiber* f) noexcept { return is_due(f) ? interrupted(f) : wake::unparked; }
-
 // Hands the kernel thread to the next fiber; returns when `self`, whose state is already set, runs
 // again.
 [[gnu::always_inline]] inline void switch_away(hub& h, fiber* self) noexcept {
@@ -75,7 +66,7 @@ wake end_of_yield(fiber* f) noexcept { return is_due(f) ? interrupted(f) : wake:
 [[gnu::noinline]] wake park_slow(hub& h, fiber* self, std::int64_t when, const wait_info& what,
                                  bool precise) noexcept {
   if ((self->pending || self->extra.forbidden) && may_interrupt(self, what))
-    return interrupted(self);
+    return wake::interrupted;
   bool limited = self->extra.limit < when && may_interrupt(self, what);
   if (limited) when = self->extra.limit;
   handlers_deferred quiet(h);
@@ -85,7 +76,7 @@ wake end_of_yield(fiber* f) noexcept { return is_due(f) ? interrupted(f) : wake:
   h.waits.add(what);
   switch_away(h, self);
   forget_deadline(self);
-  return limited && self->woken == wake::timeout ? interrupted(self) : self->woken;
+  return limited && self->woken == wake::timeout ? wake::interrupted : self->woken;
 }
 
 }  // namespace
@@ -159,22 +150,22 @@ switch_result give_way(fiber* self) noexcept {
   return leave(h, self);
 }
 
-wake wake_of_slow_path() noexcept { return end_of_yield(current); }
+wake wake_of_slow_path() noexcept { return is_due(current) ? wake::interrupted : wake::unparked; }
 
 wake gave_way_slow(void* context, void* from) noexcept {
   if (!is_switch(from)) return wake(reinterpret_cast<std::uintptr_t>(context));
   fiber* self = current;
   come_back(context, from, *hub::of(self), self);
-  return end_of_yield(self);
+  return is_due(self) ? wake::interrupted : wake::unparked;
 }
 
 [[gnu::noinline]] static wake yield_slow(hub& h, fiber* self) noexcept {
-  if (is_due(self) || self->extra.forbidden) return interrupted(self);
+  if (is_due(self) || self->extra.forbidden) return wake::interrupted;
   handlers_deferred quiet(h);
   self->state = fiber_status::ready;
   h.ready.push(self);
   switch_away(h, self);
-  return end_of_yield(self);
+  return is_due(self) ? wake::interrupted : wake::unparked;
 }
 
 wake yield() noexcept {
@@ -244,11 +235,14 @@ void* interrupt(fiber* f, void* error) noexcept {
   f->pending = error;
   update_needs_slow_path(*f);
   if (!old) f->extra.pending_ended_wait = false;
-  if (f->state == fiber_status::parked && may_interrupt(f, *f->waiting)) {
-    f->extra.pending_ended_wait = true;
+  if (f->state == fiber_status::parked && may_interrupt(f, *f->waiting))
     hub::wake(f, wake::interrupted);
-  }
   return old;
+}
+
+void note_ended_wait(fiber* f) noexcept {
+  if (f->pending) f->extra.pending_ended_wait = true;
+  else if (nanoseconds t = now(); f->extra.limit <= t) f->extra.limit_ended_wait = t;
 }
 
 std::int64_t now_ns() noexcept { return now(); }

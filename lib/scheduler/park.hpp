@@ -71,4 +71,8 @@ inline bool can_park_fast(const fiber* self) noexcept {
 // its handler at once, and comes back here.
 void yield_to_handler(hub& h, fiber* f) noexcept;
 
+// Remembers that a kill or a time-out has made a call of the running fiber fail: code that does not
+// learn of it by an exception (a C function) may return as if nothing had happened.
+void note_ended_wait(fiber* f) noexcept;
+
 }  // namespace tendril::core

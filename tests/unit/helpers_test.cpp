@@ -73,21 +73,21 @@ TEST_CASE("a hundred waits go on at once, each on its own helper thread") {
 
 TEST_CASE("killing a wait for a lock frees its helper thread") {
   locked_file file;
-  std::vector<tendril::task<int>> all;
+  std::vector<tendril::task<void>> all;
+  std::vector<int> results;
   for (int i = 0; i < 50; i++) {
     all.push_back(tendril::spawn([&] {
       int fd = file.open();
-      int r = posix::flock(fd, LOCK_EX) ? errno : 0;
+      results.push_back(posix::flock(fd, LOCK_EX) ? errno : 0);
       close(fd);
-      return r;
     }));
   }
   tendril::yield();
   for (size_t i = 0; i < all.size(); i += 2) all[i].request_kill();
   flock(file.holder, LOCK_UN);
   int canceled = 0, had = 0;
-  for (auto& t : all) {
-    int r = t.get();
+  tendril::joinall(all);
+  for (int r : results) {
     canceled += r == ECANCELED;
     had += r == 0;
   }

@@ -84,6 +84,7 @@ inline void throw_if_interrupted(core::fiber* self = core::fiber_current()) {
   std::int64_t now = core::now_ns();
   time_limit* expired = outermost_passed(static_cast<time_limit*>(x.limits), now);
   if (!expired) return;
+  x.limit_ended_wait = now;
   expired->fired = true;
   set_limit(self);
   if (!expired->error) throw timeout_error("timed out", expired->id);

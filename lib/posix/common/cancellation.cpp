@@ -1,6 +1,7 @@
 #include "posix/common/cancellation.hpp"
 
 #include "libc/real.hpp"
+#include "scheduler/park.hpp"
 
 namespace tendril::posix {
 
@@ -13,6 +14,7 @@ bool cancels_at_once() noexcept {
 }
 
 void act_on_cancel() noexcept {
+  if (core::current) core::note_ended_wait(core::current);
   if (kernel_thread_cancelled) real.pthread_exit(PTHREAD_CANCELED);
   if (cancel_due()) pthread_testcancel();
 }
