@@ -20,7 +20,7 @@ namespace tendril {
 // The futures of a range in the order of their completion: what as_completed() returns. One fiber
 // at a time may use it.
 template <class R>
-class completions {
+class [[nodiscard("nothing is waited for until it is iterated over")]] completions {
  public:
   // Waits for the next future to be done and returns it; returns an empty optional when all have
   // been returned. If the time-out passes first, throws std::system_error with

@@ -32,7 +32,7 @@ class async_result {
   // Whether a value has been set.
   bool successful() const noexcept { return ready() && !error_; }
   // The exception that was set, or null.
-  std::exception_ptr exception() const noexcept { return ready() ? error_ : nullptr; }
+  [[nodiscard]] std::exception_ptr exception() const noexcept { return ready() ? error_ : nullptr; }
 
   // Sets the value, constructed from the arguments (none for void), and wakes all waiters. Never
   // waits. Throws `error` if a value or an exception was set before. (gevent: AsyncResult.set)

@@ -101,17 +101,21 @@ class channel {
   // The same, for at most `timeout`. Returns whether the value was sent; if not, `value` is
   // unchanged.
   template <class Rep, class Period>
-  bool send(const T& value, std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it tells whether the value was sent")]] bool send(
+      const T& value, std::chrono::duration<Rep, Period> timeout) {
     return send(T(value), timeout);
   }
   template <class Rep, class Period>
-  bool send(T&& value, std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it tells whether the value was sent")]] bool send(
+      T&& value, std::chrono::duration<Rep, Period> timeout) {
     return send_until(value, detail::later(timeout));
   }
   // Sends the value if that is possible without waiting, and returns whether it was; if not,
   // `value` is unchanged. Throws channel_closed.
-  bool try_send(const T& value) { return try_send(T(value)); }
-  bool try_send(T&& value) {
+  [[nodiscard("it tells whether the value was sent")]] bool try_send(const T& value) {
+    return try_send(T(value));
+  }
+  [[nodiscard("it tells whether the value was sent")]] bool try_send(T&& value) {
     detail::held h(lock_);
     return send_now(value);
   }
@@ -126,7 +130,7 @@ class channel {
   }
   // Receives a value if that is possible without waiting. Returns an empty optional if no value is
   // available now, also if the channel is closed and empty.
-  std::optional<T> try_receive() {
+  [[nodiscard("it has the value, which has left the channel")]] std::optional<T> try_receive() {
     std::optional<T> value;
     detail::held h(lock_);
     receive_now(value);
@@ -266,7 +270,7 @@ class channel {
 };
 
 // One alternative of a select(). Made by the functions below for a single call.
-class select_case {
+class [[nodiscard("a case does nothing by itself: pass it to select()")]] select_case {
  public:
   virtual ~select_case() = default;
   virtual detail::biased_lock* biased_lock() noexcept = 0;
@@ -282,7 +286,8 @@ class select_case {
 };
 
 template <class T, class F>
-class receive_case final : public select_case {
+class [[nodiscard("a case does nothing by itself: pass it to select()")]] receive_case final
+    : public select_case {
  public:
   receive_case(channel<T>& from, F f) : channel_(from), call_(std::move(f)) {}
   detail::biased_lock* biased_lock() noexcept override { return &channel_.lock_; }
@@ -310,7 +315,8 @@ class receive_case final : public select_case {
 };
 
 template <class T, class F>
-class send_case final : public select_case {
+class [[nodiscard("a case does nothing by itself: pass it to select()")]] send_case final
+    : public select_case {
  public:
   send_case(channel<T>& to, T value, F f)
       : channel_(to), value_(std::move(value)), call_(std::move(f)) {}
@@ -340,7 +346,8 @@ class send_case final : public select_case {
 };
 
 template <class F>
-class after_case final : public select_case {
+class [[nodiscard("a case does nothing by itself: pass it to select()")]] after_case final
+    : public select_case {
  public:
   after_case(clock::time_point t, F f) : deadline_(t), call_(std::move(f)) {}
   detail::biased_lock* biased_lock() noexcept override { return nullptr; }

@@ -99,7 +99,7 @@ class event_loop {
   // Makes a future that has no result yet. Throws `error` if the loop is closed. (asyncio:
   // loop.create_future)
   template <class T>
-  loop_future<T> create_future() {
+  [[nodiscard]] loop_future<T> create_future() {
     check_open();
     return loop_future<T>(calls_);
   }

@@ -23,7 +23,7 @@ namespace tendril {
 // Results in the order of the calls: what map() returns. Its destructor cancels the calls whose
 // results have not been taken. One fiber at a time may use it.
 template <class R>
-class ordered_results {
+class [[nodiscard("the calls are cancelled when the results are dropped")]] ordered_results {
   static_assert(!std::is_void_v<R>,
                 "map() needs calls that return a value; use submit() for others");
 
@@ -69,7 +69,7 @@ namespace detail {
 // inherit that mask: signals are handled by the program's own threads.
 class signals_blocked {
  public:
-  signals_blocked() noexcept {
+  [[nodiscard]] signals_blocked() noexcept {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before_);

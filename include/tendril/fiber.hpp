@@ -142,7 +142,7 @@ inline any_fiber current_fiber() noexcept { return any_fiber::adopt_ref(core::fi
 
 // A fiber that exchanges values of type T.
 template <class T>
-class fiber : public any_fiber {
+class [[nodiscard("a fiber runs only when it is switched to")]] fiber : public any_fiber {
   static_assert(std::is_void_v<T> || (std::is_object_v<T> && std::move_constructible<T>),
                 "T must be void or a movable object type");
   static_assert(std::is_void_v<T> || std::default_initializable<T>,
@@ -160,11 +160,14 @@ class fiber : public any_fiber {
   // std::bad_alloc if there is no memory, and fiber_error if `p` cannot be the parent.
   template <class F>
     requires(!std::derived_from<std::remove_cvref_t<F>, any_fiber>)
-  explicit fiber(F&& run, const fiber_options& o = {})
+  [[nodiscard("a fiber runs only when it is switched to")]] explicit fiber(
+      F&& run, const fiber_options& o = {})
       : any_fiber(detail::make_explicit<T>(std::forward<F>(run), o.stack_size, o.name)) {}
   template <class F>
     requires(!std::derived_from<std::remove_cvref_t<F>, any_fiber>)
-  fiber(F&& run, const any_fiber& p, const fiber_options& o = {}) : fiber(std::forward<F>(run), o) {
+  [[nodiscard("a fiber runs only when it is switched to")]] fiber(F&& run, const any_fiber& p,
+                                                                  const fiber_options& o = {})
+      : fiber(std::forward<F>(run), o) {
     parent(p);
   }
 

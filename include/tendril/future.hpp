@@ -89,9 +89,9 @@ class future {
   // Waits until the call is done. Returns the exception that the call ended with, or null. Throws
   // cancelled_error; with a time-out, std::system_error with std::errc::timed_out.
   // (Future.exception)
-  std::exception_ptr exception() const { return error_at(forever); }
+  [[nodiscard]] std::exception_ptr exception() const { return error_at(forever); }
   template <class Rep, class Period>
-  std::exception_ptr exception(std::chrono::duration<Rep, Period> timeout) const {
+  [[nodiscard]] std::exception_ptr exception(std::chrono::duration<Rep, Period> timeout) const {
     return error_at(detail::later(timeout));
   }
 
@@ -216,11 +216,11 @@ class promise {
   }
 
   // Returns a handle of the result; may be called again.
-  future<R> get_future() const noexcept { return future<R>(state_); }
+  [[nodiscard]] future<R> get_future() const noexcept { return future<R>(state_); }
 
   // Marks the call as begun. Returns false if it was cancelled: then it must not be made. Throws
   // `error` if it has begun already. (Future.set_running_or_notify_cancel)
-  bool start() {
+  [[nodiscard("a cancelled call must not be made")]] bool start() {
     std::unique_lock lock(state_->mutex);
     if (state_->now == status::cancelled) return false;
     if (state_->now != status::pending) throw error("the call has begun already");

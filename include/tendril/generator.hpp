@@ -47,7 +47,7 @@ class generator_exit {
 };
 
 template <class Out, class In = void, class Result = void>
-class generator {
+class [[nodiscard("the body runs only while next() or send() is called")]] generator {
   static_assert(std::is_object_v<Out> && std::move_constructible<Out>,
                 "Out must be a movable object type");
   static_assert(std::is_void_v<In> || (std::is_object_v<In> && std::move_constructible<In>),
@@ -65,7 +65,8 @@ class generator {
   // runs yet. Throws std::bad_alloc if there is no memory.
   template <class F>
     requires(!std::same_as<std::remove_cvref_t<F>, generator> && std::invocable<std::decay_t<F>&>)
-  explicit generator(F&& body, const fiber_options& o = {}) {
+  [[nodiscard("the body runs only while next() or send() is called")]] explicit generator(
+      F&& body, const fiber_options& o = {}) {
     auto end = std::make_shared<ending>();
     state_ = std::make_shared<state>(
         fiber<message>(

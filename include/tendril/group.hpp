@@ -53,7 +53,7 @@ class group {
   // The number of tasks in the group.
   std::size_t size() const noexcept { return state_->tasks.size(); }
   // Whether the group has no tasks.
-  bool empty() const noexcept { return size() == 0; }
+  [[nodiscard]] bool empty() const noexcept { return size() == 0; }
   // The tasks of the group, in any order.
   std::vector<any_task> tasks() const {
     std::vector<any_task> all;
@@ -228,7 +228,7 @@ class group {
 
 // The results of imap() and imap_unordered(). Only the fiber that made it may use it.
 template <class R>
-class mapped {
+class [[nodiscard("the remaining tasks are killed when the results are dropped")]] mapped {
   static_assert(!std::is_void_v<R>, "imap() needs a function that returns a value; see map()");
 
  public:

@@ -28,7 +28,7 @@ class latch {
     if (before == n && n > 0) zero_.set();
   }
   // Whether the counter is at zero.
-  bool try_wait() const noexcept { return zero_.is_set(); }
+  [[nodiscard]] bool try_wait() const noexcept { return zero_.is_set(); }
   // Waits until the counter is at zero. A cancellation point unless it is already: throws what
   // kill() or a timeout delivers, and loop_exit if nothing can end the wait.
   void wait() { zero_.wait(); }

@@ -26,16 +26,19 @@ class mutex {
   // it.
   [[gnu::always_inline]] void lock() { lock_until(detail::never); }
   // Takes the lock if it is free, and returns whether it did. Never waits.
-  bool try_lock() {
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock() {
     detail::held h(lock_);
     return take_now(core::fiber_current());
   }
   // Waits for at most `timeout`, or until `t`. Returns whether the lock was taken.
   template <class Rep, class Period>
-  bool try_lock_for(std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock_for(
+      std::chrono::duration<Rep, Period> timeout) {
     return try_lock() || lock_until(detail::later(timeout));
   }
-  bool try_lock_until(clock::time_point t) { return lock_until(t); }
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock_until(clock::time_point t) {
+    return lock_until(t);
+  }
 
   // Releases the lock, or hands it over to the first waiter. Never waits. Throws `error` if the
   // calling fiber does not have it.
@@ -90,12 +93,17 @@ class recursive_mutex {
   void lock() {
     if (!again()) mutex_.lock();
   }
-  bool try_lock() { return again() || mutex_.try_lock(); }
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock() {
+    return again() || mutex_.try_lock();
+  }
   template <class Rep, class Period>
-  bool try_lock_for(std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock_for(
+      std::chrono::duration<Rep, Period> timeout) {
     return again() || mutex_.try_lock_for(timeout);
   }
-  bool try_lock_until(clock::time_point t) { return again() || mutex_.try_lock_until(t); }
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock_until(clock::time_point t) {
+    return again() || mutex_.try_lock_until(t);
+  }
   void unlock() {
     if (mutex_.owned() && extra_ > 0) extra_--;
     else mutex_.unlock();

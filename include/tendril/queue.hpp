@@ -106,7 +106,7 @@ class basic_queue {
     return stored();
   }
   // Whether there is no item that could be got now.
-  bool empty() const noexcept { return size() == 0; }
+  [[nodiscard]] bool empty() const noexcept { return size() == 0; }
   // Whether put() would wait.
   bool full() const noexcept { return size() >= bound_; }
   // The maximum number of items.
@@ -118,17 +118,21 @@ class basic_queue {
   [[gnu::always_inline]] void put(T&& item) { put_until(item, detail::never); }
   // The same, for at most `timeout`. Returns whether the item was taken.
   template <class Rep, class Period>
-  bool put(const T& item, std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it tells whether the item was taken")]] bool put(
+      const T& item, std::chrono::duration<Rep, Period> timeout) {
     return put(T(item), timeout);
   }
   template <class Rep, class Period>
-  bool put(T&& item, std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it tells whether the item was taken")]] bool put(
+      T&& item, std::chrono::duration<Rep, Period> timeout) {
     return try_put(std::move(item)) || put_until(item, detail::later(timeout));
   }
   // Puts the item in if there is room, and returns whether it did. Never waits. Throws
   // queue_shutdown. (gevent: put_nowait)
-  bool try_put(const T& item) { return try_put(T(item)); }
-  bool try_put(T&& item) {
+  [[nodiscard("it tells whether the item was taken")]] bool try_put(const T& item) {
+    return try_put(T(item));
+  }
+  [[nodiscard("it tells whether the item was taken")]] bool try_put(T&& item) {
     detail::held h(lock_);
     return put_now(item);
   }
@@ -138,25 +142,28 @@ class basic_queue {
   [[gnu::always_inline]] T get() { return std::move(*required(get_until(detail::never, false))); }
   // The same, for at most `timeout`. Returns an empty optional if no item came.
   template <class Rep, class Period>
-  std::optional<T> get(std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it has the item, which has left the queue")]] std::optional<T> get(
+      std::chrono::duration<Rep, Period> timeout) {
     return get_until(detail::later(timeout), false);
   }
   // Takes the next item if there is one. Never waits. (gevent: get_nowait)
-  std::optional<T> try_get() { return get_until(at_once, false); }
+  [[nodiscard("it has the item, which has left the queue")]] std::optional<T> try_get() {
+    return get_until(at_once, false);
+  }
 
   // Returns a copy of the item that get() would take, and leaves it in the queue. Waits and throws
   // as get(), with a time-out or try_ likewise. (gevent: peek)
-  T peek()
+  [[nodiscard]] T peek()
     requires std::copy_constructible<T>
   {
     return std::move(*required(get_until(detail::never, true)));
   }
   template <class Rep, class Period>
     requires std::copy_constructible<T>
-  std::optional<T> peek(std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard]] std::optional<T> peek(std::chrono::duration<Rep, Period> timeout) {
     return get_until(detail::later(timeout), true);
   }
-  std::optional<T> try_peek()
+  [[nodiscard]] std::optional<T> try_peek()
     requires std::copy_constructible<T>
   {
     return get_until(at_once, true);

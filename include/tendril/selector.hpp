@@ -77,11 +77,14 @@ class selector {
 
   // Waits until a descriptor is ready. Returns the ready ones, each with those of its events that
   // occurred. A cancellation point. (selectors: select)
-  std::vector<event> select() { return select_until(forever); }
+  [[nodiscard("it has the descriptors that are ready")]] std::vector<event> select() {
+    return select_until(forever);
+  }
   // The same, for at most `timeout`; if that is 0 or less, it does not wait. Returns an empty
   // vector if nothing was ready in time.
   template <class Rep, class Period>
-  std::vector<event> select(std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it has the descriptors that are ready")]] std::vector<event> select(
+      std::chrono::duration<Rep, Period> timeout) {
     return select_until(detail::later(std::max(timeout, timeout.zero())));
   }
 

@@ -39,16 +39,20 @@ class semaphore {
   [[gnu::always_inline]] void acquire() { take(detail::never); }
   // The same, for at most `timeout`, or until `t`. Returns whether it took a permit.
   template <class Rep, class Period>
-  bool acquire(std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it tells whether a permit was taken")]] bool acquire(
+      std::chrono::duration<Rep, Period> timeout) {
     return try_acquire() || take(detail::later(timeout));
   }
   template <class Rep, class Period>
-  bool try_acquire_for(std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it tells whether a permit was taken")]] bool try_acquire_for(
+      std::chrono::duration<Rep, Period> timeout) {
     return acquire(timeout);
   }
-  bool try_acquire_until(clock::time_point t) { return take(t); }
+  [[nodiscard("it tells whether a permit was taken")]] bool try_acquire_until(clock::time_point t) {
+    return take(t);
+  }
   // Takes a permit if there is one, and returns whether it did. Never waits.
-  bool try_acquire() noexcept {
+  [[nodiscard("it tells whether a permit was taken")]] bool try_acquire() noexcept {
     detail::held h(lock_);
     return take_now();
   }
@@ -77,7 +81,9 @@ class semaphore {
 
   // The interface of std::lock_guard and std::unique_lock.
   void lock() { acquire(); }
-  bool try_lock() noexcept { return try_acquire(); }
+  [[nodiscard("it tells whether a permit was taken")]] bool try_lock() noexcept {
+    return try_acquire();
+  }
   void unlock() { release(); }
 
   // Used by wait() in wait.hpp.

@@ -22,12 +22,17 @@ class shared_mutex {
   // time-out, returns whether the lock was taken in time. unlock() throws `error` if no writer
   // holds the lock.
   void lock() { take(true, detail::never); }
-  bool try_lock() noexcept { return try_take(true); }
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock() noexcept {
+    return try_take(true);
+  }
   template <class Rep, class Period>
-  bool try_lock_for(std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock_for(
+      std::chrono::duration<Rep, Period> timeout) {
     return try_take(true) || take(true, detail::later(timeout));
   }
-  bool try_lock_until(clock::time_point t) { return take(true, t); }
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock_until(clock::time_point t) {
+    return take(true, t);
+  }
   void unlock() {
     detail::held h(lock_);
     if (!writer_) throw error("shared_mutex: unlock() while no writer holds it");
@@ -39,12 +44,18 @@ class shared_mutex {
   // try_lock_shared() never waits. With a time-out, returns whether the lock was taken in time.
   // unlock_shared() throws `error` if no reader holds the lock.
   void lock_shared() { take(false, detail::never); }
-  bool try_lock_shared() noexcept { return try_take(false); }
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock_shared() noexcept {
+    return try_take(false);
+  }
   template <class Rep, class Period>
-  bool try_lock_shared_for(std::chrono::duration<Rep, Period> timeout) {
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock_shared_for(
+      std::chrono::duration<Rep, Period> timeout) {
     return try_take(false) || take(false, detail::later(timeout));
   }
-  bool try_lock_shared_until(clock::time_point t) { return take(false, t); }
+  [[nodiscard("it tells whether the lock was taken")]] bool try_lock_shared_until(
+      clock::time_point t) {
+    return take(false, t);
+  }
   void unlock_shared() {
     detail::held h(lock_);
     if (readers_ == 0) throw error("shared_mutex: unlock_shared() while no reader holds it");

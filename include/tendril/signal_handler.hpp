@@ -122,7 +122,9 @@ class signal_handler {
   // it already (ENOSPC).
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>&, std::decay_t<A>&...>
-  explicit signal_handler(int signal, F&& f, A&&... args)
+  [[nodiscard(
+      "the handler is removed at once unless the signal_handler has a "
+      "name")]] explicit signal_handler(int signal, F&& f, A&&... args)
       : signal_(signal), slot_(&detail::signal_table::instance().take(signal)) {
     auto call = [f = std::decay_t<F>(std::forward<F>(f)),
                  with = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable {

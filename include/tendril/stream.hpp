@@ -88,7 +88,7 @@ class descriptor_transport : public transport {
   detail::owned_fd fd_;
 };
 
-class stream {
+class [[nodiscard("the stream is closed at once unless it has a name")]] stream {
  public:
   static constexpr std::size_t default_limit = 64 * 1024;
 
@@ -195,7 +195,7 @@ class stream {
   // Detects that two fibers read, or write, at the same time.
   class busy {
    public:
-    explicit busy(bool& flag) : flag_(flag) {
+    [[nodiscard]] explicit busy(bool& flag) : flag_(flag) {
       if (flag_) throw error("another fiber is reading or writing the same stream");
       flag_ = true;
     }
@@ -205,7 +205,7 @@ class stream {
    private:
     bool& flag_;
   };
-  struct line_range {
+  struct [[nodiscard("no line is read until it is iterated over")]] line_range {
     stream& s;
     std::size_t limit;
     std::optional<std::string> next() { return s.read_line(limit); }

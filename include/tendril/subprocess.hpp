@@ -78,7 +78,7 @@ class subprocess_error : public error {
 };
 
 // How a child of run() ended, and what it wrote.
-struct completed_subprocess {
+struct [[nodiscard("it tells whether the program failed: see check()")]] completed_subprocess {
   std::string program;
   int status = 0;  // minus the signal's number if a signal ended it
   std::string output, errors;

@@ -50,7 +50,7 @@ class any_task {
   }
   // The exception that the task ended with, or null (also after fiber_exit). Any kernel thread may
   // ask. (gevent: exception)
-  std::exception_ptr exception() const noexcept {
+  [[nodiscard]] std::exception_ptr exception() const noexcept {
     if (!ready()) return nullptr;
     base()->note_asked();
     return base()->failure();

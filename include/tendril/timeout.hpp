@@ -37,12 +37,14 @@ class timeout {
   // Limits the waits of the running fiber until the end of the scope. If `after` is 0 or less, the
   // next wait throws. (gevent: Timeout.start_new)
   template <class Rep, class Period>
-  explicit timeout(std::chrono::duration<Rep, Period> after) {
+  [[nodiscard("the limit ends at once unless the timeout has a name")]] explicit timeout(
+      std::chrono::duration<Rep, Period> after) {
     start(detail::later(after));
   }
   // The same with an exception of your own in place of timeout_error.
   template <class Rep, class Period, class E>
-  timeout(std::chrono::duration<Rep, Period> after, E&& exception) {
+  [[nodiscard("the limit ends at once unless the timeout has a name")]] timeout(
+      std::chrono::duration<Rep, Period> after, E&& exception) {
     if constexpr (std::same_as<std::remove_cvref_t<E>, std::exception_ptr>)
       limit_.error = std::forward<E>(exception);
     else limit_.error = std::make_exception_ptr(std::forward<E>(exception));
@@ -179,7 +181,8 @@ decltype(auto) with_timeout(std::chrono::duration<Rep, Period> after, F&& f) {
 // The same, but returns `otherwise` in place of throwing. The exception of another time-out is
 // passed on. (gevent: timeout_value)
 template <class Rep, class Period, std::invocable F, class V>
-auto with_timeout(std::chrono::duration<Rep, Period> after, F&& f, V&& otherwise) {
+[[nodiscard("the value tells whether f ended in time")]] auto with_timeout(
+    std::chrono::duration<Rep, Period> after, F&& f, V&& otherwise) {
   using result = std::decay_t<std::invoke_result_t<F>>;
   detail::call_limit limit(after);
   try {
@@ -192,7 +195,8 @@ auto with_timeout(std::chrono::duration<Rep, Period> after, F&& f, V&& otherwise
 // The same for a function without a result, and without an exception. Returns whether the limit has
 // ended none of its waits. (gevent: Timeout(seconds, False); trio: move_on_after)
 template <class Rep, class Period, std::invocable F>
-bool move_on_after(std::chrono::duration<Rep, Period> after, F&& f) {
+[[nodiscard("it tells whether f ended in time")]] bool move_on_after(
+    std::chrono::duration<Rep, Period> after, F&& f) {
   detail::call_limit limit(after);
   try {
     limit.call(std::forward<F>(f));

@@ -153,7 +153,7 @@ class watch_set {
 // What iwait() returns: the elements as they become ready, each once. Only the fiber that made it
 // may use it.
 template <class Item>
-class ready_items {
+class [[nodiscard("nothing is waited for until it is iterated over")]] ready_items {
  public:
   ready_items(std::vector<Item> items, clock::time_point deadline, std::size_t count)
       : items_(std::move(items)),
@@ -283,7 +283,7 @@ auto gather(task<R>... tasks) {
 
 // Marks a task that wait_for() must not kill. (asyncio.shield)
 template <class R>
-struct shielded {
+struct [[nodiscard("it protects the task in wait_for() only")]] shielded {
   task<R> inner;
 };
 template <class R>

@@ -97,7 +97,7 @@ using biased_lock = biased_lock_by<by_thread_pointer>;
 template <class Exclusion>
 class held {
  public:
-  explicit held(Exclusion& x) noexcept : lock_(&x), shared_(x.lock()) {}
+  [[nodiscard]] explicit held(Exclusion& x) noexcept : lock_(&x), shared_(x.lock()) {}
   // Inline on exception paths too: only then do the members stay in registers.
   [[gnu::always_inline]] ~held() {
     if (lock_) lock_->unlock(shared_);

@@ -10,7 +10,7 @@
 
 namespace tendril::detail {
 
-class owned_fd {
+class [[nodiscard]] owned_fd {
  public:
   explicit owned_fd(int fd = -1) noexcept : fd_(fd) {}
   owned_fd(owned_fd&& o) noexcept : fd_(std::exchange(o.fd_, -1)) {}
@@ -23,7 +23,7 @@ class owned_fd {
   }
   ~owned_fd() { reset(); }
   int get() const noexcept { return fd_; }
-  int release() noexcept { return std::exchange(fd_, -1); }
+  [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
   explicit operator bool() const noexcept { return fd_ >= 0; }
   // Closes the descriptor; keeps errno.
   void reset() noexcept {

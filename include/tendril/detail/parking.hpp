@@ -174,7 +174,7 @@ inline void sleep_until(clock::time_point t, bool precise = false) {
 // effect at the next wait after that.
 class uninterrupted {
  public:
-  uninterrupted() noexcept { x_.shields++; }
+  [[nodiscard]] uninterrupted() noexcept { x_.shields++; }
   ~uninterrupted() { x_.shields--; }
   uninterrupted(const uninterrupted&) = delete;
 
@@ -185,7 +185,7 @@ class uninterrupted {
 // While an object lives, a wait of the running fiber throws an error that names `who`.
 class no_waiting {
  public:
-  explicit no_waiting(const char* who) noexcept : before_(forbid(who)) {}
+  [[nodiscard]] explicit no_waiting(const char* who) noexcept : before_(forbid(who)) {}
   ~no_waiting() { forbid(before_); }
   no_waiting(const no_waiting&) = delete;
 

@@ -17,7 +17,7 @@
 
 namespace tendril::net {
 
-class address {
+class [[nodiscard]] address {
  public:
   // No address (AF_UNSPEC).
   address() noexcept { storage_.ss_family = AF_UNSPEC; }

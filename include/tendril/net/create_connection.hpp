@@ -38,9 +38,9 @@ class resolve_error : public error {
 // of a service), by getaddrinfo(3) on a helper thread, and returns them in its order. family:
 // AF_INET, AF_INET6, or AF_UNSPEC for both. passive: for addresses to bind to. Throws resolve_error
 // and std::system_error. A cancellation point. Any kernel thread may call it. (socket.getaddrinfo)
-inline std::vector<address> resolve(const std::string& host, const std::string& port,
-                                    int family = AF_UNSPEC, int type = SOCK_STREAM,
-                                    bool passive = false) {
+[[nodiscard]] inline std::vector<address> resolve(const std::string& host, const std::string& port,
+                                                  int family = AF_UNSPEC, int type = SOCK_STREAM,
+                                                  bool passive = false) {
   addrinfo hints{}, *found = nullptr;
   hints.ai_family = family;
   hints.ai_socktype = type;

@@ -18,10 +18,12 @@ class datagram_server : public base_server {
   using handler = std::function<void(std::string data, const address& from)>;
 
   // Binds to an address; port 0: any free one. Throws std::system_error if that fails.
-  datagram_server(const address& a, handler h, server_options o = {})
+  [[nodiscard("the server stops at once unless it has a name")]] datagram_server(
+      const address& a, handler h, server_options o = {})
       : datagram_server(bound_to(a), std::move(h), std::move(o)) {}
   // Uses a bound socket, which the server owns from now on.
-  datagram_server(socket s, handler h, server_options o = {})
+  [[nodiscard("the server stops at once unless it has a name")]] datagram_server(
+      socket s, handler h, server_options o = {})
       : base_server(std::move(s), std::move(o)),
         handler_(std::make_shared<const handler>(std::move(h))) {}
   // Stops at once and kills the handlers.

@@ -27,7 +27,7 @@
 
 namespace tendril::net {
 
-class socket {
+class [[nodiscard("the socket is closed at once unless it has a name")]] socket {
  public:
   // No socket: every call fails with EBADF.
   socket() noexcept = default;
@@ -58,7 +58,7 @@ class socket {
     return fd_.get();
   }
   // Returns the descriptor and gives up its ownership without closing it.
-  int release() noexcept {
+  [[nodiscard("the caller has to close the descriptor")]] int release() noexcept {
     core::reveal_descriptor(fd_.get());
     return fd_.release();
   }
@@ -88,7 +88,8 @@ class socket {
 
   // Receives at most n bytes and returns their number; waits for the first byte. 0 at the end of
   // the stream.
-  std::size_t recv(void* to, std::size_t n, int flags = 0) {
+  [[nodiscard("it is the number of bytes received")]] std::size_t recv(void* to, std::size_t n,
+                                                                       int flags = 0) {
     return std::size_t(
         detail::checked_call("recv", [&] { return posix::recv(fd_.get(), to, n, flags); }));
   }
@@ -184,7 +185,7 @@ class socket {
 };
 
 // Makes two sockets that are connected to each other. (socket.socketpair)
-inline std::pair<socket, socket> socket_pair(int type = SOCK_STREAM) {
+[[nodiscard]] inline std::pair<socket, socket> socket_pair(int type = SOCK_STREAM) {
   int fds[2];
   detail::checked_call("socketpair",
                        [&] { return ::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds); });

@@ -26,11 +26,13 @@ class stream_server : public base_server {
   //   (socket)   (socket, const address& peer)    options.wrap is not used
   // Throws std::system_error if the address cannot be bound to.
   template <class Handler>
-  stream_server(const address& a, Handler handler, server_options o = {})
+  [[nodiscard("the server stops at once unless it has a name")]] stream_server(
+      const address& a, Handler handler, server_options o = {})
       : stream_server(listen_on(a, o.backlog), std::move(handler), std::move(o)) {}
   // Uses a listening socket, which the server owns from now on.
   template <class Handler>
-  stream_server(socket listener, Handler handler, server_options o = {})
+  [[nodiscard("the server stops at once unless it has a name")]] stream_server(
+      socket listener, Handler handler, server_options o = {})
       : base_server(std::move(listener), std::move(o)) {
     if constexpr (std::invocable<Handler&, socket, const address&>) {
       handler_ = std::make_shared<const connection_handler>(std::move(handler));

@@ -52,7 +52,7 @@ class tls_error : public error {
 
 // Certificates and settings for any number of connections. Copies are handles of the same context.
 // Configure it before its first use; after that, any kernel thread may use it. (ssl.SSLContext)
-class tls_context {
+class [[nodiscard]] tls_context {
  public:
   // A context for clients. It trusts the authorities in a PEM file; if none is given, the system's.
   // Throws tls_error.
@@ -231,7 +231,7 @@ class tls_transport : public transport {
   void expect(const std::string& name) {
     bool numeric = true;
     try {
-      address::ip(name, 0);
+      (void)address::ip(name, 0);
     } catch (const std::invalid_argument&) {
       numeric = false;
     }
@@ -378,7 +378,7 @@ inline stream create_tls_connection(const std::string& host, std::uint16_t port,
   return open_tls(create_connection(host, port, o), c, host);
 }
 // Returns a function for server_options::wrap: the handshake runs in the handler's task.
-inline std::function<stream(socket)> accept_tls(tls_context c) {
+[[nodiscard]] inline std::function<stream(socket)> accept_tls(tls_context c) {
   return [c = std::move(c)](socket s) {
     return stream(std::make_unique<tls_transport>(std::move(s), c, nullptr));
   };
