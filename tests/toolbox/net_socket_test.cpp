@@ -234,6 +234,54 @@ TEST_CASE("an unknown name is a resolve_error") {
   CHECK_THROWS_AS(net::create_connection("nowhere.invalid", 80), net::resolve_error);
 }
 
+TEST_CASE("an unknown name is a std::system_error whose category is gai_category()") {
+  try {
+    (void)net::create_connection("nowhere.invalid", 80);
+    FAIL("it has an address");
+  } catch (const std::system_error& e) {
+    CHECK(e.code().category() == net::gai_category());
+    // EAI_AGAIN where no name server answers
+    CHECK((e.code().value() == EAI_NONAME || e.code().value() == EAI_AGAIN));
+    CHECK(std::string(e.what()) ==
+          std::string("nowhere.invalid: ") + gai_strerror(e.code().value()));
+  }
+}
+
+TEST_CASE("a service that does not exist is named by its error") {
+  try {
+    (void)net::resolve("127.0.0.1", "no such service");
+    FAIL("it has a port");
+  } catch (const net::resolve_error& e) {
+    CHECK(e.code() == std::error_code(EAI_SERVICE, net::gai_category()));
+    CHECK(std::string(e.what()).starts_with("127.0.0.1: "));
+  }
+}
+
+TEST_CASE("the messages of gai_category() are gai_strerror's") {
+  CHECK(std::string(net::gai_category().name()) == "getaddrinfo");
+  for (int code : {EAI_NONAME, EAI_AGAIN, EAI_FAIL, EAI_FAMILY, EAI_SERVICE, EAI_MEMORY})
+    CHECK(net::gai_category().message(code) == gai_strerror(code));
+}
+
+TEST_CASE("a code of gai_category() equals the std::errc that says the same") {
+  CHECK(std::error_code(EAI_AGAIN, net::gai_category()) ==
+        std::errc::resource_unavailable_try_again);
+  CHECK(std::error_code(EAI_MEMORY, net::gai_category()) == std::errc::not_enough_memory);
+  CHECK(std::error_code(EAI_FAMILY, net::gai_category()) ==
+        std::errc::address_family_not_supported);
+  CHECK(std::error_code(EAI_BADFLAGS, net::gai_category()) == std::errc::invalid_argument);
+  CHECK(std::error_code(EAI_NONAME, net::gai_category()) != std::errc::invalid_argument);
+}
+
+TEST_CASE("a look-up that fails for a reason of the system has errno in the generic category") {
+  try {
+    errno = EMFILE;
+    net::throw_resolve_error(EAI_SYSTEM, "somewhere");
+  } catch (const std::system_error& e) {
+    CHECK(e.code() == std::error_code(EMFILE, std::generic_category()));
+  }
+}
+
 TEST_CASE("after an address refuses, the next one is tried at once") {
   refusing r;
   net::socket listener = net::listen_on(address::loopback(0));

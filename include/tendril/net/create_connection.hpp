@@ -23,21 +23,52 @@
 
 namespace tendril::net {
 
-// A name has no address. code() is one of getaddrinfo's EAI_ numbers. (socket.gaierror)
-class resolve_error : public error {
+// The category of getaddrinfo's own error numbers: EAI_NONAME, EAI_AGAIN, ... Its messages are
+// gai_strerror(3)'s. A code of it compares equal to the std::errc that says the same, if there is
+// one. Any kernel thread may call it. (socket.gaierror)
+TENDRIL_API inline const std::error_category& gai_category() noexcept {
+  class category final : public std::error_category {
+   public:
+    const char* name() const noexcept override { return "getaddrinfo"; }
+    std::string message(int code) const override { return ::gai_strerror(code); }
+    std::error_condition default_error_condition(int code) const noexcept override {
+      switch (code) {
+        case EAI_AGAIN:
+          return std::errc::resource_unavailable_try_again;
+        case EAI_MEMORY:
+          return std::errc::not_enough_memory;
+        case EAI_FAMILY:
+          return std::errc::address_family_not_supported;
+        case EAI_BADFLAGS:
+          return std::errc::invalid_argument;
+        default:
+          return {code, *this};
+      }
+    }
+  };
+  static const category the_only;
+  return the_only;
+}
+
+// A name has no address. code() is in gai_category(). (socket.gaierror)
+class resolve_error : public std::system_error {
  public:
   resolve_error(int code, const std::string& name)
-      : error(name + ": " + ::gai_strerror(code)), code_(code) {}
-  int code() const noexcept { return code_; }
-
- private:
-  int code_;
+      : std::system_error(code, gai_category(), name) {}
 };
+
+// Throws what a failed getaddrinfo() means: a resolve_error; for EAI_SYSTEM, whose reason is in
+// errno, the std::system_error of errno.
+[[noreturn]] inline void throw_resolve_error(int code, const std::string& name) {
+  if (code == EAI_SYSTEM) detail::throw_errno("getaddrinfo");
+  throw resolve_error(code, name);
+}
 
 // Looks up the addresses of a host (a name, or a numeric address) and a port (a number, or the name
 // of a service), by getaddrinfo(3) on a helper thread, and returns them in its order. family:
-// AF_INET, AF_INET6, or AF_UNSPEC for both. passive: for addresses to bind to. Throws resolve_error
-// and std::system_error. A cancellation point. Any kernel thread may call it. (socket.getaddrinfo)
+// AF_INET, AF_INET6, or AF_UNSPEC for both. passive: for addresses to bind to. Throws
+// std::system_error: a resolve_error if the name or the service has no address, errno's otherwise.
+// A cancellation point. Any kernel thread may call it. (socket.getaddrinfo)
 [[nodiscard]] inline std::vector<address> resolve(const std::string& host, const std::string& port,
                                                   int family = AF_UNSPEC, int type = SOCK_STREAM,
                                                   bool passive = false) {
@@ -48,8 +79,7 @@ class resolve_error : public error {
   int r;
   do r = posix::getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &found);
   while (r == EAI_SYSTEM && errno == EINTR);
-  if (r == EAI_SYSTEM) detail::throw_errno("getaddrinfo");
-  if (r != 0) throw resolve_error(r, host);
+  if (r != 0) throw_resolve_error(r, host.empty() ? port : host);
   std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
   std::vector<address> addresses;
   for (addrinfo* a = found; a; a = a->ai_next) addresses.emplace_back(a->ai_addr, a->ai_addrlen);
