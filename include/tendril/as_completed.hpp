@@ -7,6 +7,8 @@
 // (concurrent.futures: as_completed, wait)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <deque>
 #include <ranges>
 #include <string>

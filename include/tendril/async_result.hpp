@@ -11,6 +11,8 @@
 // as a get() or wait() has returned.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <optional>
 #include <variant>
 

@@ -7,6 +7,8 @@
 // broken_barrier until reset().
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <cstddef>
 #include <functional>
 

@@ -14,6 +14,8 @@
 // the next one.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <algorithm>
 #include <array>
 #include <deque>

@@ -11,6 +11,8 @@
 // returns or throws with the lock held; a kill or a time-out does not interrupt taking it.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <condition_variable>
 
 #include "detail/waiting.hpp"

@@ -1,6 +1,8 @@
 // The exceptions that Tendril throws.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <cstdint>
 #include <stdexcept>
 #include <system_error>

@@ -8,6 +8,8 @@
 // arrival.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include "detail/waiting.hpp"
 
 namespace tendril {

@@ -14,6 +14,8 @@
 // only the kernel thread that made a loop may use it.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <concepts>
 #include <cstdio>
 #include <functional>

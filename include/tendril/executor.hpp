@@ -7,6 +7,8 @@
 // (concurrent.futures.Executor, asyncio's loop.run_in_executor)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <signal.h>
 
 #include <deque>

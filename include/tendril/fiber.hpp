@@ -27,6 +27,8 @@
 // even if handles exist.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <concepts>
 #include <exception>
 #include <string_view>

@@ -10,6 +10,8 @@
 // kill() or a timeout delivers. (concurrent.futures.Future)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <atomic>
 #include <chrono>
 #include <concepts>

@@ -18,6 +18,8 @@
 // returned() has the StopIteration's value. (Python: generator objects, PEP 342, PEP 380)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <concepts>
 #include <memory>
 #include <optional>

@@ -11,6 +11,8 @@
 // loop_exit if nothing can end them.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <map>
 #include <memory>
 #include <optional>

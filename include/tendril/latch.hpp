@@ -4,6 +4,8 @@
 // arrival.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <cstddef>
 
 #include "event.hpp"

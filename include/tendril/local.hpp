@@ -12,6 +12,8 @@
 // process's first thread, which are never destroyed.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <atomic>
 #include <functional>
 #include <memory>

@@ -8,6 +8,8 @@
 //   tendril: task 7 'reader' ended by std::runtime_error: the tank is empty (nobody asked for it)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <cxxabi.h>
 
 #include <atomic>

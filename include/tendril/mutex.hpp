@@ -12,6 +12,8 @@
 // wants it; this one blocks only that fiber.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include "detail/waiting.hpp"
 
 namespace tendril {

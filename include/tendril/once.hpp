@@ -7,6 +7,8 @@
 // Any kernel thread may use it, and fibers of several kernel threads may share one.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <functional>
 #include <mutex>
 

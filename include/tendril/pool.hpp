@@ -5,6 +5,8 @@
 //   auto pages = ten.map(fetch, urls);   // never more than ten fetch at the same time
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include "group.hpp"
 
 namespace tendril {

@@ -16,6 +16,8 @@
 // time, so that no fiber starves.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <aio.h>
 #include <mqueue.h>
 #include <netdb.h>

@@ -18,6 +18,8 @@
 // use the pool. (concurrent.futures.ProcessPoolExecutor, multiprocessing's forkserver)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <signal.h>
 #include <unistd.h>
 

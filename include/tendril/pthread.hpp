@@ -7,6 +7,8 @@
 // threads, those of libraries that need them) may use the same locks.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>

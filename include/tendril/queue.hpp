@@ -16,6 +16,8 @@
 // see channel.hpp.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <algorithm>
 #include <deque>
 #include <functional>

@@ -9,6 +9,8 @@
 // (Python's selectors.EpollSelector)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <sys/epoll.h>
 
 #include <any>

@@ -13,6 +13,8 @@
 // permit.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <cstddef>
 #include <limits>
 

@@ -17,6 +17,8 @@
 // send them over a network. Any kernel thread may use this.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <array>
 #include <bit>
 #include <concepts>

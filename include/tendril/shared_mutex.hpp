@@ -8,6 +8,8 @@
 // throws what kill() or a timeout delivers, and loop_exit if nothing can end it.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include "detail/waiting.hpp"
 
 namespace tendril {

@@ -9,6 +9,8 @@
 // made a signal_handler may use it. (gevent.signal_handler)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>

@@ -11,6 +11,8 @@
 // Python's io.BufferedRWPair)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <memory>

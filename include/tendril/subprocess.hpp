@@ -11,6 +11,8 @@
 // subprocess. (subprocess.Popen, gevent.subprocess)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>

@@ -16,6 +16,8 @@
 // wait after the unwinding.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <functional>

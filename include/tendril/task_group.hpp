@@ -11,6 +11,8 @@
 // group, the one of its tasks.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <list>
 #include <memory>
 

@@ -1,6 +1,8 @@
 // All headers of Tendril that need no other library: see the table of names in include/README.md.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include "as_completed.hpp"
 #include "async_result.hpp"
 #include "barrier.hpp"

@@ -9,6 +9,8 @@
 // may use the pool. (concurrent.futures.ThreadPoolExecutor, gevent.threadpool)
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <signal.h>
 #include <unistd.h>
 

@@ -16,6 +16,8 @@
 // may use it.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <algorithm>
 #include <atomic>
 #include <concepts>

@@ -1,6 +1,8 @@
 // A callback for every switch of fibers on a kernel thread, in the manner of greenlet's settrace.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <functional>
 #include <memory>
 #include <utility>

@@ -12,6 +12,8 @@
 // and loop_exit if nothing can end it.
 #pragma once
 
+#include "detail/cxx20.hpp"
+
 #include <iterator>
 #include <memory>
 #include <optional>

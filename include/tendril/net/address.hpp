@@ -2,6 +2,8 @@
 // thread may use them.
 #pragma once
 
+#include "../detail/cxx20.hpp"
+
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netinet/in.h>

@@ -6,6 +6,8 @@
 // (socket.create_connection, asyncio's loop.create_connection)
 #pragma once
 
+#include "../detail/cxx20.hpp"
+
 #include <netdb.h>
 
 #include <chrono>

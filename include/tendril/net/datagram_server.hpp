@@ -7,6 +7,8 @@
 // (gevent.server.DatagramServer)
 #pragma once
 
+#include "../detail/cxx20.hpp"
+
 #include <functional>
 
 #include "server.hpp"

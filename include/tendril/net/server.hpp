@@ -9,6 +9,8 @@
 // the functions here; on another one they throw fiber_error.
 #pragma once
 
+#include "../detail/cxx20.hpp"
+
 #include <fcntl.h>
 
 #include <algorithm>

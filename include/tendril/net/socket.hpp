@@ -10,6 +10,8 @@
 // it ends the waits of other fibers with EBADF. (Python's and gevent's socket.socket)
 #pragma once
 
+#include "../detail/cxx20.hpp"
+
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>

@@ -11,6 +11,8 @@
 // (gevent.server.StreamServer, socketserver)
 #pragma once
 
+#include "../detail/cxx20.hpp"
+
 #include <concepts>
 #include <functional>
 

@@ -13,6 +13,8 @@
 // is a cancellation point. (ssl.SSLContext, gevent.ssl)
 #pragma once
 
+#include "../detail/cxx20.hpp"
+
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
