@@ -102,6 +102,8 @@ static void limits(struct meeting* m) {
   do e = pthread_cond_clockwait(&m->condition, &m->mutex, CLOCK_MONOTONIC, &t);
   while (e == 0);
   ERR("clockwait", e);
+  ERR("clockwait by another clock",
+      pthread_cond_clockwait(&m->condition, &m->mutex, CLOCK_BOOTTIME, &t));
   t.tv_nsec = 1000000000;
   ERR("no time", pthread_cond_timedwait(&m->condition, &m->mutex, &t));
   ERR("the mutex is held", pthread_mutex_unlock(&m->mutex));
@@ -120,6 +122,27 @@ static void limits(struct meeting* m) {
     give(m, 1, 0);
     SAY("the next signal wakes the next waiter", (intptr_t)end_of(&w));
   }
+}
+
+// A condition whose time-outs are times of its own clock.
+static void clocks(int shared, clockid_t clock) {
+  struct meeting m;
+  pthread_condattr_t a;
+  set_up(&m, shared, PTHREAD_MUTEX_NORMAL);
+  pthread_condattr_init(&a);
+  if (shared) pthread_condattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+  ERR("an attribute's clock", pthread_condattr_setclock(&a, clock));
+  pthread_cond_init(&m.condition, &a);
+  pthread_mutex_lock(&m.mutex);
+  struct timespec t = in_ms(clock, 5);
+  int e;
+  do e = pthread_cond_timedwait(&m.condition, &m.mutex, &t);
+  while (e == 0);
+  double now = seconds_on(clock);
+  ERR("timedwait by it", e);
+  SAY("  when that time has come", now >= (double)t.tv_sec + (double)t.tv_nsec / 1e9);
+  pthread_mutex_unlock(&m.mutex);
+  ERR("destroy", pthread_cond_destroy(&m.condition));
 }
 
 static void* does_nothing(void* p) {
@@ -166,6 +189,8 @@ int main(void) {
   threads(&mine);
   limits(&mine);
   ERR("destroy", pthread_cond_destroy(&mine.condition));
+  clocks(0, CLOCK_REALTIME);
+  clocks(0, CLOCK_MONOTONIC);
   puts("-- shared by processes");
   struct meeting* shared =
       mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -174,5 +199,7 @@ int main(void) {
   limits(shared);
   processes(shared);
   ERR("destroy", pthread_cond_destroy(&shared->condition));
+  clocks(1, CLOCK_REALTIME);
+  clocks(1, CLOCK_MONOTONIC);
   return 0;
 }
