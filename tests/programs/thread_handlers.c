@@ -345,6 +345,34 @@ static void interrupted(void) {
   close(ends[0]), close(ends[1]);
 }
 
+// --- signals that come at any moment, mostly while the threads give way to each other ---
+
+static void* keeps_errno(void* unused) {
+  long changed = 0;
+  while (handled < 1000) {
+    errno = EDOM;
+    sched_yield();
+    changed += errno != EDOM;
+  }
+  return (void*)changed;
+}
+static void at_any_moment(void) {
+  on_signal(SIGUSR1, SA_RESTART);
+  take_handled();
+  pid_t parent = getpid();
+  if (peer()) {
+    while (getppid() == parent && kill(parent, SIGUSR1) == 0) sched_yield();
+    leave();
+  }
+  pthread_t id[2];
+  void* changed[2];
+  for (int i = 0; i < 2; i++) pthread_create(&id[i], NULL, keeps_errno, NULL);
+  for (int i = 0; i < 2; i++) pthread_join(id[i], &changed[i]);
+  SAY("how often signals changed errno", (long)changed[0] + (long)changed[1]);
+  kill(peer_pid, SIGKILL);
+  MUST(waitpid(peer_pid, NULL, 0));
+}
+
 // --- caught writes, by which garbage collectors note the pages that change ---
 
 static void lets_write(int signal, siginfo_t* info, void* context) {
@@ -377,6 +405,7 @@ static void writes(void) {
 
 int main(void) {
   writes();
+  at_any_moment();
   collector();
   waits();
   interrupted();

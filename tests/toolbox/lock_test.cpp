@@ -293,6 +293,30 @@ TEST_CASE(
   CHECK_FALSE(m.locked());
 }
 
+TEST_CASE("a waiter that is killed after it was notified takes the lock before the kill arrives") {
+  mutex m;
+  condition c;
+  bool owned = false;
+  auto t = spawn([&] {
+    std::unique_lock lock(m);
+    c.wait(lock);
+    owned = m.owned();
+    yield();
+    FAIL("the kill did not arrive");
+  });
+  yield();
+  m.lock();
+  c.notify_one();
+  yield();  // it waits for the lock
+  t.request_kill();
+  yield();
+  CHECK_FALSE(t.ready());
+  m.unlock();
+  CHECK_THROWS_AS(t.get(), fiber_exit);
+  CHECK(owned);
+  CHECK_FALSE(m.locked());
+}
+
 TEST_CASE("notify_one wakes the first waiter, notify_all all; they hold the lock again then") {
   tendril::mutex m;
   condition c;

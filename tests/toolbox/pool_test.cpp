@@ -76,6 +76,8 @@ TEST_CASE("join_and_raise throws the first error of the group") {
   g.spawn([] {});
   CHECK_THROWS_WITH(g.join_and_raise(), "bad");
   g.join_and_raise();
+  for (const char* what : {"first", "second"}) g.spawn([=] { throw std::runtime_error(what); });
+  CHECK_THROWS_WITH(g.join_and_raise(), "first");
 }
 
 TEST_CASE("destroying a group does not affect its tasks") {
