@@ -40,6 +40,20 @@ TEST_CASE("iwait returns tasks in the order of their end, ended ones first") {
   CHECK(order == std::vector{0, 1, 2});
 }
 
+TEST_CASE("what becomes ready while another is taken comes behind those that were ready before") {
+  event a, b, c;
+  auto ready = iwait(std::vector{&a, &b, &c});
+  b.set();
+  a.set();
+  yield();
+  CHECK(ready.next() == &b);
+  c.set();
+  yield();
+  CHECK(ready.next() == &a);
+  CHECK(ready.next() == &c);
+  CHECK_FALSE(ready.next());
+}
+
 TEST_CASE(
     "wait returns as soon as `count` objects are ready, or at the time-out with the ready ones") {
   std::vector tasks{spawn([] { sleep(1h); }), spawn([] {}), spawn([] {})};
