@@ -242,7 +242,7 @@ class [[nodiscard("the remaining tasks are killed when the results are dropped")
       for (std::size_t i = 0; i < range.size(); i++) {
         s->room.acquire();
         s->work.push_back(in.spawn(f, std::move(range[i])));
-        s->work.back().link([s, i](const task<R>& ended) { s->ended.try_put({i, ended}); });
+        s->work.back().link([s, i](const task<R>& ended) { (void)s->ended.try_put({i, ended}); });
       }
     });
     // If the feeder fails, end the consumer's wait: the remaining calls never begin.

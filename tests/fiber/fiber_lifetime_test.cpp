@@ -139,7 +139,7 @@ TEST_CASE(
     }
     CHECK(caught == 1);
     CHECK(counted::alive == 1);
-    suspended();
+    (void)suspended();
     CHECK(counted::alive == 1);
   }).join();
   // The thread's end raises it once more.

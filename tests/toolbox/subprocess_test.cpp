@@ -192,8 +192,9 @@ TEST_CASE("run returns the status, and check throws if the child failed") {
 }
 
 TEST_CASE("run kills the child past its time-out, and when it is killed itself") {
-  CHECK(error_of([] { subprocess::run(sh("exec sleep 1000"), {.timeout = 5ms}); }) == ETIMEDOUT);
-  auto t = spawn([] { subprocess::run({"sleep", "1000"}); });
+  CHECK(error_of([] { (void)subprocess::run(sh("exec sleep 1000"), {.timeout = 5ms}); }) ==
+        ETIMEDOUT);
+  auto t = spawn([] { (void)subprocess::run({"sleep", "1000"}); });
   ticker other;
   other.await(2);
   t.kill();
