@@ -32,6 +32,7 @@ TEST_CASE("a lifo_queue gives the last item first, a priority_queue the least") 
   priority_queue<int> least;
   priority_queue<int, std::greater<>> greatest;
   for (int i : {3, 1, 2}) last.put(i), least.put(i), greatest.put(i);
+  CHECK(last.peek() == 2);
   CHECK(least.peek() == 1);
   for (int i : {2, 1, 3}) CHECK(last.get() == i);
   for (int i : {1, 2, 3}) CHECK(least.get() == i);
