@@ -108,7 +108,9 @@ class call_limit {
  public:
   template <class Rep, class Period>
   explicit call_limit(std::chrono::duration<Rep, Period> after)
-      : before_(std::exchange(x_.limit_ended_wait, INT64_MIN)), limit_(after, timeout::lasting{}) {}
+      : x_(core::fiber_extras(core::fiber_current())),
+        before_(std::exchange(x_.limit_ended_wait, INT64_MIN)),
+        limit_(after, timeout::lasting{}) {}
   ~call_limit() { x_.limit_ended_wait = std::max(x_.limit_ended_wait, before_); }
 
   // Returns f(), or throws the time-out's exception.
@@ -164,7 +166,7 @@ class call_limit {
     return false;
   }
 
-  core::fiber_extra& x_ = core::fiber_extras(core::fiber_current());
+  core::fiber_extra& x_;
   std::int64_t before_;
   timeout limit_;
 };

@@ -44,9 +44,6 @@ struct calls_behind {
 #define LOCK_ALIAS(result, name, target, parameters, arguments)
 #include "libc/calls.def"
   real_call<long(long, long, long, long, long, long, long)> syscall{"syscall", symbol_behind};
-  real_call<int(static_guard*)> guard_acquire{"__cxa_guard_acquire", symbol_behind};
-  real_call<void(static_guard*)> guard_release{"__cxa_guard_release", symbol_behind};
-  real_call<void(static_guard*)> guard_abort{"__cxa_guard_abort", symbol_behind};
 };
 constinit calls_behind behind;
 
@@ -78,17 +75,11 @@ EXPORT long locks_syscall(long number, ...) {
 }
 
 EXPORT int locks_guard_acquire(static_guard* g) __asm__("__cxa_guard_acquire");
-EXPORT int locks_guard_acquire(static_guard* g) {
-  return forward() ? behind.guard_acquire(g) : cxa_guard_acquire(g);
-}
+EXPORT int locks_guard_acquire(static_guard* g) { return cxa_guard_acquire(g); }
 EXPORT void locks_guard_release(static_guard* g) __asm__("__cxa_guard_release");
-EXPORT void locks_guard_release(static_guard* g) {
-  forward() ? behind.guard_release(g) : cxa_guard_release(g);
-}
+EXPORT void locks_guard_release(static_guard* g) { cxa_guard_release(g); }
 EXPORT void locks_guard_abort(static_guard* g) __asm__("__cxa_guard_abort");
-EXPORT void locks_guard_abort(static_guard* g) {
-  forward() ? behind.guard_abort(g) : cxa_guard_abort(g);
-}
+EXPORT void locks_guard_abort(static_guard* g) { cxa_guard_abort(g); }
 
 namespace {
 

@@ -40,7 +40,7 @@
 //   posix/descriptors/close: may_linger
 //   posix/descriptors/socket: low_marks
 //   posix/processes/process: systems
-//   posix/locks/static_guard: library, under_way, under_way_lock
+//   posix/locks/static_guard: under_way, under_way_lock
 //   posix/names: in_charge
 //
 // Determined once, from the C library, the kernel, the program's files or the environment; counters

@@ -218,6 +218,31 @@ TEST_CASE("a routine runs once, and later callers wait for its end; one that thr
   CHECK(after == 2);
 }
 
+namespace {
+
+std::atomic<int> made_by_threads;
+int made_once() {
+  static const int value = [] {
+    std::this_thread::sleep_for(1ms);
+    return ++made_by_threads;
+  }();
+  return value;
+}
+
+}  // namespace
+
+TEST_CASE("kernel threads and tasks wait for one another's local static variables") {
+  std::vector<std::thread> threads;
+  std::vector<task<void>> tasks;
+  for (int i = 0; i < 3; i++) {
+    threads.emplace_back([] { made_once(); });
+    tasks.push_back(spawn([] { CHECK(made_once() == 1); }));
+  }
+  joinall(tasks);
+  for (auto& t : threads) t.join();
+  CHECK(made_by_threads == 1);
+}
+
 TEST_CASE("a barrier at which a task waits is not destroyed") {
   pthread_barrier_t b;
   pthread_barrier_init(&b, nullptr, 2);

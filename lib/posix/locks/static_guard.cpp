@@ -1,11 +1,11 @@
 #include "posix/locks/static_guard.hpp"
 
 #include <errno.h>
+#include <linux/futex.h>
 
 #include <atomic>
 
 #include "base/futex_lock.hpp"
-#include "libc/real.hpp"
 #include "posix/common/cancellation.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/locks/ownership.hpp"
@@ -14,24 +14,17 @@ namespace tendril::posix {
 
 namespace {
 
-// libstdc++'s states, in the guard's first 32 bits.
-constexpr std::uint32_t initialised = 1, in_progress = 1 << 8;
+// libstdc++'s states, in the guard's first 32 bits, so that its own functions may work on the same
+// guard. They are not called: a library that was loaded for itself (java's) has a C++ run-time
+// library that nobody else finds.
+constexpr std::uint32_t initialised = 1, in_progress = 1 << 8, has_waiters = 1 << 16;
 
 std::atomic<std::uint32_t>& word(static_guard* g) noexcept {
   return *reinterpret_cast<std::atomic<std::uint32_t>*>(g);
 }
 
-// The C++ run-time library's own. A program that calls ours has that library.
-struct run_time_library {
-  real_call<int(static_guard*)> acquire{"__cxa_guard_acquire", next_lock};
-  real_call<void(static_guard*)> release{"__cxa_guard_release", next_lock};
-  real_call<void(static_guard*)> abort{"__cxa_guard_abort", next_lock};
-};
-constinit run_time_library library;
-
-// Who initialises what. libstdc++ knows threads only: in a process that it takes for
-// single-threaded, it regards a second fiber as the first one that begins again, and throws
-// recursive_init_error. What finds no room here is left to libstdc++.
+// Which fiber initialises what, to distinguish a fiber that waits from one that has come back to
+// what it is initialising, and would wait for ever. What finds no room here is not reported.
 struct initialisation {
   static_guard* guard = nullptr;
   const void* by = nullptr;
@@ -40,6 +33,7 @@ constinit initialisation under_way[64];
 constinit core::spin_lock under_way_lock;
 
 void begin(static_guard* g) noexcept {
+  if (!core::current) return;
   core::spin_guard hold(under_way_lock);
   for (initialisation& i : under_way) {
     if (i.guard) continue;
@@ -55,41 +49,50 @@ void end(static_guard* g) noexcept {
   }
 }
 
-bool by_another(static_guard* g) noexcept {
+bool is_own(static_guard* g) noexcept {
+  if (!core::current) return false;
   core::spin_guard hold(under_way_lock);
   for (const initialisation& i : under_way) {
-    if (i.guard == g) return i.by != core::current;
+    if (i.guard == g && i.by == core::current) return true;
   }
   return false;
 }
 
+// Ends the initialisation, and wakes fibers and kernel threads that wait for that.
+void finish(static_guard* g, std::uint32_t state) noexcept {
+  end(g);
+  if (!(word(g).exchange(state, std::memory_order_acq_rel) & has_waiters)) return;
+  if (ours()) futex::wake(g, INT32_MAX);
+  sys::call(SYS_futex, g, FUTEX_WAKE, INT32_MAX);
+}
+
 }  // namespace
 
-int cxa_guard_acquire(static_guard* g) {
+int cxa_guard_acquire(static_guard* g) noexcept {
   std::atomic<std::uint32_t>& w = word(g);
-  std::uint32_t s = w.load(std::memory_order_acquire);
-  if (s & initialised) return 0;
-  if (!ours() || !core::current) return library.acquire(g);
-  while ((s & in_progress) && by_another(g) && may_wait()) {
-    if (futex::wait(&w, s, deadline::never(), futex::ends::by_wake) == -ECANCELED) act_on_cancel();
-    s = w.load(std::memory_order_acquire);
+  for (;;) {
+    std::uint32_t s = w.load(std::memory_order_acquire);
     if (s & initialised) return 0;
+    if (!(s & in_progress)) {
+      if (!w.compare_exchange_strong(s, s | in_progress, std::memory_order_acq_rel)) continue;
+      begin(g);
+      return 1;
+    }
+    if (is_own(g)) sys::die("a local static variable is used by its own initialisation");
+    if (!(s & has_waiters)) {
+      if (!w.compare_exchange_strong(s, s | has_waiters, std::memory_order_acq_rel)) continue;
+      s |= has_waiters;
+    }
+    if (ours() && core::current && may_wait()) {
+      if (futex::wait(&w, s, deadline::never(), futex::ends::by_wake) == -ECANCELED)
+        act_on_cancel();
+    } else {
+      sys::call(SYS_futex, g, FUTEX_WAIT, s, nullptr);
+    }
   }
-  int mine = library.acquire(g);
-  if (mine) begin(g);
-  return mine;
 }
 
-void cxa_guard_release(static_guard* g) noexcept {
-  end(g);
-  library.release(g);
-  if (ours()) futex::wake(g, INT32_MAX);
-}
-
-void cxa_guard_abort(static_guard* g) noexcept {
-  end(g);
-  library.abort(g);
-  if (ours()) futex::wake(g, INT32_MAX);
-}
+void cxa_guard_release(static_guard* g) noexcept { finish(g, initialised); }
+void cxa_guard_abort(static_guard* g) noexcept { finish(g, 0); }
 
 }  // namespace tendril::posix

@@ -12,7 +12,7 @@ using static_guard = std::uint64_t;
 
 // 1: the caller initialises the variable, and calls release or abort; 0: it is initialised. Waits
 // while another fiber initialises it.
-TENDRIL_API int cxa_guard_acquire(static_guard* g);
+TENDRIL_API int cxa_guard_acquire(static_guard* g) noexcept;
 TENDRIL_API void cxa_guard_release(static_guard* g) noexcept;
 TENDRIL_API void cxa_guard_abort(static_guard* g) noexcept;
 
