@@ -1,4 +1,4 @@
-// Mutual biased_lock between fibers: mutex and recursive_mutex have the interface of the standard
+// Mutual exclusion between fibers: mutex and recursive_mutex have the interface of the standard
 // library's and work with std::lock_guard, std::unique_lock and std::scoped_lock. (gevent and
 // threading: Lock; RLock for the recursive one)
 //

@@ -32,7 +32,7 @@ class task_group {
     detail::uninterrupted guard;
     cancel();
     wait_for_all();
-    if (error_) detail::lose("task", failed_.id(), failed_.name().data(), std::move(error_));
+    if (failed_.valid()) lose(failed_);
   }
 
   // Runs f(args...) in a new task of the group and returns the task. Tasks of the group may spawn
@@ -82,7 +82,8 @@ class task_group {
       wait_for_all();
       throw;
     }
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    if (any_task first = std::exchange(failed_, {}); first.valid())
+      std::rethrow_exception(first.exception());
   }
 
  private:
@@ -94,9 +95,11 @@ class task_group {
   void wait_for_all() {
     while (!tasks_.empty()) any_task(tasks_.front()).join();
   }
+  static void lose(const any_task& t) noexcept {
+    detail::lose("task", t.id(), t.name().data(), t.exception());
+  }
   void fail(const any_task& ended) {
-    if (error_) return detail::lose("task", ended.id(), ended.name().data(), ended.exception());
-    error_ = ended.exception();
+    if (failed_.valid()) return lose(ended);
     failed_ = ended;
     cancel();
     if (in_body_ && !joining_)
@@ -105,8 +108,7 @@ class task_group {
 
   any_fiber owner_;
   std::list<any_task> tasks_;
-  std::exception_ptr error_;  // the first
-  any_task failed_;           // whose it is
+  any_task failed_;  // the task whose exception join() throws: the first that failed
   bool cancelled_ = false;
   bool joining_ = false;
   bool in_body_ = false;

@@ -119,10 +119,10 @@ class call_limit {
     try {
       if constexpr (std::is_void_v<std::invoke_result_t<F>>) {
         std::invoke(std::forward<F>(f));
-        if (time_limit* l = has_ended_a_wait()) throw_for(*l);
+        if (time_limit* l = has_ended_a_wait()) throw_limit(*l);
       } else {
         decltype(auto) result = std::invoke(std::forward<F>(f));
-        if (time_limit* l = has_ended_a_wait()) throw_for(*l);
+        if (time_limit* l = has_ended_a_wait()) throw_limit(*l);
         return static_cast<std::invoke_result_t<F>>(std::forward<decltype(result)>(result));
       }
     } catch (const fiber_exit&) {
@@ -144,19 +144,12 @@ class call_limit {
     time_limit& mine = limit_.limit_;
     return x_.limit_ended_wait < mine.at ? nullptr : outermost_passed(&mine, x_.limit_ended_wait);
   }
-  [[noreturn]] static void throw_for(time_limit& l) {
-    l.fired = true;
-    set_limit(core::fiber_current());
-    if (l.error) std::rethrow_exception(l.error);
-    throw timeout_error("timed out", l.id);
-  }
   // In a handler: throws with the handled exception inside.
   void throw_nested() {
     time_limit* l = has_ended_a_wait();
     if (!l) return;
-    if (l->error) throw_for(*l);
-    l->fired = true;
-    set_limit(core::fiber_current());
+    if (l->error) throw_limit(*l);
+    set_fired(*l);
     std::throw_with_nested(timeout_error("timed out", l->id));
   }
   bool of_an_outer(const timeout_error& e) const noexcept {

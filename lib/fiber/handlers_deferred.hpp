@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include "base/futex_lock.hpp"
 #include "fiber/fiber.hpp"
 
 namespace tendril::core {
@@ -45,6 +46,17 @@ class signals_deferred {
 
   fiber_home* mine_ = current ? current->home : nullptr;
   std::uint64_t mask_ = 0;
+};
+
+// Holds a spin lock that signal handlers, or a thread that the tick lets run, may want, too: none
+// of them runs meanwhile, and so none waits for what it has interrupted.
+class deferring_spin_guard {
+ public:
+  explicit deferring_spin_guard(spin_lock& l) noexcept : held_(l) {}
+
+ private:
+  signals_deferred quiet_;
+  spin_guard held_;
 };
 
 }  // namespace tendril::core

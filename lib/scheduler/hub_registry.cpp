@@ -7,14 +7,14 @@ namespace tendril::core {
 constinit hub_registry hubs;
 
 void hub_registry::add(hub& h) noexcept {
-  guard held(*this);
+  deferring_spin_guard held(lock_);
   h.next_hub = front();
   first_ = &h;
   known_threads.hubs++;
 }
 
 void hub_registry::remove(hub& h) noexcept {
-  guard held(*this);
+  deferring_spin_guard held(lock_);
   for (hub* other = front(); other; other = other->next_hub) {
     if (other->next_hub == &h) other->next_hub = h.next_hub;
   }

@@ -16,25 +16,15 @@ class hub_registry {
   // Calls f(hub&) for each, under a lock.
   template <class F>
   void for_each(F f) noexcept {
-    guard held(*this);
+    deferring_spin_guard held(lock_);
     for (hub* h = front(); h; h = h->next_hub) f(*h);
   }
   // In a forked child: the hubs of the other kernel threads stayed in the parent process.
   void after_fork(hub* mine) noexcept;
 
  private:
-  class guard {
-   public:
-    explicit guard(hub_registry& r) noexcept : held_(r.lock_) {}
-
-   private:
-    // A handler that closes a descriptor would wait for ever for the lock that it interrupted.
-    signals_deferred quiet_;
-    spin_guard held_;
-  };
-
   std::atomic<hub*> first_{nullptr};
-  spin_lock lock_;
+  spin_lock lock_;  // a handler that closes a descriptor takes it, too
 };
 
 extern constinit hub_registry hubs;

@@ -1,4 +1,4 @@
-// Mutual biased_lock of the kernel threads that use an object, for the few instructions that change
+// Mutual exclusion of the kernel threads that use an object, for the few instructions that change
 // its state (a biased lock). Not for programs; mutex.hpp has a lock that fibers may wait for.
 //
 // The first kernel thread that locks it owns it: its lock() takes two plain stores and two loads.
@@ -93,11 +93,11 @@ class biased_lock_by {
 // thread.)
 using biased_lock = biased_lock_by<by_thread_pointer>;
 
-// Locks an biased_lock for the lifetime of the object.
-template <class Exclusion>
+// Locks a biased_lock for the lifetime of the object.
+template <class Lock>
 class held {
  public:
-  [[nodiscard]] explicit held(Exclusion& x) noexcept : lock_(&x), shared_(x.lock()) {}
+  [[nodiscard]] explicit held(Lock& x) noexcept : lock_(&x), shared_(x.lock()) {}
   // Inline on exception paths too: only then do the members stay in registers.
   [[gnu::always_inline]] ~held() {
     if (lock_) lock_->unlock(shared_);
@@ -109,7 +109,7 @@ class held {
   void release() noexcept { std::exchange(lock_, nullptr)->unlock(shared_); }
 
  private:
-  Exclusion* lock_;
+  Lock* lock_;
   bool shared_;
 };
 

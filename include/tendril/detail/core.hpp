@@ -118,7 +118,7 @@ struct home_head {
   bool needs_slow_path = false;
   // the running fiber must run deferred handlers when it leaves the runtime
   volatile bool handlers_are_due = false;
-  // a fiber that reap() has to reap: finished, or suspended without handles
+  // the fiber for reap(): finished, or suspended without handles
   fiber* to_reap = nullptr;
 };
 
@@ -371,7 +371,7 @@ TENDRIL_API void keep_descriptor(int fd) noexcept;
 // Declares that the program learns the number: from now on its state may change unseen.
 TENDRIL_API void reveal_descriptor(int fd) noexcept;
 
-// --- what an biased_lock (biased_lock.hpp) needs from the system ---
+// --- what a biased_lock (biased_lock.hpp) needs from the system ---
 
 // Whether barrier_all() works here. If so, one kernel thread may own an object without atomic
 // operations.

@@ -70,6 +70,17 @@ inline time_limit* outermost_passed(time_limit* l, std::int64_t time) noexcept {
   return found;
 }
 
+// Marks a limit of the running fiber as having thrown.
+inline void set_fired(time_limit& l) noexcept {
+  l.fired = true;
+  set_limit(core::fiber_current());
+}
+[[noreturn]] inline void throw_limit(time_limit& l) {
+  set_fired(l);
+  if (l.error) std::rethrow_exception(l.error);
+  throw timeout_error("timed out", l.id);
+}
+
 // Throws what kill() or a time-out has stored for the running fiber. A kill goes first, then the
 // outermost time-out that has passed, since its exception leaves the scopes of the inner ones too.
 inline void throw_if_interrupted(core::fiber* self = core::fiber_current()) {
@@ -85,10 +96,7 @@ inline void throw_if_interrupted(core::fiber* self = core::fiber_current()) {
   time_limit* expired = outermost_passed(static_cast<time_limit*>(x.limits), now);
   if (!expired) return;
   x.limit_ended_wait = now;
-  expired->fired = true;
-  set_limit(self);
-  if (!expired->error) throw timeout_error("timed out", expired->id);
-  std::rethrow_exception(expired->error);
+  throw_limit(*expired);
 }
 
 // Whether an exception is being thrown, so that a second one from a destructor would end the

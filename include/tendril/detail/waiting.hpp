@@ -1,6 +1,6 @@
 // Fibers that wait for an object, first come, first served. Not for programs.
 //
-// An object has an biased_lock and a wait_list of waiters, each in the frame of the fiber that
+// An object has a biased_lock and a wait_list of waiters, each in the frame of the fiber that
 // waits. A thread that changes the object so that a waiter may go on takes the waiter off the list
 // and grants its request, all under the biased_lock. The waiter returns only after the biased_lock
 // has been released. So neither the waiter's frame and fiber nor the object can be destroyed while

@@ -15,7 +15,7 @@ namespace tendril::posix {
 namespace {
 
 long fetch(int ep, epoll_event* e, int n, const sigset_t* mask) noexcept {
-  signalfd_loan lent(mask);
+  signalfd_loan loan(mask);
   return sys::call(SYS_epoll_pwait, ep, e, n, 0, mask, 8);
 }
 

@@ -16,7 +16,7 @@ namespace {
 constexpr std::uint32_t always_reported = EPOLLERR | EPOLLHUP;
 
 long poll_now(pollfd* fds, nfds_t n, const sigset_t* mask) noexcept {
-  signalfd_loan lent(mask);
+  signalfd_loan loan(mask);
   return sys::poll_now(fds, n, mask);
 }
 

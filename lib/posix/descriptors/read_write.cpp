@@ -97,9 +97,9 @@ template <class Call>
   long r = if_socket(fd, at, flags, [=]() noexcept { return receive_nowait(fd, v, n); });
   if (r != -EOPNOTSUPP) return r;
   return unless_refused(SYS_preadv2, [=]() noexcept {
-    signalfd_loan lent;
+    signalfd_loan loan;
     long got = sys::call(SYS_preadv2, fd, v, n, at, 0, flags | RWF_NOWAIT);
-    lent.have_been_read(v, got);
+    loan.have_been_read(v, got);
     return got;
   });
 }
@@ -260,9 +260,9 @@ long read_when_ready(int fd, const iovec* v, int n, off_t at, int flags) noexcep
   for (;;) {
     int w = wait_ready(fd, POLLIN);
     if (w < 0) return w;
-    signalfd_loan lent;
+    signalfd_loan loan;
     long r = read_plain(fd, v, n, at, flags);
-    lent.have_been_read(v, r);
+    loan.have_been_read(v, r);
     // Another process was faster, and a tick interrupted the wait in the kernel.
     if (r == -EINTR && !interrupted(on_signal::restart)) continue;
     return r > 0 && r % stopping_place == 0 && is_memory(fd) ? read_memory(fd, v, n, at, flags, r)

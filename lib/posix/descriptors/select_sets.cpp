@@ -35,14 +35,12 @@ int select_sets::reach_of_many(int n) noexcept {
 }
 
 long select_sets::now(const sigset_t* mask) noexcept {
-  for (int i = 0; i < 3; i++) {
-    if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
-  }
+  restore();
   struct {
     const sigset_t* mask;
     std::size_t size;
   } masked{mask, 8};
-  signalfd_loan lent(mask);
+  signalfd_loan loan(mask);
   auto ask = [&] {
     timespec none{};
     return sys::call(SYS_pselect6, n_, theirs_[0], theirs_[1], theirs_[2], &none, &masked);

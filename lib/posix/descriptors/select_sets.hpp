@@ -47,9 +47,7 @@ class select_sets {
   long now(const sigset_t* mask) noexcept;
   // Restores the program's sets, as a call that fails leaves them unchanged.
   long fail(int error) noexcept {
-    for (int i = 0; i < 3; i++) {
-      if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
-    }
+    restore();
     return error;
   }
   // How many descriptors each() calls for.
@@ -81,6 +79,11 @@ class select_sets {
 
  private:
   static int reach_of_many(int n) noexcept;
+  void restore() noexcept {
+    for (int i = 0; i < 3; i++) {
+      if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
+    }
+  }
   char* mine(int i) noexcept { return many_ ? many_ + bytes_ * std::size_t(i) : few_[i]; }
   int n_;
   std::size_t bytes_;

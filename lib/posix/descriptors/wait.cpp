@@ -85,7 +85,7 @@ short poll_once(int fd, short events) noexcept {
   pollfd p{.fd = fd, .events = events, .revents = 0};
   long r;
   do {
-    signalfd_loan lent;
+    signalfd_loan loan;
     r = sys::poll_now(&p, 1);
   } while (r == -EINTR);  // possible even without waiting, if a signal has just come
   return r < 0 ? short(POLLERR) : p.revents;

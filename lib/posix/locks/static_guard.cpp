@@ -5,7 +5,6 @@
 
 #include <atomic>
 
-#include "base/futex_lock.hpp"
 #include "posix/common/cancellation.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/locks/ownership.hpp"
@@ -32,30 +31,30 @@ struct initialisation {
 constinit initialisation under_way[64];
 constinit core::spin_lock under_way_lock;
 
+// Requires the lock. Null as guard: a free place.
+initialisation* find(static_guard* g) noexcept {
+  for (initialisation& i : under_way) {
+    if (i.guard == g) return &i;
+  }
+  return nullptr;
+}
+
 void begin(static_guard* g) noexcept {
   if (!core::current) return;
-  core::spin_guard hold(under_way_lock);
-  for (initialisation& i : under_way) {
-    if (i.guard) continue;
-    i = {g, core::current};
-    return;
-  }
+  core::deferring_spin_guard held(under_way_lock);
+  if (initialisation* i = find(nullptr)) *i = {g, core::current};
 }
 
 void end(static_guard* g) noexcept {
-  core::spin_guard hold(under_way_lock);
-  for (initialisation& i : under_way) {
-    if (i.guard == g) i = {};
-  }
+  if (!core::current) return;
+  core::deferring_spin_guard held(under_way_lock);
+  if (initialisation* i = find(g)) *i = {};
 }
 
 bool is_own(static_guard* g) noexcept {
-  if (!core::current) return false;
-  core::spin_guard hold(under_way_lock);
-  for (const initialisation& i : under_way) {
-    if (i.guard == g && i.by == core::current) return true;
-  }
-  return false;
+  core::deferring_spin_guard held(under_way_lock);
+  initialisation* i = find(g);
+  return i && i->by == core::current;
 }
 
 // Ends the initialisation, and wakes fibers and kernel threads that wait for that.

@@ -9,8 +9,7 @@ namespace tendril::posix {
 // While one lives, no thread that thread_of_clock() has returned can end.
 extern core::spin_lock living_clocks;
 class clocks_guard {
-  core::signals_deferred quiet_;
-  core::spin_guard held_{living_clocks};
+  core::deferring_spin_guard held_{living_clocks};
 };
 
 // Whether the clock may belong to a thread that is a fiber, or to the main thread beside such

@@ -148,8 +148,7 @@ void start_timer(timer_t timer, core::nanoseconds in) noexcept {
 // including the tick's.
 constinit core::spin_lock cpu_timers;
 class cpu_timers_guard {
-  core::signals_deferred quiet_;
-  core::spin_guard held_{cpu_timers};
+  core::deferring_spin_guard held_{cpu_timers};
 };
 
 // Sets off the program's timer if it is due, and arms the kernel timer for the earliest next time.
