@@ -43,7 +43,8 @@ class select_sets {
   static int reach(int n) noexcept { return n <= FD_SETSIZE ? n : reach_of_many(n); }
   bool ok() const noexcept { return bytes_ <= sizeof few_[0] || many_; }
   bool bad() const noexcept { return bad_; }
-  // Makes the real call, with a time-out of zero, with the sets that the program passed.
+  // Makes the real call, with a time-out of zero, with the sets that the program passed. The first
+  // such call finds them as they were; it fails if they cannot be written to.
   long now(const sigset_t* mask) noexcept;
   // Restores the program's sets, as a call that fails leaves them unchanged.
   long fail(int error) noexcept {
@@ -80,6 +81,7 @@ class select_sets {
  private:
   static int reach_of_many(int n) noexcept;
   void restore() noexcept {
+    if (!changed_) return;
     for (int i = 0; i < 3; i++) {
       if (theirs_[i]) memcpy(theirs_[i], mine(i), bytes_);
     }
@@ -88,6 +90,7 @@ class select_sets {
   int n_;
   std::size_t bytes_;
   bool bad_ = false;
+  bool changed_ = false;  // the kernel has written to the program's sets
   fd_set* theirs_[3] = {};
   char few_[3][FD_SETSIZE / 8];
   char* many_ = nullptr;
