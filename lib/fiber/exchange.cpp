@@ -26,6 +26,7 @@ switch_result fiber_exchange(fiber* to, message* m, const void* value_type) noex
   if (to->state == fiber_status::fresh && !prepare(to)) [[unlikely]] {
     return no_switch(std::uintptr_t(refusal::no_memory));
   }
+  self->enter_runtime();
   self->state = fiber_status::switched;
   self->awaits = self->value_type = value_type;
   to->inbound_message = m;
@@ -35,13 +36,16 @@ switch_result fiber_exchange(fiber* to, message* m, const void* value_type) noex
 
 message* fiber_arrived(void* context, void* from, message* plain) noexcept {
   fiber* self = current;
-  if (from != self) arrive(self, context, from);
+  if (from != self) {
+    arrive(self, context, from);
+    self->leave_runtime_quietly();
+  }
   self->awaits = nullptr;
   if (!is_plain(from) || from == self) return take_inbound_message(self);
   *plain = {};
   plain->value_type = self->value_type;
   plain->value = self->value;
-  if (self->home->runtime_depth == 0 && self->home->handlers_are_due) [[unlikely]]
+  if (self->runtime_depth == 0 && self->home->handlers_are_due) [[unlikely]]
     self->home->calls->run_handlers_due();
   return plain;
 }

@@ -7,7 +7,7 @@ namespace tendril::core {
 
 __thread fiber* current __attribute__((tls_model("initial-exec"))) = nullptr;
 // head() relies on it
-static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, runtime_depth) == 0);
+static_assert(offsetof(fiber, sp) == 0 && offsetof(fiber_home, needs_slow_path) == 0);
 static_assert(offsetof(fiber, value) == 64);  // the first cache line is full
 
 constinit std::atomic<std::uint64_t> next_block{0};
@@ -24,6 +24,7 @@ fiber_home::fiber_home() noexcept : tid(sys::gettid()), pid(sys::getpid()) {
   storage.signals.owner = &main;
   sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &storage.signals.mask, 8);
   main.state = fiber_status::running;
+  main.runtime_depth = 0;
   main.id = next_id(*this);
   strcpy(main.name, "main");
   fibers.push_back(main);

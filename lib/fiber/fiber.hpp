@@ -40,7 +40,6 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool named = false;
   // an ended task that waits in entry() to become another, see begin_again()
   bool recycled = false;
-  int runtime_depth = 0;  // fiber_home::runtime_depth, while it is suspended
   std::atomic<std::uint32_t> refs{1};
   std::uint32_t payload_size = 0;
   const body* what = nullptr;
@@ -69,6 +68,19 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   const void* value_type = nullptr;  // the type of the first value that it receives
   eh_state eh;
   char name[24] = {};
+
+  // Between these calls the running fiber is inside the runtime, and handlers are deferred. See
+  // handlers_deferred.hpp.
+  void enter_runtime() noexcept {
+    runtime_depth = runtime_depth + 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  inline void leave_runtime() noexcept;
+  // Leaves it without running the handlers that are due.
+  void leave_runtime_quietly() noexcept {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    runtime_depth = runtime_depth - 1;
+  }
 };
 static_assert(sizeof(fiber) <= payload_offset);
 
@@ -128,18 +140,6 @@ struct fiber_home : home_head {
   // how many fibers the run queue has room for
   std::size_t room = 0;
   bool has_room() const noexcept { return unfinished + 2 <= room; }  // for one more, and main
-  // Between enter() and leave() the running fiber is inside the runtime, and handlers are deferred.
-  // See handlers_deferred.hpp.
-  void enter() noexcept {
-    runtime_depth = runtime_depth + 1;
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-  }
-  void leave() noexcept {
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    runtime_depth = runtime_depth - 1;
-    if (runtime_depth == 0 && handlers_due()) [[unlikely]]
-      calls->run_handlers_due();
-  }
   bool handlers_due() const noexcept { return handlers_are_due; }
   void look_for_handlers() noexcept { handlers_are_due = true; }
   // Fibers whose last reference was dropped where they could not be unwound (on another kernel
@@ -150,6 +150,12 @@ struct fiber_home : home_head {
   fiber_home() noexcept;
   ~fiber_home() = default;
 };
+
+inline void fiber::leave_runtime() noexcept {
+  leave_runtime_quietly();
+  if (runtime_depth == 0 && home->handlers_due()) [[unlikely]]
+    home->calls->run_handlers_due();
+}
 
 // Ids are handed out to kernel threads in blocks: one shared counter would cost more than the rest
 // of making a fiber.

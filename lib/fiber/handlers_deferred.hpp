@@ -13,12 +13,14 @@ namespace tendril::core {
 // outermost one.
 class handlers_deferred {
  public:
-  explicit handlers_deferred(fiber_home& h) noexcept : home_(h) { home_.enter(); }
-  ~handlers_deferred() { home_.leave(); }
+  explicit handlers_deferred(fiber* running = current) noexcept : fiber_(*running) {
+    fiber_.enter_runtime();
+  }
+  ~handlers_deferred() { fiber_.leave_runtime(); }
   handlers_deferred(const handlers_deferred&) = delete;
 
  private:
-  fiber_home& home_;
+  fiber& fiber_;
 };
 
 // The same for any kernel thread, with or without fibers.
@@ -26,12 +28,12 @@ class signals_deferred {
  public:
   signals_deferred() noexcept {
     if (mine_) [[likely]]
-      mine_->enter();
+      mine_->enter_runtime();
     else mask_ = set_mask(SIG_BLOCK, ~0ULL);
   }
   ~signals_deferred() {
     if (mine_) [[likely]]
-      mine_->leave();
+      mine_->leave_runtime();
     else set_mask(SIG_SETMASK, mask_);
   }
   signals_deferred(const signals_deferred&) = delete;
@@ -44,7 +46,7 @@ class signals_deferred {
     return old;
   }
 
-  fiber_home* mine_ = current ? current->home : nullptr;
+  fiber* mine_ = current;
   std::uint64_t mask_ = 0;
 };
 

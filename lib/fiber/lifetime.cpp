@@ -75,7 +75,9 @@ message* switch_and_wait(fiber* to, message* m) noexcept {
   self->state = fiber_status::switched;
   self->awaits = nullptr;
   to->inbound_message = m;
+  self->enter_runtime();
   switch_to(self, to);
+  self->leave_runtime_quietly();
   return take_inbound_message(self);
 }
 
@@ -161,12 +163,14 @@ bool can_end_fast(const fiber* self) noexcept {
     fiber* from = who_left(came.from);
     from->sp = came.context;
     arrived_first(from->ctx);
-    self->home->runtime_depth = 0;
+    self->runtime_depth = 0;
     if (self->home->handlers_are_due) [[unlikely]]
       self->home->calls->run_handlers_due();
     if (!is_plain(came.from)) [[unlikely]]
       post_switch(from, self);
     message* last = self->what->run(self, self->on_stack ? nullptr : take_inbound_message(self));
+    self->runtime_depth = 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     self->home->unfinished--;
     fiber* to = self->successor(self);
     self->state = fiber_status::finished;

@@ -66,7 +66,6 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
     self->has_eh = true;
     *self->exceptions = {};
   }
-  self->runtime_depth = self->home->runtime_depth;
   enter(self, to);
 }
 // The cargo of a fiber whose switch needs post-switch work.
@@ -86,8 +85,6 @@ inline fiber* who_left(void* cargo) noexcept {
     self->has_eh = false;
   }
   if (!is_plain(cargo)) post_switch(from, self);
-  self->home->runtime_depth = self->runtime_depth;
-  self->runtime_depth = 0;
 }
 [[gnu::always_inline]] inline void switch_to(fiber* self, fiber* to, bool ending = false) noexcept {
   depart(self, to);
@@ -114,9 +111,8 @@ switch_result jump_ending(void* to, void* self) noexcept __asm__(TENDRIL_JUMP);
 }
 #endif
 // Whether `self` may park or yield by the fast path: see core::can_switch_fast.
-[[gnu::always_inline]] inline bool can_leave_fast(const fiber* self,
-                                                  const fiber_home* home) noexcept {
-  return !self->needs_slow_path && home->runtime_depth == 0 && self->exceptions->none();
+[[gnu::always_inline]] inline bool can_leave_fast(const fiber* self) noexcept {
+  return !self->needs_slow_path && self->runtime_depth == 0 && self->exceptions->none();
 }
 // What a function returns that has not switched.
 [[gnu::noinline, gnu::cold]] inline switch_result no_switch(std::uintptr_t why) noexcept {

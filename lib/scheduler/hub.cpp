@@ -57,7 +57,7 @@ void hub::poll_events_if_due() noexcept {
 void hub::out_of_budget() noexcept {
   budget_ = full_budget;
   if (!in_own_process()) return;  // a vfork child, which must not run our fibers
-  handlers_deferred quiet(*this);
+  handlers_deferred quiet;
   poll_events_if_due();
   if (!ready.empty()) yield();
 }
@@ -177,7 +177,7 @@ void hub::after_fork() noexcept {
   ready.clear();
   remote.clear();
   waits = {};
-  runtime_depth = 0;
+  current->runtime_depth = 0;
   cpu.counted = current->storage->cpu_time = 0;
   signals.after_fork();
   yielded_to_handler = nullptr;

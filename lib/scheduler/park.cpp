@@ -23,19 +23,17 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
   fiber* to = h.next();
   if (to == self) return stay(h, self);
   take_turns(self, to);
-  if (h.to_reap) reap();
+  if (self->home->to_reap) reap();
 }
 
 // The second half of switch_away(), if the first half left by the fast path.
-[[gnu::always_inline]] inline void come_back(void* context, void* from, hub& h,
-                                             fiber* self) noexcept {
-  self->runtime_depth = 1;
+[[gnu::always_inline]] inline void come_back(void* context, void* from, fiber* self) noexcept {
   arrive(self, context, from);
   forget_deadline(self);
-  if (h.to_reap) reap();
+  if (self->home->to_reap) reap();
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  h.runtime_depth = 0;
-  if (h.handlers_due()) [[unlikely]]
+  self->runtime_depth = 0;
+  if (self->home->handlers_due()) [[unlikely]]
     run_handlers_due();
 }
 
@@ -69,7 +67,7 @@ bool may_interrupt(const fiber* f, const wait_info& what) noexcept {
     return wake::interrupted;
   bool limited = self->extra.limit < when && may_interrupt(self, what);
   if (limited) when = self->extra.limit;
-  handlers_deferred quiet(h);
+  handlers_deferred quiet;
   if (when != INT64_MAX) h.wake_at(self, when, precise);
   self->waiting = &what;
   self->state = fiber_status::parked;
@@ -85,9 +83,8 @@ wake park(std::int64_t when, const wait_info& what, bool precise) noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
   if (when == INT64_MAX && can_park_fast(self)) [[likely]] {
-    int depth = h.runtime_depth;
-    handlers_deferred quiet(h);
-    return park_fast(h, self, what, depth + 1);
+    handlers_deferred quiet(self);
+    return park_fast(h, self, what);
   }
   return park_slow(h, self, when, what, precise);
 }
@@ -99,9 +96,9 @@ wake park(std::int64_t when, const wait_info& what, bool precise) noexcept {
 
 switch_result park_until_unparked(const wait_info& what, fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (!can_leave_fast(self, &h)) [[unlikely]]
+  if (!can_leave_fast(self)) [[unlikely]]
     return park_whole(INT64_MAX, what, false);
-  h.runtime_depth = 1;
+  self->runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->waiting = &what;
   self->state = fiber_status::parked;
@@ -112,9 +109,9 @@ switch_result park_until_unparked(const wait_info& what, fiber* self) noexcept {
 switch_result park_until(std::int64_t when, const wait_info& what, bool precise,
                          fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (!can_leave_fast(self, &h)) [[unlikely]]
+  if (!can_leave_fast(self)) [[unlikely]]
     return park_whole(when, what, precise);
-  h.runtime_depth = 1;
+  self->runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   h.wake_at(self, when, precise);
   self->waiting = &what;
@@ -131,7 +128,7 @@ void forget_deadline(fiber* self) noexcept {
 wake parked_slow(void* context, void* from) noexcept {
   if (!is_switch(from)) return wake(reinterpret_cast<std::uintptr_t>(context));
   fiber* self = current;
-  come_back(context, from, *hub::of(self), self);
+  come_back(context, from, self);
   return self->woken;
 }
 
@@ -141,9 +138,9 @@ wake parked_slow(void* context, void* from) noexcept {
 
 switch_result give_way(fiber* self) noexcept {
   hub& h = *hub::of(self);
-  if (!can_leave_fast(self, &h) || h.ready.empty()) [[unlikely]]
+  if (!can_leave_fast(self) || h.ready.empty()) [[unlikely]]
     return yield_whole();
-  h.runtime_depth = 1;
+  self->runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->state = fiber_status::ready;
   h.ready.push(self);
@@ -155,13 +152,13 @@ wake wake_of_slow_path() noexcept { return is_due(current) ? wake::interrupted :
 wake gave_way_slow(void* context, void* from) noexcept {
   if (!is_switch(from)) return wake(reinterpret_cast<std::uintptr_t>(context));
   fiber* self = current;
-  come_back(context, from, *hub::of(self), self);
+  come_back(context, from, self);
   return is_due(self) ? wake::interrupted : wake::unparked;
 }
 
 [[gnu::noinline]] static wake yield_slow(hub& h, fiber* self) noexcept {
   if (is_due(self) || self->extra.forbidden) return wake::interrupted;
-  handlers_deferred quiet(h);
+  handlers_deferred quiet;
   self->state = fiber_status::ready;
   h.ready.push(self);
   switch_away(h, self);
@@ -190,7 +187,7 @@ void yield_to_handler(hub& h, fiber* f) noexcept {
   fiber* self = current;
   // f will run in its turn
   if (h.yielded_to_handler || f->state != fiber_status::ready || self->pending) return;
-  handlers_deferred quiet(h);
+  handlers_deferred quiet;
   unsigned turns = h.turns();
   h.yielded_to_handler = self;
   h.ready.promote(f);
@@ -207,14 +204,14 @@ static void return_from_handler(hub& h) noexcept {
   fiber* f = h.yielded_to_handler;
   h.yielded_to_handler = nullptr;
   if (f == current || f->state != fiber_status::ready) return;
-  handlers_deferred quiet(h);
+  handlers_deferred quiet;
   h.ready.promote(f);
   yield();
 }
 
 void run_handlers_due() noexcept {
+  hub::of(current)->signals.run_handlers_due();
   hub& h = *hub::of(current);
-  h.signals.run_handlers_due();
   if (h.yielded_to_handler) return_from_handler(h);
 }
 

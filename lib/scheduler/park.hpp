@@ -17,9 +17,9 @@ inline void stay(hub& h, fiber* self) noexcept {
 // Both halves of give_way() in one. Returns false if it did nothing: no other fiber can run, or the
 // slow path is needed.
 [[gnu::always_inline]] inline bool give_way_fast(hub& h, fiber* self) noexcept {
-  if (!can_leave_fast(self, &h) || h.ready.empty()) [[unlikely]]
+  if (!can_leave_fast(self) || h.ready.empty()) [[unlikely]]
     return false;
-  h.runtime_depth = 1;
+  self->runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->state = fiber_status::ready;
   h.ready.push(self);
@@ -34,8 +34,8 @@ inline void stay(hub& h, fiber* self) noexcept {
   }
   static_cast<fiber*>(arrived.from)->sp = arrived.context;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  h.runtime_depth = 0;
-  if (h.handlers_due()) [[unlikely]]
+  self->runtime_depth = 0;
+  if (self->home->handlers_due()) [[unlikely]]
     run_handlers_due();
   return true;
 }
@@ -44,9 +44,8 @@ inline void stay(hub& h, fiber* self) noexcept {
 inline bool can_park_fast(const fiber* self) noexcept {
   return !self->needs_slow_path && self->exceptions->none();
 }
-// Like park_until_unparked(), but in one piece, and for a fiber whose runtime depth is `depth`.
-[[gnu::always_inline]] inline wake park_fast(hub& h, fiber* self, const wait_info& what,
-                                             int depth) noexcept {
+// Like park_until_unparked(), but in one piece, and for a fiber that is inside the runtime.
+[[gnu::always_inline]] inline wake park_fast(hub& h, fiber* self, const wait_info& what) noexcept {
   self->waiting = &what;
   self->state = fiber_status::parked;
   h.waits.add(what);
@@ -58,12 +57,11 @@ inline bool can_park_fast(const fiber* self) noexcept {
     from->sp = arrived.context;
     if (!is_plain(arrived.from)) [[unlikely]] {
       post_switch(from, self);
-      if (h.to_reap) reap();
+      if (self->home->to_reap) reap();
     }
   } else {
     stay(h, self);
   }
-  h.runtime_depth = depth;
   return self->woken;
 }
 

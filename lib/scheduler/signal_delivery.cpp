@@ -225,7 +225,7 @@ void signal_delivery::let_masked_signals_in() noexcept {
 
 void signal_delivery::begin_threads() noexcept {
   if (home_.several_threads) return;
-  handlers_deferred quiet(home_);
+  handlers_deferred quiet;
   signal_state& s = home_.storage.signals;
   sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &s.mask, 8);
   home_.masks.clear();
@@ -248,7 +248,7 @@ void signal_delivery::thread_begins(thread_storage& t, fiber* owner, std::uint64
 }
 
 void signal_delivery::thread_ends(thread_storage& t) noexcept {
-  handlers_deferred quiet(home_);
+  handlers_deferred quiet;
   signal_state& s = t.signals;
   if (s.gone) return;
   home_.masks.remove(s.mask);
@@ -269,15 +269,16 @@ void signal_delivery::note_handled(thread_storage& t, bool restart) noexcept {
   signal_state& s = t.signals;
   if (!restart) s.handled_norestart.fetch_add(1, std::memory_order_relaxed);
   s.handled.fetch_add(1, std::memory_order_relaxed);
-  if (home_.runtime_depth) return;  // a fault in the runtime itself
-  home_.runtime_depth = 1;
+  fiber* self = current;
+  if (self->runtime_depth) return;  // a fault in the runtime itself
+  self->runtime_depth = 1;
   fiber* f = s.owner;
   if (f->state == fiber_status::parked && f->waiting->interruptible) calls_.wake(f, wake::signal);
   for (f = sharing_waits ? home_.fibers.front() : nullptr; f; f = home_.fibers.after(*f)) {
     if (f->storage == &t && f->state == fiber_status::parked && f->waiting->for_signal)
       calls_.wake(f, wake::signal);
   }
-  home_.runtime_depth = 0;
+  self->runtime_depth = 0;
 }
 
 // Sends the signal to this kernel thread, which handles it now or when it returns from a handler.
@@ -293,9 +294,10 @@ static void send_here(int pid, int tid, int signal, const siginfo_t& info) noexc
 
 void signal_delivery::deliver(thread_storage& t) noexcept {
   signal_state& s = t.signals;
-  bool mine = &t == current->storage;
+  fiber* self = current;
+  bool mine = &t == self->storage;
   for (;;) {
-    home_.runtime_depth = 1;
+    self->runtime_depth = 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     std::uint64_t now = 0;
     sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, &now, 8);
@@ -311,7 +313,7 @@ void signal_delivery::deliver(thread_storage& t) noexcept {
           break;
         take_pending(t, signal_bit(p->signal), info);
       }
-      home_.runtime_depth = 0;
+      self->runtime_depth = 0;
       return;
     }
     int signal = info.si_signo;
@@ -321,7 +323,7 @@ void signal_delivery::deliver(thread_storage& t) noexcept {
     delivery.mask = now;
     delivery.info = &info;
     delivery.signal = signal;
-    home_.runtime_depth = 0;
+    self->runtime_depth = 0;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     send_here(home_.pid, home_.tid, signal, info);
     std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -332,24 +334,25 @@ void signal_delivery::deliver(thread_storage& t) noexcept {
 }
 
 void signal_delivery::run_handlers() noexcept {
-  int depth = home_.runtime_depth;
-  home_.runtime_depth = 1;
+  fiber* self = current;
+  int depth = self->runtime_depth;
+  self->runtime_depth = 1;
   home_.handlers_are_due = false;
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
-  thread_storage* t = current->storage;
+  thread_storage* t = self->storage;
   if (t->signals.due) deliver(*t);
   if (t != first->storage && first->storage->signals.due && !runs_its_own(*first->storage))
     deliver(*first->storage);
-  home_.runtime_depth = depth;
+  self->runtime_depth = depth;
 }
 
 void signal_delivery::run_handlers_due() noexcept {
   fiber* self = current;
-  home_.runtime_depth = 1;
+  self->runtime_depth = 1;
   home_.handlers_are_due = false;
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = self->storage;
-  home_.runtime_depth = 0;
+  self->runtime_depth = 0;
   // A fiber that is not the thread's own leaves the handlers to the thread's own fiber, if that can
   // run them.
   if (t->signals.due && (t->signals.owner == self || !runs_its_own(*t))) deliver(*t);
@@ -360,9 +363,10 @@ void signal_delivery::run_handlers_due() noexcept {
 void signal_delivery::run_handlers_of_main() noexcept {
   thread_storage& mains = *first->storage;
   if (!mains.signals.due || first->state == fiber_status::running || runs_its_own(mains)) return;
-  int depth = home_.runtime_depth;
+  fiber* self = current;
+  int depth = self->runtime_depth;
   deliver(mains);
-  home_.runtime_depth = depth;
+  self->runtime_depth = depth;
 }
 
 void signal_delivery::deliver_on_return(std::uint64_t& mask,

@@ -12,12 +12,10 @@ namespace {
 }
 fiber* after_task(fiber* self) noexcept {
   hub& h = *hub::of(self);
-  h.runtime_depth = 1;  // the next fiber sets it to its own
   return h.needs_refill() ? refill_for_next(h) : h.ready.pop();
 }
 fiber* after_thread(fiber* self) noexcept {
   hub& h = *hub::of(self);
-  h.runtime_depth = 1;
   // A fiber waits for this stack to be left. If there is nothing else to run, the hub would poll on
   // it: wake the main fiber, so that the hub polls on that one's stack.
   if (h.ready.empty()) [[unlikely]]
@@ -50,7 +48,7 @@ static void set_out(hub& h, fiber* task) noexcept {
 }
 
 [[gnu::noinline]] static bool start_slow(hub& h, fiber* task) noexcept {
-  handlers_deferred quiet(h);
+  handlers_deferred quiet;
   if (!prepare(task)) return false;
   task->successor = task->left_stack ? after_thread : after_task;
   set_out(h, task);
@@ -59,15 +57,16 @@ static void set_out(hub& h, fiber* task) noexcept {
 
 bool start(fiber* task) noexcept {
   hub& h = *hub::of(task);
+  fiber* self = current;
   // A recycled task has all that it needs.
-  if (!task->sp || h.runtime_depth != 0 || !h.has_room()) [[unlikely]]
+  if (!task->sp || self->runtime_depth != 0 || !h.has_room()) [[unlikely]]
     return start_slow(h, task);
-  h.runtime_depth = 1;
+  self->runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   prepared(task);
   set_out(h, task);
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  h.runtime_depth = 0;
+  self->runtime_depth = 0;
   if (h.handlers_due()) [[unlikely]]
     run_handlers_due();
   return true;

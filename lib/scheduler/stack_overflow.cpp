@@ -54,7 +54,7 @@ bool allows_code(const siginfo_t& info, const void* where) noexcept {
   if (info.si_signo != SIGSEGV || info.si_code != SEGV_ACCERR || !current) return false;
   if (arch::program_counter(*static_cast<const ucontext_t*>(where)) != info.si_addr) return false;
   fiber_home& home = *current->home;
-  if (home.runtime_depth || home.stacks.allows_code() || !home.stacks.holds(info.si_addr))
+  if (current->runtime_depth || home.stacks.allows_code() || !home.stacks.holds(info.si_addr))
     return false;
   look_at_stack_protection();
   if (!stacks_hold_code()) return false;

@@ -111,9 +111,6 @@ class status_cell {
 
 // Shared by the fibers of one kernel thread (lib/fiber/fiber.hpp: fiber_home).
 struct home_head {
-  // The nesting depth of the running fiber's calls into the runtime. While it is not 0, signal
-  // handlers are deferred (lib/fiber/handlers_deferred.hpp).
-  volatile int runtime_depth = 0;
   // no switch is plain: a tracer is set, or a sanitizer must be informed
   bool needs_slow_path = false;
   // the running fiber must run deferred handlers when it leaves the runtime
@@ -143,6 +140,10 @@ struct fiber_head {
   // current call began.
   std::uint32_t signals_before = 0;
   std::uint32_t norestart_before = 0;
+  // The nesting depth of the fiber's calls into the runtime. While that of the running fiber is not
+  // 0, signal handlers are deferred (lib/fiber/handlers_deferred.hpp). A fiber that does not run is
+  // inside the runtime.
+  volatile int runtime_depth = 1;
   bool masked = false;  // waits with a signal mask of its own
 
   // the value of a plain switch (not next to `awaits`: one wide store of both would be slow)
@@ -230,12 +231,12 @@ TENDRIL_API void reap() noexcept;
 [[gnu::always_inline]] inline bool can_switch_fast(const fiber_head& self, const fiber_head& to,
                                                    const void* value_type) noexcept {
   return to.awaits == value_type && to.storage == self.storage && !self.needs_slow_path &&
-         head(self.home).runtime_depth == 0 && self.exceptions->none();
+         self.runtime_depth == 0 && self.exceptions->none();
 }
 [[gnu::always_inline]] inline switch_result switch_fast(fiber_head& self, fiber_head& to,
                                                         void* value,
                                                         const void* value_type) noexcept {
-  head(self.home).runtime_depth = 1;
+  self.runtime_depth = 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self.state = fiber_status::switched;
   self.awaits = value_type;
@@ -251,7 +252,7 @@ TENDRIL_API void run_handlers_due() noexcept;
                                                  void* from) noexcept {
   head(static_cast<fiber*>(from)).sp = context;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  head(self.home).runtime_depth = 0;
+  self.runtime_depth = 0;
   if (head(self.home).handlers_are_due) [[unlikely]]
     run_handlers_due();
   return self.value;
@@ -312,7 +313,7 @@ TENDRIL_API void forget_deadline(fiber* self) noexcept;
   head(static_cast<fiber*>(from)).sp = context;
   if (limited && self.woken != wake::timeout) forget_deadline(reinterpret_cast<fiber*>(&self));
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  head(self.home).runtime_depth = 0;
+  self.runtime_depth = 0;
   if (head(self.home).handlers_are_due) [[unlikely]]
     run_handlers_due();
   return self.woken;
@@ -331,7 +332,7 @@ TENDRIL_API wake wake_of_slow_path() noexcept;
     return gave_way_slow(context, from);
   head(static_cast<fiber*>(from)).sp = context;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  head(self.home).runtime_depth = 0;
+  self.runtime_depth = 0;
   if (head(self.home).handlers_are_due) [[unlikely]]
     run_handlers_due();
   return self.needs_slow_path ? wake_of_slow_path() : wake::unparked;

@@ -43,7 +43,7 @@ __attribute__((noinline, no_sanitize("address"))) bool in_handler(core::signal_s
   core::signal_state& s = self->storage->signals;
   if (!in_handler(s, here)) return false;
   hub& h = *hub::of(self);
-  if (h.runtime_depth || !h.several_threads || s.owner != self) return true;
+  if (core::current->runtime_depth || !h.several_threads || s.owner != self) return true;
   return !fibers_are_threads(h) && on_alternate_stack(s, here ? here : arch::stack_pointer());
 }
 
@@ -108,9 +108,9 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
       no_handler_ran(self)) [[likely]] {
     core::wake why = core::wake::unparked;
     {
-      core::handlers_deferred quiet(h);
+      core::handlers_deferred quiet;
       if (!unparked || !unparked->load(std::memory_order_acquire))
-        why = core::park_fast(h, self, what, h.runtime_depth);
+        why = core::park_fast(h, self, what);
     }
     if (why == core::wake::unparked) return 0;
     return outcome(why, what, rule);
@@ -120,7 +120,7 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
   int saved = errno;
   core::wake why;
   {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     if (unparked && unparked->load(std::memory_order_acquire)) why = core::wake::unparked;
     else why = park_unless_interrupted(what, until, rule);
     if (ended && why == core::wake::signal) *ended = core::now();
@@ -140,7 +140,7 @@ int wait_for_source(core::source s, deadline (*look)(void*, bool) noexcept,
   int saved = errno;
   core::wake why = core::wake::unparked;
   {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     deadline until = look(argument, h.io.add(w, s));
     if (until.at > 0) why = park_unless_interrupted(what, until, on_signal::always);
     h.io.remove(w);
@@ -152,7 +152,7 @@ int wait_for_source(core::source s, deadline (*look)(void*, bool) noexcept,
 void keep_broken_pipe() noexcept {
   if (!core::current || !in_hubs_process() || !my_hub().several_threads) return;
   hub& h = my_hub();
-  core::handlers_deferred quiet(h);
+  core::handlers_deferred quiet;
   std::uint64_t bit = core::signal_bit(SIGPIPE);
   if (!(h.signals.own_mask() & bit)) return;
   siginfo_t info;

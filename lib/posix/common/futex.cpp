@@ -109,7 +109,7 @@ bool add_if(waiter& w, const std::atomic<std::uint32_t>* word, std::uint32_t exp
 // handler ran.
 bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_signal rule,
                    int& r) noexcept {
-  core::handlers_deferred quiet(my_hub());
+  core::handlers_deferred quiet;
   r = wait_parked(what, until, rule, &w.woken);
   if (!my_hub().handlers_due() || r < 0 || w.woken.load(std::memory_order_acquire)) return true;
   bool listed = false;
@@ -177,7 +177,7 @@ namespace {
   what.target = word;
   what.wakeable_by_system = what.interruptible = true;
   what.uninterruptible = uninterruptible;
-  core::handlers_deferred quiet(h);
+  core::handlers_deferred quiet(self);
   {
     bucket& b = bucket_of(word);
     detail::held guard(b.lock);
@@ -185,7 +185,7 @@ namespace {
     w.word = word;
     b.waiters.push_back(w);
   }
-  core::park_fast(h, self, what, h.runtime_depth);
+  core::park_fast(h, self, what);
   if (w.woken.load(std::memory_order_acquire)) [[likely]]
     return 0;
   remove(w);

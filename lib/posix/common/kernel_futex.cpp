@@ -191,13 +191,13 @@ bool heeds_handlers(futex::ends e) noexcept {
 
 // Waits in the kernel where no other fiber could run.
 int wait_here(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until,
-              futex::ends e) noexcept {
+              futex::ends e, bool killable) noexcept {
   for (;;) {
     timespec left{}, *timeout = nullptr;
     if (!until.is_never()) left = time_left(until), timeout = &left;
     int r = int(sys::call(SYS_futex, word, FUTEX_WAIT, expected, timeout, 0, 0));
     if (r != -EINTR) return r;
-    if (e == futex::ends::by_cancel && core::current && cancel_due()) return -ECANCELED;
+    if (killable && cancel_due()) return -ECANCELED;
     if (heeds_handlers(e) && (!core::current || interrupted(on_signal::restart))) return r;
   }
 }
@@ -229,8 +229,9 @@ int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadlin
     if (out.call) out.call(out.argument);
     return r;
   };
-  if (!may_wait()) return outside(wait_here(word, expected, until, e));
-  bool killable = e != futex::ends::by_handler && (e != futex::ends::by_wake || cancels_at_once());
+  bool killable = core::current && e != futex::ends::by_handler &&
+                  (e != futex::ends::by_wake || cancels_at_once());
+  if (!may_wait()) return outside(wait_here(word, expected, until, e, killable));
   on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
   core::wait_info what;
   what.kind = core::wait_kind::lock;
@@ -248,7 +249,7 @@ int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadlin
     bool helped;
     int saved = errno;
     {
-      helper_may_be_made quiet(my_hub());
+      helper_may_be_made quiet;
       if (heeds_handlers(e) && interrupted(rule)) return outside(-EINTR);
       if (killable && cancel_due()) return outside(-ECANCELED);
       batch* b = join(w);

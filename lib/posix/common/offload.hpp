@@ -20,26 +20,24 @@ enum class handlers { later, meanwhile };
 // this hub had been preempted inside the allocator or the loader.
 class helper_may_be_made {
  public:
-  explicit helper_may_be_made(hub& h) noexcept : hub_(h) {
+  helper_may_be_made() noexcept {
     for (int tries = 0;; tries++) {
+      hub& h = my_hub();
       unsigned turns = h.turns();
       // Larger than what the allocator caches per thread, so it takes the allocator's lock. Waiting
       // for the lock here is safe: this thread can be preempted.
       void* volatile probe = h.several_threads ? malloc(2048) : nullptr;
       free(probe);
-      h.enter();
+      core::current->enter_runtime();
       // (Give up after 100 tries: it may be this thread's own handler that interrupted the loader.)
       bool loads = core::tls::amid_loader.load(std::memory_order_relaxed) != 0 && tries < 100;
       if (h.turns() == turns && !loads) return;
-      h.leave();
+      core::current->leave_runtime();
       if (loads) core::yield();
     }
   }
-  ~helper_may_be_made() { hub_.leave(); }
+  ~helper_may_be_made() { core::current->leave_runtime(); }
   helper_may_be_made(const helper_may_be_made&) = delete;
-
- private:
-  hub& hub_;
 };
 
 // A call of f() on a helper thread, made by the running fiber. The object must live until the call
@@ -56,7 +54,7 @@ class helper_call : core::helper_job {
   helper_call(const helper_call&) = delete;
 
   void start() noexcept {
-    helper_may_be_made quiet(my_hub());
+    helper_may_be_made quiet;
     core::start_on_helper(*this);
   }
   // Waits until the call is done: 0. With `killable`: -ECANCELED if the fiber is killed or
@@ -69,7 +67,7 @@ class helper_call : core::helper_job {
     what.interruptible = when == handlers::meanwhile;
     int saved = errno, r = 0;
     {
-      core::handlers_deferred quiet(my_hub());
+      core::handlers_deferred quiet;
       while (!done() && r == 0) {
         switch (killable && cancel_due() ? core::wake::interrupted : core::park(INT64_MAX, what)) {
           case core::wake::signal:
@@ -135,7 +133,7 @@ long offload_interruptible(F f, on_signal rule = on_signal::restart,
     };
     core::wake why = core::wake::signal;
     {
-      helper_may_be_made quiet(my_hub());
+      helper_may_be_made quiet;
       if (interrupted(rule)) return -EINTR;
       core::start_on_helper(j);
       do why = core::park(INT64_MAX, what);
@@ -175,7 +173,7 @@ int offload_abandonable(Call& out) noexcept {
   int saved = errno;
   bool left = false;
   {
-    helper_may_be_made quiet(my_hub());
+    helper_may_be_made quiet;
     core::start_on_helper(*j);
     while (!left && !j->done()) {  // left: *j may be gone
       switch (core::park(INT64_MAX, what)) {

@@ -38,7 +38,7 @@ long receive_by_ring(int fd, void* buf, std::size_t n) noexcept {
     int saved = errno;
     core::wake why;
     {
-      core::handlers_deferred quiet(h);
+      core::handlers_deferred quiet;
       if (!h.io.begin(receive)) return core::not_by_ring;
       why = park_unless_interrupted(what, until, on_signal::restart);
       h.io.end(receive);

@@ -21,7 +21,7 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule,
   int saved = errno;
   core::wake why;
   {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     int r = h.io.add(w);
     if (r < 0) return r;
     why = park_unless_interrupted(what, until, rule);

@@ -14,7 +14,7 @@ int wait_set::wait(deadline until, std::size_t& bad_before, core::nanoseconds* e
   bool failed = false;
   std::size_t watched = 0, bad = 0;
   {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     for (std::size_t i = 0; i < count_; i++) {
       int r = h.io.add(w_[i]);
       // Ignore descriptors that cannot be watched: a regular file without requested events, or a

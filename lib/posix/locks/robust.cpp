@@ -134,7 +134,7 @@ constexpr int is_held = -1;
 // Tries to lock: 0, EOWNERDEAD, ENOTRECOVERABLE; or is_held, with the word in `held`. `waiters`:
 // the waiters' bit to set, if this caller may not be the only waiter.
 int take(hub& h, pthread_mutex_t* m, std::uint32_t waiters, std::uint32_t& held) noexcept {
-  core::handlers_deferred quiet(h);
+  core::handlers_deferred quiet;
   head& l = list(h);
   in_progress now(l, m);
   held = word(m).load(std::memory_order_relaxed);
@@ -200,7 +200,7 @@ int unlock(pthread_mutex_t* m) noexcept {
   if (type_of(m) == PTHREAD_MUTEX_RECURSIVE_NP && --m->__data.__count != 0)
     return never_again ? ENOTRECOVERABLE : 0;
   {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     in_progress now(list(h), m);
     delist(m);
     m->__data.__owner = never_again ? not_recoverable : 0;
@@ -216,7 +216,7 @@ void thread_ends() noexcept {
   if (!here()) return;
   hub& h = my_hub();
   if (!h.robust_list || h.robust_pid != h.pid) return;
-  core::handlers_deferred quiet(h);
+  core::handlers_deferred quiet;
   head& l = list(h);
   for (std::uintptr_t at = l.next; !l.is_end(at);) {
     link* entry = link::of(at);

@@ -36,7 +36,7 @@ bool may_trace() noexcept {
 // Opens a pidfd for the wait in the frame `frame`. Null: not possible.
 core::kept_descriptor* keep_child(id_t id, const void* frame) noexcept {
   if (!in_hubs_process()) return nullptr;
-  core::handlers_deferred quiet(my_hub());
+  core::handlers_deferred quiet;
   int fd = int(sys::call(SYS_pidfd_open, id, 0));
   return fd >= 0 ? my_hub().io.keep(fd, frame) : nullptr;
 }
@@ -53,7 +53,7 @@ long wait_for_child(int type, id_t id, int options) noexcept {
       // the child's end.
       int r = wait_for(child->fd, EPOLLIN, deadline::after(core::now(), 1'000'000'000),
                        on_signal::restart);
-      core::handlers_deferred quiet(my_hub());
+      core::handlers_deferred quiet;
       // A wait in a handler may already have dropped it, as one whose wait was left by siglongjmp.
       if (child->who == core::current && child->frame == frame) my_hub().io.drop(*child);
       return r == -ETIMEDOUT || r == -EBADF ? 0 : r;
@@ -144,7 +144,7 @@ class child_signal_blocked {
   child_signal_blocked() noexcept {
     hub& h = my_hub();
     core::signal_state& s = core::current->storage->signals;
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     mask_ = h.signals.own_mask();
     h.signals.set_mask(mask_ | child);
     if (s.child_signal_blocks++ == 0) s.child_signal_blocked_before = mask_ & child;
@@ -153,7 +153,7 @@ class child_signal_blocked {
   ~child_signal_blocked() {
     hub& h = my_hub();
     core::signal_state& s = core::current->storage->signals;
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     if (--s.child_signal_blocks == 0 && !s.child_signal_blocked_before)
       h.signals.set_mask(h.signals.own_mask() & ~child);
   }

@@ -217,7 +217,8 @@ void note_and_call(int signal, siginfo_t* info, void* where) {
   if (amid && !is_fault(signal, info) &&
       defer_signal(*h, signal, info, addressee(*h, self->storage, signal, info)))
     return;
-  bool waits = h->runtime_depth && h->signals.delivery.signal != signal && !is_fault(signal, info);
+  bool waits =
+      self->runtime_depth && h->signals.delivery.signal != signal && !is_fault(signal, info);
   if (!waits && !amid) begin_where_wanted(*h, signal, info, context);
   // It is deferred, or must run here.
   if (waits || amid) return handle(signal, info, where);
@@ -255,7 +256,7 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
     if (!(flags & SA_NODEFER)) during |= core::signal_bit(signal);
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &during, 0, 8);
   } else if (!is_fault(signal, info)) {
-    if (h.runtime_depth) {
+    if (self->runtime_depth) {
       if (defer_signal(h, signal, info, addressee(h, t, signal, info))) return void(errno = saved);
     } else if (core::thread_storage* other = elsewhere(h, t, signal, info)) {
       bool later = defer_signal(h, signal, info, other);
@@ -274,24 +275,24 @@ void handle(int signal, siginfo_t* info, void* where) noexcept {
     }
   }
   core::signal_state& s = t->signals;
-  bool outside = h.runtime_depth == 0;
+  bool outside = self->runtime_depth == 0;
   // It interrupted another handler's entry or exit, where our cached mask is stale.
   bool between = !s.unsure && s.mask != core::mask_of(mask_after);
   if (outside && h.several_threads) {
-    h.runtime_depth = 1;
+    self->runtime_depth = 1;
     h.signals.mask_is(*t, core::mask_of(mask_after) | entry.mask.load(std::memory_order_relaxed) |
                               (flags & SA_NODEFER ? 0 : core::signal_bit(signal)));
-    h.runtime_depth = 0;
+    self->runtime_depth = 0;
   }
   shown_stack alternate(h, s, *static_cast<ucontext_t*>(where));
   run(h, *t, f, flags & SA_RESTART, signal, info, where);
   if (!outside || !h.several_threads) return;
   // Handle what else has come for the thread meanwhile.
   saved = errno;
-  h.runtime_depth = 1;
+  self->runtime_depth = 1;
   h.signals.mask_is(*t, core::mask_of(mask_after));
   if (between) s.unsure = true;
-  h.runtime_depth = 0;
+  self->runtime_depth = 0;
   if (s.due || h.handlers_due()) {
     std::uint64_t after = core::mask_of(mask_after);
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &after, 0, 8);
@@ -442,7 +443,7 @@ int wait_for_handler() noexcept {
 bool take_own(std::uint64_t set, siginfo_t* info, int& signal) noexcept {
   core::thread_storage& t = *core::current->storage;
   if (!(t.signals.pending & set)) return false;
-  core::handlers_deferred quiet(my_hub());
+  core::handlers_deferred quiet;
   siginfo_t found;
   if (!my_hub().signals.take_pending(t, set, found)) return false;
   if (found.si_code == SI_TKILL) found.si_code = SI_USER;  // as the C library reports it

@@ -79,7 +79,7 @@ void adopt_pending(core::hub& h) noexcept {
   if (sys::is_refused(SYS_rt_sigpending) || sys::call(SYS_rt_sigpending, &pending, 8) < 0 ||
       !pending)
     return;
-  core::handlers_deferred quiet(h);
+  core::handlers_deferred quiet;
   siginfo_t info;
   auto take_over = [&](std::uint64_t set) {
     return take(set & -set, info) && h.signals.post(h.storage, info.si_signo, info) >= 0;

@@ -32,7 +32,7 @@ int change_mask(int how, const sigset_t* set, sigset_t* old) noexcept {
     wanted &= ~internal;
   }
   hub& h = my_hub();
-  core::handlers_deferred quiet(h);
+  core::handlers_deferred quiet;
   // The kernel checks whether the program may write to `old`; if not, the mask has changed anyway.
   long r = sys::call(SYS_rt_sigprocmask, how, set ? &wanted : nullptr,
                      old ? static_cast<void*>(old) : &was, 8);
@@ -80,7 +80,7 @@ long to_kernel(hub& h, int signal, const siginfo_t& info) noexcept {
 int send_to_self(hub& h, int signal, const siginfo_t& info) noexcept {
   std::uint64_t bit = core::signal_bit(signal);
   {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     if (h.several_threads && (h.signals.own_mask() & bit))
       return h.signals.post(*core::current->storage, signal, info);
   }
@@ -110,7 +110,7 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
     if (does == SIG_IGN || (does == SIG_DFL && ignored_by_default(signal))) return 0;
     if (does == SIG_DFL) {
       // The default action affects the whole process, whatever this thread blocks.
-      core::handlers_deferred quiet(h);
+      core::handlers_deferred quiet;
       std::uint64_t mask = h.signals.own_mask(), without = mask & ~bit;
       sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &without, 0, 8);
       long r = to_kernel(h, signal, info);
@@ -120,7 +120,7 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
   }
   int r;
   {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     r = h.signals.post(target, signal, info);
   }
   // Let the target run its handler at once, as if it had its own processor: the sender may wait for
@@ -222,7 +222,7 @@ int set_alternate(core::signal_state& s, const stack_t* stack, stack_t* old,
 int sigaltstack(const stack_t* stack, stack_t* old) {
   if (!ours()) return real.sigaltstack(stack, old);
   hub& h = my_hub();
-  core::handlers_deferred quiet(h);
+  core::handlers_deferred quiet;
   if (h.several_threads) {
     return result<int>(
         set_alternate(core::current->storage->signals, stack, old, __builtin_frame_address(0)));

@@ -19,7 +19,7 @@ class mask_while_waiting {
       error_ = -EFAULT;
       return;
     }
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     set_ = true;
     nested_ = core::current->masked;
     if (nested_) {
@@ -35,7 +35,7 @@ class mask_while_waiting {
   ~mask_while_waiting() {
     if (!set_) return;
     core::signal_state& s = core::current->storage->signals;
-    core::handlers_deferred quiet(my_hub());
+    core::handlers_deferred quiet;
     if (nested_) {
       my_hub().signals.set_mask(before_);
       return;

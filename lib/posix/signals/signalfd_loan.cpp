@@ -10,7 +10,7 @@ namespace tendril::posix {
 void signalfd_loan::lend(const sigset_t* mask) noexcept {
   if (!in_hubs_process() || !my_hub().several_threads) return;
   hub& h = my_hub();
-  h.enter();
+  core::current->enter_runtime();
   core::signal_state& s = core::current->storage->signals;
   std::uint64_t blocked = h.signals.own_mask();
   if (mask) blocked &= sys::readable(mask, 8) ? *reinterpret_cast<const std::uint64_t*>(mask) : 0;
@@ -19,7 +19,7 @@ void signalfd_loan::lend(const sigset_t* mask) noexcept {
                 sys::call(SYS_rt_tgsigqueueinfo, h.pid, h.tid, p->signal, &p->info) == 0;
     loaned_ |= p->loaned;
   }
-  if (!loaned_) h.leave();
+  if (!loaned_) core::current->leave_runtime();
 }
 
 // The kernel returns the signals that are pending for the thread before the process's.
@@ -32,7 +32,7 @@ void signalfd_loan::take_back() noexcept {
     p->loaned = false;
   }
   loaned_ = false;
-  my_hub().leave();
+  core::current->leave_runtime();
 }
 
 void signalfd_loan::forget(const iovec* v, long n) noexcept {

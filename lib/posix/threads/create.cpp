@@ -57,7 +57,7 @@ void one_less() noexcept {
 // Runs the handlers of signals that were sent to the running thread before it ran first.
 void handle_what_has_come(hub& h) noexcept {
   if (!core::current->storage->signals.due) return;
-  core::handlers_deferred quiet(h);
+  core::handlers_deferred quiet;
   h.look_for_handlers();
 }
 
@@ -186,7 +186,7 @@ bool needs_kernels(const void* caller) noexcept {
 thread* object_for(hub& h, const attributes& a) noexcept {
   if (!core::stack_protection_is_current(modules_seen())) core::look_at_stack_protection();
   if (core::stacks_hold_code() && !h.stacks.allows_code()) {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     h.stacks.allow_code();
   }
   auto make = [&] {
@@ -251,7 +251,7 @@ bool set_out(hub& h, thread& t, const attributes& a) noexcept {
   living.fetch_add(1);
   watch(h);  // the watcher may just have ended because there were no threads
   {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     t.storage.float_flags = arch::float_flags();
     if (core::switches_carry_any(core::protection_rights))
       t.storage.protection = arch::protection_rights();

@@ -7,7 +7,7 @@ namespace tendril::posix {
 constinit std::atomic<bool (*)(int) noexcept> program_handles{nullptr};
 
 interruption::interruption(ucontext_t& where) noexcept : hub_(my_hub()), where_(where) {
-  hub_.enter();
+  core::current->enter_runtime();
   kept_ = hub_.signals.own_stacks.keep(&where, failed_);
   std::uint64_t mask = core::mask_of(where.uc_sigmask);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
@@ -21,16 +21,16 @@ interruption::~interruption() {
   hub_.signals.deliver_on_return(
       mask, has_handler ? has_handler : [](int) noexcept { return false; });
   memcpy(&where_.uc_sigmask, &mask, sizeof mask);
-  hub_.runtime_depth = hub_.runtime_depth - 1;
+  core::current->leave_runtime_quietly();
 }
 
 void interruption::act_on_cancel() noexcept {
   core::signal_state& s = core::current->storage->signals;
   if (s.left) hub_.signals.own_stacks.give_back(s.left);
   s.left = kept_;
-  hub_.runtime_depth = hub_.runtime_depth - 1;
+  core::current->leave_runtime_quietly();
   posix::act_on_cancel();
-  hub_.enter();
+  core::current->enter_runtime();
   s.left = nullptr;
 }
 

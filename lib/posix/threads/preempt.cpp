@@ -42,7 +42,7 @@ bool take_away(ucontext_t& where) noexcept {
   if (!self || !this_thread || this_thread->runs != self) return false;
   hub& h = *hub::of(self);
   const char* at = reinterpret_cast<const char*>(arch::program_counter(where));
-  if (h.runtime_depth || self->state != core::fiber_status::running ||
+  if (self->runtime_depth || self->state != core::fiber_status::running ||
       (at >= &__ehdr_start && at < &etext)) {
     tick_missed.store(true, std::memory_order_relaxed);
     return false;
@@ -99,12 +99,15 @@ void* watcher(void* p) {
     unsigned now = h.turns();
     // Set `ticking` before the last check of `living`: the last remaining thread either sees
     // `ticking`, or gets no tick.
-    ticking.store(living.load() > 1);
-    if (living.load() <= 1) {
+    bool several = living.load() > 1;
+    ticking.store(several);
+    if (!several) {
       // pthread_create counts the new thread first, then checks `watching`.
       watching = false;
       if (living.load() <= 1 || watching.exchange(true)) break;
+      continue;
     }
+    if (living.load() <= 1) continue;
     if (h.sleeps()) {
       idle++;
       period = longest_tick;
@@ -159,7 +162,7 @@ void watcher_may_end() noexcept {
 void watch(hub& h) noexcept {
   if (watching.load() || watching.exchange(true)) return;
   if (tick_installed() && (h.signals.own_mask() & core::runtime_signal::bit)) {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     h.signals.set_mask(h.signals.own_mask() & ~core::runtime_signal::bit);
   }
   core::signals_deferred quiet;

@@ -13,7 +13,7 @@ int pkey_alloc(unsigned flags, unsigned rights) {
     return key;
   if (core::current) {
     hub& h = my_hub();
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     // The other threads' rights: none to this key.
     std::uint32_t before = (arch::protection_rights() & ~(3u << 2 * key)) | 1u << 2 * key;
     for (fiber* f = h.fibers.front(); f; f = h.fibers.after(*f)) f->storage->protection = before;

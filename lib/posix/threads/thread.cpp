@@ -17,7 +17,7 @@ thread* thread_of(pthread_t id) noexcept {
 thread* thread_of(int tid) noexcept {
   hub* h = threads_home.load(std::memory_order_relaxed);
   if (!h || !core::current || core::current->home != h) return nullptr;
-  core::handlers_deferred quiet(*h);
+  core::handlers_deferred quiet;
   for (fiber* f = h->fibers.front(); f; f = h->fibers.after(*f)) {
     if (f->storage->signals.owner != f || f->storage->signals.gone ||
         f->state == core::fiber_status::finished)

@@ -113,7 +113,7 @@ thread* make_on_stack(hub& h, std::size_t asked, std::size_t guard) noexcept {
   }
   core::stack s;
   {
-    core::handlers_deferred quiet(h);
+    core::handlers_deferred quiet;
     s = h.stacks.take_for_thread(size, guard);
   }
   if (!s.size) return nullptr;
@@ -183,12 +183,12 @@ void tidy_up() noexcept {
     free(surplus->processors);
     free(surplus->storage.identity);
     core::tls::drop(surplus->storage.pointer);
-    core::handlers_deferred quiet(*h);
+    core::handlers_deferred quiet;
     h->stacks.give_back(s);
   }
   // Unmap at once, as natively: with a limit also small stacks; without one those are left to the
   // next trim().
-  core::handlers_deferred quiet(*h);
+  core::handlers_deferred quiet;
   h->stacks.unmap_free(limited);
 }
 

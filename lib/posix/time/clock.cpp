@@ -74,7 +74,7 @@ core::nanoseconds cpu_time(core::thread_storage& t) noexcept {
   if (!core::switches_carry_any(core::cpu_time)) core::switches_carry |= core::cpu_time;
   if (!core::current || core::current->home != &h)
     return core::cpu_time_elsewhere(t, h, clock_of(h.tid));
-  core::handlers_deferred quiet(h);
+  core::handlers_deferred quiet;
   core::thread_storage& running = *core::current->storage;
   core::count_cpu_time(running, running, h);
   return t.cpu_time.load(std::memory_order_relaxed);

@@ -82,7 +82,7 @@ bool on_timer(siginfo_t* info, void* where) noexcept {
   core::thread_storage* target = nullptr;
   int saved = errno;
   if (!expired(*info, target)) return false;
-  if (target && !my_hub().runtime_depth)
+  if (target && !core::current->runtime_depth)
     let_thread_handle(*target, *static_cast<ucontext_t*>(where));
   errno = saved;
   return true;
@@ -166,15 +166,15 @@ void look(thread_timer& timer) noexcept {
 }
 
 core::thread_storage* look_at_clock(thread_timer& timer, const siginfo_t&) noexcept {
-  hub& h = my_hub();
-  if (h.runtime_depth) return start_timer(timer.timer, 1), nullptr;
-  // Not leave() at the end: it would run the program's handlers on this signal's stack.
-  h.enter();
+  fiber* self = core::current;
+  if (self->runtime_depth) return start_timer(timer.timer, 1), nullptr;
+  // Not handlers_deferred: it would run the program's handlers on this signal's stack.
+  self->enter_runtime();
   {
     cpu_timers_guard guard;
     look(timer);
   }
-  h.runtime_depth = h.runtime_depth - 1;
+  self->leave_runtime_quietly();
   return nullptr;
 }
 
@@ -235,7 +235,7 @@ int drop_sent(timer_t timer, F call) noexcept {
   if (!core::current || !in_hubs_process() || !my_hub().several_threads || !kernel_drops_sent())
     return call();
   hub& h = my_hub();
-  core::handlers_deferred quiet(h);
+  core::handlers_deferred quiet;
   std::uint64_t all = ~0ULL, mask;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
   int r = call();
