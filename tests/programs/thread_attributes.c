@@ -414,7 +414,9 @@ static void inheriting_policy(void) {
 static void* asks_for_identity(void* p) {
   gid_t groups[64];
   int n = getgroups(64, groups);
+  pid_t me = gettid();
   SAY("setresuid", setresuid(getuid(), geteuid(), (uid_t)-1));
+  SAY("  the thread is still itself", gettid() == me);
   SAY("setregid", setregid(getgid(), getegid()));
   SAY("setgid", setgid(getgid()));
   if (geteuid() == 0) SAY("setgroups", setgroups((size_t)n, groups));

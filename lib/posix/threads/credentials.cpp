@@ -32,7 +32,8 @@ __attribute__((noinline)) long raw(F& f) noexcept {
 template <class F>
 __attribute__((noinline)) long in_name_of(void* pointer, F& f) noexcept {
   bool by_instruction = !core::switches_carry_any(core::system_call);
-  void* mine = arch::thread_pointer();
+  // From memory: compilers would read the register again where they need its value.
+  void* mine = core::current->storage->pointer;
   arch::set_thread_pointer(pointer, by_instruction);
   long r = raw(f);
   arch::set_thread_pointer(mine, by_instruction);
