@@ -172,12 +172,13 @@ static void locked(void) {
 }
 
 enum { many = 2000 };
-static pthread_barrier_t all_there;
+static pthread_barrier_t all_there, may_end;
 static void* touches(void* unused) {
   char mine[40000];
   memset(mine, 1, sizeof mine);
   __asm__ volatile("" ::"r"(mine) : "memory");
   pthread_barrier_wait(&all_there);
+  pthread_barrier_wait(&may_end);
   return unused;
 }
 // Waits for the memory without a limit, while a timer ticks; a test that hangs fails.
@@ -188,12 +189,14 @@ static void burst(int detached) {
   pthread_attr_setstacksize(&a, 128 << 10);
   pthread_attr_setdetachstate(&a, detached ? PTHREAD_CREATE_DETACHED : PTHREAD_CREATE_JOINABLE);
   pthread_barrier_init(&all_there, NULL, many + 1);
+  pthread_barrier_init(&may_end, NULL, many + 1);
   for (int i = 0; i < many; i++) {
     int e = pthread_create(&t[i], &a, touches, NULL);
     if (e) printf("pthread_create: %s\n", strerrorname_np(e)), exit(97);
   }
   pthread_barrier_wait(&all_there);
   long peak = status_kb("VmRSS:");
+  pthread_barrier_wait(&may_end);
   for (int i = 0; i < many && !detached; i++) pthread_join(t[i], NULL);
   for (long now = peak; now > peak / 4; now = status_kb("VmRSS:")) usleep(50000);
   printf("memory of %d %s threads has come back\n", many, detached ? "detached" : "joined");
