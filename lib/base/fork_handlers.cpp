@@ -7,19 +7,24 @@ namespace tendril::core {
 namespace {
 
 using handler = void (*)() noexcept;
-constinit handler prepares = nullptr, begins = nullptr;
+constinit handler prepares = nullptr, continues = nullptr, begins = nullptr;
 constinit bool shares_descriptors = false;
 
 }  // namespace
 
-void at_fork(void (*prepare)() noexcept, void (*child)() noexcept) noexcept {
+void at_fork(handler prepare, handler parent, handler child) noexcept {
   prepares = prepare;
+  continues = parent;
   begins = child;
-  pthread_atfork(prepare, nullptr, child);
+  pthread_atfork(prepare, parent, child);
 }
 
 void prepare_for_child() noexcept {
   if (prepares) prepares();
+}
+
+void parent_continues() noexcept {
+  if (continues) continues();
 }
 
 void begin_child(bool shares) noexcept {

@@ -4,12 +4,15 @@
 
 namespace tendril::core {
 
-// Registers `child`, called in every child from now on, and `prepare`, called in the parent before
-// each child is made. To be called once (by posix/process_state.cpp).
-void at_fork(void (*prepare)() noexcept, void (*child)() noexcept) noexcept;
+// Registers `child`, called in every child from now on, `prepare`, called in the parent before each
+// child is made, and `parent`, called there afterwards, whether there is a child or not. To be
+// called once (by posix/process_state.cpp).
+void at_fork(void (*prepare)() noexcept, void (*parent)() noexcept,
+             void (*child)() noexcept) noexcept;
 
 // For code that makes a child without the C library.
 void prepare_for_child() noexcept;
+void parent_continues() noexcept;
 void begin_child(bool shares_descriptors) noexcept;
 
 // In a child's handler: whether the child shares the parent's descriptor table (CLONE_FILES), so

@@ -16,8 +16,8 @@ namespace {
 using function = decltype(sys::signal_action::handler);
 
 constinit futex_lock lock;
-// for the tick, timers, stopping a helper, and waking a hub
-constinit std::atomic<callback> callbacks[4] = {};
+// for the tick, timers, stopping a helper, waking a hub, and calls on the kernel threads of hubs
+constinit std::atomic<callback> callbacks[5] = {};
 // The handler that was installed before ours (null: SIG_DFL), and the signals that it blocks.
 constinit std::atomic<function> before{nullptr};
 constinit std::atomic<std::uint64_t> before_blocks{0};
@@ -61,6 +61,7 @@ void add(callback t) noexcept {
     callback nobody = nullptr;
     if (slot.compare_exchange_strong(nobody, t) || nobody == t) return;
   }
+  sys::die("too many uses of the runtime's signal");
 }
 
 }  // namespace

@@ -73,11 +73,13 @@ int move(int fd, const void* owner, int least) noexcept {
   return other;
 }
 
-bool is_kept(int fd, const void* owner) noexcept {
+bool is_listed(int fd, const void* owner) noexcept {
   if (fd < 0) return false;
   descriptor* d = descriptors::at(fd);
-  return d && d->owner.load(std::memory_order_acquire) == owner && is_marked(fd);
+  return d && d->owner.load(std::memory_order_acquire) == owner;
 }
+
+bool is_kept(int fd, const void* owner) noexcept { return is_listed(fd, owner) && is_marked(fd); }
 
 bool is_kept(int fd) noexcept {
   if (fd < 0 || !descriptors::is_owned(fd)) return false;

@@ -22,6 +22,9 @@ int keep(int fd, const void* owner, bool may_stay) noexcept;
 int move(int fd, const void* owner, int least) noexcept;
 // Whether fd still is what keep() or move() returned for that owner.
 bool is_kept(int fd, const void* owner) noexcept;
+// The same as far as the runtime's own calls go: the program may have replaced the file unseen, but
+// the number has not become another owner's. Async-signal-safe, and no system call.
+bool is_listed(int fd, const void* owner) noexcept;
 // Whether fd belongs to the runtime, whoever its owner is.
 bool is_kept(int fd) noexcept;
 // Closes owner's fd, unless the program has replaced it.

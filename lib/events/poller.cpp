@@ -82,11 +82,21 @@ void poller::go_without_epoll() noexcept {
 // Checks both descriptors by an epoll_ctl that changes nothing. The poller makes such calls anyway;
 // a sandbox might refuse others.
 bool poller::is_whole() const noexcept {
+  // Another hub's may have come to the numbers of ours.
+  if (!own_descriptors::is_listed(epoll_, &epoll_) ||
+      !own_descriptors::is_listed(doorbell_, &doorbell_))
+    return false;
   epoll_event none{};
   int r = sys::epoll_ctl(epoll_, EPOLL_CTL_ADD, doorbell_, &none);
   // this is an epoll instance of the program's: undo it
   if (r == 0) sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, doorbell_, &none);
   return r == -EEXIST;
+}
+
+bool poller::lost_descriptors() const noexcept {
+  return epoll_.load(std::memory_order_relaxed) >= 0 &&
+         !without_epoll_.load(std::memory_order_relaxed) && !sys::is_refused(SYS_epoll_ctl) &&
+         !is_whole();
 }
 
 void poller::make_sure_now() noexcept {
@@ -145,7 +155,9 @@ bool poller::interrupt() noexcept {
     int epoll = epoll_, bell = doorbell_;
     if (epoll < 0 || bell < 0) return true;  // the poller naps and wakes by itself
     epoll_event e{.events = doorbell_interest, .data = {.u64 = doorbell::rung}};
-    if (sys::epoll_ctl(epoll, EPOLL_CTL_MOD, bell, &e) == 0) return true;
+    if (own_descriptors::is_listed(bell, &doorbell_) &&
+        sys::epoll_ctl(epoll, EPOLL_CTL_MOD, bell, &e) == 0)
+      return true;
     if (epoll == epoll_ && bell == doorbell_) break;
   }
   return false;

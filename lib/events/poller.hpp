@@ -93,6 +93,8 @@ class poller {
   // Interrupts poll() from another thread, or from a signal handler. Returns false if the
   // descriptors for that have been closed.
   bool interrupt() noexcept;
+  // Whether the program has closed them unseen. Any thread.
+  bool lost_descriptors() const noexcept;
   // After fork: the epoll instance and the waiters are the parent's.
   void after_fork() noexcept;
   // The same for the poller of a kernel thread that does not exist in the child: closes its

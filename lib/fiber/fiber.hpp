@@ -40,6 +40,8 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool named = false;
   // an ended task that waits in entry() to become another, see begin_again()
   bool recycled = false;
+  // a task that has not begun, on its way to another hub, in whose remote queue it is
+  bool in_transit = false;
   std::atomic<std::uint32_t> refs{1};
   std::uint32_t payload_size = 0;
   const body* what = nullptr;
@@ -63,6 +65,7 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   // For an unpark by another kernel thread: in the home hub's remote queue, and the next one there.
   std::atomic<bool> in_remote_queue{false};
   fiber* next_in_remote_queue = nullptr;
+  std::atomic<bool> ends_wait{false};  // that unpark is to end an interruptible wait
 
   std::size_t stack_size = 0;
   const void* value_type = nullptr;  // the type of the first value that it receives
@@ -114,6 +117,9 @@ struct fiber_home : home_head {
   thread_storage storage;                   // the kernel thread's own
   signal_masks masks;                       // of its threads, once there are several
   bool several_threads = false;
+  // 1: `main` is one of the program's threads; 0: of a carrier, which runs nothing of the program's
+  // itself
+  unsigned native_threads = 1;
   // the kernel thread's processor time, readable by other kernel threads
   struct {
     std::atomic<unsigned> changes{0};  // odd: being changed

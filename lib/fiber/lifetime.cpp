@@ -355,6 +355,11 @@ void fiber_unref(fiber* f) noexcept {
     home->living--;
     return;
   }
+  // In the hub. A task that has been started does not end here, whoever holds it.
+  if (current && current->home == home && f->started) {
+    f->refs.fetch_sub(1, std::memory_order_acq_rel);
+    return;
+  }
   // Other kernel threads must not look at the fiber's state, so the last reference is handed to the
   // home thread as a remote release.
   std::uint32_t refs = f->refs.load(std::memory_order_acquire);

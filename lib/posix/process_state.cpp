@@ -13,18 +13,20 @@
 //   posix/common/kernel_futex: all
 //   posix/common/cooperate: ticking
 //   posix/common/this_thread: renumbered
-//   posix/threads/thread: living
+//   posix/threads/thread: living, all_living
+//   scheduler/crew: crew
+//   fiber/thread_stacks: shared
 //   posix/threads/thread_memory: idle
-//   posix/threads/preempt: watching, sent, naps_long
+//   posix/threads/preempt: watching, naps_long
 //   posix/time/timer: cpu_timers, thread_timers, thread_timers_used
 //   posix/time/clock: living_clocks, known
 //   posix/descriptors/stdio: waiting
-//   thread/tls: amid_loader, last_tid
+//   thread/tls: amid_loader, last_tid, list_lock
 //
 // Still valid in the child: what the program asked for, or what the process has become.
 //
 //   base/runtime_signal: callbacks, before, before_blocks
-//   thread/tls: switches_carry
+//   thread/tls: switches_carry, concurrent
 //   thread/identity: common_identity
 //   fiber/signal_stack: programs_own
 //   fiber/stack_protection: hold_code
@@ -34,7 +36,7 @@
 //   posix/common/cooperate: always
 //   posix/common/futex: used
 //   posix/common/this_thread: threads_are_fibers, locks_are_ours, locks_were_ours
-//   posix/threads/thread: main_thread, threads_home, hooks
+//   posix/threads/thread: main_thread, threads_begun, hooks
 //   posix/threads/interruption: program_handles
 //   posix/signals/handlers: handlers, interrupting
 //   posix/descriptors/close: may_linger
@@ -46,7 +48,7 @@
 // Determined once, from the C library, the kernel, the program's files or the environment; counters
 // that only grow; what was reported once.
 //
-//   base/fork_handlers: prepares, begins, shares_descriptors
+//   base/fork_handlers: prepares, continues, begins, shares_descriptors
 //   base/membarrier: known
 //   base/refused: refused_calls
 //   base/symbols: loaded
@@ -63,7 +65,7 @@
 //   scheduler/signal_stacks: size
 //   posix/threads/attributes: all, known
 //   posix/threads/create: explained
-//   posix/threads/preempt: preempted, tick_missed
+//   posix/threads/preempt: tick_missed
 //   posix/time/timer: known
 //   posix/locks/once: call_once_variables
 //   posix/locks/shared_condition: answer
@@ -74,6 +76,7 @@
 #include "base/fork_handlers.hpp"
 #include "base/runtime_signal.hpp"
 #include "events/descriptors.hpp"
+#include "fiber/thread_stacks.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/common/kernel_futex.hpp"
 #include "posix/descriptors/stdio.hpp"
@@ -81,6 +84,7 @@
 #include "posix/threads/thread_memory.hpp"
 #include "posix/time/clock.hpp"
 #include "posix/time/timer.hpp"
+#include "scheduler/crew.hpp"
 #include "scheduler/helper_pool.hpp"
 #include "scheduler/home.hpp"
 
@@ -88,10 +92,34 @@ namespace tendril::posix {
 
 namespace {
 
+// What other kernel threads may be changing while the process forks: the child finds it whole. The
+// fork is inside the runtime, so that no tick takes the processor from the thread that has the
+// locks.
+void lock_for_fork() noexcept {
+  core::descriptors::shared();
+  if (!core::current) return;
+  core::current->enter_runtime();
+  lock_threads_for_fork();
+  core::thread_stacks::lock_for_fork();
+  core::tls::lock_for_fork();
+}
+void unlock_after_fork() noexcept {
+  core::tls::unlock_after_fork();
+  core::thread_stacks::unlock_after_fork();
+  unlock_threads_after_fork();
+}
+void continue_as_parent() noexcept {
+  if (!core::current) return;
+  unlock_after_fork();
+  core::current->leave_runtime();
+}
+
 // Bottom up: each step finds the layers below it already reset.
 void begin_as_child() noexcept {
+  if (core::current) unlock_after_fork();
   core::runtime_signal::after_fork();
   core::hubs_after_fork();
+  core::crew.after_fork(core::current ? core::hub::of(core::current) : nullptr);
   core::helpers_after_fork();
   futex::after_fork();
   kernel_futex::after_fork();
@@ -107,7 +135,7 @@ void begin_as_child() noexcept {
 // handler of the program's that closes descriptors in the child must not find the parent's epoll
 // instance.
 __attribute__((constructor(101))) void register_fork_handler() noexcept {
-  core::at_fork(core::descriptors::shared, begin_as_child);
+  core::at_fork(lock_for_fork, continue_as_parent, begin_as_child);
 }
 
 }  // namespace

@@ -432,6 +432,7 @@ long fork_by_number(long flags, Call call) noexcept {
   core::prepare_for_child();
   long r = call();
   if (r == 0) bare_child_begins(flags & CLONE_FILES);
+  else core::parent_continues();
   return r;
 }
 

@@ -90,7 +90,7 @@ constexpr poller::hub_part for_poller{hub::wake, forget_descriptor, wake_closed_
 
 }  // namespace
 
-hub* try_to_make_home() noexcept {
+hub* make_carriers_home() noexcept {
   void* memory = sys::map(sizeof(hub));
   if (!memory) return nullptr;
   descriptors::look_for_shim();
@@ -106,7 +106,14 @@ hub* try_to_make_home() noexcept {
 #endif
   current = &h->main;
   hubs.add(*h);
-  __cxa_thread_atexit_impl(thread_ends, h, &__dso_handle);
+  return h;
+}
+
+void end_carriers_home(hub& h) noexcept { shut_down(h); }
+
+hub* try_to_make_home() noexcept {
+  hub* h = make_carriers_home();
+  if (h) __cxa_thread_atexit_impl(thread_ends, h, &__dso_handle);
   return h;
 }
 

@@ -9,6 +9,10 @@ namespace tendril::core {
 // and make_home() ends the process.
 hub* try_to_make_home() noexcept;
 hub* make_home() noexcept;
+// The same for a kernel thread of the runtime's own, which must end its hub itself. (The C
+// library's list of what to do at a thread's end takes memory from malloc, and so an arena.)
+hub* make_carriers_home() noexcept;
+void end_carriers_home(hub& h) noexcept;
 
 // The running fiber, and its hub; made on first use.
 inline fiber* ensure_current() noexcept {

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "base/runtime_signal.hpp"
 #include "scheduler/kernel_threads.hpp"
 
 namespace tendril::core {
@@ -16,7 +15,8 @@ constexpr std::size_t most_idle_at_once = 1024;
 
 hub::hub(const hub_calls& for_fibers, poller::hub_part for_poller) noexcept
     : io(for_poller),
-      signals(*this, {wake, [](fiber_home& h) noexcept { static_cast<hub&>(h).notify(); }}) {
+      signals(*this, {wake, [](fiber_home& h) noexcept { static_cast<hub&>(h).notify(); },
+                      [](fiber_home& h) noexcept { static_cast<hub&>(h).send_tick(); }}) {
   calls = &for_fibers;
 }
 
@@ -32,10 +32,43 @@ void hub::wake_at(fiber* f, nanoseconds when, bool precise) noexcept {
   if (!timers.start(f, when, precise, seen_)) sys::die("no memory for a timer");
 }
 
+bool hub::begin_thread(fiber* f) noexcept {
+  if (!start(f)) return false;
+  masks.add(f->storage->signals.mask);
+  return true;
+}
+
+void hub::receive(fiber* f) noexcept {
+  f->home = this;
+  remote.push(f);
+  notify();
+}
+
+// What comes out of the remote queue: a fiber that another kernel thread has woken, or a task that
+// begins here.
+void hub::take_in(fiber* f) noexcept {
+  if (!f->in_transit) [[likely]] {
+    bool ends = f->ends_wait.load(std::memory_order_relaxed) &&
+                f->ends_wait.exchange(false, std::memory_order_relaxed) &&
+                f->state == fiber_status::parked && !f->waiting->uninterruptible;
+    return wake(f, ends ? wake::interrupted : wake::unparked);
+  }
+  f->in_transit = false;
+  living++;
+  if (begin_thread(f)) {
+    holds.fetch_sub(1, std::memory_order_relaxed);
+    return fiber_unref(f);
+  }
+  // No memory: try again at the next poll. Other threads may have ended by then.
+  living--;
+  f->in_transit = true;
+  remote.push(f);
+}
+
 void hub::refill_run_queue() noexcept {
   if ((turns_ & 31) == 0 && may_find_something()) poll_events_if_due();
   if (!remote.empty()) [[unlikely]]
-    remote.drain([](fiber* f) { wake(f, wake::unparked); });
+    remote.drain([this](fiber* f) { take_in(f); });
   while (ready.empty()) poll_events(true);
 }
 
@@ -88,8 +121,13 @@ void hub::poll_events(bool block) noexcept {
       wait = {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
       timeout = &wait;
     }
-    const signal_state& mine = current->storage->signals;
-    std::uint64_t asleep = masks.intersection();
+    signal_state& mine = current->storage->signals;
+    // The fiber that polls has not been switched away from, where the mask is looked up again.
+    if (mine.unsure && several_threads) {
+      signals.own_mask();
+      mine.unsure = mine.depth > 0;
+    }
+    std::uint64_t asleep = masks.intersection() & ~runtime_signal::bit;
     io.poll(timeout, several_threads && (asleep != mine.mask || mine.unsure) ? &asleep : nullptr);
     t = now();
   } else if (io.has_waiters()) {
@@ -101,7 +139,7 @@ void hub::poll_events(bool block) noexcept {
     seen_ = t;
     timers.run(t, [](fiber* f) { wake(f, wake::timeout); });
   }
-  if (!remote.empty()) remote.drain([](fiber* f) { wake(f, wake::unparked); });
+  if (!remote.empty()) remote.drain([this](fiber* f) { take_in(f); });
   if (closed_elsewhere_.load(std::memory_order_relaxed) && closed_elsewhere_.exchange(false) &&
       io.has_waiters()) {
     io.wake_all_closed();
@@ -114,12 +152,13 @@ void hub::poll_events(bool block) noexcept {
 
 nanoseconds hub::trim(nanoseconds now) noexcept {
   if (now >= trim_at_) {
-    bool partly = give_back_idle(this, most_idle_at_once);
-    auto stacks_are = partly ? stack_pool::trimmed::partly : stacks.trim();
-    partly = stacks_are == stack_pool::trimmed::partly;
-    trims_more_ = stacks_are != stack_pool::trimmed::nothing_left;
-    if (!partly && trim_threads && trim_threads()) trims_more_ = true;
-    trim_at_ = partly ? now : now + trim_interval;
+    using stack_pool::trimmed::nothing_left, stack_pool::trimmed::partly;
+    auto fibers_are = give_back_idle(this, most_idle_at_once) ? partly : stacks.trim();
+    auto threads_are = nothing_left;
+    if (fibers_are != partly && trim_threads) threads_are = trim_threads();
+    bool in_part = fibers_are == partly || threads_are == partly;
+    trims_more_ = fibers_are != nothing_left || threads_are != nothing_left;
+    trim_at_ = in_part ? now : now + trim_interval;
   }
   return has_to_trim() ? trim_at_ : INT64_MAX;
 }
@@ -178,6 +217,8 @@ void hub::after_fork() noexcept {
   remote.clear();
   waits = {};
   current->runtime_depth = 0;
+  tick.sent = is_asked = false;
+  holds = 0;
   cpu.counted = current->storage->cpu_time = 0;
   signals.after_fork();
   yielded_to_handler = nullptr;
@@ -194,6 +235,7 @@ void hub::after_fork() noexcept {
     }
     f = next;
   }
+  native_threads = main.lost ? 0 : 1;
 }
 
 }  // namespace tendril::core

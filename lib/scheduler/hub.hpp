@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "base/futex_lock.hpp"
+#include "base/runtime_signal.hpp"
 #include "events/poller.hpp"
 #include "fiber/handlers_deferred.hpp"
 #include "fiber/lifetime.hpp"
@@ -57,6 +58,11 @@ struct hub : fiber_home {
     f->state = fiber_status::ready;
     h.ready.push(f, deep);
   }
+  // Starts a task that has not begun, and is a thread of the program's. Returns false if there is
+  // no memory.
+  bool begin_thread(fiber* f) noexcept;
+  // Lets this hub take over a task in transit: see hub_crew. Any thread that owns the task.
+  void receive(fiber* f) noexcept;
   // Begins a turn. Returns whether there is more to do than to take the next fiber, if there is
   // one.
   [[gnu::always_inline]] bool begin_turn() noexcept {
@@ -91,8 +97,8 @@ struct hub : fiber_home {
   // wakes for trim() even if no fiber has a deadline.
   bool has_to_trim() const noexcept { return idle || trims_more_ || stacks.left_memory(); }
   void note_left_memory() noexcept { trims_more_ = true; }
-  // The same for ended threads, once there are threads. Returns whether there is more to come.
-  bool (*trim_threads)() noexcept = nullptr;
+  // The same for ended threads, once there are threads.
+  stack_pool::trimmed (*trim_threads)() noexcept = nullptr;
   // Does poll_events(false), if the last one was a while ago; and lets in signals that the running
   // thread blocks and other threads do not.
   void poll_events_if_due() noexcept;
@@ -129,7 +135,27 @@ struct hub : fiber_home {
 
   hub* next_hub = nullptr;  // of hub_registry
 
+  // What the watcher of threads that do not yield knows (posix/threads/preempt.cpp).
+  struct {
+    // how often a tick found another fiber to run
+    std::atomic<unsigned> preempted{0};
+    // Whether a tick was sent and not handled yet. At most one is sent at a time: if several were
+    // pending, the kernel would stack a frame for each.
+    std::atomic<bool> sent{false};
+  } tick;
+  // Sends a tick, unless the last one has not been handled yet. Any thread.
+  void send_tick() noexcept {
+    if (!tick.sent.exchange(true, std::memory_order_relaxed)) send_tick_again();
+  }
+  void send_tick_again() noexcept { sys::call(SYS_tgkill, pid, tid, runtime_signal::number); }
+  // how many tasks in transit will come to this hub, and how many other kernel threads use it: see
+  // hub_crew
+  std::atomic<unsigned> holds{0};
+  // this hub's kernel thread is to answer hub_crew::call_on_others()
+  std::atomic<bool> is_asked{false};
+
  private:
+  void take_in(fiber* f) noexcept;
   void out_of_budget() noexcept;
   void deadlock() noexcept;
   bool is_deadlocked() const noexcept;

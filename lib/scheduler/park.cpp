@@ -185,8 +185,9 @@ static void stand_behind(hub& h, fiber* f) noexcept {
 
 void yield_to_handler(hub& h, fiber* f) noexcept {
   fiber* self = current;
-  // f will run in its turn
-  if (h.yielded_to_handler || f->state != fiber_status::ready || self->pending) return;
+  // f will run in its turn, or on its own hub
+  if (f->home != &h || h.yielded_to_handler || f->state != fiber_status::ready || self->pending)
+    return;
   handlers_deferred quiet;
   unsigned turns = h.turns();
   h.yielded_to_handler = self;
@@ -225,6 +226,15 @@ void unpark(fiber* f) noexcept {
   if (!current || current->home != f->home) [[unlikely]]
     return unpark_remote(f);
   if (f->state == fiber_status::parked) hub::make_ready(f, wake::unparked, false);
+}
+
+void end_wait(fiber* f) noexcept {
+  if (!current || current->home != f->home) {
+    f->ends_wait.store(true, std::memory_order_relaxed);
+    return unpark_remote(f);
+  }
+  if (f->state == fiber_status::parked && !f->waiting->uninterruptible)
+    hub::wake(f, wake::interrupted);
 }
 
 void* interrupt(fiber* f, void* error) noexcept {

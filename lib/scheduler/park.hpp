@@ -69,6 +69,10 @@ inline bool can_park_fast(const fiber* self) noexcept {
 // its handler at once, and comes back here.
 void yield_to_handler(hub& h, fiber* f) noexcept;
 
+// Ends the fiber's wait with wake::interrupted, if it is in one that can be interrupted. Any
+// thread.
+void end_wait(fiber* f) noexcept;
+
 // Remembers that a kill or a time-out has made a call of the running fiber fail: code that does not
 // learn of it by an exception (a C function) may return as if nothing had happened.
 void note_ended_wait(fiber* f) noexcept;

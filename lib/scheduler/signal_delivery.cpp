@@ -4,6 +4,7 @@
 
 #include <new>
 
+#include "base/runtime_signal.hpp"
 #include "fiber/cpu_time.hpp"
 #include "fiber/handlers_deferred.hpp"
 
@@ -53,11 +54,17 @@ bool signal_delivery::defer_signal(int signal, const siginfo_t& info, thread_sto
                                    std::atomic<int>* overruns) noexcept {
   pending_signal* p = make_pending(signal, info, target, overruns);
   if (!p) return false;
+  accept(p);
+  return true;
+}
+
+void signal_delivery::accept(pending_signal* p) noexcept {
   p->next = arrived_.load(std::memory_order_relaxed);
   while (!arrived_.compare_exchange_weak(p->next, p, std::memory_order_acq_rel)) {}
   home_.handlers_are_due = true;
   calls_.notify(home_);
-  return true;
+  // It may compute, or be about to leave the runtime without having seen the signal.
+  if (home_.several_threads && !(current && current->home == &home_)) calls_.interrupt(home_);
 }
 
 thread_storage* signal_delivery::signal_target(int signal) noexcept {
@@ -130,15 +137,20 @@ void signal_delivery::sort_arrivals() noexcept {
     first_come = p->next;
     thread_storage* t = p->target ? p->target : signal_target(p->signal);
     if (t) {
-      add_pending(*t, p);
+      // Only a thread's own hub changes the thread's state.
+      const fiber* owner = t->signals.owner;
+      p->target = t;
+      if (owner->home != &home_ || owner->in_transit) forward(p);
+      else add_pending(*t, p);
       continue;
     }
     // By now all threads block it: give it back to the kernel, which keeps it pending for the
     // process if its queue has room.
     std::uint64_t bit = signal_bit(p->signal);
     sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
+    p->target = first->storage;
     if (sys::call(SYS_rt_sigqueueinfo, home_.pid, p->signal, &p->info) == -EAGAIN)
-      add_pending(*first->storage, p);
+      has_main() ? add_pending(*first->storage, p) : forward(p);
     else drop_pending(p);
   }
 }
@@ -241,10 +253,21 @@ void signal_delivery::begin_threads() noexcept {
   own_stacks.set();
 }
 
+void signal_delivery::join(const signal_delivery& mains) noexcept {
+  handlers_deferred quiet;
+  first = mains.first;
+  forward = mains.forward;
+  home_.storage.signals.gone = true;
+  home_.masks.clear();
+  count_cpu_time(home_.storage, home_.storage, home_);
+  home_.several_threads = true;
+  own_stacks.set();
+  set_mask(own_mask() & ~runtime_signal::bit);
+}
+
 void signal_delivery::thread_begins(thread_storage& t, fiber* owner, std::uint64_t mask) noexcept {
   t.signals.owner = owner;
   t.signals.mask = mask;
-  home_.masks.add(mask);
 }
 
 void signal_delivery::thread_ends(thread_storage& t) noexcept {
@@ -341,7 +364,8 @@ void signal_delivery::run_handlers() noexcept {
   if (arrived_.load(std::memory_order_relaxed)) sort_arrivals();
   thread_storage* t = self->storage;
   if (t->signals.due) deliver(*t);
-  if (t != first->storage && first->storage->signals.due && !runs_its_own(*first->storage))
+  if (t != first->storage && has_main() && first->storage->signals.due &&
+      !runs_its_own(*first->storage))
     deliver(*first->storage);
   self->runtime_depth = depth;
 }
@@ -357,10 +381,11 @@ void signal_delivery::run_handlers_due() noexcept {
   // run them.
   if (t->signals.due && (t->signals.owner == self || !runs_its_own(*t))) deliver(*t);
   t = first->storage;
-  if (t != self->storage && t->signals.due && !runs_its_own(*t)) deliver(*t);
+  if (t != self->storage && has_main() && t->signals.due && !runs_its_own(*t)) deliver(*t);
 }
 
 void signal_delivery::run_handlers_of_main() noexcept {
+  if (!has_main()) return;
   thread_storage& mains = *first->storage;
   if (!mains.signals.due || first->state == fiber_status::running || runs_its_own(mains)) return;
   fiber* self = current;
@@ -376,6 +401,7 @@ void signal_delivery::deliver_on_return(std::uint64_t& mask,
   thread_storage* running = current->storage;
   mask_is(*running, mask);
   for (thread_storage* t : {running, first->storage}) {
+    if (t != running && !has_main()) continue;
     signal_state& s = t->signals;
     bool leaves_it = t == running ? s.owner != current && runs_its_own(*t) : runs_its_own(*t);
     if (!s.due || leaves_it) continue;

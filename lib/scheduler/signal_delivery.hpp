@@ -47,6 +47,8 @@ class signal_delivery {
   struct hub_part {
     void (*wake)(fiber*, core::wake) noexcept;  // as hub::wake
     void (*notify)(fiber_home&) noexcept;       // as hub::notify
+    // Another kernel thread wants the hub's running thread to look for handlers.
+    void (*interrupt)(fiber_home&) noexcept;
   };
   signal_delivery(fiber_home& home, hub_part calls) noexcept
       : first(&home.main), home_(home), calls_(calls) {}
@@ -56,6 +58,8 @@ class signal_delivery {
   // there is no memory. Any thread, async-signal-safe.
   bool defer_signal(int signal, const siginfo_t& info, thread_storage* target,
                     std::atomic<int>* overruns = nullptr) noexcept;
+  // The same for a signal that is kept already, because its thread runs on this hub.
+  void accept(pending_signal* p) noexcept;
   // Whether a signal has arrived that sort_arrivals() has not seen yet. Any thread.
   bool has_arrivals() const noexcept { return arrived_.load(); }
   // Gives each signal that has arrived to its thread.
@@ -81,8 +85,13 @@ class signal_delivery {
   // Lets in, for a moment, signals that the running thread blocks and other threads do not.
   void let_masked_signals_in() noexcept;
 
-  // From now on there are several threads; the running thread has made another; a thread has ended.
+  // From now on there are several threads; a thread is about to begin, on any hub; a thread of this
+  // hub has ended.
   void begin_threads() noexcept;
+  // Hands a kept signal, which names its target, to the target's hub. Set by the crew.
+  void (*forward)(pending_signal* p) noexcept = nullptr;
+  // This hub runs threads from now on, but not the main thread, which runs on the hub of `mains`.
+  void join(const signal_delivery& mains) noexcept;
   void thread_begins(thread_storage& t, fiber* owner, std::uint64_t mask) noexcept;
   void thread_ends(thread_storage& t) noexcept;
 
@@ -104,8 +113,10 @@ class signal_delivery {
   void after_fork() noexcept;
 
   signal_stacks own_stacks;  // in use from the first thread on
-  // The main thread's fiber; in a child of fork, that of the thread that forked.
+  // The main thread's fiber, which may be on another hub; in a child of fork, that of the thread
+  // that forked.
   fiber* first;
+  bool has_main() const noexcept { return first->home == &home_; }
   // the signal that the running thread is sending to itself by raise() or pthread_kill()
   volatile int sending_to_self = 0;
   // The signal that deliver() or deliver_on_return() has sent to this kernel thread.

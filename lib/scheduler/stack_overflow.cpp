@@ -5,6 +5,7 @@
 
 #include "fiber/signal_stack.hpp"
 #include "fiber/stack_protection.hpp"
+#include "fiber/thread_stacks.hpp"
 #include "thread/tls.hpp"
 
 namespace tendril::core {
@@ -53,12 +54,14 @@ void on_fault(int, siginfo_t* info, void* where) noexcept {
 bool allows_code(const siginfo_t& info, const void* where) noexcept {
   if (info.si_signo != SIGSEGV || info.si_code != SEGV_ACCERR || !current) return false;
   if (arch::program_counter(*static_cast<const ucontext_t*>(where)) != info.si_addr) return false;
-  fiber_home& home = *current->home;
-  if (current->runtime_depth || home.stacks.allows_code() || !home.stacks.holds(info.si_addr))
-    return false;
+  stack_pool& fibers = current->home->stacks;
+  bool unprepared = (!fibers.allows_code() && fibers.holds(info.si_addr)) ||
+                    (!thread_stacks::allows_code() && thread_stacks::holds(info.si_addr));
+  if (current->runtime_depth || !unprepared) return false;
   look_at_stack_protection();
   if (!stacks_hold_code()) return false;
-  home.stacks.allow_code();
+  fibers.allow_code();
+  thread_stacks::allow_code();
   return true;
 }
 

@@ -68,7 +68,8 @@ struct signal_state : signal_flags {
 // The signals that all threads of a kernel thread block: only those may be blocked while it sleeps.
 class signal_masks {
  public:
-  std::uint64_t intersection() const noexcept { return all_; }
+  // All signals, if there are no threads.
+  std::uint64_t intersection() const noexcept { return threads_ ? all_ : ~0ULL; }
   bool differ() const noexcept { return any_ != all_; }
   unsigned threads() const noexcept { return threads_; }
   void add(std::uint64_t mask) noexcept {

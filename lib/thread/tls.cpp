@@ -6,12 +6,14 @@
 #include <netdb.h>
 #include <pthread.h>
 #include <resolv.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 
 #include <atomic>
 
+#include "base/futex_lock.hpp"
 #include "base/sys.hpp"
 
 #undef p_type  // <resolv.h> defines it as a macro
@@ -21,6 +23,8 @@ namespace tendril::core {
 constinit std::atomic<unsigned char> switches_carry{0};
 
 namespace tls {
+
+constinit std::atomic<bool> concurrent{false};
 
 namespace {
 
@@ -52,10 +56,35 @@ void set_up(void* tp) noexcept {
   }
 }
 
+// The C library's list of threads changes under this lock. No handler runs meanwhile: it could wait
+// for the lock that it interrupted. (With one hub, nothing else changes the list.)
+constinit spin_lock list_lock;
+
+class list_guard {
+ public:
+  list_guard() noexcept {
+    if (!locks_) return;
+    std::uint64_t all = ~0ULL;
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask_, 8);
+    list_lock.lock();
+  }
+  ~list_guard() {
+    if (!locks_) return;
+    list_lock.unlock();
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, 0, 8);
+  }
+  list_guard(const list_guard&) = delete;
+
+ private:
+  bool locks_ = concurrent.load(std::memory_order_relaxed);
+  std::uint64_t mask_ = 0;
+};
+
 // Adds the block to the C library's list of threads, so that dlopen() initializes a library's
 // static TLS in it. A helper thread may walk the list at the same time, in dlopen. It only follows
 // `next`, and always finds a complete list.
 void enlist(void* tp) noexcept {
+  list_guard held;
   link* l = reinterpret_cast<link*>(at(descriptor(tp), std::ptrdiff_t(c.list)));
   l->next = c.threads->next;
   l->prev = c.threads;
@@ -64,6 +93,7 @@ void enlist(void* tp) noexcept {
 }
 
 void delist(void* tp) noexcept {
+  list_guard held;
   link* l = reinterpret_cast<link*>(at(descriptor(tp), std::ptrdiff_t(c.list)));
   if (!l->next) return;
   l->next->prev = l->prev;
@@ -118,6 +148,9 @@ struct at_loader {
   at_loader(const at_loader&) = delete;
 };
 }  // namespace
+
+void lock_for_fork() noexcept { list_lock.lock(); }
+void unlock_after_fork() noexcept { list_lock.unlock(); }
 
 void other_tids() noexcept {
   amid_loader = 0;  // the lock is new: the C library's fork has reinitialized it
@@ -176,6 +209,9 @@ bool renew(void* pointer) noexcept {
   enlist(pointer);
   return true;
 }
+
+void hide(void* pointer) noexcept { delist(pointer); }
+void show(void* pointer) noexcept { enlist(pointer); }
 
 void drop(void* pointer) noexcept {
   at_loader now;

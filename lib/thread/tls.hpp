@@ -65,8 +65,15 @@ void* make(void* p) noexcept;
 // Returns a block to the state of a new thread, but keeps the C library's caches (malloc's).
 // Returns false if there is no memory.
 bool renew(void* pointer) noexcept;
+// For the runtime's kernel threads on which fibers run: the C library's setuid() and its kin would
+// wait for ever for such a thread to answer, since the handler answers in the name of the fiber. A
+// hidden thread is not in the C library's list of threads. Call show() before the thread ends.
+void hide(void* pointer) noexcept;
+void show(void* pointer) noexcept;
 // Frees what the C library allocated for the block. The block's own memory belongs to the caller.
 void drop(void* pointer) noexcept;
+// From now on several kernel threads make blocks at the same time.
+extern std::atomic<bool> concurrent;
 // From now on there are several threads. Until then the C library and libstdc++ omit locks and
 // atomic operations.
 void several() noexcept;
@@ -80,6 +87,9 @@ void end() noexcept;
 // knows it from set_robust_list(2). Null: unknown.
 void* robust_list(void* pointer) noexcept;
 
+// Before and after the process forks: meanwhile the C library's list of threads stays as it is.
+void lock_for_fork() noexcept;
+void unlock_after_fork() noexcept;
 // In a forked child: makes sure that its new threads get other numbers than those of its siblings.
 void other_tids() noexcept;
 // The number by which the C library knows the thread (as a lock's owner, from gettid): unique, and

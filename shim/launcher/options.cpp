@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::uint64_t smallest_stack = 16 << 10;
 constexpr std::uint64_t largest_stack = 1 << 30;
+constexpr int most_cores = 64;
 
 std::optional<std::uint64_t> bytes(std::string_view text) {
   std::uint64_t n = 0;
@@ -44,6 +45,14 @@ std::string check_poller(const std::string& value) {
              : "must be 'epoll' or 'io_uring', not '" + value + "'";
 }
 
+std::string check_cores(const std::string& value) {
+  bool number = !value.empty() && value.size() < 3 &&
+                value.find_first_not_of("0123456789") == std::string::npos;
+  return number && std::stoi(value) >= 1 && std::stoi(value) <= most_cores
+             ? ""
+             : "must be a number from 1 to " + std::to_string(most_cores) + ", not '" + value + "'";
+}
+
 std::string check_cooperate(const std::string& value) {
   return value == "auto" || value == "always" ? ""
                                               : "must be 'auto' or 'always', not '" + value + "'";
@@ -67,13 +76,17 @@ void options::add_to(CLI::App& command) {
     return command.add_option(name, value, help)->option_text(text)->envname(variable)->take_last();
   };
   option("--threads", threads_, "=MODE", "TENDRIL_THREADS",
-         "fibers: the program's threads become fibers of one\n"
-         "kernel thread (the default)\n"
+         "fibers: the program's threads become fibers (the\n"
+         "default)\n"
          "kernel: they stay kernel threads")
       ->check(CLI::Validator(check_threads, {}));
   option("--stack-size", stack_size_, "=SIZE", "TENDRIL_STACK_SIZE",
          "Size of a fiber's stack, 16k to 1024m; a thread has\nthe size that the program asks for")
       ->transform(CLI::Validator(to_bytes, {}));
+  option("--cores", cores_, "=N", "TENDRIL_CORES",
+         "How many kernel threads run the program's fibers; by\n"
+         "default 1. More is experimental")
+      ->check(CLI::Validator(check_cores, {}));
   option("--poller", poller_, "=WHICH", "TENDRIL_POLLER",
          "epoll: wait until a descriptor is ready (the default)\n"
          "io_uring: also let the kernel receive from sockets,\n"
@@ -93,6 +106,7 @@ std::vector<std::pair<const char*, std::string>> options::variables() const {
   };
   pass_on("TENDRIL_THREADS", threads_);
   pass_on("TENDRIL_STACK_SIZE", stack_size_);
+  pass_on("TENDRIL_CORES", cores_);
   pass_on("TENDRIL_POLLER", poller_);
   pass_on("TENDRIL_COOPERATE", cooperate_);
   return all;

@@ -18,7 +18,7 @@ class options {
   bool kernel_threads() const { return threads_ == "kernel"; }
 
  private:
-  std::string threads_, stack_size_, poller_, cooperate_;
+  std::string threads_, stack_size_, cores_, poller_, cooperate_;
 };
 
 }  // namespace tendril::launcher

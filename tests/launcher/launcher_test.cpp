@@ -370,6 +370,8 @@ TEST_CASE("the given options, and only those, become variables") {
   CHECK(printed({}) == "");
   CHECK(printed({"--threads=kernel"}) == "TENDRIL_THREADS=kernel\n");
   CHECK(printed({"--threads", "kernel"}) == "TENDRIL_THREADS=kernel\n");
+  CHECK(printed({"--cores=2"}) == "TENDRIL_CORES=2\n");
+  CHECK(printed({}, {"TENDRIL_CORES=64"}) == "TENDRIL_CORES=64\n");
   CHECK(printed({"--poller=io_uring"}) == "TENDRIL_POLLER=io_uring\n");
   CHECK(printed({"--cooperate=always"}) == "TENDRIL_COOPERATE=always\n");
   CHECK(printed({"--stack-size=16k"}) == "TENDRIL_STACK_SIZE=16384\n");
@@ -408,6 +410,9 @@ TEST_CASE("a wrong command line fails with 125 and a line that states the error"
       {{"run", "--threads", "true"}, "'true'"},
       {{"run", "--threads=", "true"}, "--threads needs a value"},
       {{"run", "--threads"}, "--threads needs a value"},
+      {{"run", "--cores=0", "true"}, "from 1 to 64, not '0'"},
+      {{"run", "--cores=65", "true"}, "from 1 to 64, not '65'"},
+      {{"run", "--cores=all", "true"}, "from 1 to 64, not 'all'"},
       {{"run", "--poller=select", "true"}, "'select'"},
       {{"run", "--cooperate=never", "true"}, "'never'"},
       {{"run", "--stack-size=15k", "true"}, "16k to 1024m, not '15k'"},

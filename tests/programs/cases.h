@@ -138,12 +138,13 @@ static inline void await_blocked_pid(pid_t who) {
   } while (!seen_waiting(&l, place));
 }
 
-// Where all kernel threads sleep except the one that runs this. (Threads that are fibers run on the
-// first.)
+// Where all kernel threads sleep except the one that runs this.
 static inline unsigned long others_sleep_in(void) {
-  char mine[32];
-  snprintf(mine, sizeof mine, "/proc/self/task/%d", (int)gettid());
-  return all_sleep_in(getpid(), access(mine, F_OK) == 0 ? gettid() : getpid());
+  char mine[64] = "";
+  ssize_t n = readlink("/proc/thread-self", mine, sizeof mine - 1);  // PID/task/TID
+  mine[n > 0 ? n : 0] = 0;
+  const char* last = strrchr(mine, '/');
+  return all_sleep_in(getpid(), last ? atoi(last + 1) : gettid());
 }
 // Waits until all other threads wait or have ended. Threads that are fibers run when others yield.
 static inline void await_all_waiting(void) {

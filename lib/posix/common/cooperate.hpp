@@ -17,6 +17,7 @@
 #include "libc/real.hpp"
 #include "posix/common/cancellation.hpp"
 #include "posix/common/program_memory.hpp"
+#include "scheduler/crew.hpp"
 #include "scheduler/park.hpp"
 
 namespace tendril::posix {
@@ -33,10 +34,18 @@ bool cooperative_here(fiber* self) noexcept;
 extern std::atomic<bool> always;  // or the program called cooperate_always()
 // or a preemption tick may come (preempt.hpp), which would end a wait in the kernel with EINTR
 extern std::atomic<bool> ticking;
+// Whether the program's threads run on other hubs, too: then this one takes part in the crew's work
+// even if only one thread is on it.
+inline bool has_crew(const hub& h) noexcept { return h.several_threads && core::crew.size() > 1; }
 inline bool others_here(fiber* self) noexcept {
   hub& h = *hub::of(self);
   return h.unfinished != 0 || always.load(std::memory_order_relaxed) || ticking.load() ||
-         h.has_to_trim();
+         has_crew(h) || h.has_to_trim();
+}
+// Whether the hub can run others while `self` waits, or wait for itself in their place.
+inline bool could_park(const fiber* self) noexcept {
+  const hub& h = *hub::of(self);
+  return h.unfinished != 0 || has_crew(h);
 }
 inline bool cooperative() noexcept {
   fiber* self = core::current;
@@ -47,7 +56,7 @@ inline bool cooperative() noexcept {
 
 // Whether every fiber of the hub is a thread with storage of its own, and therefore its own errno.
 inline bool fibers_are_threads(const hub& h) noexcept {
-  return h.unfinished + 1 == h.masks.threads();
+  return h.unfinished + h.native_threads == h.masks.threads();
 }
 
 inline hub& my_hub() noexcept { return *hub::of(core::current); }

@@ -207,8 +207,7 @@ namespace {
 
 int wait(const std::atomic<std::uint32_t>* word, std::uint32_t expected, deadline until, ends e,
          std::uint32_t bits) noexcept {
-  if (fiber* self = core::current; self && until.is_never() && hub::of(self)->unfinished)
-      [[likely]] {
+  if (fiber* self = core::current; self && until.is_never() && could_park(self)) [[likely]] {
     hub& h = *hub::of(self);
     bool at_once = core::tls::cancels_at_once(self->storage->pointer);
     bool uninterruptible = e == ends::by_handler || (e == ends::by_wake && !at_once);

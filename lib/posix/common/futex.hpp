@@ -93,8 +93,8 @@ void after_fork() noexcept;
 // These require the bucket's lock; only under it is a waiter removed.
 inline void list_waiter(bucket& b, waiter& w, const void* word) noexcept {
   fiber* self = core::current;
-  bool may_park = self && self->state == core::fiber_status::running && self->home->unfinished &&
-                  in_hubs_process();
+  bool may_park =
+      self && self->state == core::fiber_status::running && could_park(self) && in_hubs_process();
   w.word = word;
   w.who = may_park ? self : nullptr;
   b.waiters.push_back(w);

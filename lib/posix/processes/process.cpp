@@ -322,13 +322,15 @@ int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* pare
   } b{run, argument, (flags & CLONE_FILES) != 0};
   if (!run || !stack) return real.clone(run, stack, flags, argument, parent_tid, tls, child_tid);
   core::prepare_for_child();
-  return real.clone(
+  int child = real.clone(
       [](void* p) {
         beginning mine = *static_cast<beginning*>(p);
         bare_child_begins(mine.shares_descriptors);
         return mine.run(mine.argument);
       },
       stack, flags, &b, parent_tid, tls, child_tid);
+  core::parent_continues();
+  return child;
 }
 
 }  // namespace tendril::posix

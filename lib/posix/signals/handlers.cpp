@@ -102,7 +102,7 @@ core::thread_storage* elsewhere(hub& h, core::thread_storage* running, int signa
   core::thread_storage* main = h.signals.first->storage;
   core::signal_state& s = main->signals;
   if (main == running || s.gone || (s.mask & core::signal_bit(signal)) ||
-      !h.signals.runs_its_own(*main))
+      (h.signals.has_main() && !h.signals.runs_its_own(*main)))
     return nullptr;
   return main;
 }

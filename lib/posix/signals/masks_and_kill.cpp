@@ -98,8 +98,14 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
   core::thread_storage& target = *t.runs->storage;
   fiber* self = core::current;
   if (!self || self->home != &h) {
-    if (t.runs == h.signals.first) return int(to_kernel(h, signal, info));
-    return h.signals.defer_signal(signal, info, &target) ? 0 : -EAGAIN;
+    bool by_thread = self && self->home->several_threads;
+    bool whole_process = signal == SIGKILL || signal == SIGSTOP || signal == SIGCONT;
+    if ((t.runs == h.signals.first && !by_thread) || whole_process)
+      return int(to_kernel(h, signal, info));
+    if (!core::crew.hold(&h)) return 0;  // it has just ended
+    bool kept = h.signals.defer_signal(signal, info, &target);
+    core::crew.let_go(h);
+    return kept ? 0 : -EAGAIN;
   }
   if (self->storage == &target) return send_to_self(h, signal, info);
   if (signal == SIGKILL || signal == SIGSTOP || signal == SIGCONT)

@@ -86,19 +86,16 @@ int set_name(thread* t, const char* name) noexcept {
   std::size_t n = strlen(name);
   if (n >= longest_name) return ERANGE;
   memcpy(t->runs->name, name, n + 1);
-  t->named = true;
   return 0;
 }
 
-// As for a kernel thread: its creator's name, until it is given its own.
-const char* name_of(const thread* t, char (&room)[longest_name]) noexcept {
-  if (t->named) return t->runs->name;
-  room[0] = 0;
-  sys::call(SYS_prctl, PR_GET_NAME, room, 0, 0, 0);
-  return room;
-}
-
 }  // namespace
+
+void name_after_creator(thread& t) noexcept {
+  char* name = t.runs->name;
+  if (this_thread && this_thread->is_fiber()) memcpy(name, this_thread->runs->name, longest_name);
+  else sys::call(SYS_prctl, PR_GET_NAME, name, 0, 0, 0);
+}
 
 void own_scheduling(int& policy, int& priority) noexcept {
   if (thread* t = this_thread; t && t->is_fiber()) {
@@ -174,8 +171,8 @@ int pthread_getname_np(pthread_t id, char* name, size_t n) {
   thread* t = fiber_of(id);
   if (!t) return real.pthread_getname_np(id, name, n);
   if (n < longest_name) return ERANGE;
-  char own[longest_name] = {}, room[longest_name];
-  strcpy(own, name_of(t, room));
+  char own[longest_name] = {};
+  strcpy(own, t->runs->name);
   return copy_out(name, own, strlen(own) + 1) ? 0 : EFAULT;
 }
 
@@ -189,8 +186,8 @@ int prctl(int what, unsigned long a, unsigned long b, unsigned long c, unsigned 
       return set_name(t, name);
     }
     if (what == PR_GET_NAME) {
-      char name[longest_name] = {}, room[longest_name];
-      strcpy(name, name_of(t, room));
+      char name[longest_name] = {};
+      strcpy(name, t->runs->name);
       return result<int>(copy_out(reinterpret_cast<char*>(a), name, longest_name) ? 0 : -EFAULT);
     }
   }

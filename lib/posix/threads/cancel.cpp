@@ -16,11 +16,9 @@ int pthread_cancel(pthread_t id) {
   // A runnable thread notices the request itself: at its next cancellation point or wait, or at a
   // tick (see preempt.cpp).
   if (core::tls::cancel_due(t->storage.pointer)) {
-    if (core::current && core::current->home == f->home) {
-      if (f->state == core::fiber_status::parked && !f->waiting->uninterruptible)
-        hub::wake(f, core::wake::interrupted);
-    } else {
-      core::unpark(f);
+    if (hub* h = hub::of(f); core::crew.hold(h)) {
+      core::end_wait(f);
+      core::crew.let_go(*h);
     }
   }
   return 0;

@@ -7,11 +7,13 @@
 
 #include "fiber/lifetime.hpp"
 #include "fiber/stack_protection.hpp"
+#include "fiber/thread_stacks.hpp"
 #include "libc/elf_scan.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/threads/attributes.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/threads/thread_memory.hpp"
+#include "scheduler/crew.hpp"
 #include "scheduler/home.hpp"
 #include "thread/identity.hpp"
 
@@ -37,7 +39,7 @@ __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
     run();
   } else {
     // There were never fibers: the C library made this thread, and ends it.
-    if (!threads_home.load(std::memory_order_relaxed)) __pthread_unwind_next(&here);
+    if (!threads_begun.load(std::memory_order_relaxed)) __pthread_unwind_next(&here);
     if (!t->exits) t->result = PTHREAD_CANCELED;
   }
   const thread_hooks& others = *hooks.load(std::memory_order_acquire);
@@ -48,9 +50,16 @@ __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
   others.ends(*t);
 }
 
+// How many hubs may run threads: TENDRIL_CORES, or one.
+unsigned hubs_wanted() noexcept {
+  const char* s = getenv("TENDRIL_CORES");
+  unsigned long n = s ? strtoul(s, nullptr, 10) : 1;
+  return n < 1 ? 1 : n > core::hub_crew::most ? core::hub_crew::most : unsigned(n);
+}
+
 void one_less() noexcept {
   std::uint32_t were = living.fetch_sub(1);
-  if (were == 2) watcher_may_end();
+  if (were == 2) watcher_may_end(), core::crew.dissolve();
   if (were == 1) futex::wake(&living, INT32_MAX);
 }
 
@@ -70,6 +79,7 @@ core::message* body_run(fiber* f, core::message*) noexcept {
     t->result = t->start(t->argument);
   });
   tidy_up();  // frees memory of ended threads that nobody joins
+  count_ended(*t);
   hub::of(f)->signals.thread_ends(t->storage);
   // A joiner checks `life` when it runs; by then the fiber has left its stack.
   futex::wake(&t->life, INT32_MAX);
@@ -105,7 +115,7 @@ const char* imported_capability_call() noexcept {
 // from now on: its cancellation cannot reach waiters in our table.
 bool possible() noexcept {
   if (!threads_are_fibers.load(std::memory_order_relaxed)) return false;
-  if (threads_home.load(std::memory_order_relaxed) || sys::gettid() != sys::getpid()) return true;
+  if (threads_begun.load(std::memory_order_relaxed) || sys::gettid() != sys::getpid()) return true;
   const char* why = core::tls::obstacle();
   bool ticks = tick_installed() && tick_can_be_sent();
   bool switches = why || core::tls::may_set_pointer();
@@ -140,21 +150,20 @@ bool memory_left() noexcept {
   return p;
 }
 
-// Prepares for the first thread: from now on there are fibers. Null: threads stay kernel threads.
-hub* begin_threads() noexcept {
-  hub* h = threads_home.load(std::memory_order_acquire);
-  if (h) {
-    watch(*h);  // in a forked child there is no watcher yet
-    return h;
+// Prepares for the first thread: from now on there are fibers. False: threads stay kernel threads.
+bool begin_threads() noexcept {
+  if (threads_begun.load(std::memory_order_acquire)) {
+    if (among_threads()) watch();  // in a forked child there is no watcher yet
+    return true;
   }
-  if (sys::gettid() != sys::getpid() || !(core::current || core::try_to_make_home()))
-    return nullptr;
+  if (sys::gettid() != sys::getpid() || !(core::current || core::try_to_make_home())) return false;
   look_up_real_calls();
   hooks.load(std::memory_order_acquire)->first();
-  h = &core::hub_here();
+  hub* h = &core::hub_here();
+  core::crew.begin(*h, hubs_wanted());
   // Start the watcher first: it is a real thread, and the C library notices that there are several
   // threads only while that is not already set.
-  watch(*h);
+  watch();
   main_thread.id = pthread_self();
   main_thread.runs = &h->main;
   main_thread.storage.pointer = arch::thread_pointer();
@@ -164,8 +173,9 @@ hub* begin_threads() noexcept {
   h->trim_threads = trim_idle;
   h->signals.begin_threads();
   hooks.load(std::memory_order_acquire)->begin(*h);
-  threads_home.store(h, std::memory_order_release);
-  return h;
+  count_living(main_thread);
+  threads_begun.store(true, std::memory_order_release);
+  return true;
 }
 
 // Whether the caller of pthread_create needs a kernel thread; explains why, the first time.
@@ -183,15 +193,12 @@ bool needs_kernels(const void* caller) noexcept {
 }
 
 // A thread object with a stack, the program's or ours; null: no memory.
-thread* object_for(hub& h, const attributes& a) noexcept {
+thread* object_for(const attributes& a) noexcept {
   if (!core::stack_protection_is_current(modules_seen())) core::look_at_stack_protection();
-  if (core::stacks_hold_code() && !h.stacks.allows_code()) {
-    core::handlers_deferred quiet;
-    h.stacks.allow_code();
-  }
+  if (core::stacks_hold_code() && !core::thread_stacks::allows_code())
+    core::thread_stacks::allow_code();
   auto make = [&] {
-    return a.stack ? make_beside(a.stack, a.stack_size)
-                   : make_on_stack(h, a.stack_size, a.guard_size);
+    return a.stack ? make_beside(a.stack, a.stack_size) : make_on_stack(a.stack_size, a.guard_size);
   };
   if (thread* t = make()) return t;
   let_others_run();  // threads that end leave memory
@@ -231,10 +238,7 @@ fiber* fiber_for(thread& t, const attributes& a) noexcept {
   t.life = a.detached ? std::uint32_t(thread::detached) : 0;
   *static_cast<thread**>(core::fiber_payload(f)) = &t;
   t.runs = f;
-  if (this_thread && this_thread->named) {
-    t.named = true;
-    memcpy(f->name, this_thread->runs->name, sizeof f->name);
-  }
+  name_after_creator(t);
   f->storage = &t.storage;
   f->stk = t.stack;
   f->left_stack = left_stack;
@@ -246,10 +250,11 @@ fiber* fiber_for(thread& t, const attributes& a) noexcept {
   return f;
 }
 
-// Starts the thread. False: no memory.
-bool set_out(hub& h, thread& t, const attributes& a) noexcept {
+// Starts the thread, on this hub or another. False: no memory.
+bool set_out(thread& t, const attributes& a) noexcept {
+  hub& h = my_hub();
   living.fetch_add(1);
-  watch(h);  // the watcher may just have ended because there were no threads
+  watch();  // the watcher may just have ended because there were no threads
   {
     core::handlers_deferred quiet;
     t.storage.float_flags = arch::float_flags();
@@ -258,8 +263,14 @@ bool set_out(hub& h, thread& t, const attributes& a) noexcept {
     h.signals.thread_begins(t.storage, t.runs, a.has_mask ? a.mask : h.signals.own_mask());
   }
   fiber* f = t.runs;
-  bool started = core::start(f);
-  if (!started) h.signals.thread_ends(t.storage);
+  count_living(t);
+  if (core::crew.give(f)) return true;
+  bool started;
+  {
+    core::handlers_deferred quiet;
+    started = h.begin_thread(f);
+  }
+  if (!started) count_ended(t);
   core::fiber_unref(f);
   return started;
 }
@@ -271,12 +282,12 @@ const char* threads_obstacle() noexcept { return core::tls::obstacle(); }
 int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(void*), void* argument,
                    const void* caller) {
   bool first = threads_are_fibers.load(std::memory_order_relaxed) &&
-               !threads_home.load(std::memory_order_relaxed);
+               !threads_begun.load(std::memory_order_relaxed);
   if (first && !memory_left()) return EAGAIN;
-  hub* h = possible() && !needs_kernels(caller) ? begin_threads() : nullptr;
-  // A kernel thread that is not the hub's was made by code that needs kernel threads, and so are
-  // the threads that it makes.
-  if (!h || !core::current || core::current->home != h || !in_hubs_process()) {
+  bool may = possible() && !needs_kernels(caller) && begin_threads();
+  // A kernel thread that is none of the crew's was made by code that needs kernel threads, and so
+  // are the threads that it makes.
+  if (!may || !among_threads() || !in_hubs_process()) {
     return real.pthread_create(id, attr, start, argument);
   }
   attributes a;
@@ -289,7 +300,7 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   }
   int saved = errno;
   tidy_up();
-  thread* t = object_for(*h, a);
+  thread* t = object_for(a);
   if (!t) return EAGAIN;
   t->id = reinterpret_cast<pthread_t>(core::tls::descriptor(t->storage.pointer));
   t->start = start;
@@ -300,7 +311,7 @@ int pthread_create(pthread_t* id, const pthread_attr_t* attr, void* (*start)(voi
   }
   fiber_for(*t, a);
   *id = t->id;
-  bool started = set_out(*h, *t, a);
+  bool started = set_out(*t, a);
   errno = saved;
   if (started) return 0;
   recycle(t);
@@ -323,6 +334,7 @@ void run_main(int (*main)(int, char**, char**), int argc, char** argv, char** en
   run_to_end(&main_thread, [&] { exit(main(argc, argv, envp)); });
   // The main thread has ended by itself; the process ends with its last thread.
   my_hub().signals.thread_ends(my_hub().storage);
+  count_ended(main_thread);
   main_thread.life.fetch_or(thread::ended);
   futex::wake(&main_thread.life, INT32_MAX);
   one_less();

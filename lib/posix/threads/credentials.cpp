@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "posix/threads/thread.hpp"
+#include "scheduler/crew.hpp"
 #include "scheduler/kernel_threads.hpp"
 #include "thread/identity.hpp"
 
@@ -137,14 +138,24 @@ void change_the_others(spare_identities& spare, Raw raw) noexcept {
 template <class F, class Raw>
 int for_all_threads(F by_library, Raw raw) {
   bool carried = core::current && core::switches_carry_any(core::identities) && in_hubs_process();
-  if (!carried && (!this_thread || !this_thread->is_fiber() || !in_hubs_process()))
-    return by_library();
+  bool alone = core::crew.size() < 2 && (!this_thread || !this_thread->is_fiber());
+  if (!carried && (alone || !among_threads() || !in_hubs_process())) return by_library();
   spare_identities spare;
   for (;;) {
     if (carried && !spare.reserve()) return result<int>(-ENOMEM);
     all_blocked quiet;
     if (carried && !spare.suffice()) continue;  // threads were made meanwhile
     long r = in_name_of(my_hub().signals.first->storage->pointer, by_library);
+    if (r >= 0 && core::crew.size() > 1) {
+      // The C library has changed its own threads, and this one.
+      bool changed = core::crew.call_on_others(
+          [](void* call) noexcept {
+            if ((*static_cast<Raw*>(call))() < 0) core::cannot_be_undone();
+          },
+          &raw);
+      // (Threads' own identities on other hubs cannot be changed from here.)
+      if (!changed || carried) core::cannot_be_undone();
+    }
     if (carried && r >= 0) change_the_others(spare, raw);
     return result<int>(r);
   }

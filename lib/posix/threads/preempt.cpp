@@ -4,10 +4,13 @@
 #include <signal.h>
 #include <ucontext.h>
 
+#include <algorithm>
+
 #include "base/runtime_signal.hpp"
 #include "fiber/cpu_time.hpp"
 #include "posix/threads/interruption.hpp"
 #include "posix/threads/thread.hpp"
+#include "scheduler/crew.hpp"
 #include "scheduler/helper_pool.hpp"
 
 extern "C" {
@@ -27,14 +30,9 @@ constexpr core::nanoseconds idle_tick = 250'000'000;
 // hold something that the others want, and release it only in between.
 constexpr unsigned lockstep_ticks = 8;
 
-// How often a tick found another fiber to run; read by the watcher.
-constinit std::atomic<unsigned> preempted{0};
 constinit std::atomic<bool> watching{false};
 constinit std::atomic<std::uint32_t> naps_long{0};  // whether the watcher naps for long; a futex
-// Whether a tick was sent and not handled yet. At most one is sent at a time: if several were
-// pending, the kernel would stack a frame for each.
-constinit std::atomic<bool> sent{false};
-constexpr unsigned most_unanswered = 100;  // then other code has consumed it (sigwait)
+constexpr unsigned most_unanswered = 100;           // then other code has consumed it (sigwait)
 
 // Lets another fiber run. False: there was no switch, and the tick is over.
 bool take_away(ucontext_t& where) noexcept {
@@ -63,14 +61,14 @@ bool take_away(ucontext_t& where) noexcept {
   core::count_cpu_time(*self->storage, *self->storage, h);
   h.poll_events_if_due();
   if (!h.ready.empty()) {
-    preempted.fetch_add(1, std::memory_order_relaxed);
-    sent.store(false, std::memory_order_relaxed);
+    h.tick.preempted.fetch_add(1, std::memory_order_relaxed);
+    h.tick.sent.store(false, std::memory_order_relaxed);
     core::yield();
     gave_way = true;
   }
   // A compute-bound thread with asynchronous cancellation is cancelled here; it has no other point.
   if (cancels_at_once() && cancel_due()) {
-    if (!gave_way) sent.store(false, std::memory_order_relaxed);
+    if (!gave_way) h.tick.sent.store(false, std::memory_order_relaxed);
     gave_way = true;
     interrupted.act_on_cancel();
   }
@@ -81,22 +79,68 @@ bool take_away(ucontext_t& where) noexcept {
 // thread with fibers.
 bool on_tick(siginfo_t* info, void* where) noexcept {
   int saved = errno;
-  if (info->si_code != SI_TKILL || !sent.load(std::memory_order_relaxed) || !core::current)
-    return false;
+  if (info->si_code != SI_TKILL || !core::current) return false;
+  std::atomic<bool>& sent = hub::of(core::current)->tick.sent;
+  if (!sent.load(std::memory_order_relaxed)) return false;
   if (!take_away(*static_cast<ucontext_t*>(where))) sent.store(false, std::memory_order_relaxed);
   errno = saved;
   return true;
 }
 
-void* watcher(void* p) {
-  hub& h = *static_cast<hub*>(p);
-  unsigned turns = h.turns(), seen = 0, idle = 0, busy = 0, unanswered = 0;
+// What the watcher remembers of a hub.
+struct watched {
+  unsigned turns = 0;
+  unsigned preempted = 0;
+  unsigned idle = 0;  // for how many looks
+  unsigned busy = 0;
+  unsigned unanswered = 0;
+  core::nanoseconds period = longest_tick;
+
+  bool is_idle() const noexcept { return idle > 20; }
+  // Called once in a period. Sends a tick if the hub has not made a turn since.
+  void look(hub& h) noexcept {
+    unsigned now = h.turns();
+    if (h.sleeps()) {
+      // A thread of another hub may have closed them: nothing else would wake this hub then.
+      if (h.io.lost_descriptors()) h.notify();
+      idle++;
+      period = longest_tick;
+    } else if (now == turns || ++busy % lockstep_ticks == 0) {
+      idle = 0;
+      send_tick(h);
+      // Shorten the period while ticks find other fibers to run: a thread probably spins until
+      // another has run.
+      unsigned done = h.tick.preempted.load(std::memory_order_relaxed);
+      if (done != preempted && period > shortest_tick) period /= 2;
+      preempted = done;
+    } else {
+      idle = 0;
+      if (period < longest_tick) period += period / 8;
+    }
+    turns = now;
+  }
+
+ private:
+  void send_tick(hub& h) noexcept {
+    if (!tick_installed() || !tick_can_be_sent()) return;
+    if (!h.tick.sent.load(std::memory_order_relaxed)) {
+      unanswered = 0;
+      h.send_tick();
+    } else if (++unanswered == most_unanswered) {
+      unanswered = 0;
+      h.send_tick_again();
+    }
+  }
+};
+
+void* watcher(void*) {
+  watched hubs[core::hub_crew::most];
+  bool idle = false;
   core::nanoseconds period = longest_tick;
   for (;;) {
-    timespec nap{.tv_sec = 0, .tv_nsec = idle > 20 ? idle_tick : period};
-    naps_long = idle > 20;
-    if (idle <= 20 || living.load() > 1) sys::futex_wait(&naps_long, idle > 20, &nap);
-    unsigned now = h.turns();
+    timespec nap{.tv_sec = 0, .tv_nsec = idle ? idle_tick : period};
+    naps_long = idle;
+    if (!idle || living.load() > 1) sys::futex_wait(&naps_long, idle, &nap);
     // Set `ticking` before the last check of `living`: the last remaining thread either sees
     // `ticking`, or gets no tick.
     bool several = living.load() > 1;
@@ -108,26 +152,15 @@ void* watcher(void* p) {
       continue;
     }
     if (living.load() <= 1) continue;
-    if (h.sleeps()) {
-      idle++;
-      period = longest_tick;
-    } else if (now == turns || ++busy % lockstep_ticks == 0) {
-      idle = 0;
-      if (tick_installed() && tick_can_be_sent() &&
-          (!sent.exchange(true, std::memory_order_relaxed) || ++unanswered == most_unanswered)) {
-        unanswered = 0;
-        sys::call(SYS_tgkill, h.pid, h.tid, core::runtime_signal::number);
-      }
-      // Shorten the period while ticks find other fibers to run: a thread probably spins until
-      // another has run.
-      unsigned done = preempted.load(std::memory_order_relaxed);
-      if (done != seen && period > shortest_tick) period /= 2;
-      seen = done;
-    } else {
-      idle = 0;
-      if (period < longest_tick) period += period / 8;
-    }
-    turns = now;
+    idle = true;
+    period = longest_tick;
+    unsigned i = 0;
+    core::crew.for_each([&](hub& h) {
+      watched& w = hubs[i++];
+      w.look(h);
+      idle = idle && w.is_idle();
+      period = std::min(period, w.period);
+    });
   }
   core::end_idle_helpers();
   return nullptr;
@@ -159,18 +192,19 @@ void watcher_may_end() noexcept {
   if (naps_long.load() && naps_long.exchange(0)) sys::futex_wake(&naps_long, 1);
 }
 
-void watch(hub& h) noexcept {
+void watch() noexcept {
   if (watching.load() || watching.exchange(true)) return;
+  hub& h = my_hub();
   if (tick_installed() && (h.signals.own_mask() & core::runtime_signal::bit)) {
     core::handlers_deferred quiet;
     h.signals.set_mask(h.signals.own_mask() & ~core::runtime_signal::bit);
   }
   core::signals_deferred quiet;
-  if (!core::start_own_thread(watcher, &h, 64 * 1024)) watching = false;
+  if (!core::start_own_thread(watcher, nullptr, 64 * 1024)) watching = false;
 }
 
 void preemption_after_fork() noexcept {
-  watching = sent = ticking = false;
+  watching = ticking = false;
   naps_long = 0;
 }
 

@@ -2,9 +2,9 @@
 // has done something, or wait in the kernel where we cannot see it (inside the C library, or by an
 // inline system call). Kernel threads would take turns then, so fibers must, too.
 //
-// A separate kernel thread, the watcher, watches the hub. If the same fiber has run for a tick, and
-// occasionally in any case, a signal makes it yield right where it is. It has its own stack and its
-// own thread-local storage, so it can be switched away from anywhere except inside the runtime.
+// A separate kernel thread, the watcher, watches the hubs. If the same fiber has run for a tick,
+// and occasionally in any case, a signal makes it yield right where it is. It has its own stack and
+// its own thread-local storage, so it can be switched away from anywhere except inside the runtime.
 // Fibers of the C++ API, which rely on not being interrupted, are not preempted.
 #pragma once
 
@@ -14,9 +14,9 @@
 
 namespace tendril::posix {
 
-// Starts the watcher of the hub that runs the program's threads, unless one exists; called for each
+// Starts the watcher of the hubs that run the program's threads, unless one exists; called for each
 // thread that is made.
-void watch(hub& h) noexcept;
+void watch() noexcept;
 
 // Only one thread is left: the watcher ends within a tick, and so do idle helpers, so that the
 // process has as many kernel threads as natively (unshare(2) requires that, and programs count

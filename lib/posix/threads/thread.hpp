@@ -34,6 +34,8 @@ struct thread {
   std::atomic<std::uint32_t> life{free_of_fiber};
   std::atomic<thread*> joiner{nullptr};  // the thread that waits for its end
   thread* next_idle = nullptr;
+  thread* next_living = nullptr;  // see thread_of(int)
+  thread* previous_living = nullptr;
   enum : std::uint8_t { just, one_round, trimmed } idle_for = just;
 
   // What it was created with; reported by pthread_getattr_np and related calls.
@@ -48,7 +50,6 @@ struct thread {
   // its CPU clock was asked for, so it is in the list of such threads
   bool clock_is_known = false;
   thread* next_known_clock = nullptr;
-  bool named = false;  // it was given a name, which its fiber stores
 
   // False for the main thread, which is a kernel thread.
   bool is_fiber() const noexcept { return stack.size || allocated; }
@@ -57,8 +58,12 @@ struct thread {
 // The number of threads that have not ended, including the main thread. A futex.
 extern std::atomic<std::uint32_t> living;
 extern thread main_thread;
-// The hub of the program's threads, which is the main thread's; null: no thread was made yet.
-extern std::atomic<hub*> threads_home;
+// Whether the program has made a thread that is a fiber.
+extern std::atomic<bool> threads_begun;
+// Whether the running fiber is one of the program's threads, or on the storage of one.
+inline bool among_threads() noexcept {
+  return core::current && core::current->home->several_threads;
+}
 
 // What the other families do when threads begin and end; called on the thread itself.
 struct thread_hooks {
@@ -77,6 +82,8 @@ void bare_child_begins(bool shares_descriptors) noexcept;
 int scheduling_allowed(int policy, const sched_param* p) noexcept;
 // The running thread's policy and priority.
 void own_scheduling(int& policy, int& priority) noexcept;
+// As the kernel names a thread that it makes. (The fiber stores the name.)
+void name_after_creator(thread& t) noexcept;
 // Sets the processors that the thread asks to run on: 0, EINVAL (none is available), ENOMEM.
 int set_processors(thread* t, std::size_t size, const cpu_set_t* wanted) noexcept;
 // As the system calls (-errno); the C library has no functions for them.
@@ -91,6 +98,9 @@ thread* thread_of(pthread_t id) noexcept;
 
 // The living thread whose gettid() this is; null: none of ours.
 thread* thread_of(int tid) noexcept;
+// The thread is about to begin, or has ended.
+void count_living(thread& t) noexcept;
+void count_ended(thread& t) noexcept;
 // If `number` is a system call that changes the identity of the calling thread alone
 // (SYS_setresuid, SYS_setfsuid, SYS_capset ...), makes it for the running thread. False: it is
 // another call.

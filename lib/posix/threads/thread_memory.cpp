@@ -7,6 +7,7 @@
 #include <new>
 
 #include "base/futex_lock.hpp"
+#include "fiber/thread_stacks.hpp"
 
 namespace tendril::posix {
 
@@ -101,21 +102,17 @@ std::size_t room_above(std::size_t size) noexcept {
 
 }  // namespace
 
-thread* make_on_stack(hub& h, std::size_t asked, std::size_t guard) noexcept {
+thread* make_on_stack(std::size_t asked, std::size_t guard) noexcept {
   std::size_t room = room_above(asked), size = core::whole_pages(asked) + room;
   // At least one guard page, even if none was asked for: another thread's stack is below.
   guard = guard ? core::whole_pages(guard) : core::page;
   if (thread* t = take_idle(
           [&](const thread& i) { return i.stack.size == size && i.stack.guard == guard; })) {
     if (thread* again = renewed(t)) return again;
-    h.stacks.give_back(t->stack);
+    core::thread_stacks::give_back(t->stack);
     return nullptr;
   }
-  core::stack s;
-  {
-    core::handlers_deferred quiet;
-    s = h.stacks.take_for_thread(size, guard);
-  }
+  core::stack s = core::thread_stacks::take(size, guard);
   if (!s.size) return nullptr;
   // Use half of the pool's offset from the end (which spreads stacks over cache sets), so that a
   // sleeping thread needs only two pages.
@@ -125,7 +122,7 @@ thread* make_on_stack(hub& h, std::size_t asked, std::size_t guard) noexcept {
   if (s.used) memset(place, 0, top_size());
   thread* t = object_at(place);
   if (!t) {
-    h.stacks.give_back(s);
+    core::thread_stacks::give_back(s);
     return nullptr;
   }
   t->stack = s;
@@ -169,9 +166,7 @@ void tidy_up() noexcept {
     free(t->storage.identity);
     free(t->allocated);
   }
-  // Stacks can only be given back on their own kernel thread.
-  hub* h = threads_home.load(std::memory_order_relaxed);
-  if (!idle.too_many(true) || !core::current || core::current->home != h) return;
+  if (!idle.too_many(true)) return;
   rlimit limit;
   bool limited = sys::call_if_allowed(SYS_prlimit64, 0, RLIMIT_AS, 0, &limit) == 0 &&
                  limit.rlim_cur != RLIM_INFINITY;
@@ -183,18 +178,20 @@ void tidy_up() noexcept {
     free(surplus->processors);
     free(surplus->storage.identity);
     core::tls::drop(surplus->storage.pointer);
-    core::handlers_deferred quiet;
-    h->stacks.give_back(s);
+    core::thread_stacks::give_back(s);
+    if (core::current) my_hub().note_left_memory();
   }
   // Unmap at once, as natively: with a limit also small stacks; without one those are left to the
   // next trim().
-  core::handlers_deferred quiet;
-  h->stacks.unmap_free(limited);
+  core::thread_stacks::unmap_free(limited);
 }
 
-bool trim_idle() noexcept {
+core::stack_pool::trimmed trim_idle() noexcept {
+  using core::stack_pool;
+  auto pool_is = core::thread_stacks::trim();
+  if (pool_is == stack_pool::trimmed::partly) return pool_is;
   core::futex_guard guard(idle.lock);
-  bool more = false;
+  bool more = pool_is != stack_pool::trimmed::nothing_left;
   for (thread* t = idle.first; t; t = t->next_idle) {
     if (t->allocated || t->idle_for == thread::trimmed) continue;
     if (t->idle_for == thread::one_round) {
@@ -207,8 +204,11 @@ bool trim_idle() noexcept {
       more = true;
     }
   }
-  return more;
+  return more ? stack_pool::trimmed::wholly : stack_pool::trimmed::nothing_left;
 }
+
+void lock_threads_for_fork() noexcept { idle.lock.lock(); }
+void unlock_threads_after_fork() noexcept { idle.lock.unlock(); }
 
 void thread_memory_after_fork() noexcept {
   // If another kernel thread was changing the list during the fork, drop the list.

@@ -7,7 +7,7 @@
 namespace tendril::posix {
 
 // Makes a thread object on a stack of that size, with a guard of that size below; null: no memory.
-thread* make_on_stack(hub& h, std::size_t asked, std::size_t guard) noexcept;
+thread* make_on_stack(std::size_t asked, std::size_t guard) noexcept;
 // The same for a thread on the program's own stack.
 thread* make_beside(void* stack, std::size_t size) noexcept;
 // Where the thread's fiber must be placed.
@@ -22,9 +22,12 @@ void fiber_is_gone(void* payload) noexcept;
 // Frees what ended threads have left and the next ones will not need. Not inside the runtime.
 void tidy_up() noexcept;
 // Called by the hub, inside the runtime, where nothing can be returned to the C library: frees most
-// of the stack of each thread that was already idle at the last call. Returns whether there is more
-// to do later.
-bool trim_idle() noexcept;
+// of the stack of each thread that was already idle at the last call, and what the pool of threads'
+// stacks can spare.
+core::stack_pool::trimmed trim_idle() noexcept;
+// Before and after the process forks: meanwhile no kernel thread changes the list of idle threads.
+void lock_threads_for_fork() noexcept;
+void unlock_threads_after_fork() noexcept;
 // In a forked child, drops the idle threads if the list cannot be used.
 void thread_memory_after_fork() noexcept;
 

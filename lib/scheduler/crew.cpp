@@ -1,0 +1,190 @@
+#include "scheduler/crew.hpp"
+
+#include <sys/prctl.h>
+
+#include <new>
+
+#include "base/runtime_signal.hpp"
+#include "scheduler/helper_pool.hpp"
+#include "scheduler/home.hpp"
+#include "scheduler/park.hpp"
+#include "thread/tls.hpp"
+
+namespace tendril::core {
+
+constinit hub_crew crew;
+
+void hub_crew::begin(hub& mains, unsigned hubs) noexcept {
+  deferring_spin_guard held(lock_);
+  hubs_[0] = &mains;
+  most_ = hubs < most ? hubs : most;
+  mains.signals.forward = forward;
+  if (most_ > 1) tls::concurrent = true;
+  size_.store(1, std::memory_order_relaxed);
+  first_.store(&mains, std::memory_order_release);
+}
+
+void hub_crew::after_fork(hub* mine) noexcept {
+  new (&lock_) spin_lock;
+  new (&asking_) futex_lock;
+  starting_ = nothing;
+  dissolves_ = false;
+  if (!first()) return;
+  hubs_[0] = mine;
+  size_.store(mine ? 1 : 0, std::memory_order_relaxed);
+  first_.store(mine, std::memory_order_release);
+}
+
+bool hub_crew::give(fiber* f) noexcept {
+  if (most_ == 1) [[likely]]
+    return false;
+  hub& mine = *hub::of(f);
+  hub* to = find_hub(mine);
+  if (!to) return false;
+  mine.living--;
+  f->in_transit = true;
+  to->receive(f);
+  return true;
+}
+
+// Another hub that sleeps, or a new one, to which a task is holds; null: none.
+hub* hub_crew::find_hub(const hub& mine) noexcept {
+  {
+    deferring_spin_guard held(lock_);
+    dissolves_ = false;
+    for (unsigned i = 0; i < size(); i++) {
+      hub& to = *hubs_[i];
+      if (&to == &mine || !to.sleeps() || to.holds.load(std::memory_order_relaxed)) continue;
+      to.holds.fetch_add(1, std::memory_order_relaxed);
+      return &to;
+    }
+    if (size() == most_ || starting_.load(std::memory_order_relaxed) != nothing) return nullptr;
+    starting_.store(starts, std::memory_order_relaxed);
+  }
+  return start_hub();
+}
+
+hub* hub_crew::start_hub() noexcept {
+  bool started = start_own_thread(carry, nullptr, 64 * 1024);
+  while (started && starting_.load(std::memory_order_acquire) == starts)
+    sys::futex_wait(&starting_, starts);
+  // Without another carrier the thread only waits longer.
+  hub* h = started && starting_.load(std::memory_order_relaxed) == has_joined ? started_ : nullptr;
+  starting_.store(nothing, std::memory_order_release);
+  return h;
+}
+
+void hub_crew::carrier_is(std::uint32_t what) noexcept {
+  starting_.store(what, std::memory_order_release);
+  sys::futex_wake(&starting_, 1);
+}
+
+// What a carrier runs: its hub's native fiber, which only waits, since the hub has no stack.
+void* hub_crew::carry(void*) noexcept {
+  sys::call(SYS_prctl, PR_SET_NAME, "tendril-hub");
+  hub* h = make_carriers_home();
+  if (!h || !h->io.open()) {
+    if (h) end_carriers_home(*h);
+    return crew.carrier_is(has_failed), nullptr;
+  }
+  tls::hide(arch::thread_pointer());
+  crew.join(*h);
+  crew.carrier_is(has_joined);
+  wait_info what;
+  what.wakeable_by_system = true;
+  while (!crew.leave(*h)) park(INT64_MAX, what);
+  end_carriers_home(*h);
+  tls::show(arch::thread_pointer());
+  return nullptr;
+}
+
+void hub_crew::join(hub& h) noexcept {
+  h.signals.join(first()->signals);
+  h.native_threads = 0;
+  h.trim_threads = first()->trim_threads;
+  h.holds = 1;
+  started_ = &h;
+  deferring_spin_guard held(lock_);
+  unsigned i = size();
+  hubs_[i] = &h;
+  size_.store(i + 1, std::memory_order_release);
+}
+
+// Whether the hub, which runs its native fiber, has left the crew: no thread is on it or on its way
+// to it, and none is expected.
+bool hub_crew::leave(hub& h) noexcept {
+  deferring_spin_guard held(lock_);
+  if (!dissolves_ || h.unfinished != 0 || h.holds.load(std::memory_order_relaxed) ||
+      h.signals.has_arrivals())
+    return false;
+  unsigned n = size(), i = 0;
+  while (hubs_[i] != &h) i++;
+  hubs_[i] = hubs_[n - 1];
+  size_.store(n - 1, std::memory_order_relaxed);
+  return true;
+}
+
+bool hub_crew::hold(hub* h) noexcept {
+  if (h == first()) return true;
+  deferring_spin_guard held(lock_);
+  for (unsigned i = 1; i < size(); i++) {
+    if (hubs_[i] == h) return h->holds.fetch_add(1, std::memory_order_relaxed), true;
+  }
+  return false;
+}
+
+void hub_crew::let_go(hub& h) noexcept {
+  if (&h == first()) return;
+  deferring_spin_guard held(lock_);
+  h.holds.fetch_sub(1, std::memory_order_relaxed);
+  if (dissolves_) unpark(&h.main);
+}
+
+void hub_crew::forward(pending_signal* p) noexcept {
+  hub* h = hub::of(p->target->signals.owner);
+  if (!crew.hold(h)) return drop_pending(p);  // its thread has ended
+  h->signals.accept(p);
+  crew.let_go(*h);
+}
+
+bool hub_crew::answer(siginfo_t*, void*) noexcept {
+  if (!current || !hub::of(current)->is_asked.exchange(false)) return false;
+  request& r = *crew.asked_.load(std::memory_order_acquire);
+  r.call(r.argument);
+  if (r.left.fetch_sub(1, std::memory_order_acq_rel) == 1) sys::futex_wake(&r.left, 1);
+  return true;
+}
+
+bool hub_crew::call_on_others(void (*f)(void*) noexcept, void* argument) noexcept {
+  handlers_deferred quiet;
+  futex_guard one_at_a_time(asking_);
+  request r{f, argument, 1};
+  if (!runtime_signal::install(answer)) return false;
+  asked_.store(&r, std::memory_order_release);
+  for (;;) {
+    // A new carrier has what its maker had.
+    while (starting_.load(std::memory_order_acquire) != nothing) sys::call(SYS_sched_yield);
+    spin_guard held(lock_);
+    if (starting_.load(std::memory_order_relaxed) != nothing) continue;
+    for (unsigned i = 0; i < size(); i++) {
+      hub& h = *hubs_[i];
+      if (&h == current->home) continue;
+      r.left.fetch_add(1, std::memory_order_relaxed);
+      h.is_asked = true;
+      sys::call(SYS_tgkill, h.pid, h.tid, runtime_signal::number);
+    }
+    break;
+  }
+  for (std::uint32_t n = r.left.fetch_sub(1) - 1; n; n = r.left.load(std::memory_order_acquire))
+    sys::futex_wait(&r.left, n);
+  return true;
+}
+
+void hub_crew::dissolve() noexcept {
+  if (size() < 2) return;
+  deferring_spin_guard held(lock_);
+  dissolves_ = true;
+  for (unsigned i = 1; i < size(); i++) unpark(&hubs_[i]->main);
+}
+
+}  // namespace tendril::core

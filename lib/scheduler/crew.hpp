@@ -1,0 +1,83 @@
+// The crew: the hubs on which the program's threads run.
+//
+// The main thread's hub is the first of them. Each of the others belongs to a carrier, a kernel
+// thread that the runtime starts for it, when a thread begins and all hubs are busy. A thread stays
+// on the hub on which it begins: only that hub's kernel thread touches its fiber.
+#pragma once
+
+#include "scheduler/hub.hpp"
+
+namespace tendril::core {
+
+class hub_crew {
+ public:
+  static constexpr unsigned most = 64;
+
+  // The program is about to make its first thread; `mains` is the main thread's hub. At most so
+  // many hubs will run threads.
+  void begin(hub& mains, unsigned hubs) noexcept;
+  // In a forked child, which has only the hub of the thread that forked; null: it has none.
+  void after_fork(hub* mine) noexcept;
+
+  // The main thread's hub; null: no thread was made yet. Any thread.
+  hub* first() const noexcept { return first_.load(std::memory_order_acquire); }
+  // How many hubs run threads now. Any thread.
+  unsigned size() const noexcept { return size_.load(std::memory_order_relaxed); }
+
+  // Gives a thread that has not begun to a hub that sleeps, or to a new one. `f` belongs to the
+  // running hub. False: no other hub can take it.
+  bool give(fiber* f) noexcept;
+  // To be called when the number of threads has become one: hubs without threads are no longer
+  // needed.
+  void dissolve() noexcept;
+
+  // For a kernel thread that uses the hub of a thread which may end meanwhile: between these calls
+  // the hub stays. hold() returns false if it has left the crew, so that all its threads have
+  // ended.
+  bool hold(hub* h) noexcept;
+  void let_go(hub& h) noexcept;
+
+  // Calls f(argument) on the kernel thread of each other hub, in a handler, which may have
+  // interrupted the runtime; returns when all have done so. False: the system refuses the signal.
+  bool call_on_others(void (*f)(void*) noexcept, void* argument) noexcept;
+
+  // Calls f(hub&) for each hub of the crew, under a lock: no hub joins or leaves meanwhile.
+  template <class F>
+  void for_each(F f) noexcept {
+    deferring_spin_guard held(lock_);
+    for (unsigned i = 0; i < size_.load(std::memory_order_relaxed); i++) f(*hubs_[i]);
+  }
+
+ private:
+  static void* carry(void*) noexcept;
+  hub* find_hub(const hub& mine) noexcept;
+  hub* start_hub() noexcept;
+  void join(hub& h) noexcept;
+  void carrier_is(std::uint32_t what) noexcept;
+  bool leave(hub& h) noexcept;
+  static void forward(pending_signal* p) noexcept;
+
+  struct request {
+    void (*call)(void*) noexcept;
+    void* argument;
+    std::atomic<std::uint32_t> left;  // a futex: how many have not answered yet
+  };
+  static bool answer(siginfo_t*, void*) noexcept;
+
+  std::atomic<hub*> first_{nullptr};
+  std::atomic<unsigned> size_{0};
+  unsigned most_ = 1;
+  spin_lock lock_;
+  hub* hubs_[most] = {};
+  bool dissolves_ = false;
+  futex_lock asking_;
+  std::atomic<request*> asked_{nullptr};
+  // At most one carrier is being started at a time. A futex.
+  enum : std::uint32_t { nothing, starts, has_joined, has_failed };
+  std::atomic<std::uint32_t> starting_{nothing};
+  hub* started_ = nullptr;
+};
+
+extern constinit hub_crew crew;
+
+}  // namespace tendril::core
