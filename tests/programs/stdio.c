@@ -360,7 +360,7 @@ static void whole_lines(void) {
   printf("lines of two threads: %ld torn, %ld more\n", torn, rest);
 }
 
-// --- reading an unbuffered stream flushes stdout ---
+// --- reading an unbuffered stream flushes stdout, also into a full pipe ---
 
 static int answers[2], questions[2];
 static void* answers_questions(void* unused) {
@@ -371,17 +371,34 @@ static void* answers_questions(void* unused) {
   MUST(write(answers[1], "42\n", 3));
   return NULL;
 }
-static void prompt(void) {
+static void* answers_behind_much(void* unused) {
+  (void)unused;
+  char b[4096];
+  size_t n;
+  await_all_waiting();
+  do n = (size_t)MUST(read(questions[0], b, sizeof b));
+  while (!memchr(b, '?', n));
+  MUST(write(answers[1], "43\n", 3));
+  return NULL;
+}
+static void fill_pipe(int fd) {
+  char b[4096] = "";
+  set_nonblocking(fd, 1);
+  while (write(fd, b, sizeof b) > 0) {}
+  set_nonblocking(fd, 0);
+}
+static void prompt(int full) {
   fflush(stdout);
   if (peer()) {
     MUST(pipe(answers));
     MUST(pipe(questions));
+    if (full) fill_pipe(questions[1]);
     MUST(dup2(answers[0], 0));
     int old = MUST(dup(1));
     MUST(dup2(questions[1], 1));
     setvbuf(stdin, NULL, _IONBF, 0);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    pthread_t t = start(answers_questions, NULL);
+    pthread_t t = start(full ? answers_behind_much : answers_questions, NULL);
     printf("how much? ");
     int n = 0;
     int r = scanf("%d", &n);
@@ -423,7 +440,8 @@ int main(void) {
   writes();
   chain();
   whole_lines();
-  prompt();
+  prompt(0);
+  prompt(1);
   shells();
   close(idle[1]);
   SAY("the last thread", (intptr_t)end(waits));

@@ -131,8 +131,17 @@ static void work(const int* calls, int how, int before) {
   SAY("a bad address to write", write(to[2], NOWHERE, 5));
   SAY("a bad array", writev(to[2], NOWHERE, 2));
   SAY("the wrong end", read(to[2], data, 1));
+  SAY("the wrong end to write to", write(from[2], "a", 1));
   SAY("a pipe has no places", pread(from[2], data, 1, 3));
   SAY("a socket has none", pwrite(to[0], "a", 1, 3));
+  int full[2];
+  MUST(pipe(full));
+  set_nonblocking(full[1], 1);
+  while (write(full[1], data, sizeof data) > 0) {}
+  set_nonblocking(full[1], 0);
+  SAY("a full pipe has none either", pwrite(full[1], "a", 1, 3));
+  close(full[0]);
+  close(full[1]);
   set_nonblocking(from[2], 1);
   SAY("read there", read(from[2], data, 100));
   SAY("nothing is there", read(from[2], data, 1));
