@@ -216,8 +216,11 @@ static void* has_timers(void* unused) {
   SAY("  and nothing is left", s.it_value.tv_sec == 0 && s.it_value.tv_nsec == 0);
   due = own_time() + 10 * ms;
   set_timer(t, TIMER_ABSTIME, due, 0);
+  timer_gettime(t, &s);
+  SAY("at a point: the rest is no more than till then",
+      s.it_value.tv_sec == 0 && s.it_value.tv_nsec <= 10 * ms);
   while (!handled) getppid();
-  SAY("at a point", own_time() >= due);
+  SAY("  in time", own_time() >= due);
   take_handled();
   set_timer(t, TIMER_ABSTIME, 1, 0);
   while (!handled) getppid();
@@ -230,6 +233,16 @@ static void* has_timers(void* unused) {
   struct itimerspec off = {{0, 0}, {0, 0}};
   SAY("until it is stopped", timer_settime(t, 0, &off, &s));
   SAY("  which tells what was left", s.it_interval.tv_nsec == 5 * ms && s.it_value.tv_nsec > 0);
+  // Of periods so short, several pass between two looks at the clock.
+  set_timer(t, 0, ms / 20, ms / 20);
+  int missed = 0;
+  for (int i = 0; i < 50 && missed <= 0; i++) {
+    take_handled();
+    while (!handled) getppid();
+    missed = timer_getoverrun(t);
+  }
+  SAY("periods that were missed are counted", missed > 0);
+  timer_settime(t, 0, &off, NULL);
   off.it_value.tv_nsec = 1000000000;
   SAY("too many nanoseconds", timer_settime(t, 0, &off, NULL));
   timer_delete(t);
