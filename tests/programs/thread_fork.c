@@ -115,6 +115,64 @@ static void children(void) {
   for (int i = 0; i < 3; i++) pthread_cancel(w[i].id), end_of(&w[i]);
 }
 
+// --- timers and pending signals, which a child does not inherit ---
+
+static volatile int taken;
+static void note_signal(int signal) {
+  (void)signal;
+  taken++;
+}
+static void* forks_with_timer(void* unused) {
+  struct itimerspec hour = {{0, 0}, {3600, 0}}, left;
+  timer_t mine = make_timer(CLOCK_THREAD_CPUTIME_ID, SIGEV_SIGNAL, SIGUSR1, 0, NULL, 0);
+  MUST(timer_settime(mine, 0, &hour, NULL));
+  (void)unused;
+  pid_t child = fork();
+  if (child == 0) {
+    int right = timer_gettime(mine, &left) == -1 && errno == EINVAL;
+    // The child's timers may get the numbers of the parent's.
+    for (int i = 0; i < 4; i++) {
+      timer_t t = make_timer(CLOCK_MONOTONIC, SIGEV_NONE, 0, 0, NULL, 0);
+      right += timer_settime(t, 0, &hour, NULL) == 0 && timer_gettime(t, &left) == 0 &&
+               left.it_value.tv_sec >= 3000 && timer_getoverrun(t) == 0;
+    }
+    _exit(right);
+  }
+  int right = status_of(child);
+  timer_delete(mine);
+  return (void*)(intptr_t)right;
+}
+static void* forks_with_pending(void* unused) {
+  sigset_t usr1, pending;
+  struct timespec at_once = {0, 0};
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &usr1, NULL);
+  pthread_kill(pthread_self(), SIGUSR1);
+  (void)unused;
+  pid_t child = fork();
+  if (child == 0) {
+    sigpending(&pending);
+    int right = !sigismember(&pending, SIGUSR1);
+    pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
+    right += taken == 0;
+    pthread_kill(pthread_self(), SIGUSR1);
+    _exit(right + (taken == 1));
+  }
+  int right = status_of(child);
+  SAY("  the parent's signal stays", sigtimedwait(&usr1, NULL, &at_once) == SIGUSR1);
+  return (void*)(intptr_t)right;
+}
+static void not_inherited(void) {
+  printf("-- timers and pending signals\n");
+  // Before any other timer: their numbers begin anew in the child.
+  SAY("a child has none of the parent's timers", (intptr_t)result_of(forks_with_timer, NULL));
+  signal(SIGUSR1, note_signal);
+  fflush(stdout);
+  SAY("a child has no pending signals", (intptr_t)result_of(forks_with_pending, NULL));
+  signal(SIGUSR1, SIG_DFL);
+}
+
 // --- locks ---
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, plain = PTHREAD_MUTEX_INITIALIZER,
@@ -402,6 +460,7 @@ int main(void) {
   pthread_atfork(NULL, NULL, close_instance);
   event_loop();
   children();
+  not_inherited();
   locks();
   handlers();
   programs();
