@@ -359,9 +359,35 @@ static void ignored(void) {
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+// --- threads that end with signals pending ---
+
+enum { many_threads = 200, many_signals = 100 };
+static void* ends_with_pending(void* unused) {
+  sigset_t s;
+  long queued = 0;
+  sigemptyset(&s);
+  sigaddset(&s, SIGRTMIN + 2);
+  pthread_sigmask(SIG_BLOCK, &s, NULL);
+  for (int i = 0; i < many_signals; i++)
+    queued += pthread_sigqueue(pthread_self(), SIGRTMIN + 2, (union sigval){.sival_int = i}) == 0;
+  (void)unused;
+  return (void*)queued;
+}
+static void ended(void) {
+  printf("-- threads that end with signals pending\n");
+  long queued = 0;
+  for (int i = 0; i < many_threads; i++) {
+    struct worker w;
+    start(&w, ends_with_pending, NULL);
+    queued += (long)end_of(&w);
+  }
+  SAY("their room is free again: queued", queued);
+}
+
 int main(void) {
   before_threads_each();
   ignored();
+  ended();
   sigemptyset(&blocked);
   sigaddset(&blocked, SIGUSR1);
   sigaddset(&blocked, SIGRTMIN + 1);
