@@ -129,6 +129,10 @@ static void actions(void) {
   SAY("siginterrupt", siginterrupt(SIGUSR1, 0));
   MUST(sigaction(SIGUSR1, NULL, &old));
   say_action("  restarts at once", &old);
+  SAY("siginterrupt", siginterrupt(SIGUSR1, 1));
+  MUST(sigaction(SIGUSR1, NULL, &old));
+  say_action("  interrupts at once", &old);
+  SAY("siginterrupt", siginterrupt(SIGUSR1, 0));
   SAY("siginterrupt of a bad signal", siginterrupt(99, 0));
   printf("sigset: %s\n", name_of((void*)sigset(SIGUSR1, one)));
   printf("sigset to hold: %s\n", name_of((void*)sigset(SIGUSR1, SIG_HOLD)));
