@@ -34,7 +34,7 @@ static void await_writes(void) {
 
 static volatile int woken;
 static void* sleeps(void* unused) {
-  usleep(20000);
+  for (int i = 0; i < 5; i++) usleep(4000);
   woken = 1;
   return unused;
 }
