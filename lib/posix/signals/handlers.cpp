@@ -446,7 +446,6 @@ bool take_own(std::uint64_t set, siginfo_t* info, int& signal) noexcept {
   core::handlers_deferred quiet;
   siginfo_t found;
   if (!my_hub().signals.take_pending(t, set, found)) return false;
-  if (found.si_code == SI_TKILL) found.si_code = SI_USER;  // as the C library reports it
   signal = !info || copy_out(info, found) ? found.si_signo : -EFAULT;
   return true;
 }
