@@ -119,6 +119,13 @@ static void waits(void) {
   SAY_IS("the child's own group", c, waitpid(-c, &s, 0));
   say_status(s);
   peer_ends();
+  pid_t other = idle();
+  c = child(7, 1);
+  MUST(setpgid(c, c));
+  SAY_IS("  while a child of our group goes on", c, waitpid(-c, &s, 0));
+  say_status(s);
+  kill(other, SIGKILL);
+  SAY_IS("  which then ends", other, waitpid(0, &s, 0));
 
   c = idle();
   if (peer()) {
