@@ -84,6 +84,16 @@ static void polls(void) {
   SAY("the same twice", poll(twice, 2, -1));
   peer_ends();
   MUST(read(s[0], buf, 10));
+  struct pollfd two[2] = {{-5, POLLIN, 99}, {s[0], POLLIN, 99}};
+  if (peer()) {
+    await_blocked();
+    write(s[1], "abc", 3);
+    leave();
+  }
+  SAY("a negative one beside one that is waited for", poll(two, 2, -1));
+  printf("  %#x %#x\n", two[0].revents, two[1].revents);
+  peer_ends();
+  MUST(read(s[0], buf, 10));
   if (peer()) {
     close(s[1]);
     close(p[1]);
@@ -102,6 +112,26 @@ static void polls(void) {
   while (read(p[0], buf, sizeof buf) > 0) {}
   say_poll("a pipe at its end, asking for nothing", p[0], 0, -1);
   close(p[0]);
+  MUST(pipe(p));
+  if (peer()) {
+    close(p[0]);
+    await_blocked();
+    leave();
+  }
+  close(p[1]);
+  say_poll("waiting for the end of a pipe, asking for nothing", p[0], 0, -1);
+  peer_ends();
+  close(p[0]);
+  MUST(pipe(p));
+  if (peer()) {
+    close(p[1]);
+    await_blocked();
+    leave();
+  }
+  close(p[0]);
+  say_poll("waiting until a pipe has no reader, asking for priority", p[1], POLLPRI, -1);
+  peer_ends();
+  close(p[1]);
   MUST(pipe(p));
   close(p[0]);
   say_poll("a pipe without a reader", p[1], POLLOUT, -1);
