@@ -444,6 +444,31 @@ static void closes_own(void) {
   end_process();
 }
 
+// A program that raises its limit and opens more and more files gets each number.
+static void raises_limit(void) {
+  enum { reached = 560 };
+  struct worker t;
+  begin_process();
+  start(&t, reads, NULL);
+  await_waiting(&t);
+  limit_to(2048, 0);
+  ends_read();
+  end_of(&t);
+  MUST(dup2(stream[1], reached));
+  stream[1] = reached;
+  start(&t, reads, NULL);
+  await_waiting(&t);
+  int left_out = 0;
+  for (int fd = (int)MUST(dup(spare[0])), next; fd < reached + 140; fd = next) {
+    next = (int)MUST(dup(spare[0]));
+    left_out += next - fd - 1;
+  }
+  printf("  numbers left out: %d\n", left_out);
+  ends_read();
+  end_of(&t);
+  end_process();
+}
+
 // accept(2) takes its number before it waits.
 static void* accepts(void* listener) {
   int fd = *(int*)listener;
@@ -502,6 +527,7 @@ int main(void) {
     PROCESS("standard input:", stdin_opened_anew());
     PROCESS("what a child gets:", inherited());
     PROCESS("close after dup2, unseen:", closes_own());
+    if (!limits[l].hard) PROCESS("a raised limit:", raises_limit());
     PROCESS("accept in a full table:", accepts_after(fills));
     PROCESS("accept with RLIMIT_NOFILE 0:", accepts_after(forbids));
     if (!limits[l].hard) PROCESS("the whole table:", whole_table());
