@@ -1,5 +1,5 @@
 // poll(2), ppoll(2), select(2), pselect(2).
-#include "cases.h"
+#include "tcp_pair.h"
 
 #include <netinet/in.h>
 #include <poll.h>
@@ -308,6 +308,20 @@ static void selects(void) {
   SAY_SETS();
   peer_ends();
   MUST(read(s[0], buf, 1));
+  int u[2];
+  tcp_pair(u);
+  FD_ZERO(&x);
+  FD_SET(u[1], &x);
+  if (peer()) {
+    await_blocked();
+    send(u[0], "a", 1, MSG_OOB);
+    leave();
+  }
+  SAY("select waits for urgent data", select(u[1] + 1, NULL, NULL, &x, NULL));
+  SAY("  which is there", FD_ISSET(u[1], &x) != 0);
+  peer_ends();
+  close(u[0]);
+  close(u[1]);
   t = (struct timeval){0, 20000};
   SETS();
   SAY("select with a time", select(n, &r, NULL, &x, &t));
