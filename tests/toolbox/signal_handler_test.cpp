@@ -2,8 +2,10 @@
 #include <doctest/doctest.h>
 #include <tendril/signal_handler.hpp>
 
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <iostream>
 #include <stdexcept>
@@ -165,6 +167,21 @@ TEST_CASE(
   ::raise(SIGUSR1);
   settle();
   CHECK(calls == 1);
+}
+
+TEST_CASE("a signal leaves errno alone, even where the program has closed all descriptors") {
+  std::cout << std::flush;
+  pid_t child = fork();
+  if (child == 0) {
+    signal_handler h(SIGUSR1, [] {});
+    ::syscall(SYS_close_range, 3, ~0U, 0);
+    errno = ENOTTY;
+    ::raise(SIGUSR1);
+    _exit(errno == ENOTTY ? 7 : 1);
+  }
+  int status = -1;
+  REQUIRE(posix::waitpid(child, &status, 0) == child);
+  CHECK(WEXITSTATUS(status) == 7);
 }
 #endif
 
