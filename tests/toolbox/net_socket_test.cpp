@@ -158,6 +158,13 @@ TEST_CASE("a time-out ends a wait") {
   CHECK(error_of([&a = a] { a.send_all(std::string(4 << 20, 'x')); }) == ETIMEDOUT);
 }
 
+TEST_CASE("a time-out ends a connect that is not answered") {
+  hanging h;
+  net::socket s(AF_INET, SOCK_STREAM);
+  s.timeout(5ms);
+  CHECK(error_of([&] { s.connect(h.where()); }) == ETIMEDOUT);
+}
+
 TEST_CASE("a receiver gets all data, however often the connection was empty before") {
   talking t;
   for (int i = 0; i < 100; i++) CHECK(t.asks("question") == "question");
