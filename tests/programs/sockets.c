@@ -197,6 +197,26 @@ static void partial_then_gone(const char* kind, int s[2], int by_write) {
   take_handled();
 }
 
+static void partial_then_shut_down(int by_write) {
+  // The same when the socket is shut down for writing by another process that has it.
+  static char large[4 << 20];
+  int s[2];
+  tcp_pair(s);
+  take_handled();
+  if (peer()) {
+    await_blocked();
+    shutdown(s[0], SHUT_WR);
+    leave();
+  }
+  SAY("a large send on a socket that is shut down meanwhile",
+      (by_write ? write(s[0], large, sizeof large) : send(s[0], large, sizeof large, 0)) > 1000);
+  SAY("  SIGPIPE came", take_handled());
+  peer_ends();
+  SAY("  the next fails", send(s[0], buf, 10, 0));
+  take_handled();
+  close_pair(s);
+}
+
 static void oob(void) {
   int s[2];
   tcp_pair(s);
@@ -706,6 +726,7 @@ int main(void) {
   partial_then_gone("TCP, send", s, 0);
   tcp_pair(s);
   partial_then_gone("TCP, write", s, 1);
+  for (int by_write = 0; by_write < 2; by_write++) partial_then_shut_down(by_write);
   MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, s));
   datagrams("unix datagrams", s);
   MUST(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, s));

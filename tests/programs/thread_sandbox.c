@@ -92,6 +92,8 @@ static void* naps(void* p) {
   return p;
 }
 
+static void* puts_line(void* f) { return fputs("line\n", f) < 0 ? f : NULL; }
+
 static void work(const int* calls, int how, int before) {
   int local[2], tcp[2], there[2], back[2];
   struct ends_of e[3];
@@ -100,7 +102,7 @@ static void work(const int* calls, int how, int before) {
   tcp_pair(tcp);
   MUST(pipe(there));
   MUST(pipe(back));
-  FILE* file = tmpfile();
+  FILE *file = tmpfile(), *locked = tmpfile();
   e[0] = (struct ends_of){local[1], local[1]};
   e[1] = (struct ends_of){tcp[1], tcp[1]};
   e[2] = (struct ends_of){there[0], back[1]};
@@ -127,6 +129,13 @@ static void work(const int* calls, int how, int before) {
   MUST(write(to[2], "x", 1));
   struct pollfd p = {from[2], POLLIN, 0};
   SAY("polled", poll(&p, 1, -1));
+  struct worker puts;
+  flockfile(locked);
+  start(&puts, puts_line, locked);
+  for (int i = 0; i < 100; i++) sched_yield();
+  funlockfile(locked);
+  SAY("a thread waited for a stream's lock", end_of(&puts) == NULL);
+  fclose(locked);
   SAY("a bad address", read(from[2], NOWHERE, 1));
   SAY("a bad address to write", write(to[2], NOWHERE, 5));
   SAY("a bad array", writev(to[2], NOWHERE, 2));
