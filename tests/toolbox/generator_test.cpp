@@ -327,6 +327,22 @@ TEST_CASE("closing a generator closes the one that it delegates to first") {
   CHECK(log == "inner outer ");
 }
 
+TEST_CASE("closing a generator closes the one that it delegates to, whoever owns that one") {
+  std::string log;
+  ints inner([&] {
+    says s{log, "inner "};
+    range(0, 10);
+  });
+  ints g([&] {
+    says outer{log, "outer "};
+    ints::yield_from(inner);
+  });
+  CHECK(g.next() == 0);
+  g.close();
+  CHECK(log == "inner outer ");
+  CHECK(inner.done());
+}
+
 TEST_CASE("yield_from throws an exception of the inner generator") {
   ints g([] {
     try {
