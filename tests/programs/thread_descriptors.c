@@ -446,7 +446,7 @@ static void closes_own(void) {
 
 // A program that raises its limit and opens more and more files gets each number.
 static void raises_limit(void) {
-  enum { reached = 560 };
+  enum { reached = 990, last = 1200 };
   struct worker t;
   begin_process();
   start(&t, reads, NULL);
@@ -459,7 +459,7 @@ static void raises_limit(void) {
   start(&t, reads, NULL);
   await_waiting(&t);
   int left_out = 0;
-  for (int fd = (int)MUST(dup(spare[0])), next; fd < reached + 140; fd = next) {
+  for (int fd = (int)MUST(dup(spare[0])), next; fd < last; fd = next) {
     next = (int)MUST(dup(spare[0]));
     left_out += next - fd - 1;
   }
