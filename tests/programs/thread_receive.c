@@ -274,6 +274,10 @@ static void poll_several(void) {
   printf("the first: %x, the last: %x\n", p[0].revents, p[1].revents);
   close(a[0]), close(a[1]), close(b[0]), close(b[1]);
 }
+static void* polls_several(void* unused) {
+  poll_several();
+  return unused;
+}
 
 // The settings by which calls on a connection wait are its own, except the time-outs, which it
 // inherits from its listener when the peer connects.
@@ -321,6 +325,9 @@ static void inherit(void) {
 
 int main(void) {
   poll_several();
+  struct worker w;
+  start(&w, polls_several, NULL);
+  end_of(&w);
   inherit();
   for (int way = 0; way < 7; way++) {
     received("some bytes", way, 1, sends);

@@ -110,6 +110,9 @@ TEST_CASE("bytes that end too early are an error") {
   to << std::string("abc");
   byte_source from(std::string_view(to.bytes()).substr(0, 9));
   CHECK_THROWS_AS(from.read<std::string>(), error);
+  byte_source half(std::string_view(to.bytes()).substr(0, sizeof(int) / 2));
+  CHECK_THROWS_AS(half.read<int>(), error);
+  CHECK(half.left() == sizeof(int) / 2);
 }
 
 TEST_SUITE_END();
