@@ -234,6 +234,20 @@ TEST_CASE("link_value is called for success, including a kill; link_exception fo
   CHECK(log == "value exception value ");
 }
 
+TEST_CASE("links made through an any_task are called in the same cases") {
+  std::string log;
+  auto listen = [&](const any_task& t) {
+    t.link_value([&] { log += "value "; });
+    t.link_exception([&](const any_task& ended) { log += ended.exception() ? "exception " : "?"; });
+  };
+  auto good = spawn([] {});
+  auto bad = spawn([] { throw 1; });
+  listen(good), listen(bad);
+  joinall(std::vector{good, bad});
+  yield();
+  CHECK(log == "value exception ");
+}
+
 TEST_CASE("a link callback that waits gets an error; one that throws affects no other") {
   std::string told;
   auto t = spawn([] {});
