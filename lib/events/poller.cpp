@@ -342,8 +342,7 @@ int poller::add(io_waiter& w) noexcept {
     s->unsettled |= !settled;
     if (int r = watch_anew(*s, w, known); r < 0) return r;
   }
-  s->waiters.push_back(w);
-  waiting_++;
+  enlist(*s, w);
   return 0;
 }
 
@@ -351,6 +350,8 @@ void poller::remove(io_waiter& w) noexcept {
   if (!w.linked()) return;
   w.unlink();
   waiting_--;
+  slot& s = *at(w.fd);
+  s.listed.store(s.listed.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
 }
 
 bool poller::still_stands(const io_waiter& w) noexcept {
@@ -512,8 +513,7 @@ bool poller::begin(ring_receive& r) noexcept {
   }
   if (ring_.is_full()) enter_ring(0, nullptr, nullptr);
   if (!ring_.add(r)) return false;
-  s->waiters.push_back(r);
-  waiting_++;
+  enlist(*s, r);
   return true;
 }
 

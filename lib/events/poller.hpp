@@ -65,6 +65,11 @@ class poller {
   // known.
   bool still_stands(const io_waiter& w) noexcept;
   bool has_waiters() const noexcept { return waiting_ > 0; }
+  // Whether a fiber waits for that descriptor. Any thread.
+  bool is_waited_for(int fd) noexcept {
+    slot* s = at(fd);
+    return s && s->listed.load(std::memory_order_seq_cst) != 0;
+  }
   // Adds a waiter for a source. Returns whether the source reports every event; if not, the waiter
   // has to check by itself.
   bool add(source_waiter& w, source s) noexcept;
@@ -144,6 +149,7 @@ class poller {
  private:
   struct slot {
     list<io_waiter> waiters;
+    std::atomic<std::uint32_t> listed;      // how many there are, for other kernel threads
     std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
     // the generation that the ring has received from, plus one; 0: none
     std::uint32_t received;
@@ -152,6 +158,11 @@ class poller {
     bool unsettled;
     stream_state stream;
   };
+  void enlist(slot& s, io_waiter& w) noexcept {
+    s.waiters.push_back(w);
+    s.listed.store(s.listed.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    waiting_++;
+  }
   static constexpr int per_chunk = 1024;
   static constexpr int ahead = 4;
   void fetch_ahead(int i, int n) noexcept;

@@ -34,7 +34,7 @@ void wake_closed_waiters(int fd) noexcept {
   if (hubs.is_only(mine)) return;
   // Hubs without waiters too: one of them may be about to add its first.
   hubs.for_each([&](hub& h) {
-    if (&h != mine) h.note_closed();
+    if (&h != mine) h.note_closed(fd);
   });
 }
 

@@ -176,9 +176,15 @@ void hub::notify() noexcept {
   if (runtime_signal::install(takes_nudge)) sys::call(SYS_tgkill, pid, tid, runtime_signal::number);
 }
 
-void hub::note_closed() noexcept {
+void hub::note_many_closed() noexcept {
   closed_elsewhere_ = true;
   notify();
+}
+
+void hub::note_closed(int fd) noexcept {
+  // A fiber that begins to wait after this has stored the flag finds it before the hub sleeps.
+  closed_elsewhere_ = true;
+  if (io.is_waited_for(fd)) notify();
 }
 
 // Whether nothing can ever make a fiber of this hub runnable.

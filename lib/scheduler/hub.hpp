@@ -108,9 +108,10 @@ struct hub : fiber_home {
   void* robust_list = nullptr;
   int robust_pid = 0;
 
-  // Another kernel thread has closed a descriptor for which a fiber of this hub may wait. Any
-  // thread.
-  void note_closed() noexcept;
+  // Another kernel thread has closed a descriptor for which a fiber of this hub may wait, or begin
+  // to wait right now. Any thread.
+  void note_closed(int fd) noexcept;
+  void note_many_closed() noexcept;
   // For a watcher on another kernel thread: the number of turns so far, and whether the hub sleeps.
   unsigned turns() const noexcept {
     return std::atomic_ref(const_cast<unsigned&>(turns_)).load(std::memory_order_relaxed);

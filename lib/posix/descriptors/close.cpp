@@ -129,7 +129,7 @@ int close_range(unsigned first, unsigned last, int flags) {
   int saved = errno;
   core::hubs.for_each([](hub& h) {
     if (core::current && &h == hub::of(core::current)) h.io.wake_all_closed();
-    else h.note_closed();
+    else h.note_many_closed();
   });
   errno = saved;
   return r;
