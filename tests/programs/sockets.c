@@ -198,7 +198,7 @@ static void partial_then_gone(const char* kind, int s[2], int by_write) {
 }
 
 static void partial_then_shut_down(int by_write) {
-  // The same when the socket is shut down for writing by another process that has it.
+  // The same when another process that shares the socket shuts it down for writing.
   static char large[4 << 20];
   int s[2];
   tcp_pair(s);

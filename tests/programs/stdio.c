@@ -392,7 +392,7 @@ static void fill_pipe(int fd) {
   while (write(fd, b, sizeof b) > 0) {}
   set_nonblocking(fd, 0);
 }
-// From now on no signal takes the processor away from a thread that waits in the kernel.
+// Refuses tgkill(2), by which the runtime interrupts a thread that blocks in the kernel.
 static void refuse_ticks(void) {
   struct sock_filter f[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),

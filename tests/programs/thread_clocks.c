@@ -233,7 +233,7 @@ static void* has_timers(void* unused) {
   struct itimerspec off = {{0, 0}, {0, 0}};
   SAY("until it is stopped", timer_settime(t, 0, &off, &s));
   SAY("  which tells what was left", s.it_interval.tv_nsec == 5 * ms && s.it_value.tv_nsec > 0);
-  // Of periods so short, several pass between two looks at the clock.
+  // Several of these short periods pass between two checks of the clock.
   set_timer(t, 0, ms / 20, ms / 20);
   int missed = 0;
   for (int i = 0; i < 50 && missed <= 0; i++) {

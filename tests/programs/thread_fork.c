@@ -165,7 +165,7 @@ static void* forks_with_pending(void* unused) {
 }
 static void not_inherited(void) {
   printf("-- timers and pending signals\n");
-  // Before any other timer: their numbers begin anew in the child.
+  // This comes before all other timers: the kernel numbers those of a child from 0 again.
   SAY("a child has none of the parent's timers", (intptr_t)result_of(forks_with_timer, NULL));
   signal(SIGUSR1, note_signal);
   fflush(stdout);

@@ -73,7 +73,7 @@ static void pipes(void) {
   MUST(mkfifo("pipe", 0666));
   MUST(chmod("pipe", 0644));
   MUST(mkfifo("root's pipe", 0600));
-  // Main has waited before: who made the wait for it is there, and is root.
+  // Under the shim, this call leaves an idle helper thread that runs as root.
   int here = (int)MUST(open(".", O_RDONLY));
   MUST(fsync(here));
   close(here);
