@@ -64,8 +64,8 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
 
   // For an unpark by another kernel thread: in the home hub's remote queue, and the next one there.
   std::atomic<bool> in_remote_queue{false};
-  fiber* next_in_remote_queue = nullptr;
   std::atomic<bool> ends_wait{false};  // that unpark is to end an interruptible wait
+  fiber* next_in_remote_queue = nullptr;
 
   std::size_t stack_size = 0;
   const void* value_type = nullptr;  // the type of the first value that it receives
