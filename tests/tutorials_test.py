@@ -17,6 +17,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -70,6 +71,13 @@ class Server(Stoppable):
     def __exit__(self, *_):
         self.process.kill()
         self.process.communicate()
+
+
+@contextlib.contextmanager
+def takes_at_least(test, seconds):
+    start = time.monotonic()
+    yield
+    test.assertGreaterEqual(time.monotonic() - start, seconds)
 
 
 class Generators(Printing):
@@ -132,12 +140,14 @@ class Hello(unittest.TestCase):
             f"Bye.. {n} now = TIME" for n in numbers]
 
     def hello(self, way, numbers):
-        printed, threads = self.run_masked(way, 0.1)
+        with takes_at_least(self, 0.1 * max(numbers)):
+            printed, threads = self.run_masked(way, 0.1)
         self.assertEqual(len(threads), 3)
         return printed, self.lines(numbers), set(threads)
 
     def test_without_arguments_it_is_gevents_way_as_in_the_tutorial(self):
-        printed, threads = self.run_masked()
+        with takes_at_least(self, 2):  # the longest of the waits, 0, 1 and 2 seconds
+            printed, threads = self.run_masked()
         self.assertEqual(printed, self.lines((0, 1, 2)))
         self.assertEqual((len(threads), len(set(threads))), (3, 1))
 
@@ -166,7 +176,8 @@ class Hello(unittest.TestCase):
         self.assertEqual((done.stdout, done.stderr, done.returncode), ("", "hello_four_ways: no such way: twisted\n", 2))
 
     def test_two_hellos_wait_at_once_in_a_loop(self):
-        done = run("hello_twice", 0.1)
+        with takes_at_least(self, 1):
+            done = run("hello_twice")
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         self.assertRegex(done.stdout, r"\A(Hello world! (\(<_MainThread\(MainThread, started \d+\)>\))\n)\1"
                                       r"(Hello again! \2\n)\3\Z")
@@ -180,11 +191,13 @@ class Loop(Printing):
                     "in a callback: there is a running event loop", "afterwards: no running event loop")
 
     def test_eternity_is_cancelled_by_wait_for(self):
-        self.prints("eternity", "cancel_me(): cancel sleep", "cancel_me(): after sleep", "cancel ended")
+        with takes_at_least(self, 1):
+            self.prints("eternity", "cancel_me(): cancel sleep", "cancel_me(): after sleep", "cancel ended")
 
-    def command(self, name, *missing):
+    def command(self, name, *missing, **environment):
         """The output has each command's lines in order; the two commands' lines may come in any."""
-        done = run(name, 0, env={**os.environ, "LC_ALL": "C"})
+        with takes_at_least(self, 1):
+            done = run(name, env={**os.environ, "LC_ALL": "C", **environment})
         self.assertEqual((done.stderr, done.returncode), ("", 0))
         rest = done.stdout
         for path in missing:
@@ -201,7 +214,14 @@ class Loop(Printing):
         self.command("subprocess_run", "/rrr")
 
     def test_two_commands_run_at_once(self):
-        self.command("subprocess_gather", "/zzz", "/zzas")
+        """Neither `ls` goes on before both have started."""
+        with tempfile.TemporaryDirectory() as there:
+            ls = pathlib.Path(there, "ls")
+            ls.write_text('#!/bin/bash\n: >"$MEET/started${1//\\//-}"\n'
+                          'until [[ -e $MEET/started-zzz && -e $MEET/started-zzas ]]; do sleep 0.01; done\n'
+                          'exec -a ls /bin/ls "$@"\n')
+            ls.chmod(0o755)
+            self.command("subprocess_gather", "/zzz", "/zzas", PATH=f"{there}:{os.environ['PATH']}", MEET=there)
 
     def test_blocking_and_computing_calls_run_in_three_pools(self):
         done = run("run_in_executor")

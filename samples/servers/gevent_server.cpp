@@ -1,6 +1,8 @@
 // gevent's socket server: accept, spawn, repeat. It prints what it receives, and sends it back. Its
 // clients are interactive_client, and hammer_client with a hundred ordinary threads.
 //
+// In place of monkey.patch_all(): net's sockets wait cooperatively without it.
+//
 //   gevent_server [PORT]   on 127.0.0.1; 8001
 
 #include <cstdio>

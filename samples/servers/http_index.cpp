@@ -24,7 +24,8 @@ namespace {
 
 std::chrono::duration<double> takes = 500ms;
 
-// In Python each answer is an async function; here any function may wait.
+// In Python each answer is an async function; here any function may wait. So main() needs no
+// `init`, run_until_complete and run_forever: it starts the server and waits for Ctrl-C.
 response answer(const request& r) {
   constexpr std::string_view hello = "/hello/";
   std::string_view raw = std::string_view(r.target).substr(0, r.target.find('?'));

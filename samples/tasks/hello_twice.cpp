@@ -19,7 +19,7 @@ void say(const char* what) {
               static_cast<unsigned long>(pthread_self()));
 }
 
-// In Python an async function.
+// In Python an async function; here any function may wait.
 void hello() {
   say("Hello world!");
   tendril::sleep(wait_time);

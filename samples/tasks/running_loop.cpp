@@ -1,5 +1,6 @@
 // The current event loop. get_running_loop() returns the running loop, and throws if none runs.
-// Python's get_event_loop(): here `tendril::event_loop loop;`, which always makes a new one.
+// In place of Python's get_event_loop(): in a task it is get_running_loop(); outside,
+// `tendril::event_loop loop;`, which always makes a new one.
 
 #include <cstdio>
 #include <tendril/event_loop.hpp>
