@@ -40,9 +40,6 @@ void give_back(const stack& s) noexcept {
 stack_pool::trimmed trim() noexcept {
   return with_pool([](stack_pool& p) { return p.trim(); });
 }
-bool left_memory() noexcept {
-  return with_pool([](stack_pool& p) { return p.left_memory(); });
-}
 void unmap_free(bool small_ones) noexcept {
   with_pool([&](stack_pool& p) { p.unmap_free(small_ones); });
 }

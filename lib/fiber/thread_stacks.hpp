@@ -10,7 +10,6 @@ namespace tendril::core::thread_stacks {
 stack take(std::size_t size, std::size_t guard) noexcept;
 void give_back(const stack& s) noexcept;
 stack_pool::trimmed trim() noexcept;
-bool left_memory() noexcept;
 void unmap_free(bool small_ones) noexcept;
 void allow_code() noexcept;
 bool allows_code() noexcept;

@@ -17,7 +17,7 @@ constinit hub_crew crew;
 void hub_crew::begin(hub& mains, unsigned hubs) noexcept {
   deferring_spin_guard held(lock_);
   hubs_[0] = &mains;
-  most_ = hubs < most ? hubs : most;
+  most_ = hubs;
   mains.signals.forward = forward;
   if (most_ > 1) tls::concurrent = true;
   size_.store(1, std::memory_order_relaxed);
@@ -47,7 +47,7 @@ bool hub_crew::give(fiber* f) noexcept {
   return true;
 }
 
-// Another hub that sleeps, or a new one, to which a task is holds; null: none.
+// Another hub that sleeps, or a new one, which is held for the task; null: none.
 hub* hub_crew::find_hub(const hub& mine) noexcept {
   {
     deferring_spin_guard held(lock_);

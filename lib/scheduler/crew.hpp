@@ -13,8 +13,8 @@ class hub_crew {
  public:
   static constexpr unsigned most = 64;
 
-  // The program is about to make its first thread; `mains` is the main thread's hub. At most so
-  // many hubs will run threads.
+  // The program is about to make its first thread; `mains` is the main thread's hub. At most
+  // `hubs` (up to `most`) will run threads.
   void begin(hub& mains, unsigned hubs) noexcept;
   // In a forked child, which has only the hub of the thread that forked; null: it has none.
   void after_fork(hub* mine) noexcept;

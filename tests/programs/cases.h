@@ -164,6 +164,16 @@ static inline int peer(void) {
 }
 static inline void await_blocked(void) { await_blocked_pid(getppid()); }
 static inline void leave(void) { _exit(0); }
+// Makes a pipe with that end in a peer, until the parent is blocked, and the other in the parent.
+static inline void pipe_to_peer(int p[2], int end) {
+  MUST(pipe(p));
+  if (peer()) {
+    close(p[!end]);
+    await_blocked();
+    leave();
+  }
+  close(p[end]);
+}
 static inline void peer_ends(void) {
   int status = -1;
   while (waitpid(peer_pid, &status, 0) < 0 && errno == EINTR) {}

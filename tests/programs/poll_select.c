@@ -112,23 +112,11 @@ static void polls(void) {
   while (read(p[0], buf, sizeof buf) > 0) {}
   say_poll("a pipe at its end, asking for nothing", p[0], 0, -1);
   close(p[0]);
-  MUST(pipe(p));
-  if (peer()) {
-    close(p[0]);
-    await_blocked();
-    leave();
-  }
-  close(p[1]);
+  pipe_to_peer(p, 1);
   say_poll("waiting for the end of a pipe, asking for nothing", p[0], 0, -1);
   peer_ends();
   close(p[0]);
-  MUST(pipe(p));
-  if (peer()) {
-    close(p[1]);
-    await_blocked();
-    leave();
-  }
-  close(p[0]);
+  pipe_to_peer(p, 0);
   say_poll("waiting until a pipe has no reader, asking for priority", p[1], POLLPRI, -1);
   peer_ends();
   close(p[1]);

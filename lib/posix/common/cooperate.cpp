@@ -43,7 +43,7 @@ __attribute__((noinline, no_sanitize("address"))) bool in_handler(core::signal_s
   core::signal_state& s = self->storage->signals;
   if (!in_handler(s, here)) return false;
   hub& h = *hub::of(self);
-  if (core::current->runtime_depth || !h.several_threads || s.owner != self) return true;
+  if (self->runtime_depth || !h.several_threads || s.owner != self) return true;
   return !fibers_are_threads(h) && on_alternate_stack(s, here ? here : arch::stack_pointer());
 }
 

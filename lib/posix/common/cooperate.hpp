@@ -37,15 +37,14 @@ extern std::atomic<bool> ticking;
 // Whether the program's threads run on other hubs, too: then this one takes part in the crew's work
 // even if only one thread is on it.
 inline bool has_crew(const hub& h) noexcept { return h.several_threads && core::crew.size() > 1; }
-inline bool others_here(fiber* self) noexcept {
-  hub& h = *hub::of(self);
-  return h.unfinished != 0 || always.load(std::memory_order_relaxed) || ticking.load() ||
-         has_crew(h) || h.has_to_trim();
-}
 // Whether the hub can run others while `self` waits, or wait for itself in their place.
 inline bool could_park(const fiber* self) noexcept {
   const hub& h = *hub::of(self);
   return h.unfinished != 0 || has_crew(h);
+}
+inline bool others_here(fiber* self) noexcept {
+  return could_park(self) || always.load(std::memory_order_relaxed) || ticking.load() ||
+         hub::of(self)->has_to_trim();
 }
 inline bool cooperative() noexcept {
   fiber* self = core::current;
