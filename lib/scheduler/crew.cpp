@@ -87,14 +87,13 @@ void* hub_crew::carry(void*) noexcept {
     if (h) end_carriers_home(*h);
     return crew.carrier_is(has_failed), nullptr;
   }
-  tls::hide(arch::thread_pointer());
+  tls::pass_over_in_setuid(arch::thread_pointer());
   crew.join(*h);
   crew.carrier_is(has_joined);
   wait_info what;
   what.wakeable_by_system = true;
   while (!crew.leave(*h)) park(INT64_MAX, what);
   end_carriers_home(*h);
-  tls::show(arch::thread_pointer());
   return nullptr;
 }
 

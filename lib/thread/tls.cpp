@@ -210,8 +210,9 @@ bool renew(void* pointer) noexcept {
   return true;
 }
 
-void hide(void* pointer) noexcept { delist(pointer); }
-void show(void* pointer) noexcept { enlist(pointer); }
+void pass_over_in_setuid(void* pointer) noexcept {
+  cancels.requested(pointer).fetch_or(cancel_facts::exiting, std::memory_order_acq_rel);
+}
 
 void drop(void* pointer) noexcept {
   at_loader now;

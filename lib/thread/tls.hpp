@@ -66,10 +66,9 @@ void* make(void* p) noexcept;
 // Returns false if there is no memory.
 bool renew(void* pointer) noexcept;
 // For the runtime's kernel threads on which fibers run: the C library's setuid() and its kin would
-// wait for ever for such a thread to answer, since the handler answers in the name of the fiber. A
-// hidden thread is not in the C library's list of threads. Call show() before the thread ends.
-void hide(void* pointer) noexcept;
-void show(void* pointer) noexcept;
+// wait for ever for such a thread to answer, since the handler answers in the name of the fiber.
+// They pass over a thread that is about to exit, which this one is said to be from now on.
+void pass_over_in_setuid(void* pointer) noexcept;
 // Frees what the C library allocated for the block. The block's own memory belongs to the caller.
 void drop(void* pointer) noexcept;
 // From now on several kernel threads make blocks at the same time.
