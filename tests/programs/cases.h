@@ -26,6 +26,10 @@
 static void* volatile nowhere = (void*)64;
 #define NOWHERE nowhere
 
+// The size of the kernel's signal sets, for syscall(). It is a size_t because syscall()'s sixth
+// argument lies on the stack, where the upper half of an int is undefined.
+#define KERNEL_SET ((size_t)8)
+
 static inline void say(const char* sentence, long result, int error) {
   if (result == -1) printf("%s: -1 %s\n", sentence, strerrorname_np(error));
   else if (error)

@@ -108,7 +108,7 @@ static void times(void) {
   NUMBER(ppoll, &p, 1, NOWHERE, NULL, 8);
   NUMBER(ppoll, NOWHERE, 1, &soon, NULL, 8);
   NUMBER(ppoll, &p, 1, &soon, NOWHERE, 8);
-  SAY("ppoll, passed", syscall(SYS_ppoll, &p, 1, &soon, NULL, 8));
+  SAY("ppoll, passed", syscall(SYS_ppoll, &p, 1, &soon, NULL, KERNEL_SET));
   SAY("  nothing is left", soon.tv_nsec);
   soon.tv_nsec = 1000;
   SAY("pselect6, passed", syscall(SYS_pselect6, 0, NULL, NULL, NULL, &soon, NULL));

@@ -251,14 +251,14 @@ static void* by_number(void* p) {
   SAY("read by number", syscall(SYS_read, fd[0], &c, 1));
   struct pollfd f = {.fd = fd[0], .events = POLLIN};
   struct timespec t = {0, 3000000};
-  SAY("ppoll by number", syscall(SYS_ppoll, &f, 1, &t, NULL, 8));
+  SAY("ppoll by number", syscall(SYS_ppoll, &f, 1, &t, NULL, KERNEL_SET));
   SAY("nanosleep by number", syscall(SYS_nanosleep, &t, NULL));
   SAY("clock_nanosleep by number", syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &t, NULL));
   SAY("  of an odd clock", syscall(SYS_clock_nanosleep, 99, 0, &t, NULL));
   int ep = (int)MUST(epoll_create1(0));
   struct epoll_event e = {.events = EPOLLIN};
   epoll_ctl(ep, EPOLL_CTL_ADD, fd[0], &e);
-  SAY("epoll_pwait by number", syscall(SYS_epoll_pwait, ep, &e, 1, 3, NULL, 8));
+  SAY("epoll_pwait by number", syscall(SYS_epoll_pwait, ep, &e, 1, 3, NULL, KERNEL_SET));
   SAY("close by number", syscall(SYS_close, ep));
   SAY("close again", syscall(SYS_close, ep));
   SAY("sched_yield by number", syscall(SYS_sched_yield));

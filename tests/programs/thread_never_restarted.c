@@ -70,7 +70,7 @@ static long wait_by(int call, long ms) {
     case 5:
       return epoll_pwait(instance, &e, 1, (int)ms, NULL);
     case 6:
-      return syscall(SYS_epoll_pwait2, instance, &e, 1, &t, NULL, 8);
+      return syscall(SYS_epoll_pwait2, instance, &e, 1, &t, NULL, KERNEL_SET);
     case 7:
       return nanosleep(&t, &left);
     case 8:
@@ -103,7 +103,7 @@ static long wait_by(int call, long ms) {
     case 20:
       return syscall(SYS_io_pgetevents, context, 1, 1, &done, &t, NULL);
     case 21:
-      return syscall(SYS_ppoll, &p, 1, &t, NULL, 8);
+      return syscall(SYS_ppoll, &p, 1, &t, NULL, KERNEL_SET);
     case 22:
       return syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &t);
     case 23:

@@ -93,7 +93,8 @@ static int wait_for_both_soon(void) { return io_uring_wait_cqes(&ring, &got, 2, 
 static int enter(void) {
   read_into(0);
   io_uring_submit(&ring);
-  long r = syscall(SYS_io_uring_enter, ring.ring_fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 8);
+  long r =
+      syscall(SYS_io_uring_enter, ring.ring_fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, KERNEL_SET);
   return r < 0 ? -errno : (int)r;
 }
 static int enter_soon(void) {
@@ -134,10 +135,10 @@ int main(void) {
   take_all();
   SAY("io_uring_submit_and_wait for none", io_uring_submit_and_wait(&ring, 0));
   SAY("io_uring_enter on a pipe",
-      syscall(SYS_io_uring_enter, ends[0], 0, 1, IORING_ENTER_GETEVENTS, NULL, 8));
+      syscall(SYS_io_uring_enter, ends[0], 0, 1, IORING_ENTER_GETEVENTS, NULL, KERNEL_SET));
   SAY("io_uring_enter with a bad argument",
       syscall(SYS_io_uring_enter, ring.ring_fd, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
-              NOWHERE, 24));
+              NOWHERE, sizeof(struct io_uring_getevents_arg)));
   on_signal(SIGUSR1, SA_RESTART);
   if (peer()) {
     await_blocked();
