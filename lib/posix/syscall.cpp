@@ -12,6 +12,8 @@
 #include <sys/file.h>
 #include <sys/sendfile.h>
 
+#include <initializer_list>
+
 #include "base/fork_handlers.hpp"
 #include "posix/common/futex.hpp"
 #include "posix/common/offload.hpp"

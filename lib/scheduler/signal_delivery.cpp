@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include <initializer_list>
 #include <new>
 
 #include "base/runtime_signal.hpp"

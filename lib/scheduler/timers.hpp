@@ -6,6 +6,8 @@
 // anyway, it wakes all fibers that are due, in the order of their deadlines.
 #pragma once
 
+#include <initializer_list>
+
 #include "scheduler/timer_heap.hpp"
 #include "scheduler/timer_wheel.hpp"
 

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <initializer_list>
 #include <tendril/detail/explain.hpp>
 
 #include "fiber/lifetime.hpp"
