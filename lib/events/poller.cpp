@@ -456,6 +456,7 @@ void poller::wake_waiters(slot& s, std::uint32_t events) noexcept {
     if (w->events && (events & (w->events | always_reported))) {
       remove(*w);
       w->reported = events;
+      if (w->alone) w->who->movable = true;
       report_.wake(w->who, wake::unparked);
     }
     w = next;

@@ -40,7 +40,7 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool named = false;
   // an ended task that waits in entry() to become another, see begin_again()
   bool recycled = false;
-  // a task that has not begun, on its way to another hub, in whose remote queue it is
+  // a thread on its way to another hub, in whose remote queue it is
   bool in_transit = false;
   std::atomic<std::uint32_t> refs{1};
   std::uint32_t payload_size = 0;
@@ -62,7 +62,8 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   // the FILE of the program's stdio call that it is in, see posix/descriptors/stdio.cpp
   const void* stream = nullptr;
 
-  // For an unpark by another kernel thread: in the home hub's remote queue, and the next one there.
+  // In the home hub's remote queue, or claimed for it by whoever sets this: see remote_queue.
+  // Meanwhile `home` stays as it is.
   std::atomic<bool> in_remote_queue{false};
   std::atomic<bool> ends_wait{false};  // that unpark is to end an interruptible wait
   fiber* next_in_remote_queue = nullptr;
@@ -132,7 +133,9 @@ struct fiber_home : home_head {
   void (*drop_trace_context)(void*) noexcept = nullptr;
   // a std::exception_ptr*, for the next explicit switch that returns
   void* trace_failure = nullptr;
-  bool has_begun = false;        // see hub_calls::begin_fibers
+  bool has_begun = false;  // see hub_calls::begin_fibers
+  // the C++ API has made fibers here, which stay with the thread whose storage they share
+  bool has_own_fibers = false;
   void* signal_stack = nullptr;  // ours, see signal_stack.hpp
   int tid = 0;
   int pid = 0;
@@ -175,6 +178,12 @@ inline std::uint64_t next_id(fiber_home& home) noexcept {
 
 // The state of fibers whose storage is unknown to the C++ run-time, or which are alone on it.
 [[gnu::visibility("hidden")]] extern eh_state no_exceptions;
+
+// The home of a fiber that may be moving to another one. A thread that finds its own home there
+// also sees what the former home's thread did before.
+inline fiber_home* home_now(const fiber* f) noexcept {
+  return std::atomic_ref(const_cast<fiber*>(f)->home).load(std::memory_order_acquire);
+}
 
 // Whether this code runs on that home's kernel thread, in a fiber that may switch, and not in the
 // hub.

@@ -19,7 +19,10 @@ void hub_crew::begin(hub& mains, unsigned hubs) noexcept {
   hubs_[0] = &mains;
   most_ = hubs;
   mains.signals.forward = forward;
-  if (most_ > 1) tls::concurrent = true;
+  if (most_ > 1) {
+    tls::concurrent = true;
+    mains.share = share;
+  }
   size_.store(1, std::memory_order_relaxed);
   first_.store(&mains, std::memory_order_release);
 }
@@ -38,33 +41,51 @@ void hub_crew::after_fork(hub* mine) noexcept {
 bool hub_crew::give(fiber* f) noexcept {
   if (most_ == 1) [[likely]]
     return false;
-  hub& mine = *hub::of(f);
-  hub* to = find_hub(mine);
+  handlers_deferred quiet;
+  hub* to = find_idle(*hub::of(f));
+  if (!to) to = start_hub();
   if (!to) return false;
-  mine.living--;
-  f->in_transit = true;
-  to->receive(f);
-  return true;
+  bool given = to->receive(f);
+  to->notify();
+  let_go(*to);
+  return given;
 }
 
-// Another hub that sleeps, or a new one, which is held for the task; null: none.
-hub* hub_crew::find_hub(const hub& mine) noexcept {
+// Gives the newest half of those that wait here for a turn to a hub that sleeps. If the running
+// fiber leaves, the oldest one follows it, and does not wait.
+void hub_crew::share(hub& mine) noexcept {
+  bool stays = current->state != fiber_status::parked;
+  unsigned n = unsigned(mine.ready.size());
+  unsigned most = stays ? (n + 1) / 2 : n / 2;
+  if (current->state == fiber_status::ready) most = n / 2;  // it is in the queue itself
+  if (most == 0) return;
+  hub* to = crew.find_idle(mine);
+  if (!to) return;
+  mine.give(*to, most);
+  crew.let_go(*to);
+}
+
+// Another hub that sleeps, and to which nothing is on its way; it is held for the caller. Null:
+// there is none.
+hub* hub_crew::find_idle(const hub& mine) noexcept {
+  deferring_spin_guard held(lock_);
+  dissolves_ = false;
+  for (unsigned i = 0; i < size(); i++) {
+    hub& to = *hubs_[i];
+    if (&to == &mine || !to.sleeps() || to.holds.load(std::memory_order_relaxed)) continue;
+    to.holds.fetch_add(1, std::memory_order_relaxed);
+    return &to;
+  }
+  return nullptr;
+}
+
+// A new hub, held for the caller; null: there are enough, or none can be made.
+hub* hub_crew::start_hub() noexcept {
   {
     deferring_spin_guard held(lock_);
-    dissolves_ = false;
-    for (unsigned i = 0; i < size(); i++) {
-      hub& to = *hubs_[i];
-      if (&to == &mine || !to.sleeps() || to.holds.load(std::memory_order_relaxed)) continue;
-      to.holds.fetch_add(1, std::memory_order_relaxed);
-      return &to;
-    }
     if (size() == most_ || starting_.load(std::memory_order_relaxed) != nothing) return nullptr;
     starting_.store(starts, std::memory_order_relaxed);
   }
-  return start_hub();
-}
-
-hub* hub_crew::start_hub() noexcept {
   bool started = start_own_thread(carry, nullptr, 64 * 1024);
   while (started && starting_.load(std::memory_order_acquire) == starts)
     sys::futex_wait(&starting_, starts);
@@ -99,6 +120,7 @@ void* hub_crew::carry(void*) noexcept {
 
 void hub_crew::join(hub& h) noexcept {
   h.signals.join(first()->signals);
+  h.share = share;
   h.native_threads = 0;
   h.trim_threads = first()->trim_threads;
   h.holds = 1;
@@ -124,7 +146,7 @@ bool hub_crew::leave(hub& h) noexcept {
 }
 
 bool hub_crew::hold(hub* h) noexcept {
-  if (h == first()) return true;
+  if (h == first()) return h->holds.fetch_add(1, std::memory_order_relaxed), true;
   deferring_spin_guard held(lock_);
   for (unsigned i = 1; i < size(); i++) {
     if (hubs_[i] == h) return h->holds.fetch_add(1, std::memory_order_relaxed), true;
@@ -132,16 +154,24 @@ bool hub_crew::hold(hub* h) noexcept {
   return false;
 }
 
+hub* hub_crew::hold_hub_of(const fiber* f) noexcept {
+  for (;;) {
+    hub* h = static_cast<hub*>(home_now(f));
+    if (hold(h)) return h;
+    if (h == home_now(f)) return nullptr;
+  }
+}
+
 void hub_crew::let_go(hub& h) noexcept {
-  if (&h == first()) return;
+  if (&h == first()) return void(h.holds.fetch_sub(1, std::memory_order_relaxed));
   deferring_spin_guard held(lock_);
   h.holds.fetch_sub(1, std::memory_order_relaxed);
   if (dissolves_) unpark(&h.main);
 }
 
 void hub_crew::forward(pending_signal* p) noexcept {
-  hub* h = hub::of(p->target->signals.owner);
-  if (!crew.hold(h)) return drop_pending(p);  // its thread has ended
+  hub* h = crew.hold_hub_of(p->target->signals.owner);
+  if (!h) return drop_pending(p);  // its thread has ended
   h->signals.accept(p);
   crew.let_go(*h);
 }

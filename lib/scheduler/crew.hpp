@@ -1,8 +1,9 @@
 // The crew: the hubs on which the program's threads run.
 //
 // The main thread's hub is the first of them. Each of the others belongs to a carrier, a kernel
-// thread that the runtime starts for it, when a thread begins and all hubs are busy. A thread stays
-// on the hub on which it begins: only that hub's kernel thread touches its fiber.
+// thread that the runtime starts for it, when a thread begins and all hubs are busy. Only a hub's
+// own kernel thread touches its fibers: a thread that can run moves when its hub gives it away, to
+// a hub that sleeps. No hub takes anything.
 #pragma once
 
 #include "scheduler/hub.hpp"
@@ -31,10 +32,10 @@ class hub_crew {
   // needed.
   void dissolve() noexcept;
 
-  // For a kernel thread that uses the hub of a thread which may end meanwhile: between these calls
-  // the hub stays. hold() returns false if it has left the crew, so that all its threads have
-  // ended.
-  bool hold(hub* h) noexcept;
+  // For a kernel thread that uses the hub of a thread, which may move or end meanwhile: between
+  // these calls the hub stays. hold_hub_of() returns null if the thread has ended, and its hub has
+  // left the crew.
+  hub* hold_hub_of(const fiber* f) noexcept;
   void let_go(hub& h) noexcept;
 
   // Calls f(argument) on the kernel thread of each other hub, in a handler, which may have
@@ -50,11 +51,13 @@ class hub_crew {
 
  private:
   static void* carry(void*) noexcept;
-  hub* find_hub(const hub& mine) noexcept;
+  hub* find_idle(const hub& mine) noexcept;
+  static void share(hub& mine) noexcept;
   hub* start_hub() noexcept;
   void join(hub& h) noexcept;
   void carrier_is(std::uint32_t what) noexcept;
   bool leave(hub& h) noexcept;
+  bool hold(hub* h) noexcept;
   static void forward(pending_signal* p) noexcept;
 
   struct request {

@@ -1,5 +1,7 @@
 #include "scheduler/home.hpp"
 
+#include <string.h>
+
 #include <new>
 
 #include "fiber/signal_stack.hpp"
@@ -65,12 +67,34 @@ void thread_ends(void* p) noexcept {
   shut_down(*h);
 }
 
+// The memory of carriers' hubs stays mapped, for the next carrier: a kernel thread that has woken a
+// fiber may call notify() when the fiber and its hub have ended.
+constinit std::atomic<void*> kept_memory[64] = {};
+
+void keep_memory(hub* gone) noexcept {
+  if (sys::advise(gone, sizeof(hub), MADV_DONTNEED) < 0)
+    memset(static_cast<void*>(gone), 0, sizeof(hub));
+  for (auto& place : kept_memory) {
+    void* none = nullptr;
+    if (place.compare_exchange_strong(none, gone, std::memory_order_release)) return;
+  }
+}
+
+void* take_kept_memory() noexcept {
+  for (auto& place : kept_memory) {
+    if (void* p = place.exchange(nullptr, std::memory_order_acquire)) return p;
+  }
+  return nullptr;
+}
+
 constexpr hub_calls for_fibers{
     .destroy =
         [](fiber_home* home) noexcept {
           hub* gone = static_cast<hub*>(home);
+          bool carriers = gone->is_carriers;
           free_left_memory(gone);
           gone->~hub();
+          if (carriers) return keep_memory(gone);
 #ifdef TENDRIL_ASAN
           __lsan_unregister_root_region(gone, sizeof(hub));
 #endif
@@ -90,8 +114,7 @@ constexpr poller::hub_part for_poller{hub::wake, forget_descriptor, wake_closed_
 
 }  // namespace
 
-hub* make_carriers_home() noexcept {
-  void* memory = sys::map(sizeof(hub));
+static hub* make_home_in(void* memory) noexcept {
   if (!memory) return nullptr;
   descriptors::look_for_shim();
   look_at_stack_protection();
@@ -109,10 +132,17 @@ hub* make_carriers_home() noexcept {
   return h;
 }
 
+hub* make_carriers_home() noexcept {
+  void* memory = take_kept_memory();
+  hub* h = make_home_in(memory ? memory : sys::map(sizeof(hub)));
+  if (h) h->is_carriers = true;
+  return h;
+}
+
 void end_carriers_home(hub& h) noexcept { shut_down(h); }
 
 hub* try_to_make_home() noexcept {
-  hub* h = make_carriers_home();
+  hub* h = make_home_in(sys::map(sizeof(hub)));
   if (h) __cxa_thread_atexit_impl(thread_ends, h, &__dso_handle);
   return h;
 }

@@ -34,18 +34,45 @@ void hub::wake_at(fiber* f, nanoseconds when, bool precise) noexcept {
 
 bool hub::begin_thread(fiber* f) noexcept {
   if (!start(f)) return false;
+  f->movable = true;  // until it runs first
   masks.add(f->storage->signals.mask);
   return true;
 }
 
-void hub::receive(fiber* f) noexcept {
-  f->home = this;
+bool hub::receive(fiber* f) noexcept {
+  if (!remote_queue::claim(f)) return false;
+  hub& from = *of(f);
+  from.living--;
+  if (f->started) {
+    if (f->timer) from.timers.cancel(f);
+    f->unlink();
+    from.unfinished--;
+    from.masks.remove(f->storage->signals.mask);
+  }
+  f->in_transit = true;
+  holds.fetch_add(1, std::memory_order_relaxed);
+  // Who finds its own home there sees the rest.
+  std::atomic_ref(f->home).store(this, std::memory_order_release);
   remote.push(f);
-  notify();
+  return true;
 }
 
-// What comes out of the remote queue: a fiber that another kernel thread has woken, or a task that
-// begins here.
+// Begins a thread on its way here, or goes on with it. False: no memory.
+bool hub::take_over(fiber* f) noexcept {
+  if (!f->started) return begin_thread(f);
+  if (!make_room(this)) return false;
+  // Whatever was to end the wait: it is over.
+  f->ends_wait.store(false, std::memory_order_relaxed);
+  fibers.push_back(*f);
+  unfinished++;
+  masks.add(f->storage->signals.mask);
+  f->storage->moved_at = now();
+  ready.push(f, true);
+  return true;
+}
+
+// What comes out of the remote queue: a fiber that another kernel thread has woken, or a thread
+// that runs here from now on.
 void hub::take_in(fiber* f) noexcept {
   if (!f->in_transit) [[likely]] {
     bool ends = f->ends_wait.load(std::memory_order_relaxed) &&
@@ -53,22 +80,60 @@ void hub::take_in(fiber* f) noexcept {
                 f->state == fiber_status::parked && !f->waiting->uninterruptible;
     return wake(f, ends ? wake::interrupted : wake::unparked);
   }
+  bool begins = !f->started;
   f->in_transit = false;
   living++;
-  if (begin_thread(f)) {
+  if (take_over(f)) {
     holds.fetch_sub(1, std::memory_order_relaxed);
-    return fiber_unref(f);
+    if (begins) fiber_unref(f);
+    return;
   }
   // No memory: try again at the next poll. Other threads may have ended by then.
   living--;
   f->in_transit = true;
-  remote.push(f);
+  if (remote_queue::claim(f)) remote.push(f);
+}
+
+// Whether the fiber, which is in the run queue, can go on as well on another hub: it is a thread,
+// none of its calls is attached to this one, nor to its kernel thread, and it has been here for a
+// while.
+bool hub::may_give(const fiber* f, nanoseconds now) const noexcept {
+  constexpr nanoseconds stays = 10'000'000;
+  const thread_storage& t = *f->storage;
+  const signal_state& s = t.signals;
+  return f->movable && f != current && &t != &storage && f != yielded_to_handler && s.owner == f &&
+         !s.gone && !s.depth && !s.unsure && !s.masked && !s.child_signal_blocks &&
+         !t.bound.load(std::memory_order_relaxed) && now - t.moved_at > stays;
+}
+
+unsigned hub::give(hub& to, unsigned most) noexcept {
+  nanoseconds t = now();
+  unsigned given = 0;
+  ready.take_newest([&](fiber* f) {
+    if (given == most || !may_give(f, t) || !to.receive(f)) return false;
+    given++;
+    return true;
+  });
+  if (given) to.notify();
+  return given;
+}
+
+void hub::share_if_crowded(bool now) noexcept {
+  constexpr unsigned patience = 3;  // tenths of a millisecond
+  if (!share || ready.empty()) return;
+  std::uint64_t t = arch::ticks();
+  if (crowded_ == 0) crowded_ = t;
+  if (!now && t - crowded_ < patience * arch::ticks_per_tenth_ms()) return;
+  crowded_ = t;
+  if (!has_own_fibers && vfork_children == 0) share(*this);
 }
 
 void hub::refill_run_queue() noexcept {
   if ((turns_ & 31) == 0 && may_find_something()) poll_events_if_due();
   if (!remote.empty()) [[unlikely]]
     remote.drain([this](fiber* f) { take_in(f); });
+  if (share) [[unlikely]]
+    ready.empty() ? void(crowded_ = 0) : share_if_crowded(false);
   while (ready.empty()) poll_events(true);
 }
 

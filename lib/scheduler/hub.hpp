@@ -61,8 +61,14 @@ struct hub : fiber_home {
   // Starts a task that has not begun, and is a thread of the program's. Returns false if there is
   // no memory.
   bool begin_thread(fiber* f) noexcept;
-  // Lets this hub take over a task in transit: see hub_crew. Any thread that owns the task.
-  void receive(fiber* f) noexcept;
+  // Lets this hub take over a thread of the running hub: see hub_crew. False: the thread is being
+  // woken just now.
+  bool receive(fiber* f) noexcept;
+  // Takes at most `most` fibers that can run and may move out of this hub, the newest ones, and
+  // lets `to` take them over. Returns how many.
+  unsigned give(hub& to, unsigned most) noexcept;
+  // Shares with the crew what this hub has too much of; null: there is no crew. See hub_crew.
+  void (*share)(hub&) noexcept = nullptr;
   // Begins a turn. Returns whether there is more to do than to take the next fiber, if there is
   // one.
   [[gnu::always_inline]] bool begin_turn() noexcept {
@@ -102,6 +108,9 @@ struct hub : fiber_home {
   // Does poll_events(false), if the last one was a while ago; and lets in signals that the running
   // thread blocks and other threads do not.
   void poll_events_if_due() noexcept;
+  // Shares with the crew if fibers that can run have waited for their turn for long. `now`: a tick,
+  // so one has.
+  void share_if_crowded(bool now) noexcept;
 
   // The kernel thread's list of robust mutexes in the process robust_pid; null: not asked for yet
   // (posix/locks/robust.cpp).
@@ -134,7 +143,8 @@ struct hub : fiber_home {
   // clone() that shares memory counts for ever.
   volatile int vfork_children = 0;
 
-  hub* next_hub = nullptr;  // of hub_registry
+  hub* next_hub = nullptr;   // of hub_registry
+  bool is_carriers = false;  // of a carrier: see hub_crew
 
   // What the watcher of threads that do not yield knows (posix/threads/preempt.cpp).
   struct {
@@ -157,6 +167,8 @@ struct hub : fiber_home {
 
  private:
   void take_in(fiber* f) noexcept;
+  bool take_over(fiber* f) noexcept;
+  bool may_give(const fiber* f, nanoseconds now) const noexcept;
   void out_of_budget() noexcept;
   void deadlock() noexcept;
   bool is_deadlocked() const noexcept;
@@ -165,8 +177,9 @@ struct hub : fiber_home {
   static constexpr unsigned full_budget = 64;
   unsigned turns_ = 0;
   unsigned budget_ = full_budget;
-  unsigned budget_turn_ = 0;  // the turn for which budget_ counts
-  std::uint64_t looked_ = 0;  // arch::ticks() at the last poll_events()
+  unsigned budget_turn_ = 0;   // the turn for which budget_ counts
+  std::uint64_t looked_ = 0;   // arch::ticks() at the last poll_events()
+  std::uint64_t crowded_ = 0;  // arch::ticks() since when fibers wait for a turn; 0: none was seen
   nanoseconds trim_at_ = 0;
   bool trims_more_ = false;  // the last round of trim() left something
   unsigned looks_ = 0;

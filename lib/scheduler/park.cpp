@@ -217,19 +217,20 @@ void run_handlers_due() noexcept {
 }
 
 [[gnu::noinline]] static void unpark_remote(fiber* f) noexcept {
+  if (!remote_queue::claim(f)) return;
   hub* h = hub::of(f);
   h->remote.push(f);
   h->notify();
 }
 
 void unpark(fiber* f) noexcept {
-  if (!current || current->home != f->home) [[unlikely]]
+  if (!current || current->home != home_now(f)) [[unlikely]]
     return unpark_remote(f);
   if (f->state == fiber_status::parked) hub::make_ready(f, wake::unparked, false);
 }
 
 void end_wait(fiber* f) noexcept {
-  if (!current || current->home != f->home) {
+  if (!current || current->home != home_now(f)) {
     f->ends_wait.store(true, std::memory_order_relaxed);
     return unpark_remote(f);
   }

@@ -26,12 +26,16 @@ fiber* after_thread(fiber* self) noexcept {
 }  // namespace
 
 fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
-  return make_fiber(ensure_current(), payload_size, b, o);
+  fiber* self = ensure_current();
+  self->home->has_own_fibers = true;
+  return make_fiber(self, payload_size, b, o);
 }
 
 fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size,
                 const char* name) noexcept {
-  return make_task(ensure_current(), payload_size, b, stack_size, name);
+  fiber* self = ensure_current();
+  self->home->has_own_fibers = true;
+  return make_task(self, payload_size, b, stack_size, name);
 }
 
 fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept {

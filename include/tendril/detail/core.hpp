@@ -145,6 +145,9 @@ struct fiber_head {
   // inside the runtime.
   volatile int runtime_depth = 1;
   bool masked = false;  // waits with a signal mask of its own
+  // Nothing of its wait, or of the interruption that it gave way in, is attached to its hub: once
+  // it can run again, it may run on another one.
+  bool movable = false;
 
   // the value of a plain switch (not next to `awaits`: one wide store of both would be slow)
   void* value = nullptr;
@@ -291,6 +294,8 @@ struct wait_info {
   bool uninterruptible = false;  // kill() does not end the wait; it takes effect afterwards
   // waits for a signal handler to run: applies to any fiber, not only the main one
   bool for_signal = false;
+  // nothing of the wait is attached to the hub; posix::wait_parked() heeds it
+  bool movable = false;
   int fd = -1;
   const void* target = nullptr;
 };

@@ -73,6 +73,7 @@ void handle_what_has_come(hub& h) noexcept {
 
 core::message* body_run(fiber* f, core::message*) noexcept {
   thread* t = *static_cast<thread**>(core::fiber_payload(f));
+  f->movable = false;
   core::reap();
   core::tls::begin();
   run_to_end(t, [t, f] {
