@@ -14,7 +14,7 @@ namespace tendril::core {
 
 constinit hub_crew crew;
 
-void hub_crew::begin(hub& mains, unsigned hubs) noexcept {
+void hub_crew::begin(hub& mains, unsigned hubs, std::uint64_t chaos) noexcept {
   deferring_spin_guard held(lock_);
   hubs_[0] = &mains;
   most_ = hubs;
@@ -22,6 +22,7 @@ void hub_crew::begin(hub& mains, unsigned hubs) noexcept {
   if (most_ > 1) {
     tls::concurrent = true;
     mains.share = share;
+    mains.chaos = chaos_ = chaos;
   }
   size_.store(1, std::memory_order_relaxed);
   first_.store(&mains, std::memory_order_release);
@@ -54,6 +55,8 @@ bool hub_crew::give(fiber* f) noexcept {
 // Gives the newest half of those that wait here for a turn to a hub that sleeps. If the running
 // fiber leaves, the oldest one follows it, and does not wait.
 void hub_crew::share(hub& mine) noexcept {
+  if (mine.chaos) [[unlikely]]
+    return crew.stir(mine);
   bool stays = current->state != fiber_status::parked;
   unsigned n = unsigned(mine.ready.size());
   unsigned most = stays ? (n + 1) / 2 : n / 2;
@@ -63,6 +66,32 @@ void hub_crew::share(hub& mine) noexcept {
   if (!to) return;
   mine.give(*to, most);
   crew.let_go(*to);
+}
+
+// What TENDRIL_CHAOS asks for: with some probability each, a delay, a needless notify(), and a gift
+// of any size to any hub.
+void hub_crew::stir(hub& mine) noexcept {
+  auto random = [&](unsigned n) {
+    mine.chaos ^= mine.chaos << 13;
+    mine.chaos ^= mine.chaos >> 7;
+    mine.chaos ^= mine.chaos << 17;
+    return unsigned(mine.chaos >> 32) % n;
+  };
+  if (random(16) == 0) {
+    for (unsigned i = random(2'000); i; i--) arch::relax();
+  }
+  if (random(64) == 0) sys::call(SYS_sched_yield);
+  if (random(4) != 0) return;
+  hub* to;
+  {
+    deferring_spin_guard held(lock_);
+    to = hubs_[random(size())];
+    if (to == &mine) return;
+    to->holds.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (random(8) == 0) to->notify();
+  mine.give(*to, 1 + random(unsigned(mine.ready.size()) + 1));
+  let_go(*to);
 }
 
 // Another hub that sleeps, and to which nothing is on its way; it is held for the caller. Null:
@@ -121,6 +150,7 @@ void* hub_crew::carry(void*) noexcept {
 void hub_crew::join(hub& h) noexcept {
   h.signals.join(first()->signals);
   h.share = share;
+  h.chaos = chaos_ ^ (chaos_ ? std::uint64_t(h.tid) << 32 : 0);
   h.native_threads = 0;
   h.trim_threads = first()->trim_threads;
   h.holds = 1;

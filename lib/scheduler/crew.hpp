@@ -15,8 +15,8 @@ class hub_crew {
   static constexpr unsigned most = 64;
 
   // The program is about to make its first thread; `mains` is the main thread's hub. At most
-  // `hubs` (up to `most`) will run threads.
-  void begin(hub& mains, unsigned hubs) noexcept;
+  // `hubs` (up to `most`) will run threads. `chaos`: the seed for hub::chaos; 0: none.
+  void begin(hub& mains, unsigned hubs, std::uint64_t chaos) noexcept;
   // In a forked child, which has only the hub of the thread that forked; null: it has none.
   void after_fork(hub* mine) noexcept;
 
@@ -53,6 +53,7 @@ class hub_crew {
   static void* carry(void*) noexcept;
   hub* find_idle(const hub& mine) noexcept;
   static void share(hub& mine) noexcept;
+  void stir(hub& mine) noexcept;
   hub* start_hub() noexcept;
   void join(hub& h) noexcept;
   void carrier_is(std::uint32_t what) noexcept;
@@ -70,6 +71,7 @@ class hub_crew {
   std::atomic<hub*> first_{nullptr};
   std::atomic<unsigned> size_{0};
   unsigned most_ = 1;
+  std::uint64_t chaos_ = 0;
   spin_lock lock_;
   hub* hubs_[most] = {};
   bool dissolves_ = false;

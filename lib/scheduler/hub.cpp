@@ -103,7 +103,7 @@ bool hub::may_give(const fiber* f, nanoseconds now) const noexcept {
   const signal_state& s = t.signals;
   return f->movable && f != current && &t != &storage && f != yielded_to_handler && s.owner == f &&
          !s.gone && !s.depth && !s.unsure && !s.masked && !s.child_signal_blocks &&
-         !t.bound.load(std::memory_order_relaxed) && now - t.moved_at > stays;
+         !t.bound.load(std::memory_order_relaxed) && (now - t.moved_at > stays || chaos);
 }
 
 unsigned hub::give(hub& to, unsigned most) noexcept {
@@ -132,8 +132,12 @@ void hub::refill_run_queue() noexcept {
   if ((turns_ & 31) == 0 && may_find_something()) poll_events_if_due();
   if (!remote.empty()) [[unlikely]]
     remote.drain([this](fiber* f) { take_in(f); });
-  if (share) [[unlikely]]
+  if (chaos) [[unlikely]] {
+    turns_ |= 31;  // the next turn comes here again
+    if (!has_own_fibers && vfork_children == 0) share(*this);
+  } else if (share) [[unlikely]] {
     ready.empty() ? void(crowded_ = 0) : share_if_crowded(false);
+  }
   while (ready.empty()) poll_events(true);
 }
 

@@ -69,6 +69,9 @@ struct hub : fiber_home {
   unsigned give(hub& to, unsigned most) noexcept;
   // Shares with the crew what this hub has too much of; null: there is no crew. See hub_crew.
   void (*share)(hub&) noexcept = nullptr;
+  // For tests (TENDRIL_CHAOS): the state of a random generator, by which the hub gives away fibers
+  // at any turn, delays, and wakes others for nothing. 0: off.
+  std::uint64_t chaos = 0;
   // Begins a turn. Returns whether there is more to do than to take the next fiber, if there is
   // one.
   [[gnu::always_inline]] bool begin_turn() noexcept {

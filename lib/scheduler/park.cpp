@@ -165,6 +165,14 @@ wake gave_way_slow(void* context, void* from) noexcept {
   return is_due(self) ? wake::interrupted : wake::unparked;
 }
 
+void stay_outside(hub& h, fiber* self) noexcept {
+  stay(h, self);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  self->runtime_depth = 0;
+  if (h.handlers_due()) [[unlikely]]
+    run_handlers_due();
+}
+
 wake yield() noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);

@@ -51,10 +51,15 @@ __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
   others.ends(*t);
 }
 
+// The number that an environment variable holds; `otherwise` if there is none.
+unsigned long number_in(const char* variable, unsigned long otherwise) noexcept {
+  const char* s = getenv(variable);
+  return s ? strtoul(s, nullptr, 10) : otherwise;
+}
+
 // How many hubs may run threads: TENDRIL_CORES, or one.
 unsigned hubs_wanted() noexcept {
-  const char* s = getenv("TENDRIL_CORES");
-  unsigned long n = s ? strtoul(s, nullptr, 10) : 1;
+  unsigned long n = number_in("TENDRIL_CORES", 1);
   return n < 1 ? 1 : n > core::hub_crew::most ? core::hub_crew::most : unsigned(n);
 }
 
@@ -162,7 +167,7 @@ bool begin_threads() noexcept {
   look_up_real_calls();
   hooks.load(std::memory_order_acquire)->first();
   hub* h = &core::hub_here();
-  core::crew.begin(*h, hubs_wanted());
+  core::crew.begin(*h, hubs_wanted(), number_in("TENDRIL_CHAOS", 0));
   // Start the watcher first: it is a real thread, and the C library notices that there are several
   // threads only while that is not already set.
   watch();
