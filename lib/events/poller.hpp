@@ -81,6 +81,17 @@ class poller {
   void drop(kept_descriptor& k) noexcept;
   // Makes the epoll instance if there is none yet. Returns false if no descriptors are left. From
   // here on interrupt() works.
+  //
+  // The descriptors of a poller that may be made later can be opened before, when that takes less:
+  // prepare() leaves `spare` empty if that is impossible. take() comes before open().
+  struct spare {
+    std::atomic<int> epoll{-1};
+    std::atomic<int> doorbell{-1};
+    bool has_sources = false;
+  };
+  static void prepare(spare& s) noexcept;
+  static void drop(spare& s) noexcept;
+  void take(spare& s) noexcept;
   bool open() noexcept {
     return epoll_.load(std::memory_order_relaxed) >= 0 ||
            without_epoll_.load(std::memory_order_relaxed) || open_slow();
@@ -196,7 +207,7 @@ class poller {
   void lose_ring() noexcept;
   void finish(ring_receive& r, long result) noexcept;
   bool open_slow() noexcept;
-  bool make_doorbell(int epoll) noexcept;
+  static bool make_doorbell(int epoll, std::atomic<int>& doorbell, bool& has_sources) noexcept;
   // Checks whether our descriptors are still ours, if the last check was a while ago; if not, makes
   // new ones.
   void make_sure() noexcept;

@@ -42,6 +42,8 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool recycled = false;
   // a thread on its way to another hub, in whose remote queue it is
   bool in_transit = false;
+  // leaves for another hub as soon as it has been switched away from: see hub::move_to
+  bool departs = false;
   std::atomic<std::uint32_t> refs{1};
   std::uint32_t payload_size = 0;
   const body* what = nullptr;
@@ -103,6 +105,8 @@ struct hub_calls {
   void (*begin_fibers)(fiber_home*) noexcept;
   // core::run_handlers_due()
   void (*run_handlers_due)() noexcept;
+  // A fiber with `departs` set has been switched away from.
+  void (*depart)(fiber*) noexcept;
 };
 
 // What the fibers of one kernel thread share; the hub derives from it.

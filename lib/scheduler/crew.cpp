@@ -4,6 +4,7 @@
 
 #include <new>
 
+#include "base/fork_handlers.hpp"
 #include "base/runtime_signal.hpp"
 #include "scheduler/helper_pool.hpp"
 #include "scheduler/home.hpp"
@@ -15,6 +16,8 @@ namespace tendril::core {
 constinit hub_crew crew;
 
 void hub_crew::begin(hub& mains, unsigned hubs, std::uint64_t chaos) noexcept {
+  // The process has one kernel thread now.
+  for (unsigned i = 1; i < hubs; i++) poller::prepare(spares_[i]);
   deferring_spin_guard held(lock_);
   hubs_[0] = &mains;
   most_ = hubs;
@@ -33,6 +36,9 @@ void hub_crew::after_fork(hub* mine) noexcept {
   new (&asking_) futex_lock;
   starting_ = nothing;
   dissolves_ = false;
+  if (!child_shares_descriptors()) {
+    for (poller::spare& s : spares_) poller::drop(s);
+  }
   if (!first()) return;
   hubs_[0] = mine;
   size_.store(mine ? 1 : 0, std::memory_order_relaxed);
@@ -40,7 +46,7 @@ void hub_crew::after_fork(hub* mine) noexcept {
 }
 
 bool hub_crew::give(fiber* f) noexcept {
-  if (most_ == 1) [[likely]]
+  if (most_ == 1 || f->storage->bound.load(std::memory_order_relaxed)) [[likely]]
     return false;
   handlers_deferred quiet;
   hub* to = find_idle(*hub::of(f));
@@ -51,6 +57,8 @@ bool hub_crew::give(fiber* f) noexcept {
   let_go(*to);
   return given;
 }
+
+bool hub_crew::move_to_first() noexcept { return size() < 2 || hub::move_to(*first()); }
 
 // Gives the newest half of those that wait here for a turn to a hub that sleeps. If the running
 // fiber leaves, the oldest one follows it, and does not wait.
@@ -129,10 +137,17 @@ void hub_crew::carrier_is(std::uint32_t what) noexcept {
   sys::futex_wake(&starting_, 1);
 }
 
+void hub_crew::hand_spare(poller& to) noexcept {
+  for (unsigned i = 1; i < most_; i++) {
+    if (spares_[i].epoll >= 0) return to.take(spares_[i]);
+  }
+}
+
 // What a carrier runs: its hub's native fiber, which only waits, since the hub has no stack.
 void* hub_crew::carry(void*) noexcept {
   sys::call(SYS_prctl, PR_SET_NAME, "tendril-hub");
   hub* h = make_carriers_home();
+  if (h) crew.hand_spare(h->io);
   if (!h || !h->io.open()) {
     if (h) end_carriers_home(*h);
     return crew.carrier_is(has_failed), nullptr;

@@ -26,8 +26,10 @@ class hub_crew {
   unsigned size() const noexcept { return size_.load(std::memory_order_relaxed); }
 
   // Gives a thread that has not begun to a hub that sleeps, or to a new one. `f` belongs to the
-  // running hub. False: no other hub can take it.
+  // running hub. False: no other hub can take it, or it is bound to this one.
   bool give(fiber* f) noexcept;
+  // Moves the running thread to the main thread's hub. False: it must stay where it is.
+  bool move_to_first() noexcept;
   // To be called when the number of threads has become one: hubs without threads are no longer
   // needed.
   void dissolve() noexcept;
@@ -56,6 +58,7 @@ class hub_crew {
   void stir(hub& mine) noexcept;
   hub* start_hub() noexcept;
   void join(hub& h) noexcept;
+  void hand_spare(poller& to) noexcept;
   void carrier_is(std::uint32_t what) noexcept;
   bool leave(hub& h) noexcept;
   bool hold(hub* h) noexcept;
@@ -74,6 +77,7 @@ class hub_crew {
   std::uint64_t chaos_ = 0;
   spin_lock lock_;
   hub* hubs_[most] = {};
+  poller::spare spares_[most];  // for hubs that may be started, most_ - 1 of them
   bool dissolves_ = false;
   futex_lock asking_;
   std::atomic<request*> asked_{nullptr};

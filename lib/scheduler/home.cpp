@@ -109,6 +109,7 @@ constexpr hub_calls for_fibers{
         },
     .begin_fibers = [](fiber_home* home) noexcept { watch_overflow(*home); },
     .run_handlers_due = run_handlers_due,
+    .depart = hub::depart,
 };
 constexpr poller::hub_part for_poller{hub::wake, forget_descriptor, wake_closed_waiters};
 

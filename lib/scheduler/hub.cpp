@@ -2,6 +2,9 @@
 
 #include <stdlib.h>
 
+#include <utility>
+
+#include "fiber/switch.hpp"
 #include "scheduler/kernel_threads.hpp"
 
 namespace tendril::core {
@@ -94,23 +97,47 @@ void hub::take_in(fiber* f) noexcept {
   if (remote_queue::claim(f)) remote.push(f);
 }
 
-// Whether the fiber, which is in the run queue, can go on as well on another hub: it is a thread,
-// none of its calls is attached to this one, nor to its kernel thread, and it has been here for a
-// while.
-bool hub::may_give(const fiber* f, nanoseconds now) const noexcept {
-  constexpr nanoseconds stays = 10'000'000;
+// Whether the fiber can go on as well on another hub: it is a thread, and nothing of it is attached
+// to this one, nor to its kernel thread.
+bool hub::may_go(const fiber* f) const noexcept {
   const thread_storage& t = *f->storage;
   const signal_state& s = t.signals;
-  return f->movable && f != current && &t != &storage && f != yielded_to_handler && s.owner == f &&
-         !s.gone && !s.depth && !s.unsure && !s.masked && !s.child_signal_blocks &&
-         !t.bound.load(std::memory_order_relaxed) && (now - t.moved_at > stays || chaos);
+  return &t != &storage && s.owner == f && !s.gone && !s.depth && !s.unsure && !s.masked &&
+         !s.child_signal_blocks && !t.bound.load(std::memory_order_relaxed);
+}
+
+bool hub::move_to(hub& to) noexcept {
+  fiber* self = current;
+  hub& h = *of(self);
+  if (&h == &to) return true;
+  if (self->runtime_depth || h.has_own_fibers || h.vfork_children || !h.may_go(self)) return false;
+  handlers_deferred quiet;
+  // As when a thread ends: the hub must not poll on the stack that is to be left.
+  if (h.ready.empty()) wake(&h.main, core::wake::unparked);
+  if (h.ready.empty()) return false;
+  self->state = fiber_status::ready;
+  self->departs = true;
+  h.departs_to_ = &to;
+  switch_to(self, h.next());
+  if (self->home->to_reap) reap();
+  return true;
+}
+
+void hub::depart(fiber* f) noexcept {
+  f->departs = false;
+  hub& to = *std::exchange(of(f)->departs_to_, nullptr);
+  while (!to.receive(f)) arch::relax();  // another thread is about to unpark it
+  to.notify();
 }
 
 unsigned hub::give(hub& to, unsigned most) noexcept {
+  constexpr nanoseconds stays = 10'000'000;
   nanoseconds t = now();
   unsigned given = 0;
   ready.take_newest([&](fiber* f) {
-    if (given == most || !may_give(f, t) || !to.receive(f)) return false;
+    bool settles = t - f->storage->moved_at < stays && !chaos;
+    bool may = f->movable && f != current && f != yielded_to_handler && !settles && may_go(f);
+    if (given == most || !may || !to.receive(f)) return false;
     given++;
     return true;
   });

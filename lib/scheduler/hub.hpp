@@ -67,6 +67,10 @@ struct hub : fiber_home {
   // Takes at most `most` fibers that can run and may move out of this hub, the newest ones, and
   // lets `to` take them over. Returns how many.
   unsigned give(hub& to, unsigned most) noexcept;
+  // Moves the running fiber, a thread, to that hub, which the caller holds; to be called outside
+  // the runtime. False: it must stay.
+  static bool move_to(hub& to) noexcept;
+  static void depart(fiber* f) noexcept;  // the second half
   // Shares with the crew what this hub has too much of; null: there is no crew. See hub_crew.
   void (*share)(hub&) noexcept = nullptr;
   // For tests (TENDRIL_CHAOS): the state of a random generator, by which the hub gives away fibers
@@ -171,7 +175,8 @@ struct hub : fiber_home {
  private:
   void take_in(fiber* f) noexcept;
   bool take_over(fiber* f) noexcept;
-  bool may_give(const fiber* f, nanoseconds now) const noexcept;
+  bool may_go(const fiber* f) const noexcept;
+  hub* departs_to_ = nullptr;
   void out_of_budget() noexcept;
   void deadlock() noexcept;
   bool is_deadlocked() const noexcept;

@@ -232,6 +232,8 @@ int inherit(thread& t, const attributes& a) noexcept {
   // After set_processors(), because nothing after this step can fail.
   const core::identity* creators = core::current->storage->identity;
   if (creators && !(t.storage.identity = copy_of(*creators))) return EAGAIN;
+  t.storage.bound = creators ? 1 : 0;
+  t.storage.moved_at = 0;
   return 0;
 }
 
