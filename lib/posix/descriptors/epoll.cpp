@@ -19,6 +19,17 @@ long fetch(int ep, epoll_event* e, int n, const sigset_t* mask) noexcept {
   return sys::call(SYS_epoll_pwait, ep, e, n, 0, mask, 8);
 }
 
+// Until when to wait for events. If a signal is pending that a signalfd in the instance may report to
+// this thread alone: until the next look, since the kernel takes such a signalfd off the instance's
+// list of ready files when another hub's kernel thread looks.
+deadline next_look(deadline until) noexcept {
+  constexpr core::nanoseconds pause = 5'000'000;
+  if (!signals_to_lend() || core::crew.size() < 2) [[likely]]
+    return until;
+  core::nanoseconds at = core::now() + pause;
+  return at < until.at ? deadline{at} : until;
+}
+
 long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* mask) noexcept {
   long r = fetch(ep, e, n, mask);
   if (r != 0) {
@@ -27,7 +38,9 @@ long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* 
   }
   mask_while_waiting masked(mask);
   for (;;) {
-    int w = wait_for(ep, EPOLLIN, until, on_signal::always);
+    deadline next = next_look(until);
+    int w = wait_for(ep, EPOLLIN, next, on_signal::always);
+    if (w == -ETIMEDOUT && next.at != until.at) w = 0;
     if (w == -ELOOP || w == -EINVAL || w == -ENOMEM || w == -ENOSPC) {
       // The instances are nested too deeply to be watched by one more.
       return offload_interruptible(
