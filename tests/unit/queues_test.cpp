@@ -23,7 +23,7 @@ fibers some(std::size_t n) {
 }
 
 // As unpark() does.
-void wake(remote_queue& remote, fiber* f) {
+void wake_in(remote_queue& remote, fiber* f) {
   if (remote_queue::claim(f)) remote.push(f);
 }
 
@@ -141,7 +141,7 @@ TEST_CASE("fibers that another kernel thread wakes run in the order of the wake-
   fibers f = some(50);
   remote_queue remote;
   CHECK(remote.empty());
-  for (auto& one : f) wake(remote, one.get());
+  for (auto& one : f) wake_in(remote, one.get());
   CHECK_FALSE(remote.empty());
   auto woken = drain(remote);
   CHECK(remote.empty());
@@ -153,11 +153,11 @@ TEST_CASE(
     "a fiber that is woken twice before the queue is read is in it once, and can be woken again") {
   fibers f = some(2);
   remote_queue remote;
-  wake(remote, f[0].get());
-  wake(remote, f[1].get());
-  wake(remote, f[0].get());
+  wake_in(remote, f[0].get());
+  wake_in(remote, f[1].get());
+  wake_in(remote, f[0].get());
   CHECK(drain(remote) == std::vector{f[0].get(), f[1].get()});
-  wake(remote, f[0].get());
+  wake_in(remote, f[0].get());
   CHECK(drain(remote) == std::vector{f[0].get()});
 }
 
@@ -175,7 +175,7 @@ TEST_CASE("a fiber that somebody has claimed is not claimed again before the que
 TEST_CASE("a fiber in the queue is kept alive, and released when it has been woken") {
   fibers f = some(1);
   remote_queue remote;
-  wake(remote, f[0].get());
+  wake_in(remote, f[0].get());
   CHECK(f[0]->refs == 2);
   remote.drain([&](fiber* one) { CHECK(one->refs == 2); });
   CHECK(f[0]->refs == 1);
@@ -184,10 +184,10 @@ TEST_CASE("a fiber in the queue is kept alive, and released when it has been wok
 TEST_CASE("a fiber may be woken again by its own wake-up") {
   fibers f = some(1);
   remote_queue remote;
-  wake(remote, f[0].get());
+  wake_in(remote, f[0].get());
   int woken = 0;
   remote.drain([&](fiber* one) {
-    if (++woken == 1) wake(remote, one);
+    if (++woken == 1) wake_in(remote, one);
   });
   CHECK(woken == 1);
   CHECK(drain(remote).size() == 1);
@@ -201,7 +201,7 @@ TEST_CASE("no entry of several kernel threads is lost, and each thread's order i
   std::vector<std::thread> all;
   for (std::size_t t = 0; t < threads; t++) {
     all.emplace_back([&, t] {
-      for (std::size_t i = 0; i < each; i++) wake(remote, f[t * each + i].get());
+      for (std::size_t i = 0; i < each; i++) wake_in(remote, f[t * each + i].get());
       finished++;
     });
   }
