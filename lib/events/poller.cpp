@@ -518,8 +518,22 @@ bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noex
       continue;
     s->stream.tell(e.events);
     wake_waiters(*s, e.events);
+    if (shares_ && s->waiters.empty()) [[unlikely]]
+      drop_unwanted(*s, fd);
   }
   return true;
+}
+
+// An edge has come that may have been for nobody. If nobody waits for the descriptor for some edges
+// on, its thread has probably moved, and each edge wakes this hub for nothing.
+void poller::drop_unwanted(slot& s, int fd) noexcept {
+  constexpr unsigned patience = 4;
+  if (++s.unwanted < patience) return;
+  s.unwanted = 0;
+  if (s.registered.exchange(0, std::memory_order_acq_rel) == 0) return;
+  s.stream.give_up();
+  epoll_event e{};
+  sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, &e);
 }
 
 // --- receiving by io_uring ---

@@ -65,6 +65,9 @@ class poller {
   // known.
   bool still_stands(const io_waiter& w) noexcept;
   bool has_waiters() const noexcept { return waiting_ > 0; }
+  // From now on fibers may go on to wait for a descriptor on another hub: what nobody waits for
+  // here any longer is no longer watched.
+  void share_descriptors() noexcept { shares_ = true; }
   // Whether a fiber waits for that descriptor. Any thread.
   bool is_waited_for(int fd) noexcept {
     slot* s = at(fd);
@@ -167,11 +170,14 @@ class poller {
     // registered while another kernel thread was closing the number: only after the close is it
     // known which file is registered, and wake_closed() then makes the waiters try again
     bool unsettled;
+    // how many edges have come since a fiber last waited, see drop_unwanted()
+    std::uint8_t unwanted;
     stream_state stream;
   };
   void enlist(slot& s, io_waiter& w) noexcept {
     s.waiters.push_back(w);
     s.listed.store(s.listed.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    s.unwanted = 0;
     waiting_++;
   }
   static constexpr int per_chunk = 1024;
@@ -192,6 +198,7 @@ class poller {
   }
   slot* make_chunk(int i) noexcept;
   void drop_chunks() noexcept;
+  void drop_unwanted(slot& s, int fd) noexcept;
   int watch(slot& s, const io_waiter& w, bool known) noexcept;
   int watch_anew(slot& s, io_waiter& w, bool known) noexcept;
   bool poll_epoll(const timespec* timeout, const std::uint64_t* mask) noexcept;
@@ -228,6 +235,7 @@ class poller {
   std::atomic<int> epoll_{-1};
   std::atomic<bool> without_epoll_{false};
   std::atomic<int> doorbell_{-1};
+  bool shares_ = false;
   bool has_sources_ = false;     // the doorbell is a socket that holds them, not an eventfd
   std::uint64_t made_sure_ = 0;  // arch::ticks() at the last make_sure_now()
   std::size_t waiting_ = 0;

@@ -25,6 +25,7 @@ void hub_crew::begin(hub& mains, unsigned hubs, std::uint64_t chaos) noexcept {
   if (most_ > 1) {
     tls::concurrent = true;
     mains.share = share;
+    mains.io.share_descriptors();
     mains.chaos = chaos_ = chaos;
   }
   size_.store(1, std::memory_order_relaxed);
@@ -165,6 +166,7 @@ void* hub_crew::carry(void*) noexcept {
 void hub_crew::join(hub& h) noexcept {
   h.signals.join(first()->signals);
   h.share = share;
+  h.io.share_descriptors();
   h.chaos = chaos_ ^ (chaos_ ? std::uint64_t(h.tid) << 32 : 0);
   h.native_threads = 0;
   h.trim_threads = first()->trim_threads;
