@@ -61,15 +61,12 @@ bool hub_crew::give(fiber* f) noexcept {
 
 bool hub_crew::move_to_first() noexcept { return size() < 2 || hub::move_to(*first()); }
 
-// Gives the newest half of those that wait here for a turn to a hub that sleeps. If the running
-// fiber leaves, the oldest one follows it, and does not wait.
-void hub_crew::share(hub& mine) noexcept {
+// Gives the newest half of those that wait here for a turn to a hub that sleeps.
+void hub_crew::share(hub& mine, bool runs_on) noexcept {
   if (mine.chaos) [[unlikely]]
     return crew.stir(mine);
-  bool stays = current->state != fiber_status::parked;
   unsigned n = unsigned(mine.ready.size());
-  unsigned most = stays ? (n + 1) / 2 : n / 2;
-  if (current->state == fiber_status::ready) most = n / 2;  // it is in the queue itself
+  unsigned most = runs_on ? (n + 1) / 2 : n / 2;
   if (most == 0) return;
   hub* to = crew.find_idle(mine);
   if (!to) return;
@@ -90,7 +87,8 @@ void hub_crew::stir(hub& mine) noexcept {
     for (unsigned i = random(2'000); i; i--) arch::relax();
   }
   if (random(64) == 0) sys::call(SYS_sched_yield);
-  if (random(4) != 0) return;
+  unsigned waiting = unsigned(mine.ready.size());
+  if (random(4) != 0 || waiting < 2) return;
   hub* to;
   {
     deferring_spin_guard held(lock_);
@@ -99,7 +97,7 @@ void hub_crew::stir(hub& mine) noexcept {
     to->holds.fetch_add(1, std::memory_order_relaxed);
   }
   if (random(8) == 0) to->notify();
-  mine.give(*to, 1 + random(unsigned(mine.ready.size()) + 1));
+  mine.give(*to, 1 + random(waiting - 1));
   let_go(*to);
 }
 

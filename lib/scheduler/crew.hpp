@@ -54,7 +54,7 @@ class hub_crew {
  private:
   static void* carry(void*) noexcept;
   hub* find_idle(const hub& mine) noexcept;
-  static void share(hub& mine) noexcept;
+  static void share(hub& mine, bool runs_on) noexcept;
   void stir(hub& mine) noexcept;
   hub* start_hub() noexcept;
   void join(hub& h) noexcept;

@@ -145,14 +145,14 @@ unsigned hub::give(hub& to, unsigned most) noexcept {
   return given;
 }
 
-void hub::share_if_crowded(bool now) noexcept {
+void hub::share_if_crowded(bool tick) noexcept {
   constexpr unsigned patience = 3;  // tenths of a millisecond
   if (!share || ready.empty()) return;
   std::uint64_t t = arch::ticks();
   if (crowded_ == 0) crowded_ = t;
-  if (!now && t - crowded_ < patience * arch::ticks_per_tenth_ms()) return;
+  if (!tick && t - crowded_ < patience * arch::ticks_per_tenth_ms()) return;
   crowded_ = t;
-  if (!has_own_fibers && vfork_children == 0) share(*this);
+  if (!has_own_fibers && vfork_children == 0) share(*this, tick);
 }
 
 void hub::refill_run_queue() noexcept {
@@ -161,7 +161,7 @@ void hub::refill_run_queue() noexcept {
     remote.drain([this](fiber* f) { take_in(f); });
   if (chaos) [[unlikely]] {
     turns_ |= 31;  // the next turn comes here again
-    if (!has_own_fibers && vfork_children == 0) share(*this);
+    if (!has_own_fibers && vfork_children == 0) share(*this, false);
   } else if (share) [[unlikely]] {
     ready.empty() ? void(crowded_ = 0) : share_if_crowded(false);
   }

@@ -71,8 +71,10 @@ struct hub : fiber_home {
   // the runtime. False: it must stay.
   static bool move_to(hub& to) noexcept;
   static void depart(fiber* f) noexcept;  // the second half
-  // Shares with the crew what this hub has too much of; null: there is no crew. See hub_crew.
-  void (*share)(hub&) noexcept = nullptr;
+  // Shares with the crew what this hub has too much of; null: there is no crew. See hub_crew. Unless
+  // the running fiber runs on, one that can run stays: the running one may be ending, and somebody
+  // may wait for its stack to be left.
+  void (*share)(hub&, bool runs_on) noexcept = nullptr;
   // For tests (TENDRIL_CHAOS): the state of a random generator, by which the hub gives away fibers
   // at any turn, delays, and wakes others for nothing. 0: off.
   std::uint64_t chaos = 0;
@@ -115,9 +117,9 @@ struct hub : fiber_home {
   // Does poll_events(false), if the last one was a while ago; and lets in signals that the running
   // thread blocks and other threads do not.
   void poll_events_if_due() noexcept;
-  // Shares with the crew if fibers that can run have waited for their turn for long. `now`: a tick,
-  // so one has.
-  void share_if_crowded(bool now) noexcept;
+  // Shares with the crew if fibers that can run have waited for their turn for long; at a tick, one
+  // has, and the running fiber runs on.
+  void share_if_crowded(bool tick) noexcept;
 
   // The kernel thread's list of robust mutexes in the process robust_pid; null: not asked for yet
   // (posix/locks/robust.cpp).
