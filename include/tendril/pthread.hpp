@@ -107,8 +107,8 @@ TENDRIL_API int getrusage(int who, rusage* usage);
 
 // --- pthread_getattr_np(3), pthread_setname_np(3), sched_setaffinity(2), sched_setscheduler(2), and
 // prctl(2) for the name ---
-// The values are kept per thread, since all threads run on one kernel thread. A value that the
-// kernel would refuse is refused.
+// The values are kept per thread, since threads share a kernel thread. A value that the kernel
+// would refuse is refused.
 TENDRIL_API int pthread_getattr_np(pthread_t id, pthread_attr_t* a);
 TENDRIL_API int pthread_setname_np(pthread_t id, const char* name);
 TENDRIL_API int pthread_getname_np(pthread_t id, char* name, size_t n);

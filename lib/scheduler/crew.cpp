@@ -100,7 +100,7 @@ void* hub_crew::carry(void*) noexcept {
 void hub_crew::join(hub& h) noexcept {
   h.signals.join(first()->signals);
   h.native_threads = 0;
-  h.trim_threads = first()->trim_threads;
+  h.trim.of_threads = first()->trim.of_threads;
   h.holds = 1;
   started_ = &h;
   deferring_spin_guard held(lock_);
@@ -161,10 +161,12 @@ bool hub_crew::call_on_others(void (*f)(void*) noexcept, void* argument) noexcep
   if (!runtime_signal::install(answer)) return false;
   asked_.store(&r, std::memory_order_release);
   for (;;) {
-    // A new carrier has what its maker had.
+    // A carrier that is being started is not listed yet, and has inherited what its creator had
+    // before the call. So it joins first, and no other one starts until the call is over.
     while (starting_.load(std::memory_order_acquire) != nothing) sys::call(SYS_sched_yield);
     spin_guard held(lock_);
     if (starting_.load(std::memory_order_relaxed) != nothing) continue;
+    starting_.store(is_barred, std::memory_order_relaxed);
     for (unsigned i = 0; i < size(); i++) {
       hub& h = *hubs_[i];
       if (&h == current->home) continue;
@@ -176,6 +178,7 @@ bool hub_crew::call_on_others(void (*f)(void*) noexcept, void* argument) noexcep
   }
   for (std::uint32_t n = r.left.fetch_sub(1) - 1; n; n = r.left.load(std::memory_order_acquire))
     sys::futex_wait(&r.left, n);
+  starting_.store(nothing, std::memory_order_release);
   return true;
 }
 

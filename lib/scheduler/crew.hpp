@@ -72,8 +72,8 @@ class hub_crew {
   bool dissolves_ = false;
   futex_lock asking_;
   std::atomic<request*> asked_{nullptr};
-  // At most one carrier is being started at a time. A futex.
-  enum : std::uint32_t { nothing, starts, has_joined, has_failed };
+  // At most one carrier is being started at a time, and none during call_on_others(). A futex.
+  enum : std::uint32_t { nothing, starts, has_joined, has_failed, is_barred };
   std::atomic<std::uint32_t> starting_{nothing};
   hub* started_ = nullptr;
 };

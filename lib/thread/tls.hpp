@@ -65,9 +65,10 @@ void* make(void* p) noexcept;
 // Returns a block to the state of a new thread, but keeps the C library's caches (malloc's).
 // Returns false if there is no memory.
 bool renew(void* pointer) noexcept;
-// For the runtime's kernel threads on which fibers run: the C library's setuid() and its kin would
-// wait for ever for such a thread to answer, since the handler answers in the name of the fiber.
-// They pass over a thread that is about to exit, which this one is said to be from now on.
+// For the runtime's kernel threads on which fibers run (carriers, scheduler/crew.hpp): the C
+// library's setuid() and its kin would wait for ever for such a thread to answer, since their
+// signal handler answers for the thread that the thread pointer names, which is the fiber's. They
+// pass over threads that are about to exit; from now on this one is marked as such.
 void pass_over_in_setuid(void* pointer) noexcept;
 // Frees what the C library allocated for the block. The block's own memory belongs to the caller.
 void drop(void* pointer) noexcept;

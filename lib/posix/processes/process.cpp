@@ -3,11 +3,14 @@
 // A single child is waited for through a pidfd, which the poller watches, on a number out of the
 // program's way. "Any child" and process groups have no descriptor, and the descriptor table may be
 // full: then a helper thread waits with WNOWAIT, so that the call itself still finds the child.
-#include <tendril/posix.hpp>
+#include "posix/processes/process.hpp"
 
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <tendril/posix.hpp>
+
+#include <new>
 
 #include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
@@ -332,5 +335,8 @@ int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* pare
   core::parent_continues();
   return child;
 }
+
+// The signals stay ignored if another thread was in system() during the fork, as in the C library.
+void system_after_fork() noexcept { new (&systems.lock) core::futex_lock; }
 
 }  // namespace tendril::posix

@@ -99,9 +99,10 @@ struct watched {
   bool is_idle() const noexcept { return idle > 20; }
   // Called once in a period. Sends a tick if the hub has not made a turn since.
   void look(hub& h) noexcept {
-    unsigned now = h.turns();
+    unsigned now = h.turns.so_far();
     if (h.sleeps()) {
-      // A thread of another hub may have closed them: nothing else would wake this hub then.
+      // A thread of another hub may have closed this hub's descriptors: nothing else would wake it
+      // then.
       if (h.io.lost_descriptors()) h.notify();
       idle++;
       period = longest_tick;
@@ -125,10 +126,10 @@ struct watched {
     if (!tick_installed() || !tick_can_be_sent()) return;
     if (!h.tick.sent.load(std::memory_order_relaxed)) {
       unanswered = 0;
-      h.send_tick();
+      h.tick.send(h);
     } else if (++unanswered == most_unanswered) {
       unanswered = 0;
-      h.send_tick_again();
+      h.tick.send_again(h);
     }
   }
 };

@@ -1,0 +1,25 @@
+// The tick: the runtime's signal by which the watcher of threads that do not yield
+// (posix/threads/preempt.hpp) interrupts the thread that runs on a hub. Any kernel thread.
+#pragma once
+
+#include "base/runtime_signal.hpp"
+#include "fiber/fiber.hpp"
+
+namespace tendril::core {
+
+struct tick_state {
+  std::atomic<unsigned> preempted{0};  // how often a tick found another fiber to run
+  // Whether a tick was sent and not handled yet. At most one is sent at a time: if several were
+  // pending, the kernel would stack a frame for each.
+  std::atomic<bool> sent{false};
+
+  // Sends the hub's kernel thread a tick, unless the last one has not been handled yet.
+  void send(const fiber_home& to) noexcept {
+    if (!sent.exchange(true, std::memory_order_relaxed)) send_again(to);
+  }
+  static void send_again(const fiber_home& to) noexcept {
+    sys::call(SYS_tgkill, to.pid, to.tid, runtime_signal::number);
+  }
+};
+
+}  // namespace tendril::core
