@@ -1,6 +1,6 @@
 // The pthread functions that the shim interposes. Each behaves as its man page says. Once
-// threads_become_fibers() was called (the shim calls it), threads are fibers of the main kernel
-// thread; before that, the functions are the C library's.
+// threads_become_fibers() was called (the shim calls it), threads are fibers: of the main kernel
+// thread, and with TENDRIL_CORES of others as well. Before that, the functions are the C library's.
 //
 // Such a thread has its own thread-local storage, stack, errno, cancellation and keys, as any
 // thread has. It runs until it waits, or until it is preempted. Other kernel threads (helper
@@ -79,7 +79,8 @@ TENDRIL_API int sem_clockwait(sem_t* s, clockid_t clock, const timespec* until);
 TENDRIL_API int sem_post(sem_t* s);
 
 // --- pthread_rwlock_rdlock(3), pthread_barrier_wait(3), pthread_spin_lock(3) ---
-// Process-shared rwlocks stay the C library's; a fiber waits for them by trying repeatedly.
+// Process-shared rwlocks have the C library's format; a fiber waits for them in the kernel, on a
+// helper thread.
 TENDRIL_API int pthread_rwlock_rdlock(pthread_rwlock_t* l);
 TENDRIL_API int pthread_rwlock_wrlock(pthread_rwlock_t* l);
 TENDRIL_API int pthread_rwlock_tryrdlock(pthread_rwlock_t* l);

@@ -1,4 +1,5 @@
-// The turns of one hub: each time that it takes a fiber out of its run queue, that fiber has a turn.
+// The turns of one hub: each time that it takes a fiber out of its run queue, that fiber has a
+// turn.
 #pragma once
 
 #include <atomic>
@@ -32,9 +33,7 @@ class turn_count {
 
  private:
   static bool polls(unsigned turn) noexcept { return (turn & 31) == 0; }
-  void store(unsigned n) noexcept {
-    std::atomic_ref(count_).store(n, std::memory_order_relaxed);
-  }
+  void store(unsigned n) noexcept { std::atomic_ref(count_).store(n, std::memory_order_relaxed); }
 
   static constexpr unsigned full_budget = 64;
   unsigned count_ = 0;

@@ -189,7 +189,7 @@ static void scheduling(void) {
   clockid_t clock;
   struct timespec t;
   ERR("getcpuclockid", pthread_getcpuclockid(w.id, &clock));
-  SAY("  which tells time", clock_gettime(clock, &t));
+  SAY("  which reports the time", clock_gettime(clock, &t));
   go = 1;
   end_of(&w);
 }

@@ -41,7 +41,7 @@ core::kept_descriptor* keep_child(id_t id, const void* frame) noexcept {
   if (!in_hubs_process()) return nullptr;
   core::handlers_deferred quiet;
   int fd = int(sys::call(SYS_pidfd_open, id, 0));
-  return fd >= 0 ? my_hub().io.keep(fd, frame) : nullptr;
+  return fd >= 0 ? my_hub().io.kept.keep(fd, frame) : nullptr;
 }
 
 // Waits until such a child has something to report. 0: check again; -errno.
@@ -58,7 +58,7 @@ long wait_for_child(int type, id_t id, int options) noexcept {
                        on_signal::restart);
       core::handlers_deferred quiet;
       // A wait in a handler may already have dropped it, as one whose wait was left by siglongjmp.
-      if (child->who == core::current && child->frame == frame) my_hub().io.drop(*child);
+      if (child->who == core::current && child->frame == frame) my_hub().io.kept.drop(*child);
       return r == -ETIMEDOUT || r == -EBADF ? 0 : r;
     }
   }
