@@ -104,10 +104,10 @@ void lock_for_fork() noexcept {
   core::current->enter_runtime();
   lock_threads_for_fork();
   core::thread_stacks::lock_for_fork();
-  core::tls::lock_for_fork();
+  core::tls::lock_list();
 }
 void unlock_after_fork() noexcept {
-  core::tls::unlock_after_fork();
+  core::tls::unlock_list();
   core::thread_stacks::unlock_after_fork();
   unlock_threads_after_fork();
 }

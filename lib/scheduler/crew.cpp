@@ -26,7 +26,7 @@ void hub_crew::begin(hub& mains, unsigned hubs) noexcept {
 
 void hub_crew::after_fork(hub* mine) noexcept {
   new (&lock_) spin_lock;
-  new (&asking_) futex_lock;
+  new (&calling_) futex_lock;
   starting_ = nothing;
   dissolves_ = false;
   if (!first()) return;
@@ -155,8 +155,6 @@ bool hub_crew::answer(siginfo_t*, void*) noexcept {
 }
 
 bool hub_crew::call_on_others(void (*f)(void*) noexcept, void* argument) noexcept {
-  handlers_deferred quiet;
-  futex_guard one_at_a_time(asking_);
   request r{f, argument, 1};
   if (!runtime_signal::install(answer)) return false;
   asked_.store(&r, std::memory_order_release);

@@ -202,7 +202,7 @@ void hub::after_fork() noexcept {
   remote.clear();
   waits = {};
   current->runtime_depth = 0;
-  tick.sent = is_asked = false;
+  tick.sent = tick.on_its_way = is_asked = false;
   holds = 0;
   cpu.counted = current->storage->cpu_time = 0;
   signals.after_fork();

@@ -12,12 +12,16 @@ struct tick_state {
   // Whether a tick was sent and not handled yet. At most one is sent at a time: if several were
   // pending, the kernel would stack a frame for each.
   std::atomic<bool> sent{false};
+  // Whether its signal is still to come. One that comes while a tick is being handled is not the
+  // tick's: it has been sent for something else (hub_crew::call_on_others).
+  std::atomic<bool> on_its_way{false};
 
   // Sends the hub's kernel thread a tick, unless the last one has not been handled yet.
   void send(const fiber_home& to) noexcept {
     if (!sent.exchange(true, std::memory_order_relaxed)) send_again(to);
   }
-  static void send_again(const fiber_home& to) noexcept {
+  void send_again(const fiber_home& to) noexcept {
+    on_its_way.store(true, std::memory_order_relaxed);
     sys::call(SYS_tgkill, to.pid, to.tid, runtime_signal::number);
   }
 };

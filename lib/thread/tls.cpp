@@ -139,8 +139,8 @@ struct at_loader {
 };
 }  // namespace
 
-void lock_for_fork() noexcept { list_lock.lock(); }
-void unlock_after_fork() noexcept { list_lock.unlock(); }
+void lock_list() noexcept { list_lock.lock(); }
+void unlock_list() noexcept { list_lock.unlock(); }
 
 void other_tids() noexcept {
   amid_loader = 0;  // the lock is new: the C library's fork has reinitialized it

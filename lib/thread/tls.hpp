@@ -87,9 +87,10 @@ void end() noexcept;
 // knows it from set_robust_list(2). Null: unknown.
 void* robust_list(void* pointer) noexcept;
 
-// Before and after the process forks: meanwhile the C library's list of threads stays as it is.
-void lock_for_fork() noexcept;
-void unlock_after_fork() noexcept;
+// Between these calls the C library's list of threads stays as it is: for a fork, and for calls in
+// which the C library walks the list. To be called where neither a handler nor the tick can come.
+void lock_list() noexcept;
+void unlock_list() noexcept;
 // In a forked child: makes sure that its new threads get other numbers than those of its siblings.
 void other_tids() noexcept;
 // The number by which the C library knows the thread (as a lock's owner, from gettid): unique, and

@@ -134,10 +134,16 @@ int for_all_threads(F by_library, Raw raw) {
   spare_identities spare;
   for (;;) {
     if (carried && !spare.reserve()) return result<int>(-ENOMEM);
+    // Two calls at a time could leave some kernel threads with one's identity, and others with the
+    // other's.
+    core::hub_crew::calling_guard one_at_a_time(core::crew);
     // A handler would find another thread's storage. Without the tick, no other thread runs.
     core::all_signals_blocked quiet;
     if (carried && !spare.suffice()) continue;  // threads were made meanwhile
+    // The C library walks its list of threads, which threads on other hubs would change.
+    core::tls::lock_list();
     long r = in_name_of(my_hub().signals.first->storage->pointer, by_library);
+    core::tls::unlock_list();
     if (r >= 0 && core::crew.size() > 1) {
       // The C library has changed its own threads, and this one.
       bool changed = core::crew.call_on_others(

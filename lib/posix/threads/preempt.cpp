@@ -80,9 +80,10 @@ bool take_away(ucontext_t& where) noexcept {
 bool on_tick(siginfo_t* info, void* where) noexcept {
   int saved = errno;
   if (info->si_code != SI_TKILL || !core::current) return false;
-  std::atomic<bool>& sent = hub::of(core::current)->tick.sent;
-  if (!sent.load(std::memory_order_relaxed)) return false;
-  if (!take_away(*static_cast<ucontext_t*>(where))) sent.store(false, std::memory_order_relaxed);
+  core::tick_state& tick = hub::of(core::current)->tick;
+  if (!tick.on_its_way.exchange(false, std::memory_order_relaxed)) return false;
+  if (!take_away(*static_cast<ucontext_t*>(where)))
+    tick.sent.store(false, std::memory_order_relaxed);
   errno = saved;
   return true;
 }
