@@ -11,7 +11,6 @@
 // cancellation points: they throw what kill() or a timeout delivers, and loop_exit if nothing can
 // end them. If a receiver is killed after a value was handed to it, the value goes to the next
 // receiver.
-// the next one.
 #pragma once
 
 #include "detail/cxx20.hpp"

@@ -3,7 +3,7 @@
 // that a task_group drops, since another one came first. (asyncio: "Task exception was never
 // retrieved", loop.set_exception_handler; gevent: Hub.handle_error)
 //
-// By default a line on standard error tells of each:
+// By default a line on standard error reports each:
 //
 //   tendril: task 7 'reader' ended by std::runtime_error: the tank is empty (nobody asked for it)
 #pragma once

@@ -8,8 +8,9 @@
 // cancellation point only if it has to wait: it then throws what kill() or a timeout delivers, and
 // loop_exit if nothing can end the wait.
 //
-// A std::mutex that a fiber holds across a wait blocks the whole kernel thread when a second fiber
-// wants it; this one blocks only that fiber.
+// A std::mutex has fibers as owners, too, where libtendril.so provides pthread's locks (see
+// include/README.md). Elsewhere one that a fiber holds across a wait blocks the whole kernel thread
+// when a second fiber wants it; this one blocks only that fiber.
 #pragma once
 
 #include "detail/cxx20.hpp"

@@ -1,5 +1,6 @@
-// A call that is made once, however many fibers request it at the same time. (std::call_once, which
-// would block the kernel thread while the call waits)
+// A call that is made once, however many fibers request it at the same time. (std::call_once,
+// which blocks the kernel thread while the call waits, unless libtendril.so provides pthread's
+// locks)
 //
 //   tendril::once connected;
 //   connected([&] { connect(); });

@@ -6,14 +6,17 @@
 // So it is inside signal handlers, except those of threads that are fibers, which may have to wait
 // for each other there.
 //
-// Common to all of them, beyond the man page: - Any kernel thread may call them. The fibers that
-// run meanwhile are those of that kernel thread. - The descriptor's flags are never changed. If the
-// program made it non-blocking, the result is EAGAIN, as natively. - Closing a descriptor ends the
-// waits for it with EBADF. - In a killed task, a call that would have to wait fails with ECANCELED.
-// Nothing is thrown. - A signal handler ends a wait of its thread's own fiber (the main fiber, or a
-// fiber that is a thread) with EINTR, by the rules of SA_RESTART (signal(7)). Waits of other fibers
-// go on, except pause() and sigsuspend(). - A call that does not wait may still yield from time to
-// time, so that no fiber starves.
+// Common to all of them, beyond the man page:
+//
+// * Any kernel thread may call them. The fibers that run meanwhile are those of that kernel thread.
+// * The descriptor's flags are never changed. If the program made it non-blocking, the result is
+//   EAGAIN, as natively.
+// * Closing a descriptor ends the waits for it with EBADF.
+// * In a killed task, a call that would have to wait fails with ECANCELED. Nothing is thrown.
+// * A signal handler ends a wait of its thread's own fiber (the main fiber, or a fiber that is a
+//   thread) with EINTR, by the rules of SA_RESTART (signal(7)). Waits of other fibers go on, except
+//   pause() and sigsuspend().
+// * A call that does not wait may still yield from time to time, so that no fiber starves.
 #pragma once
 
 #include "detail/cxx20.hpp"
@@ -98,7 +101,7 @@ TENDRIL_API ssize_t copy_file_range(int in, off64_t* in_at, int out, off64_t* ou
 
 // --- poll(2), select(2), epoll_wait(2) ---
 // A signal handler always ends these with EINTR. While ppoll(), pselect() or epoll_pwait() waits,
-// its signal mask is the kernel thread's, and so applies to the other fibers too.
+// its signal mask is the thread's, and so applies to the other fibers of that thread, too.
 TENDRIL_API int poll(pollfd* fds, nfds_t n, int timeout_ms);
 TENDRIL_API int ppoll(pollfd* fds, nfds_t n, const timespec* timeout, const sigset_t* mask);
 TENDRIL_API int select(int n, fd_set* r, fd_set* w, fd_set* x, timeval* timeout);

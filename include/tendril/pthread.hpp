@@ -1,6 +1,6 @@
 // The pthread functions that the shim interposes. Each behaves as its man page says. Once
-// threads_become_fibers() was called (the shim calls it), threads are fibers of the main kernel
-// thread; before that, the functions are the C library's.
+// threads_become_fibers() was called (the shim calls it), threads are fibers: of the main kernel
+// thread, and with TENDRIL_CORES of others as well. Before that, the functions are the C library's.
 //
 // Such a thread has its own thread-local storage, stack, errno, cancellation and keys, as any
 // thread has. It runs until it waits, or until it is preempted. Other kernel threads (helper
@@ -79,7 +79,8 @@ TENDRIL_API int sem_clockwait(sem_t* s, clockid_t clock, const timespec* until);
 TENDRIL_API int sem_post(sem_t* s);
 
 // --- pthread_rwlock_rdlock(3), pthread_barrier_wait(3), pthread_spin_lock(3) ---
-// Process-shared rwlocks stay the C library's; a fiber waits for them by trying repeatedly.
+// Process-shared rwlocks have the C library's format; a fiber waits for them in the kernel, on a
+// helper thread.
 TENDRIL_API int pthread_rwlock_rdlock(pthread_rwlock_t* l);
 TENDRIL_API int pthread_rwlock_wrlock(pthread_rwlock_t* l);
 TENDRIL_API int pthread_rwlock_tryrdlock(pthread_rwlock_t* l);
@@ -107,8 +108,8 @@ TENDRIL_API int getrusage(int who, rusage* usage);
 
 // --- pthread_getattr_np(3), pthread_setname_np(3), sched_setaffinity(2), sched_setscheduler(2), and
 // prctl(2) for the name ---
-// The values are kept per thread, since all threads run on one kernel thread. A value that the
-// kernel would refuse is refused.
+// The values are kept per thread, since threads share a kernel thread. A value that the kernel
+// would refuse is refused.
 TENDRIL_API int pthread_getattr_np(pthread_t id, pthread_attr_t* a);
 TENDRIL_API int pthread_setname_np(pthread_t id, const char* name);
 TENDRIL_API int pthread_getname_np(pthread_t id, char* name, size_t n);

@@ -119,9 +119,9 @@ struct signal_table {
 class signal_handler {
  public:
   // From now on, calls f(args...) in a new task for each delivery of the signal, in place of the
-  // installed action. The task's result or exception is dropped with the task. Throws
-  // std::system_error: the signal cannot be caught (EINVAL), there are sixteen signal_handlers for
-  // it already (ENOSPC).
+  // installed action. Its result is dropped; its exception is reported as lost
+  // (lost_exception.hpp). Throws std::system_error: the signal cannot be caught (EINVAL), there are
+  // sixteen signal_handlers for it already (ENOSPC).
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>&, std::decay_t<A>&...>
   [[nodiscard(

@@ -105,7 +105,7 @@ void poller::go_without_epoll() noexcept {
   doorbell_ =
       sys::is_refused(SYS_eventfd2) ? -1 : own_descriptors::keep(sys::eventfd(), &doorbell_, true);
   // From now on neither edges nor signals nor clock changes are reported.
-  for_each_slot([](slot& s, int) { s.registered.store(0), s.received = 0, s.stream.give_up(); });
+  slots_.for_each([](slot& s, int) { s.registered.store(0), s.received = 0, s.stream.give_up(); });
   wake_all(source::signals);
   wake_all(source::clock);
 }
@@ -148,20 +148,18 @@ void poller::rebuild() noexcept {
   own_descriptors::release(doorbell_, &doorbell_);
   epoll_ = doorbell_ = -1;
   ring_.watch_another();  // the ring still watches the old one
-  for_each_slot([](slot& s, int) { s.registered.store(0, std::memory_order_relaxed); });
+  slots_.for_each([](slot& s, int) { s.registered.store(0, std::memory_order_relaxed); });
   open();
   // Events may have gone unreported meanwhile.
   wake_all(source::signals);
   wake_all(source::clock);
-  for (kept_descriptor* k = kept_.front(); k; k = kept_.after(*k)) {
-    if (!own_descriptors::is_kept(k->fd, k)) was_replaced(k->fd);
-  }
+  kept.for_each_lost([this](int fd) { was_replaced(fd); });
 }
 
 // Registers everything that is waited for with a new epoll instance.
 void poller::register_all() noexcept {
   if (waiting_ == 0) return;
-  for_each_slot([this](slot& s, int fd) {
+  slots_.for_each([this](slot& s, int fd) {
     io_waiter* w = s.waiters.front();
     while (w && !w->events) w = s.waiters.after(*w);
     if (!w) return;
@@ -248,73 +246,11 @@ void poller::wake_all(source s) noexcept {
   }
 }
 
-// --- descriptors that are kept for a while ---
-
-kept_descriptor* poller::keep(int fd, const void* frame) noexcept {
-  // A wait of this fiber whose frame is not above this one's has been left by siglongjmp. (If this
-  // is a handler on an alternate stack, that wait may go on: then it finds its descriptor gone, and
-  // opens another.)
-  for (kept_descriptor *k = kept_.front(), *next; k; k = next) {
-    next = kept_.after(*k);
-    if (k->who == current && k->frame <= frame) drop(*k);
-  }
-  if (!free_kept_.front()) {
-    constexpr std::size_t size = 4096;
-    auto* more = static_cast<kept_descriptor*>(sys::map(size));
-    for (std::size_t i = 0; more && i < size / sizeof *more; i++)
-      free_kept_.push_back(*new (more + i) kept_descriptor);
-  }
-  kept_descriptor* k = free_kept_.front();
-  if (!k) {
-    sys::close(fd);
-    return nullptr;
-  }
-  k->fd = own_descriptors::keep(fd, k, false);
-  if (k->fd < 0) return nullptr;
-  k->who = current;
-  k->frame = frame;
-  k->unlink();
-  kept_.push_back(*k);
-  return k;
-}
-
-void poller::drop(kept_descriptor& k) noexcept {
-  k.unlink();
-  k.who = nullptr;
-  free_kept_.push_back(k);
-  if (!own_descriptors::is_kept(k.fd, &k)) return;
-  report_.forget(k.fd);
-  own_descriptors::release(k.fd, &k);
-}
-
-template <class F>
-void poller::for_each_slot(F f) noexcept {
-  for (int c = 0; c < chunk_end_; c++) {
-    slot* s = chunks_[c];
-    for (int i = 0; s && i < per_chunk; i++) f(s[i], c * per_chunk + i);
-  }
-}
+// --- waits for descriptors ---
 
 poller::~poller() {
   own_descriptors::release(epoll_, &epoll_);
   own_descriptors::release(doorbell_, &doorbell_);
-  drop_chunks();
-}
-
-void poller::drop_chunks() noexcept {
-  for (int i = 0; i < chunk_end_; i++) {
-    if (chunks_[i]) sys::unmap(chunks_[i], per_chunk * sizeof(slot));
-    chunks_[i] = nullptr;
-  }
-  chunk_end_ = 0;
-}
-
-[[gnu::noinline]] poller::slot* poller::make_chunk(int i) noexcept {
-  auto* s = static_cast<slot*>(sys::map(per_chunk * sizeof(slot)));
-  if (!s) return nullptr;
-  std::atomic_ref(chunks_[i]).store(s, std::memory_order_release);
-  if (i >= chunk_end_) chunk_end_ = i + 1;
-  return s;
 }
 
 // Makes sure that edges of the waiter's descriptor are reported. Returns 0, or -errno of epoll_ctl.
@@ -363,11 +299,11 @@ void poller::drop_chunks() noexcept {
 }
 
 int poller::add(io_waiter& w) noexcept {
-  slot* s = make(w.fd);
+  slot* s = slots_.make(w.fd);
   if (!s) return w.fd < 0 ? -EBADF : -ENOMEM;
   bool settled;
   w.generation = descriptors::settled_generation(w.fd, settled);
-  bool known = s->registered.load(std::memory_order_relaxed) == w.generation + 1 && !s->unsettled;
+  bool known = s->is_registered(w.generation) && !s->unsettled;
   if (!known || !settled || !descriptors::sees_all(w.fd)) [[unlikely]] {
     open();
     s->unsettled |= !settled;
@@ -381,15 +317,14 @@ void poller::remove(io_waiter& w) noexcept {
   if (!w.linked()) return;
   w.unlink();
   waiting_--;
-  slot& s = *at(w.fd);
-  s.listed.store(s.listed.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  slot& s = *slots_.at(w.fd);
+  s.count(-1U);
 }
 
 bool poller::still_stands(const io_waiter& w) noexcept {
   if (w.generation != descriptors::generation(w.fd)) return false;
-  slot* s = at(w.fd);
-  if (epoll_ < 0 || !s || s->registered.load(std::memory_order_relaxed) != w.generation + 1)
-    return true;
+  slot* s = slots_.at(w.fd);
+  if (epoll_ < 0 || !s || !s->is_registered(w.generation)) return true;
   epoll_event e{.events = interest, .data = {.u64 = tag(w.fd, w.generation)}};
   int r = sys::epoll_ctl(epoll_, EPOLL_CTL_MOD, w.fd, &e);
   if (r != -ENOENT && r != -EBADF) return true;
@@ -404,16 +339,16 @@ void poller::fetch_ahead(int i, int n) noexcept {
   auto fd_of = [&](int k) noexcept {
     return k >= 0 && k < n ? int(std::uint32_t(events_[k].data.u64)) : -1;
   };
-  if (int fd = fd_of(i + 3 * ahead); slot* s = at(fd)) {
+  if (int fd = fd_of(i + 3 * ahead); slot* s = slots_.at(fd)) {
     __builtin_prefetch(s);
     __builtin_prefetch(descriptors::at(fd));
   }
-  if (slot* s = at(fd_of(i + 2 * ahead))) {
+  if (slot* s = slots_.at(fd_of(i + 2 * ahead))) {
     const char* w = reinterpret_cast<const char*>(s->waiters.front());
     __builtin_prefetch(w);
     __builtin_prefetch(w + 64);
   }
-  if (slot* s = at(fd_of(i + ahead))) {
+  if (slot* s = slots_.at(fd_of(i + ahead))) {
     if (io_waiter* w = s->waiters.front()) __builtin_prefetch(w->who);
   }
 }
@@ -432,7 +367,7 @@ bool poller::nap(const timespec* timeout, const std::uint64_t* mask) noexcept {
   std::uint32_t word = 0;
   long r = sys::is_refused(SYS_ppoll) ? sys::futex_wait(&word, word, timeout)
                                       : sys::call(SYS_ppoll, nullptr, 0, timeout, mask, 8);
-  for_each_slot([this](slot& s, int) { wake_waiters(s, ~0u); });
+  slots_.for_each([this](slot& s, int) { wake_waiters(s, ~0u); });
   return r != -EINTR;
 }
 
@@ -443,7 +378,7 @@ bool poller::poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) n
   pollfd own[few], *fds = most <= few ? own : static_cast<pollfd*>(sys::map(most * sizeof(pollfd)));
   int ring = doorbell_;
   if (ring >= 0 && fds) fds[n++] = {.fd = ring, .events = POLLIN, .revents = 0};
-  for_each_slot([&](slot& s, int fd) {
+  slots_.for_each([&](slot& s, int fd) {
     short events = 0;
     bool any = false;
     for (io_waiter* w = s.waiters.front(); w; w = s.waiters.after(*w))
@@ -472,7 +407,7 @@ bool poller::poll_by_ppoll(const timespec* timeout, const std::uint64_t* mask) n
     if (!fds[i].revents) continue;
     std::uint64_t count;
     if (fds[i].fd == ring) sys::read(ring, &count, sizeof count);
-    else if (slot* s = at(fds[i].fd))
+    else if (slot* s = slots_.at(fds[i].fd))
       wake_waiters(*s, std::uint32_t(std::uint16_t(fds[i].revents)));
   }
   if (fds != own && fds) sys::unmap(fds, most * sizeof(pollfd));
@@ -513,9 +448,8 @@ bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noex
       continue;
     }
     int fd = int(std::uint32_t(e.data.u64));
-    slot* s = at(fd);
-    if (!s || s->registered.load(std::memory_order_relaxed) != std::uint32_t(e.data.u64 >> 32) + 1)
-      continue;
+    slot* s = slots_.at(fd);
+    if (!s || !s->is_registered(std::uint32_t(e.data.u64 >> 32))) continue;
     s->stream.tell(e.events);
     wake_waiters(*s, e.events);
     if (shares_ && s->waiters.empty()) [[unlikely]]
@@ -540,20 +474,19 @@ void poller::drop_unwanted(slot& s, int fd) noexcept {
 
 bool poller::seems_empty(int fd) noexcept {
   std::uint32_t known = descriptors::generation(fd) + 1;
-  slot* s = at(fd);
+  slot* s = slots_.at(fd);
   if (!s || (s->received != known && s->registered.load(std::memory_order_relaxed) != known))
     return descriptors::is_connection(fd);
   return s->stream.is_drained();
 }
 
 bool poller::begin(ring_receive& r) noexcept {
-  slot* s = ring_.open() && open() ? make(r.fd) : nullptr;
+  slot* s = ring_.open() && open() ? slots_.make(r.fd) : nullptr;
   if (!s) return false;
   bool settled;
   r.generation = descriptors::settled_generation(r.fd, settled);
   if (!settled) return false;
-  if (s->received != r.generation + 1 &&
-      s->registered.load(std::memory_order_relaxed) != r.generation + 1) {
+  if (s->received != r.generation + 1 && !s->is_registered(r.generation)) {
     s->stream.begin(r.fd);
     s->received = r.generation + 1;
   }
@@ -581,7 +514,7 @@ void poller::end(ring_receive& r) noexcept {
 // carried out any more, since that requires a call.
 void poller::lose_ring() noexcept {
   ring_.lose();
-  for_each_slot([this](slot& s, int) {
+  slots_.for_each([this](slot& s, int) {
     for (io_waiter* w = s.waiters.front(); w;) {
       io_waiter* next = s.waiters.after(*w);
       if (!w->events) finish(static_cast<ring_receive&>(*w), -ECANCELED);
@@ -595,7 +528,9 @@ bool poller::enter_ring(unsigned least, const timespec* timeout,
                         const std::uint64_t* mask) noexcept {
   long entered = ring_.enter(
       least, timeout, mask, [this](ring_receive& r, long result) { finish(r, result); },
-      [this](const ring_receive& r) { __builtin_prefetch(r.who), __builtin_prefetch(at(r.fd)); });
+      [this](const ring_receive& r) {
+        __builtin_prefetch(r.who), __builtin_prefetch(slots_.at(r.fd));
+      });
   if (entered == ring_lost) lose_ring();
   return entered != -EINTR;
 }
@@ -612,7 +547,7 @@ bool poller::poll_ring(const timespec* timeout, const std::uint64_t* mask) noexc
 }
 
 void poller::forget(int fd, std::uint32_t generation, bool ends) noexcept {
-  slot* s = at(fd);
+  slot* s = slots_.at(fd);
   if (!s) return;
   ring_.note_forgotten();
   std::uint32_t expected = generation + 1;
@@ -623,7 +558,7 @@ void poller::forget(int fd, std::uint32_t generation, bool ends) noexcept {
 }
 
 void poller::wake_closed(int fd) noexcept {
-  slot* s = at(fd);
+  slot* s = slots_.at(fd);
   if (!s) return;
   std::uint32_t g = descriptors::generation(fd);
   // The registered file may be gone, and its registration with it: all waiters must try again.
@@ -646,27 +581,26 @@ void poller::wake_closed(int fd) noexcept {
 }
 
 void poller::wake_all_closed() noexcept {
-  for_each_slot([this](slot&, int fd) { wake_closed(fd); });
+  slots_.for_each([this](slot&, int fd) { wake_closed(fd); });
 }
 
 void poller::close_inherited() noexcept {
   if (child_shares_descriptors()) return;
   own_descriptors::release(epoll_, &epoll_);
   own_descriptors::release(doorbell_, &doorbell_);
-  for (kept_descriptor* k = kept_.front(); k; k = kept_.after(*k))
-    own_descriptors::release(k->fd, k);
+  kept.close_inherited();
 }
 
 void poller::after_fork() noexcept {
   close_inherited();
   epoll_ = doorbell_ = -1;
   has_sources_ = false;
-  kept_.abandon();
+  kept.after_fork();
   for (auto& l : on_source_) l.abandon();
   waiting_ = 0;
   ring_.after_fork();
   without_epoll_ = false;
-  drop_chunks();
+  slots_.drop();
 }
 
 }  // namespace tendril::core

@@ -14,8 +14,9 @@
 
 #include "base/list.hpp"
 #include "events/descriptors.hpp"
+#include "events/kept_descriptors.hpp"
 #include "events/receive_ring.hpp"
-#include "events/stream_state.hpp"
+#include "events/watched_descriptor.hpp"
 #include "fiber/fiber.hpp"
 
 namespace tendril::core {
@@ -29,15 +30,6 @@ enum class source : std::uint8_t {
 // One fiber's wait for one of these; lives in the fiber's frame while it is parked.
 struct source_waiter : list_node {
   fiber* who = nullptr;
-};
-
-// A descriptor that a waiting fiber has opened for its wait: see poller::keep(). This struct lies
-// in the poller's memory, not in the frame of the wait, since a handler may leave that by
-// siglongjmp.
-struct kept_descriptor : list_node {
-  int fd = -1;
-  const fiber* who = nullptr;   // the waiting fiber; null: unused
-  const void* frame = nullptr;  // the frame of its wait
 };
 
 // The poller has two descriptors of its own (own_descriptors.hpp): the epoll instance, and the
@@ -56,7 +48,7 @@ class poller {
     void (*forget)(int fd) noexcept;
     void (*wake_closed)(int fd) noexcept;
   };
-  explicit poller(const hub_part& report) noexcept : report_(report) {}
+  explicit poller(const hub_part& report) noexcept : kept(report.forget), report_(report) {}
   ~poller();
   // Adds the waiter. Returns 0, or -errno of epoll_ctl: -EPERM for files, which are always ready.
   int add(io_waiter& w) noexcept;
@@ -70,18 +62,16 @@ class poller {
   void share_descriptors() noexcept { shares_ = true; }
   // Whether a fiber waits for that descriptor. Any thread.
   bool is_waited_for(int fd) noexcept {
-    slot* s = at(fd);
+    const slot* s = slots_.at(fd);
     return s && s->listed.load(std::memory_order_seq_cst) != 0;
   }
   // Adds a waiter for a source. Returns whether the source reports every event; if not, the waiter
   // has to check by itself.
   bool add(source_waiter& w, source s) noexcept;
   void remove(source_waiter& w) noexcept;
-  // Keeps fd, which was just opened, out of the program's way until drop(); a child of fork closes
-  // it. `frame`: the frame of the wait that it is for. Returns null if there is no place for it;
-  // then fd is closed.
-  kept_descriptor* keep(int fd, const void* frame) noexcept;
-  void drop(kept_descriptor& k) noexcept;
+  // The descriptors that this hub's waits have opened.
+  kept_descriptors kept;
+
   // Makes the epoll instance if there is none yet. Returns false if no descriptors are left. From
   // here on interrupt() works.
   //
@@ -143,61 +133,32 @@ class poller {
   // whether anything happened in between: another receive, in a signal handler or in another fiber,
   // or an edge.)
   std::uint32_t begin_receive(int fd) noexcept {
-    slot* s = at(fd);
+    slot* s = slots_.at(fd);
     return s ? s->stream.begin_receive() : 0;
   }
   void received_all(int fd, std::uint32_t begun) noexcept {
-    if (slot* s = at(fd)) s->stream.received_all(begun);
+    if (slot* s = slots_.at(fd)) s->stream.received_all(begun);
   }
   // Whether there is nothing to receive, as far as edges have been reported. A connection that we
   // made, and have not waited for yet, is probably empty, since the connecting side speaks first;
   // if it is not, that is reported as soon as a fiber waits.
   bool drained(int fd) noexcept {
     if (!stream_state::are_plain()) return false;
-    slot* s = at(fd);
-    bool watched =
-        s && s->registered.load(std::memory_order_relaxed) == descriptors::generation(fd) + 1;
+    const slot* s = slots_.at(fd);
+    bool watched = s && s->is_registered(descriptors::generation(fd));
     return watched ? s->stream.is_drained() : descriptors::is_connection(fd);
   }
 
  private:
-  struct slot {
-    list<io_waiter> waiters;
-    std::atomic<std::uint32_t> listed;      // how many there are, for other kernel threads
-    std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
-    // the generation that the ring has received from, plus one; 0: none
-    std::uint32_t received;
-    // registered while another kernel thread was closing the number: only after the close is it
-    // known which file is registered, and wake_closed() then makes the waiters try again
-    bool unsettled;
-    // how many edges have come since a fiber last waited, see drop_unwanted()
-    std::uint8_t unwanted;
-    stream_state stream;
-  };
+  using slot = watched_descriptor;
   void enlist(slot& s, io_waiter& w) noexcept {
     s.waiters.push_back(w);
-    s.listed.store(s.listed.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    s.count(1);
     s.unwanted = 0;
     waiting_++;
   }
-  static constexpr int per_chunk = 1024;
   static constexpr int ahead = 4;
   void fetch_ahead(int i, int n) noexcept;
-  // The descriptor's slot; null: there is none. make() adds it; null: no memory, or no descriptor.
-  slot* at(int fd) noexcept {
-    if (fd < 0 || fd >= descriptors::limit) [[unlikely]]
-      return nullptr;
-    slot* s = std::atomic_ref(chunks_[fd / per_chunk]).load(std::memory_order_acquire);
-    return s ? s + fd % per_chunk : nullptr;
-  }
-  slot* make(int fd) noexcept {
-    slot* s = at(fd);
-    if (s || fd < 0 || fd >= descriptors::limit) [[likely]]
-      return s;
-    return make_chunk(fd / per_chunk) ? at(fd) : nullptr;
-  }
-  slot* make_chunk(int i) noexcept;
-  void drop_chunks() noexcept;
   void drop_unwanted(slot& s, int fd) noexcept;
   int watch(slot& s, const io_waiter& w, bool known) noexcept;
   int watch_anew(slot& s, io_waiter& w, bool known) noexcept;
@@ -228,8 +189,6 @@ class poller {
   void keep_above(int fd) noexcept;
   // fd now refers to another file than the one waited for: it was closed unseen.
   void was_replaced(int fd) noexcept;
-  template <class F>
-  void for_each_slot(F f) noexcept;
 
   const hub_part report_;
   std::atomic<int> epoll_{-1};
@@ -240,11 +199,7 @@ class poller {
   std::uint64_t made_sure_ = 0;  // arch::ticks() at the last make_sure_now()
   std::size_t waiting_ = 0;
   list<source_waiter> on_source_[2];
-  list<kept_descriptor> kept_, free_kept_;
-  // Zero, as the hub's memory is at first: 128 KB, of which a page or two are used. Entries from
-  // chunk_end_ on are null.
-  slot* chunks_[descriptors::limit / per_chunk];
-  int chunk_end_ = 0;
+  watched_descriptors slots_;
   // As many as can have their turn before the hub polls again (hub::needs_refill): so what the
   // kernel and we have touched of a descriptor is still in the cache when its fiber runs. With 256
   // at a time 10,000 busy connections take a tenth longer, since the run queue grows to thousands.

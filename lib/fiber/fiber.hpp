@@ -1,6 +1,7 @@
 // The fiber: a context with a stack, a parent, and what travels with it from switch to switch.
-// Everything here belongs to one kernel thread, the fiber's home; only the reference count is
-// shared.
+// Everything here belongs to one kernel thread, the fiber's home, except the reference count and
+// what another kernel thread needs to wake the fiber. A task may get another home before it begins
+// (scheduler/crew.hpp), and never afterwards.
 #pragma once
 
 #include <tendril/detail/core.hpp>
@@ -122,8 +123,8 @@ struct fiber_home : home_head {
   thread_storage storage;                   // the kernel thread's own
   signal_masks masks;                       // of its threads, once there are several
   bool several_threads = false;
-  // 1: `main` is one of the program's threads; 0: of a carrier, which runs nothing of the program's
-  // itself
+  // 1: `main` is one of the program's threads. 0: it is a carrier's, which runs none of the
+  // program's code, or in a forked child it has stayed in the parent.
   unsigned native_threads = 1;
   // the kernel thread's processor time, readable by other kernel threads
   struct {

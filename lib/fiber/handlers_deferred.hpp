@@ -1,16 +1,15 @@
 // Signal handlers are deferred while a fiber is inside the runtime.
 #pragma once
 
-#include <signal.h>
-
 #include "base/futex_lock.hpp"
+#include "base/signals_blocked.hpp"
 #include "fiber/fiber.hpp"
 
 namespace tendril::core {
 
-// While an object of this class lives, no signal handler runs: a handler might find the runtime
-// half changed, and leave it so by siglongjmp. Handlers run as soon as the fiber has left the
-// outermost one.
+// While an object of this class lives, no signal handler of the program runs: a handler might find
+// the runtime half changed, and leave it so by siglongjmp. Handlers run as soon as the fiber has
+// left the outermost one.
 class handlers_deferred {
  public:
   explicit handlers_deferred(fiber* running = current) noexcept : fiber_(*running) {
@@ -29,25 +28,16 @@ class signals_deferred {
   signals_deferred() noexcept {
     if (mine_) [[likely]]
       mine_->enter_runtime();
-    else mask_ = set_mask(SIG_BLOCK, ~0ULL);
   }
   ~signals_deferred() {
     if (mine_) [[likely]]
       mine_->leave_runtime();
-    else set_mask(SIG_SETMASK, mask_);
   }
   signals_deferred(const signals_deferred&) = delete;
 
  private:
-  // Returns the previous mask.
-  [[gnu::noinline]] static std::uint64_t set_mask(int how, std::uint64_t mask) noexcept {
-    std::uint64_t old = 0;
-    sys::call(SYS_rt_sigprocmask, how, &mask, &old, 8);
-    return old;
-  }
-
   fiber* mine_ = current;
-  std::uint64_t mask_ = 0;
+  all_signals_blocked blocked_{!mine_};
 };
 
 // Holds a spin lock that signal handlers, or a thread that the tick lets run, may want, too: none

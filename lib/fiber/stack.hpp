@@ -34,7 +34,8 @@ constexpr std::size_t page = 4096;
 // 0 if n is too large.
 constexpr std::size_t whole_pages(std::size_t n) noexcept { return (n + page - 1) & ~(page - 1); }
 
-// The stacks of one kernel thread's fibers. Only that thread uses it.
+// A pool of stacks. Each hub has one for its fibers, which its kernel thread alone uses; the
+// program's threads have one together, under a lock (thread_stacks.hpp).
 class stack_pool {
  public:
   static constexpr std::size_t smallest = 16 * 1024;

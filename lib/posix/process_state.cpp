@@ -18,9 +18,11 @@
 //   fiber/thread_stacks: shared
 //   posix/threads/thread_memory: idle
 //   posix/threads/preempt: watching, naps_long
+//   posix/locks/static_guard: under_way_lock
 //   posix/time/timer: cpu_timers, thread_timers, thread_timers_used
 //   posix/time/clock: living_clocks, known
 //   posix/descriptors/stdio: waiting
+//   posix/processes/process: systems
 //   thread/tls: amid_loader, last_tid, list_lock
 //
 // Still valid in the child: what the program asked for, or what the process has become.
@@ -41,8 +43,7 @@
 //   posix/signals/handlers: handlers, interrupting
 //   posix/descriptors/close: may_linger
 //   posix/descriptors/socket: low_marks
-//   posix/processes/process: systems
-//   posix/locks/static_guard: under_way, under_way_lock
+//   posix/locks/static_guard: under_way
 //   posix/names: in_charge
 //
 // Determined once, from the C library, the kernel, the program's files or the environment; counters
@@ -80,6 +81,8 @@
 #include "posix/common/futex.hpp"
 #include "posix/common/kernel_futex.hpp"
 #include "posix/descriptors/stdio.hpp"
+#include "posix/locks/static_guard.hpp"
+#include "posix/processes/process.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/threads/thread_memory.hpp"
 #include "posix/time/clock.hpp"
@@ -101,10 +104,10 @@ void lock_for_fork() noexcept {
   core::current->enter_runtime();
   lock_threads_for_fork();
   core::thread_stacks::lock_for_fork();
-  core::tls::lock_for_fork();
+  core::tls::lock_list();
 }
 void unlock_after_fork() noexcept {
-  core::tls::unlock_after_fork();
+  core::tls::unlock_list();
   core::thread_stacks::unlock_after_fork();
   unlock_threads_after_fork();
 }
@@ -126,9 +129,11 @@ void begin_as_child() noexcept {
   threads_after_fork();
   thread_memory_after_fork();
   preemption_after_fork();
+  static_guards_after_fork();
   timers_are_not_inherited();
   clocks_are_not_inherited();
   streams_after_fork();
+  system_after_fork();
 }
 
 // As early as possible, because the C library calls these handlers in the order of registration: a

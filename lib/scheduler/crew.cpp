@@ -34,7 +34,7 @@ void hub_crew::begin(hub& mains, unsigned hubs, std::uint64_t chaos) noexcept {
 
 void hub_crew::after_fork(hub* mine) noexcept {
   new (&lock_) spin_lock;
-  new (&asking_) futex_lock;
+  new (&calling_) futex_lock;
   starting_ = nothing;
   dissolves_ = false;
   if (!child_shares_descriptors()) {
@@ -167,7 +167,7 @@ void hub_crew::join(hub& h) noexcept {
   h.io.share_descriptors();
   h.chaos = chaos_ ^ (chaos_ ? std::uint64_t(h.tid) << 32 : 0);
   h.native_threads = 0;
-  h.trim_threads = first()->trim_threads;
+  h.trim.of_threads = first()->trim.of_threads;
   h.holds = 1;
   started_ = &h;
   deferring_spin_guard held(lock_);
@@ -230,16 +230,16 @@ bool hub_crew::answer(siginfo_t*, void*) noexcept {
 }
 
 bool hub_crew::call_on_others(void (*f)(void*) noexcept, void* argument) noexcept {
-  handlers_deferred quiet;
-  futex_guard one_at_a_time(asking_);
   request r{f, argument, 1};
   if (!runtime_signal::install(answer)) return false;
   asked_.store(&r, std::memory_order_release);
   for (;;) {
-    // A new carrier has what its maker had.
+    // A carrier that is being started is not listed yet, and has inherited what its creator had
+    // before the call. So it joins first, and no other one starts until the call is over.
     while (starting_.load(std::memory_order_acquire) != nothing) sys::call(SYS_sched_yield);
     spin_guard held(lock_);
     if (starting_.load(std::memory_order_relaxed) != nothing) continue;
+    starting_.store(is_barred, std::memory_order_relaxed);
     for (unsigned i = 0; i < size(); i++) {
       hub& h = *hubs_[i];
       if (&h == current->home) continue;
@@ -251,6 +251,7 @@ bool hub_crew::call_on_others(void (*f)(void*) noexcept, void* argument) noexcep
   }
   for (std::uint32_t n = r.left.fetch_sub(1) - 1; n; n = r.left.load(std::memory_order_acquire))
     sys::futex_wait(&r.left, n);
+  starting_.store(nothing, std::memory_order_release);
   return true;
 }
 

@@ -42,7 +42,11 @@ class hub_crew {
 
   // Calls f(argument) on the kernel thread of each other hub, in a handler, which may have
   // interrupted the runtime; returns when all have done so. False: the system refuses the signal.
+  // Requires a calling_guard.
   bool call_on_others(void (*f)(void*) noexcept, void* argument) noexcept;
+  // One kernel thread at a time has one. While it waits for it, it must not block the runtime's
+  // signal, by which the owner may call.
+  class calling_guard;
 
   // Calls f(hub&) for each hub of the crew, under a lock: no hub joins or leaves meanwhile.
   template <class F>
@@ -79,14 +83,23 @@ class hub_crew {
   hub* hubs_[most] = {};
   poller::spare spares_[most];  // for hubs that may be started, most_ - 1 of them
   bool dissolves_ = false;
-  futex_lock asking_;
+  futex_lock calling_;
   std::atomic<request*> asked_{nullptr};
-  // At most one carrier is being started at a time. A futex.
-  enum : std::uint32_t { nothing, starts, has_joined, has_failed };
+  // At most one carrier is being started at a time, and none during call_on_others(). A futex.
+  enum : std::uint32_t { nothing, starts, has_joined, has_failed, is_barred };
   std::atomic<std::uint32_t> starting_{nothing};
   hub* started_ = nullptr;
 };
 
 extern constinit hub_crew crew;
+
+class hub_crew::calling_guard {
+ public:
+  explicit calling_guard(hub_crew& of) noexcept : held_(of.calling_) {}
+
+ private:
+  handlers_deferred quiet_;  // another fiber of this hub would wait for ever for the lock
+  futex_guard held_;
+};
 
 }  // namespace tendril::core

@@ -34,10 +34,10 @@ struct helper_job {
   bool done() const noexcept { return state.load(std::memory_order_acquire) == ended; }
 };
 
-// Starts a kernel thread of the runtime's own, detached and with all signals blocked: handlers are
-// the program's and run on its own threads. Before that, opens the hub's descriptors, which would
-// take long with a second kernel thread. stack_size 0: the C library's choice. Returns false if the
-// system allows no more threads.
+// Starts a kernel thread of the runtime's own, detached, and with all signals blocked but the one
+// that setuid(3) needs: handlers are the program's and run on its own threads. Before that, opens
+// the hub's descriptors, which would take long with a second kernel thread. stack_size 0: the C
+// library's choice. Returns false if the system allows no more threads.
 bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_size = 0) noexcept;
 
 // Gives the job to a helper thread. There are as many helpers as have been needed at once; idle

@@ -9,8 +9,9 @@ namespace tendril::core {
 // and make_home() ends the process.
 hub* try_to_make_home() noexcept;
 hub* make_home() noexcept;
-// The same for a kernel thread of the runtime's own, which must end its hub itself. (The C
-// library's list of what to do at a thread's end takes memory from malloc, and so an arena.)
+// Like try_to_make_home(), for a carrier (crew.hpp), which must end its hub itself: the C library's
+// list of what to do at a thread's end takes memory from malloc, which would make an arena for the
+// carrier.
 hub* make_carriers_home() noexcept;
 void end_carriers_home(hub& h) noexcept;
 

@@ -9,17 +9,10 @@
 
 namespace tendril::core {
 
-namespace {
-
-constexpr nanoseconds trim_interval = 1'000'000'000;
-constexpr std::size_t most_idle_at_once = 1024;
-
-}  // namespace
-
 hub::hub(const hub_calls& for_fibers, poller::hub_part for_poller) noexcept
     : io(for_poller),
       signals(*this, {wake, [](fiber_home& h) noexcept { static_cast<hub&>(h).notify(); },
-                      [](fiber_home& h) noexcept { static_cast<hub&>(h).send_tick(); }}) {
+                      [](fiber_home& h) noexcept { static_cast<hub&>(h).tick.send(h); }}) {
   calls = &for_fibers;
 }
 
@@ -79,8 +72,7 @@ bool hub::take_over(fiber* f) noexcept {
 void hub::take_in(fiber* f) noexcept {
   if (!f->in_transit) [[likely]] {
     bool ends = f->ends_wait.load(std::memory_order_relaxed) &&
-                f->ends_wait.exchange(false, std::memory_order_relaxed) &&
-                f->state == fiber_status::parked && !f->waiting->uninterruptible;
+                f->ends_wait.exchange(false, std::memory_order_relaxed) && may_end_wait(f);
     return wake(f, ends ? wake::interrupted : wake::unparked);
   }
   bool begins = !f->started;
@@ -156,11 +148,11 @@ void hub::share_if_crowded(bool tick) noexcept {
 }
 
 void hub::refill_run_queue() noexcept {
-  if ((turns_ & 31) == 0 && may_find_something()) poll_events_if_due();
+  if (turns.polls() && may_find_something()) poll_events_if_due();
   if (!remote.empty()) [[unlikely]]
     remote.drain([this](fiber* f) { take_in(f); });
   if (chaos) [[unlikely]] {
-    turns_ |= 31;  // the next turn comes here again
+    turns.poll_next();
     if (!has_own_fibers && vfork_children == 0) share(*this, false);
   } else if (share) [[unlikely]] {
     ready.empty() ? void(crowded_ = 0) : share_if_crowded(false);
@@ -184,7 +176,7 @@ void hub::poll_events_if_due() noexcept {
 }
 
 void hub::out_of_budget() noexcept {
-  budget_ = full_budget;
+  turns.renew_budget();
   if (!in_own_process()) return;  // a vfork child, which must not run our fibers
   handlers_deferred quiet;
   poll_events_if_due();
@@ -203,7 +195,7 @@ void hub::poll_events(bool block) noexcept {
   // A program that never sleeps returns memory to the system, too.
   bool trims = (++looks_ & 63) == 0;
   nanoseconds t = block || trims || !timers.empty() ? now() : 0;
-  nanoseconds trim_next = block || trims ? trim(t) : INT64_MAX;
+  nanoseconds trim_next = block || trims ? trim.run(*this, t) : INT64_MAX;
   if (block) {
     deadline until{timers.next()};
     if (trim_next < until.at) until.at = trim_next;
@@ -244,19 +236,6 @@ void hub::poll_events(bool block) noexcept {
     signals.sort_arrivals();
     signals.run_handlers_of_main();
   }
-}
-
-nanoseconds hub::trim(nanoseconds now) noexcept {
-  if (now >= trim_at_) {
-    using stack_pool::trimmed::nothing_left, stack_pool::trimmed::partly;
-    auto fibers_are = give_back_idle(this, most_idle_at_once) ? partly : stacks.trim();
-    auto threads_are = nothing_left;
-    if (fibers_are != partly && trim_threads) threads_are = trim_threads();
-    bool in_part = fibers_are == partly || threads_are == partly;
-    trims_more_ = fibers_are != nothing_left || threads_are != nothing_left;
-    trim_at_ = in_part ? now : now + trim_interval;
-  }
-  return has_to_trim() ? trim_at_ : INT64_MAX;
 }
 
 // Whether the signal was sent by notify(), to end a wait that nothing else can end.
@@ -319,7 +298,7 @@ void hub::after_fork() noexcept {
   remote.clear();
   waits = {};
   current->runtime_depth = 0;
-  tick.sent = is_asked = false;
+  tick.sent = tick.on_its_way = is_asked = false;
   holds = 0;
   cpu.counted = current->storage->cpu_time = 0;
   signals.after_fork();

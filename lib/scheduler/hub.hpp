@@ -7,14 +7,16 @@
 #include <atomic>
 
 #include "base/futex_lock.hpp"
-#include "base/runtime_signal.hpp"
 #include "events/poller.hpp"
 #include "fiber/handlers_deferred.hpp"
 #include "fiber/lifetime.hpp"
+#include "scheduler/memory_trim.hpp"
 #include "scheduler/remote_queue.hpp"
 #include "scheduler/run_queue.hpp"
 #include "scheduler/signal_delivery.hpp"
+#include "scheduler/tick.hpp"
 #include "scheduler/timers.hpp"
+#include "scheduler/turn_count.hpp"
 
 namespace tendril::core {
 
@@ -43,10 +45,17 @@ struct hub : fiber_home {
   core::timers timers;
   poller io;
   signal_delivery signals;
+  memory_trim trim;
+  tick_state tick;
+  turn_count turns;
 
   hub(const hub_calls& for_fibers, poller::hub_part for_poller) noexcept;
   static hub* of(const fiber* f) noexcept { return static_cast<hub*>(f->home); }
 
+  // Whether the fiber, which is this kernel thread's, is in a wait that end_wait() may end.
+  static bool may_end_wait(const fiber* f) noexcept {
+    return f->state == fiber_status::parked && !f->waiting->uninterruptible;
+  }
   // Makes a parked fiber of this kernel thread runnable; does nothing if it is not parked.
   static void wake(fiber* f, core::wake why) noexcept;
   // The same for a fiber that is known to be parked. `deep`: many frames of the runtime lie below
@@ -71,9 +80,9 @@ struct hub : fiber_home {
   // the runtime. False: it must stay.
   static bool move_to(hub& to) noexcept;
   static void depart(fiber* f) noexcept;  // the second half
-  // Shares with the crew what this hub has too much of; null: there is no crew. See hub_crew. Unless
-  // the running fiber runs on, one that can run stays: the running one may be ending, and somebody
-  // may wait for its stack to be left.
+  // Shares with the crew what this hub has too much of; null: there is no crew. See hub_crew.
+  // Unless the running fiber runs on, one that can run stays: the running one may be ending, and
+  // somebody may wait for its stack to be left.
   void (*share)(hub&, bool runs_on) noexcept = nullptr;
   // For tests (TENDRIL_CHAOS): the state of a random generator, by which the hub gives away fibers
   // at any turn, delays, and wakes others for nothing. 0: off.
@@ -81,9 +90,7 @@ struct hub : fiber_home {
   // Begins a turn. Returns whether there is more to do than to take the next fiber, if there is
   // one.
   [[gnu::always_inline]] bool begin_turn() noexcept {
-    unsigned turns = turns_ + 1;
-    std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);  // read by another thread
-    return __builtin_expect((turns & 31) == 0 || !remote.empty(), false);
+    return __builtin_expect(turns.begin() || !remote.empty(), false);
   }
   [[gnu::always_inline]] bool needs_refill() noexcept { return begin_turn() || ready.empty(); }
   // Returns when there is a fiber that can run.
@@ -96,24 +103,13 @@ struct hub : fiber_home {
       refill_run_queue();
     return ready.pop();
   }
-  // Called by cooperative calls that did not need to wait: a fiber whose descriptor always has data
-  // must let others run now and then.
+  // Called by cooperative calls that did not need to wait.
   void charge_budget() noexcept {
-    if (budget_turn_ != turns_) budget_turn_ = turns_, budget_ = full_budget;
-    if (--budget_ == 0) [[unlikely]]
+    if (turns.charge()) [[unlikely]]
       out_of_budget();
   }
   // Polls events, timers and the remote queue; waits for one of them if `block`.
   void poll_events(bool block) noexcept;
-  // Returns some memory that was not needed for a while to the system, if that is due. Returns when
-  // to call it again: INT64_MAX if there is nothing more to return.
-  nanoseconds trim(nanoseconds now) noexcept;
-  // Whether ended fibers left memory that has not been returned to the system yet: then the hub
-  // wakes for trim() even if no fiber has a deadline.
-  bool has_to_trim() const noexcept { return idle || trims_more_ || stacks.left_memory(); }
-  void note_left_memory() noexcept { trims_more_ = true; }
-  // The same for ended threads, once there are threads.
-  stack_pool::trimmed (*trim_threads)() noexcept = nullptr;
   // Does poll_events(false), if the last one was a while ago; and lets in signals that the running
   // thread blocks and other threads do not.
   void poll_events_if_due() noexcept;
@@ -130,14 +126,7 @@ struct hub : fiber_home {
   // to wait right now. Any thread.
   void note_closed(int fd) noexcept;
   void note_many_closed() noexcept;
-  // For a watcher on another kernel thread: the number of turns so far, and whether the hub sleeps.
-  unsigned turns() const noexcept {
-    return std::atomic_ref(const_cast<unsigned&>(turns_)).load(std::memory_order_relaxed);
-  }
-  // Hides the turns since then from the watcher.
-  void forget_turns_since(unsigned turns) noexcept {
-    std::atomic_ref(turns_).store(turns, std::memory_order_relaxed);
-  }
+  // Whether it waits in poll_events(). Any thread.
   bool sleeps() const noexcept { return sleeping_.load(std::memory_order_relaxed); }
   void notify() noexcept;  // ends a blocking poll_events(); any thread, async-signal-safe
   void after_fork() noexcept;
@@ -155,19 +144,6 @@ struct hub : fiber_home {
   hub* next_hub = nullptr;   // of hub_registry
   bool is_carriers = false;  // of a carrier: see hub_crew
 
-  // What the watcher of threads that do not yield knows (posix/threads/preempt.cpp).
-  struct {
-    // how often a tick found another fiber to run
-    std::atomic<unsigned> preempted{0};
-    // Whether a tick was sent and not handled yet. At most one is sent at a time: if several were
-    // pending, the kernel would stack a frame for each.
-    std::atomic<bool> sent{false};
-  } tick;
-  // Sends a tick, unless the last one has not been handled yet. Any thread.
-  void send_tick() noexcept {
-    if (!tick.sent.exchange(true, std::memory_order_relaxed)) send_tick_again();
-  }
-  void send_tick_again() noexcept { sys::call(SYS_tgkill, pid, tid, runtime_signal::number); }
   // how many tasks in transit will come to this hub, and how many other kernel threads use it: see
   // hub_crew
   std::atomic<unsigned> holds{0};
@@ -184,14 +160,8 @@ struct hub : fiber_home {
   bool is_deadlocked() const noexcept;
   bool may_find_something() const noexcept;
 
-  static constexpr unsigned full_budget = 64;
-  unsigned turns_ = 0;
-  unsigned budget_ = full_budget;
-  unsigned budget_turn_ = 0;   // the turn for which budget_ counts
   std::uint64_t looked_ = 0;   // arch::ticks() at the last poll_events()
   std::uint64_t crowded_ = 0;  // arch::ticks() since when fibers wait for a turn; 0: none was seen
-  nanoseconds trim_at_ = 0;
-  bool trims_more_ = false;  // the last round of trim() left something
   unsigned looks_ = 0;
   nanoseconds seen_ = 0;  // the time when the timers were last checked
   std::atomic<bool> sleeping_{false};

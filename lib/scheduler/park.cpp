@@ -197,14 +197,14 @@ void yield_to_handler(hub& h, fiber* f) noexcept {
   if (f->home != &h || h.yielded_to_handler || f->state != fiber_status::ready || self->pending)
     return;
   handlers_deferred quiet;
-  unsigned turns = h.turns();
+  unsigned turns = h.turns.so_far();
   h.yielded_to_handler = self;
   h.ready.promote(f);
   // Right behind f, before all others: they must not find the state in which we were interrupted.
   stand_behind(h, f);
   // If we are back directly from the handler, the fiber has kept the kernel thread to itself: hide
   // the turns in between from the watcher.
-  if (h.yielded_to_handler != self) h.forget_turns_since(turns);
+  if (h.yielded_to_handler != self) h.turns.forget_since(turns);
   else h.yielded_to_handler = nullptr;
 }
 
@@ -242,8 +242,7 @@ void end_wait(fiber* f) noexcept {
     f->ends_wait.store(true, std::memory_order_relaxed);
     return unpark_remote(f);
   }
-  if (f->state == fiber_status::parked && !f->waiting->uninterruptible)
-    hub::wake(f, wake::interrupted);
+  if (hub::may_end_wait(f)) hub::wake(f, wake::interrupted);
 }
 
 void* interrupt(fiber* f, void* error) noexcept {

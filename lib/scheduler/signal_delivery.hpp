@@ -85,13 +85,13 @@ class signal_delivery {
   // Lets in, for a moment, signals that the running thread blocks and other threads do not.
   void let_masked_signals_in() noexcept;
 
-  // From now on there are several threads; a thread is about to begin, on any hub; a thread of this
-  // hub has ended.
+  // From now on there are several threads, and this hub runs the main one.
   void begin_threads() noexcept;
+  // The same for a hub that does not run the main thread: that is on the hub of `mains`.
+  void join(const signal_delivery& mains) noexcept;
   // Hands a kept signal, which names its target, to the target's hub. Set by the crew.
   void (*forward)(pending_signal* p) noexcept = nullptr;
-  // This hub runs threads from now on, but not the main thread, which runs on the hub of `mains`.
-  void join(const signal_delivery& mains) noexcept;
+  // A thread is about to begin, on any hub; a thread of this hub has ended.
   void thread_begins(thread_storage& t, fiber* owner, std::uint64_t mask) noexcept;
   void thread_ends(thread_storage& t) noexcept;
 

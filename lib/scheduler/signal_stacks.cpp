@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <sys/auxv.h>
 
-#include "base/sys.hpp"
+#include "base/signals_blocked.hpp"
 
 namespace tendril::core {
 
@@ -17,8 +17,8 @@ namespace {
 
 constexpr unsigned most_free = 16;
 
-// Large enough for handlers of the program, which may have to run there (see hub::look). Memory is
-// allocated only for the pages that are used.
+// Large enough for handlers of the program, which may have to run there (see hub::poll_events).
+// Memory is allocated only for the pages that are used.
 std::size_t whole_size() noexcept {
   static const std::size_t size = (getauxval(AT_MINSIGSTKSZ) + 64 * 1024 + 4095) / 4096 * 4096;
   return size;
@@ -30,11 +30,9 @@ bool set_in_kernel(const stack_t& stack) noexcept {
   if (sys::is_refused(SYS_sigaltstack)) return false;
   long r = sys::call(SYS_sigaltstack, &stack, 0);
   if (r != -EPERM) return r == 0 || !sys::turns_out_refused(SYS_sigaltstack);
-  std::uint64_t all = ~0ULL, mask;
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
+  all_signals_blocked quiet;
   r = arch::system_call_on(static_cast<char*>(stack.ss_sp) + stack.ss_size - 64, SYS_sigaltstack,
                            long(&stack));
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
   return r == 0 || !sys::turns_out_refused(SYS_sigaltstack);
 }
 

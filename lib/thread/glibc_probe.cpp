@@ -8,8 +8,6 @@
 #include "base/symbols.hpp"
 #include "base/sys.hpp"
 
-#undef p_type  // <resolv.h> defines it as a macro
-
 // Defined if the program, or one of its libraries, was built with the thread sanitizer.
 extern "C" void __tsan_init() __attribute__((weak));
 

@@ -1,22 +1,17 @@
 #include "thread/tls.hpp"
 
 #include <dlfcn.h>
-#include <link.h>
 #include <locale.h>
 #include <netdb.h>
-#include <pthread.h>
 #include <resolv.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 
 #include <atomic>
 
 #include "base/futex_lock.hpp"
+#include "base/signals_blocked.hpp"
 #include "base/sys.hpp"
-
-#undef p_type  // <resolv.h> defines it as a macro
 
 namespace tendril::core {
 
@@ -63,21 +58,16 @@ constinit spin_lock list_lock;
 class list_guard {
  public:
   list_guard() noexcept {
-    if (!locks_) return;
-    std::uint64_t all = ~0ULL;
-    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask_, 8);
-    list_lock.lock();
+    if (locks_) list_lock.lock();
   }
   ~list_guard() {
-    if (!locks_) return;
-    list_lock.unlock();
-    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, 0, 8);
+    if (locks_) list_lock.unlock();
   }
   list_guard(const list_guard&) = delete;
 
  private:
   bool locks_ = concurrent.load(std::memory_order_relaxed);
-  std::uint64_t mask_ = 0;
+  all_signals_blocked quiet_{locks_};
 };
 
 // Adds the block to the C library's list of threads, so that dlopen() initializes a library's
@@ -149,8 +139,8 @@ struct at_loader {
 };
 }  // namespace
 
-void lock_for_fork() noexcept { list_lock.lock(); }
-void unlock_after_fork() noexcept { list_lock.unlock(); }
+void lock_list() noexcept { list_lock.lock(); }
+void unlock_list() noexcept { list_lock.unlock(); }
 
 void other_tids() noexcept {
   amid_loader = 0;  // the lock is new: the C library's fork has reinitialized it

@@ -68,9 +68,10 @@ void* make(void* p) noexcept;
 // Returns a block to the state of a new thread, but keeps the C library's caches (malloc's).
 // Returns false if there is no memory.
 bool renew(void* pointer) noexcept;
-// For the runtime's kernel threads on which fibers run: the C library's setuid() and its kin would
-// wait for ever for such a thread to answer, since the handler answers in the name of the fiber.
-// They pass over a thread that is about to exit, which this one is said to be from now on.
+// For the runtime's kernel threads on which fibers run (carriers, scheduler/crew.hpp): the C
+// library's setuid() and its kin would wait for ever for such a thread to answer, since their
+// signal handler answers for the thread that the thread pointer names, which is the fiber's. They
+// pass over threads that are about to exit; from now on this one is marked as such.
 void pass_over_in_setuid(void* pointer) noexcept;
 // Frees what the C library allocated for the block. The block's own memory belongs to the caller.
 void drop(void* pointer) noexcept;
@@ -89,9 +90,10 @@ void end() noexcept;
 // knows it from set_robust_list(2). Null: unknown.
 void* robust_list(void* pointer) noexcept;
 
-// Before and after the process forks: meanwhile the C library's list of threads stays as it is.
-void lock_for_fork() noexcept;
-void unlock_after_fork() noexcept;
+// Between these calls the C library's list of threads stays as it is: for a fork, and for calls in
+// which the C library walks the list. To be called where neither a handler nor the tick can come.
+void lock_list() noexcept;
+void unlock_list() noexcept;
 // In a forked child: makes sure that its new threads get other numbers than those of its siblings.
 void other_tids() noexcept;
 // The number by which the C library knows the thread (as a lock's owner, from gettid): unique, and

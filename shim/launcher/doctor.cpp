@@ -374,7 +374,10 @@ report examine(const program& p, const options& o) {
   if (o.kernel_threads()) reasons = {"--threads=kernel"};
 
   if (reasons.empty()) {
-    out.line("verdict", "its threads become fibers of one kernel thread");
+    std::string kernel_threads = o.cores() == 1
+                                     ? "one kernel thread"
+                                     : "up to " + std::to_string(o.cores()) + " kernel threads";
+    out.line("verdict", "its threads become fibers of " + kernel_threads);
   } else {
     status = some_kernel_threads;
     std::string which =

@@ -16,6 +16,7 @@ class options {
   std::vector<std::pair<const char*, std::string>> variables() const;
   bool io_uring() const { return poller_ == "io_uring"; }
   bool kernel_threads() const { return threads_ == "kernel"; }
+  int cores() const { return cores_.empty() ? 1 : std::stoi(cores_); }
 
  private:
   std::string threads_, stack_size_, cores_, poller_, cooperate_;

@@ -454,6 +454,9 @@ TEST_CASE("the doctor reports what would be interposed, and runs no code of the 
   CHECK(r.out.find("its threads stay kernel threads: --threads=kernel\n") != std::string::npos);
   CHECK(r.out.find("options           TENDRIL_THREADS=kernel TENDRIL_STACK_SIZE=32768\n") !=
         std::string::npos);
+  if (sanitized) return;
+  r = here.doctor({"--cores=4", dynamic_program});
+  CHECK(r.out.find("its threads become fibers of up to 4 kernel threads\n") != std::string::npos);
 }
 
 TEST_CASE("the doctor reports which poller would be used, and why not io_uring") {

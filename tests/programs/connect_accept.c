@@ -127,7 +127,7 @@ static void connecting(void) {
   set_nonblocking(s, 1);
   SAY("connect without waiting", connect(s, HERE));
   struct pollfd p = {.fd = s, .events = POLLOUT};
-  SAY("poll tells when", poll(&p, 1, -1));
+  SAY("poll reports when", poll(&p, 1, -1));
   SAY("  as POLLOUT", p.revents);
   SAY("connect again", connect(s, HERE));
   SAY("and again", connect(s, HERE));

@@ -147,7 +147,7 @@ static void seconds(void) {
   SAY("sleep for no time", sleep(0));
   wake_me();
   unsigned left = sleep(3600);
-  SAY("sleep tells the seconds that are left", may_be_left(left, 3600, asleep_since - 1));
+  SAY("sleep returns the seconds that are left", may_be_left(left, 3600, asleep_since - 1));
   peer_ends();
   do {
     wake_me();

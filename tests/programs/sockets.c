@@ -223,7 +223,7 @@ static void oob(void) {
   SAY("no urgent byte", recv(s[1], buf, 1, MSG_OOB));
   MUST(send(s[0], "abc", 3, MSG_OOB));
   struct pollfd p = {.fd = s[1], .events = POLLPRI};
-  SAY("poll tells of it", poll(&p, 1, -1));
+  SAY("poll reports it", poll(&p, 1, -1));
   SAY("  as POLLPRI", p.revents == POLLPRI);
   SAY("the urgent byte", recv(s[1], buf, 10, MSG_OOB));
   SAY("  is", buf[0]);
@@ -265,7 +265,7 @@ static void errqueue(void) {
   close(other);
   SAY("a datagram to a closed port", sendto(s, "abc", 3, 0, (struct sockaddr*)&a, sizeof a));
   struct pollfd p = {.fd = s, .events = 0};
-  SAY("poll tells of the error", poll(&p, 1, -1));
+  SAY("poll reports the error", poll(&p, 1, -1));
   SAY("  as POLLERR", p.revents == POLLERR);
   char control[256];
   struct iovec v = {buf, 100};
@@ -275,10 +275,10 @@ static void errqueue(void) {
   SAY("  its flags", m.msg_flags == MSG_ERRQUEUE);
   struct cmsghdr* c = CMSG_FIRSTHDR(&m);
   SAY("  its error", c ? (long)((struct sock_extended_err*)CMSG_DATA(c))->ee_errno : -2);
-  SAY("  recv tells of nothing more", recv(s, buf, 10, MSG_DONTWAIT));
+  SAY("  recv reports nothing more", recv(s, buf, 10, MSG_DONTWAIT));
   MUST(connect(s, (struct sockaddr*)&a, sizeof a));
   SAY("send to a closed port", send(s, "abc", 3, 0));
-  SAY("recv tells", recv(s, buf, 10, 0));
+  SAY("recv reports it", recv(s, buf, 10, 0));
   close(s);
   int t[2];
   tcp_pair(t);

@@ -189,7 +189,7 @@ static void scheduling(void) {
   clockid_t clock;
   struct timespec t;
   ERR("getcpuclockid", pthread_getcpuclockid(w.id, &clock));
-  SAY("  which tells time", clock_gettime(clock, &t));
+  SAY("  which reports the time", clock_gettime(clock, &t));
   go = 1;
   end_of(&w);
 }
@@ -423,6 +423,32 @@ static void* asks_for_identity(void* p) {
   else SAY("setgroups", 0);
   return p;
 }
+// Several threads do so at the same time, while others begin and end.
+static void* ends_at_once(void* p) { return p; }
+static void* sets_often(void* p) {
+  long failed = (long)p;
+  for (int i = 0; i < 50; i++) failed += setresuid(getuid(), geteuid(), (uid_t)-1) != 0;
+  return (void*)failed;
+}
+static void* makes_threads(void* p) {
+  for (int i = 0; i < 50; i++) {
+    pthread_t t;
+    pthread_create(&t, NULL, ends_at_once, NULL);
+    pthread_join(t, NULL);
+  }
+  return p;
+}
+static void identity_at_once(void) {
+  pthread_t t[4];
+  long failed = 0;
+  for (int i = 0; i < 4; i++) pthread_create(&t[i], NULL, i % 2 ? makes_threads : sets_often, NULL);
+  for (int i = 0; i < 4; i++) {
+    void* r;
+    pthread_join(t[i], &r);
+    failed += (long)r;
+  }
+  SAY("calls that failed", failed);
+}
 static void* waits_in_barrier(void* b) {
   pthread_barrier_wait(b);
   return NULL;
@@ -459,5 +485,7 @@ int main(void) {
   defaults();
   inheriting_policy();
   identity();
+  puts("in several threads at once");
+  identity_at_once();
   return 0;
 }

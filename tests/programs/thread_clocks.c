@@ -71,7 +71,7 @@ static void* times(void* p) {
   SAY("getrusage", getrusage(RUSAGE_THREAD, &usage));
   long told = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000 +
               (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000;
-  SAY("  tells the same time", told <= own_time() && told * 10 > begin * 5);
+  SAY("  reports the same time", told <= own_time() && told * 10 > begin * 5);
   SAY("a bad address", syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, NOWHERE));
   SAY("getrusage to a bad address", syscall(SYS_getrusage, RUSAGE_THREAD, NOWHERE));
   return NULL;
@@ -93,7 +93,7 @@ static void telling(void) {
   start(&w, waits, NULL);
   await_waiting(&w);
   clockid_t clock = clock_of(w.id);
-  SAY("tells time", clock_gettime(clock, &t));
+  SAY("reports the time", clock_gettime(clock, &t));
   long begin = time_of(clock);
   use(50 * ms);
   SAY("a thread that waits uses none", time_of(clock) < begin + 50 * ms);
@@ -232,7 +232,7 @@ static void* has_timers(void* unused) {
       s.it_interval.tv_nsec == 5 * ms && s.it_value.tv_nsec > 0 && s.it_value.tv_nsec <= 5 * ms);
   struct itimerspec off = {{0, 0}, {0, 0}};
   SAY("until it is stopped", timer_settime(t, 0, &off, &s));
-  SAY("  which tells what was left", s.it_interval.tv_nsec == 5 * ms && s.it_value.tv_nsec > 0);
+  SAY("  which reports what was left", s.it_interval.tv_nsec == 5 * ms && s.it_value.tv_nsec > 0);
   // Several of these short periods pass between two checks of the clock.
   set_timer(t, 0, ms / 20, ms / 20);
   int missed = 0;

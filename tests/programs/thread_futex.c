@@ -241,7 +241,7 @@ static void newer(void) {
   SAY("WAKE", futex(&word, FUTEX_WAKE, 1, NULL, NULL, 0));
   SAY("  futex_wait", (intptr_t)end_of(&w));
   waiters(&old, 1, &word, 0);
-  SAY("wake of who waits by futex(2)", syscall(futex_wake, &word, 4UL, 1, of_32_bits | private));
+  SAY("wake of a waiter by futex(2)", syscall(futex_wake, &word, 4UL, 1, of_32_bits | private));
   ends(&old, 1);
 }
 

@@ -156,7 +156,7 @@ static void* places(void* p) {
   SAY("as it was written", memcmp(got, "0123456789dd", 12));
   SAY("where", ftell(f));
   fpos_t here;
-  SAY("told", fgetpos(f, &here));
+  SAY("the position", fgetpos(f, &here));
   SAY("to the end", fseek(f, 0, SEEK_END));
   SAY("added", (long)fwrite(data, 1, 200, f));
   SAY("back there", fsetpos(f, &here));

@@ -187,7 +187,7 @@ static void intervals(void) {
   setitimer(ITIMER_REAL, &again, NULL);
   while (handled < 5) pause();
   SAY("  again and again", setitimer(ITIMER_REAL, &off, &was));
-  SAY("  tells its interval", was.it_interval.tv_usec);
+  SAY("  reports its interval", was.it_interval.tv_usec);
   limit();
   // A profiler: the handler interrupts the code that uses the time.
   install(SIGPROF, SA_RESTART);
@@ -433,7 +433,7 @@ static void pending_of(const char* who, int notify, pid_t tid) {
   int r = sigtimedwait(&s, &info, &at_once);
   SAY("  blocked for twenty periods it comes once", r == SIGUSR2 && info.si_value.sival_int == 21);
   SAY("    with the others as overruns", info.si_overrun >= 18);
-  SAY("    which the timer tells", timer_getoverrun(t) == info.si_overrun);
+  SAY("    which the timer reports", timer_getoverrun(t) == info.si_overrun);
   // It may have expired once more since; the kernel drops that only when it looks for a signal,
   // which sigpending() does not do.
   set_timer(t, 1000, 0);

@@ -157,7 +157,7 @@ TEST_CASE("readers share a lock, and a writer is alone") {
   writer.join(), reader.join();
 }
 
-TEST_CASE_TEMPLATE("a condition variable wakes as many tasks as it is told to", Condition,
+TEST_CASE_TEMPLATE("a condition variable wakes as many tasks as it is asked to", Condition,
                    std::condition_variable, std::condition_variable_any) {
   std::mutex m;
   Condition c;

@@ -173,7 +173,7 @@ class task_payload : public outcome<R> {
       } else {
         this->value_.emplace(run_());
       }
-      // Its code is a C function, perhaps, that has ended because of a kill and told it by a value.
+      // Its code is a C function, perhaps, that a kill has ended, and that reports it by a value.
       if (core::head(self).needs_slow_path) [[unlikely]] {
         if (take_kill(self)) this->value_.reset();
       }

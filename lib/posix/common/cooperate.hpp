@@ -43,8 +43,9 @@ inline bool could_park(const fiber* self) noexcept {
   return h.unfinished != 0 || has_crew(h);
 }
 inline bool others_here(fiber* self) noexcept {
+  const hub& h = *hub::of(self);
   return could_park(self) || always.load(std::memory_order_relaxed) || ticking.load() ||
-         hub::of(self)->has_to_trim();
+         h.trim.is_needed(h);
 }
 inline bool cooperative() noexcept {
   fiber* self = core::current;

@@ -23,7 +23,7 @@ class helper_may_be_made {
   helper_may_be_made() noexcept {
     for (int tries = 0;; tries++) {
       hub& h = my_hub();
-      unsigned turns = h.turns();
+      unsigned turns = h.turns.so_far();
       // Larger than what the allocator caches per thread, so it takes the allocator's lock. Waiting
       // for the lock here is safe: this thread can be preempted.
       void* volatile probe = h.several_threads ? malloc(2048) : nullptr;
@@ -31,7 +31,7 @@ class helper_may_be_made {
       core::current->enter_runtime();
       // (Give up after 100 tries: it may be this thread's own handler that interrupted the loader.)
       bool loads = core::tls::amid_loader.load(std::memory_order_relaxed) != 0 && tries < 100;
-      if (h.turns() == turns && !loads) return;
+      if (h.turns.so_far() == turns && !loads) return;
       core::current->leave_runtime();
       if (loads) core::yield();
     }

@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 
 #include <atomic>
+#include <new>
 
 #include "posix/common/cancellation.hpp"
 #include "posix/common/futex.hpp"
@@ -93,5 +94,7 @@ int cxa_guard_acquire(static_guard* g) noexcept {
 
 void cxa_guard_release(static_guard* g) noexcept { finish(g, initialised); }
 void cxa_guard_abort(static_guard* g) noexcept { finish(g, 0); }
+
+void static_guards_after_fork() noexcept { new (&under_way_lock) core::spin_lock; }
 
 }  // namespace tendril::posix

@@ -16,4 +16,7 @@ TENDRIL_API int cxa_guard_acquire(static_guard* g) noexcept;
 TENDRIL_API void cxa_guard_release(static_guard* g) noexcept;
 TENDRIL_API void cxa_guard_abort(static_guard* g) noexcept;
 
+// In a forked child. What another thread was initialising during the fork stays as it was.
+void static_guards_after_fork() noexcept;
+
 }  // namespace tendril::posix

@@ -3,11 +3,14 @@
 // A single child is waited for through a pidfd, which the poller watches, on a number out of the
 // program's way. "Any child" and process groups have no descriptor, and the descriptor table may be
 // full: then a helper thread waits with WNOWAIT, so that the call itself still finds the child.
-#include <tendril/posix.hpp>
+#include "posix/processes/process.hpp"
 
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <tendril/posix.hpp>
+
+#include <new>
 
 #include "base/fork_handlers.hpp"
 #include "base/futex_lock.hpp"
@@ -38,7 +41,7 @@ core::kept_descriptor* keep_child(id_t id, const void* frame) noexcept {
   if (!in_hubs_process()) return nullptr;
   core::handlers_deferred quiet;
   int fd = int(sys::call(SYS_pidfd_open, id, 0));
-  return fd >= 0 ? my_hub().io.keep(fd, frame) : nullptr;
+  return fd >= 0 ? my_hub().io.kept.keep(fd, frame) : nullptr;
 }
 
 // While it lives, the thread stays on its hub, which keeps a descriptor for it. (If a handler
@@ -64,7 +67,7 @@ long wait_for_child(int type, id_t id, int options) noexcept {
                        on_signal::restart);
       core::handlers_deferred quiet;
       // A wait in a handler may already have dropped it, as one whose wait was left by siglongjmp.
-      if (child->who == core::current && child->frame == frame) my_hub().io.drop(*child);
+      if (child->who == core::current && child->frame == frame) my_hub().io.kept.drop(*child);
       return r == -ETIMEDOUT || r == -EBADF ? 0 : r;
     }
   }
@@ -341,5 +344,8 @@ int clone(int (*run)(void*), void* stack, int flags, void* argument, pid_t* pare
   core::parent_continues();
   return child;
 }
+
+// The signals stay ignored if another thread was in system() during the fork, as in the C library.
+void system_after_fork() noexcept { new (&systems.lock) core::futex_lock; }
 
 }  // namespace tendril::posix

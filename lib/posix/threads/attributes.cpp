@@ -1,8 +1,8 @@
 // The attributes of threads that are fibers, read and changed: stack, name, processors and
 // scheduling.
 //
-// All fibers run on one kernel thread, so processors and priorities are stored only to be reported;
-// the kernel is asked whether it would have allowed them.
+// The fibers of a hub share its kernel thread, so processors and priorities are stored only to be
+// reported; the kernel is asked whether it would have allowed them.
 #include <tendril/pthread.hpp>
 
 #include <linux/filter.h>

@@ -96,7 +96,7 @@ core::message* body_run(fiber* f, core::message*) noexcept {
 
 // The fiber has left its stack, which the next thread may use from now on.
 void left_stack(fiber* f) noexcept {
-  hub::of(f)->note_left_memory();
+  hub::of(f)->trim.note_left();
   thread* t = *static_cast<thread**>(core::fiber_payload(f));
   if (t->life.fetch_or(thread::ended, std::memory_order_acq_rel) & thread::detached) recycle(t);
   // The object may already be another thread's, but only its address is used.
@@ -177,7 +177,7 @@ bool begin_threads() noexcept {
   this_thread = &main_thread;
   core::tls::several();
   core::look_at_stack_protection();
-  h->trim_threads = trim_idle;
+  h->trim.of_threads = trim_idle;
   h->signals.begin_threads();
   hooks.load(std::memory_order_acquire)->begin(*h);
   count_living(main_thread);

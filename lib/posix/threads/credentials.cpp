@@ -2,11 +2,12 @@
 // calling thread.
 //
 // For the former, the C library sends each of its threads a signal to make the system call, and
-// waits for all. Fibers do not receive such signals. Their kernel thread has the main thread's
-// descriptor (in a child of fork, that of the thread that forked), so the call is made in that
-// thread's name. If threads have identities of their own (because of the latter calls, see
-// thread/identity.hpp), each of these identities, and the common one, is then assumed and changed
-// by the same system call.
+// waits for all. Fibers do not receive such signals. Their kernel thread has the descriptor of the
+// hub's native thread (the main thread; in a child of fork, the one that forked), so the call is
+// made in that thread's name. The C library passes over carriers (scheduler/crew.hpp); each of them
+// makes the system call when hub_crew asks it to. If threads have identities of their own (because
+// of the latter calls, see thread/identity.hpp), each of these identities, and the common one, is
+// then assumed and changed by the same system call.
 #include <tendril/posix.hpp>
 
 #include <grp.h>
@@ -14,6 +15,7 @@
 
 #include <utility>
 
+#include "base/signals_blocked.hpp"
 #include "posix/threads/thread.hpp"
 #include "scheduler/crew.hpp"
 #include "scheduler/kernel_threads.hpp"
@@ -40,17 +42,6 @@ __attribute__((noinline)) long in_name_of(void* pointer, F& f) noexcept {
   arch::set_thread_pointer(mine, by_instruction);
   return r;
 }
-
-// While this lives, no handler runs (it would find another thread's storage), and no other thread.
-class all_blocked {
- public:
-  all_blocked() noexcept { sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all_, &mask_, 8); }
-  ~all_blocked() { sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, 0, 8); }
-  all_blocked(const all_blocked&) = delete;
-
- private:
-  std::uint64_t all_ = ~0ULL, mask_ = 0;
-};
 
 constexpr unsigned most_groups = 65536;  // NGROUPS_MAX
 
@@ -145,9 +136,16 @@ int for_all_threads(F by_library, Raw raw) {
   spare_identities spare;
   for (;;) {
     if (carried && !spare.reserve()) return result<int>(-ENOMEM);
-    all_blocked quiet;
+    // Two calls at a time could leave some kernel threads with one's identity, and others with the
+    // other's.
+    core::hub_crew::calling_guard one_at_a_time(core::crew);
+    // A handler would find another thread's storage. Without the tick, no other thread runs.
+    core::all_signals_blocked quiet;
     if (carried && !spare.suffice()) continue;  // threads were made meanwhile
+    // The C library walks its list of threads, which threads on other hubs would change.
+    core::tls::lock_list();
     long r = in_name_of(my_hub().signals.first->storage->pointer, by_library);
+    core::tls::unlock_list();
     if (r >= 0 && core::crew.size() > 1) {
       // The C library has changed its own threads, and this one.
       bool changed = core::crew.call_on_others(
@@ -183,7 +181,7 @@ long change_own(long number, long a, long b, long c) noexcept {
   core::identity* after = core::room_for_identity(groups);
   long r = -ENOMEM;
   if (common && after) {
-    all_blocked quiet;
+    core::all_signals_blocked quiet;
     core::identity*& own = core::current->storage->identity;
     r = call();
     core::read_identity(*after, groups);

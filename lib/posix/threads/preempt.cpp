@@ -83,9 +83,10 @@ bool take_away(ucontext_t& where) noexcept {
 bool on_tick(siginfo_t* info, void* where) noexcept {
   int saved = errno;
   if (info->si_code != SI_TKILL || !core::current) return false;
-  std::atomic<bool>& sent = hub::of(core::current)->tick.sent;
-  if (!sent.load(std::memory_order_relaxed)) return false;
-  if (!take_away(*static_cast<ucontext_t*>(where))) sent.store(false, std::memory_order_relaxed);
+  core::tick_state& tick = hub::of(core::current)->tick;
+  if (!tick.on_its_way.exchange(false, std::memory_order_relaxed)) return false;
+  if (!take_away(*static_cast<ucontext_t*>(where)))
+    tick.sent.store(false, std::memory_order_relaxed);
   errno = saved;
   return true;
 }
@@ -102,9 +103,10 @@ struct watched {
   bool is_idle() const noexcept { return idle > 20; }
   // Called once in a period. Sends a tick if the hub has not made a turn since.
   void look(hub& h) noexcept {
-    unsigned now = h.turns();
+    unsigned now = h.turns.so_far();
     if (h.sleeps()) {
-      // A thread of another hub may have closed them: nothing else would wake this hub then.
+      // A thread of another hub may have closed this hub's descriptors: nothing else would wake it
+      // then.
       if (h.io.lost_descriptors()) h.notify();
       idle++;
       period = longest_tick;
@@ -128,10 +130,10 @@ struct watched {
     if (!tick_installed() || !tick_can_be_sent()) return;
     if (!h.tick.sent.load(std::memory_order_relaxed)) {
       unanswered = 0;
-      h.send_tick();
+      h.tick.send(h);
     } else if (++unanswered == most_unanswered) {
       unanswered = 0;
-      h.send_tick_again();
+      h.tick.send_again(h);
     }
   }
 };

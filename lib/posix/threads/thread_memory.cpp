@@ -179,7 +179,7 @@ void tidy_up() noexcept {
     free(surplus->storage.identity);
     core::tls::drop(surplus->storage.pointer);
     core::thread_stacks::give_back(s);
-    if (core::current) my_hub().note_left_memory();
+    if (core::current) my_hub().trim.note_left();
   }
   // Unmap at once, as natively: with a limit also small stacks; without one those are left to the
   // next trim().
@@ -211,7 +211,8 @@ void lock_threads_for_fork() noexcept { idle.lock.lock(); }
 void unlock_threads_after_fork() noexcept { idle.lock.unlock(); }
 
 void thread_memory_after_fork() noexcept {
-  // If another kernel thread was changing the list during the fork, drop the list.
+  // A kernel thread without fibers forks without the lock: if another one was changing the list
+  // meanwhile, drop the list.
   if (idle.lock.is_held()) new (&idle) idle_threads;
 }
 

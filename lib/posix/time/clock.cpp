@@ -1,6 +1,6 @@
 // clock_gettime(2), clock_getres(2), clock_settime(2), getrusage(2), pthread_getcpuclockid(3).
 //
-// Threads that are fibers share a kernel thread and its CPU clock. To know how much each has used,
+// The threads of a hub share a kernel thread and its CPU clock. To know how much each has used,
 // every switch would have to read that clock, which costs ten times as much as the switch. So that
 // is done only from the first query on. The time used before is estimated by ticks (preempt.cpp),
 // each of which is charged to the running fiber: as exact as kernels were for a long time.

@@ -1,15 +1,16 @@
 // timer_create(2) for threads that are fibers: timers that signal one of them, and timers on the
 // CPU clock of one.
 //
-// To the kernel, the threads are one, but each may block different signals. So the kernel's timers
-// send the tick's signal, which no thread blocks, and the runtime then does what the program asked
-// for.
+// To the kernel, the threads of a hub are one thread, but each may block different signals. So the
+// kernel's timers send the tick's signal, which no thread blocks, and the runtime then does what
+// the program asked for.
 #include <sys/utsname.h>
 #include <tendril/posix.hpp>
 
 #include <new>
 
 #include "base/runtime_signal.hpp"
+#include "base/signals_blocked.hpp"
 #include "posix/threads/preempt.hpp"
 #include "posix/time/clock.hpp"
 #include "posix/time/timer.hpp"
@@ -144,8 +145,8 @@ void start_timer(timer_t timer, core::nanoseconds in) noexcept {
   real.timer_settime(timer, 0, &once, nullptr);
 }
 
-// Protects these timers, which any kernel thread may set. No handler runs while it is held,
-// including the tick's.
+// Protects these timers, which any kernel thread may set. While it is held, no handler of the
+// program runs on that kernel thread, and that of the tick leaves the timers alone.
 constinit core::spin_lock cpu_timers;
 class cpu_timers_guard {
   core::deferring_spin_guard held_{cpu_timers};
@@ -231,6 +232,7 @@ bool kernel_drops_sent() noexcept {
   known = drops ? 2 : 1;
   return drops;
 }
+
 // Makes such a call, and drops the timer's signals that we have received before it.
 template <class F>
 int drop_sent(timer_t timer, F call) noexcept {
@@ -238,11 +240,9 @@ int drop_sent(timer_t timer, F call) noexcept {
     return call();
   hub& h = my_hub();
   core::handlers_deferred quiet;
-  std::uint64_t all = ~0ULL, mask;
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
+  core::all_signals_blocked blocked;
   int r = call();
   if (r == 0) h.signals.drop_timer_signals(int(reinterpret_cast<std::intptr_t>(timer)));
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
   return r;
 }
 
