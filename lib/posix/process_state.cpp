@@ -51,7 +51,7 @@
 //
 //   base/fork_handlers: prepares, continues, begins, shares_descriptors
 //   base/membarrier: known
-//   base/refused: refused_calls
+//   base/refused: refused_calls, has_filter
 //   base/symbols: loaded
 //   base/sys: clock_of_kernel
 //   libc/elf_scan: cache, seen

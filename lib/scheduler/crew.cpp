@@ -84,9 +84,8 @@ void hub_crew::stir(hub& mine) noexcept {
     return unsigned(mine.chaos >> 32) % n;
   };
   if (random(16) == 0) {
-    for (unsigned i = random(2'000); i; i--) arch::relax();
+    for (unsigned i = random(5'000); i; i--) arch::relax();
   }
-  if (random(64) == 0) sys::call(SYS_sched_yield);
   unsigned waiting = unsigned(mine.ready.size());
   if (random(4) != 0 || waiting < 2) return;
   hub* to;
@@ -119,7 +118,8 @@ hub* hub_crew::find_idle(const hub& mine) noexcept {
 hub* hub_crew::start_hub() noexcept {
   {
     deferring_spin_guard held(lock_);
-    if (size() == most_ || starting_.load(std::memory_order_relaxed) != nothing) return nullptr;
+    bool may = size() < most_ && !sys::has_filter.load(std::memory_order_relaxed);
+    if (!may || starting_.load(std::memory_order_relaxed) != nothing) return nullptr;
     starting_.store(starts, std::memory_order_relaxed);
   }
   bool started = start_own_thread(carry, nullptr, 64 * 1024);

@@ -106,7 +106,10 @@ static void children(void) {
     for (int i = 0; i < 100; i++) result_of(returns, NULL);
     _exit(tasks());
   }
-  SAY("a child that makes threads ends with as many tasks as it needs", status_of(child) <= 3);
+  // The main one, the one that watches them, and one for each further hub.
+  const char* hubs = getenv("TENDRIL_CORES");
+  SAY("a child that makes threads ends with as many tasks as it needs",
+      status_of(child) <= 2 + (hubs ? atoi(hubs) : 1));
   struct worker many[16];
   for (int i = 0; i < 16; i++) start(&many[i], forks, &value);
   long sum = 0;
