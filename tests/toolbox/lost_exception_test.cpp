@@ -5,6 +5,10 @@
 #include <tendril/task_group.hpp>
 #include <tendril/thread_pool_executor.hpp>
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -174,6 +178,41 @@ TEST_CASE("get and exception ask for a call's exception, and a broken promise is
     auto f = p.get_future();
   }
   CHECK(r.take().empty());
+}
+
+TEST_CASE("the default handler writes a line that names task and exception, no handler none") {
+  auto written = [](lost_exception_handler h, auto f) {
+    int output = ::memfd_create("output", MFD_CLOEXEC), before = ::dup(2);
+    auto other = set_lost_exception_handler(h);
+    ::dup2(output, 2);
+    f();
+    ::dup2(before, 2);
+    set_lost_exception_handler(other);
+    char text[1000] = {};
+    (void)!::pread(output, text, sizeof text - 1, 0);
+    ::close(output);
+    ::close(before);
+    return std::string(text);
+  };
+  std::string id;
+  auto loses = [&] {
+    auto t = spawn({.name = "reader"}, [] { throw std::runtime_error("the tank is empty"); });
+    id = std::to_string(t.id());
+    t.join();
+  };
+  std::string line = written(report_lost_exception, loses);
+  CHECK(line ==
+        "tendril: task " + id +
+            " 'reader' ended by std::runtime_error: the tank is empty (nobody asked for it)\n");
+  CHECK(written(report_lost_exception, [] {
+          spawn([] { throw 5; }).join();
+        }).ends_with(" '' ended by int (nobody asked for it)\n"));
+  CHECK(written(report_lost_exception, [] {
+          thread_pool_executor pool(1);
+          auto f = pool.submit([] { throw std::logic_error("no"); });
+          f.wait();
+        }) == "tendril: a call ended by std::logic_error: no (nobody asked for it)\n");
+  CHECK(written(nullptr, loses) == "");
 }
 
 TEST_CASE("without a handler nothing is reported, and the one before comes back") {

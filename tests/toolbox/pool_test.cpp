@@ -70,6 +70,30 @@ TEST_CASE("kill ends all tasks of a group, and the group is empty then") {
   CHECK(g.kill(1h));
 }
 
+TEST_CASE("kill ends tasks, too, that others add while they end") {
+  group g;
+  int ended = 0;
+  g.spawn([&] {
+    try {
+      sleep(1h);
+    } catch (const fiber_exit&) {
+      g.spawn([&] {
+        struct counts {
+          int& n;
+          ~counts() { n++; }
+        } last{ended};
+        sleep(1h);
+      });
+      yield();  // which begins
+      throw;
+    }
+  });
+  yield();
+  g.kill();
+  CHECK(g.empty());
+  CHECK(ended == 1);
+}
+
 TEST_CASE("join_and_raise throws the first error of the group") {
   group g;
   g.spawn([] { throw std::runtime_error("bad"); });

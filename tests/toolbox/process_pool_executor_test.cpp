@@ -5,8 +5,10 @@
 #include <tendril/process_pool_executor.hpp>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <map>
 #include <numeric>
 #include <set>
@@ -51,6 +53,14 @@ char wait_at(const std::string& path) {
   int fd = ::open(path.c_str(), O_RDONLY);
   char c = 0;
   return fd >= 0 && ::read(fd, &c, 1) == 1 ? c : '?';
+}
+
+template <class E>
+std::exception_ptr travelled_error(const E& e) {
+  byte_sink to;
+  detail::write_error(to, std::make_exception_ptr(e));
+  byte_source from(to.bytes());
+  return detail::read_error(from);
 }
 
 template <class T>
@@ -113,6 +123,11 @@ TEST_CASE("bytes that end too early are an error") {
   byte_source half(std::string_view(to.bytes()).substr(0, sizeof(int) / 2));
   CHECK_THROWS_AS(half.read<int>(), error);
   CHECK(half.left() == sizeof(int) / 2);
+  // A length that nothing could have.
+  byte_sink long_;
+  long_ << SIZE_MAX << 'a';
+  CHECK_THROWS_AS(byte_source(long_.bytes()).read<std::string>(), error);
+  CHECK_THROWS_AS(byte_source(long_.bytes()).read<std::vector<std::string>>(), error);
 }
 
 TEST_SUITE_END();
@@ -172,6 +187,40 @@ TEST_CASE("an exception of a call comes back with its own type, or names its typ
   CHECK(pool.submit(square, 2).get() == 4);
 }
 
+TEST_CASE_TEMPLATE("each standard exception that is made of a text comes back as itself", E,
+                   std::runtime_error, std::logic_error, std::invalid_argument, std::domain_error,
+                   std::length_error, std::out_of_range, std::range_error, std::overflow_error,
+                   std::underflow_error, tendril::error) {
+  std::string type;
+  try {
+    std::rethrow_exception(travelled_error(E("why")));
+  } catch (const std::exception& e) {
+    type = typeid(e).name();
+    CHECK(std::string(e.what()) == "why");
+  }
+  CHECK(type == typeid(E).name());
+}
+
+TEST_CASE("a system_error of a call keeps its category, and its text if it has one") {
+  struct special : std::system_error {
+    using std::system_error::system_error;
+  };
+  std::error_code ours(ENOENT, std::generic_category()), systems(EPERM, std::system_category());
+  for (const auto& code : {ours, systems}) {
+    for (const auto& sent : {std::system_error(code, "open"), std::system_error(code)}) {
+      try {
+        std::rethrow_exception(travelled_error(sent));
+      } catch (const std::system_error& e) {
+        CHECK(&e.code().category() == &code.category());
+        CHECK(e.code() == code);
+        CHECK(std::string(e.what()) == sent.what());
+      }
+    }
+  }
+  // A type of its own cannot be made again.
+  CHECK_THROWS_AS(std::rethrow_exception(travelled_error(special(ours))), remote_error);
+}
+
 TEST_CASE("while a fiber waits for a call, others run") {
   process_pool_executor pool(1);
   gate g;
@@ -198,6 +247,25 @@ TEST_CASE("a worker has none of the program's descriptors") {
   char c;
   CHECK(posix::read(p[0], &c, 1) == 0);  // the end of the pipe, although the pool's processes exist
   ::close(p[0]);
+}
+
+TEST_CASE("what the program had printed, and what calls print, is written once") {
+  std::fflush(nullptr);
+  int output = ::memfd_create("output", MFD_CLOEXEC), before = ::dup(1);
+  ::dup2(output, 1);
+  std::printf("before ");  // is in the buffer when the processes are forked
+  {
+    process_pool_executor pool(1);
+    for (int i = 0; i < 2; i++) pool.submit([] { std::printf("call "); }).get();
+  }
+  std::printf("after");
+  std::fflush(nullptr);
+  ::dup2(before, 1);
+  char text[100] = {};
+  CHECK(::pread(output, text, sizeof text - 1, 0) > 0);
+  CHECK(std::string(text) == "before call call after");
+  ::close(output);
+  ::close(before);
 }
 
 TEST_CASE("map gives results in order") {
