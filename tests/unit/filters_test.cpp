@@ -65,9 +65,9 @@ bool jumps(std::uint32_t a, unsigned condition, std::uint32_t b) {
 TEST_CASE("a filter's verdict counts") {
   CHECK_FALSE(refuses({ret(SECCOMP_RET_ALLOW)}));
   CHECK_FALSE(refuses({ret(SECCOMP_RET_LOG)}));
-  for (std::uint32_t r : {SECCOMP_RET_ERRNO | 0U, refuse, SECCOMP_RET_TRAP | 0U,
-                          SECCOMP_RET_KILL_PROCESS | 0U, SECCOMP_RET_KILL_THREAD | 0U,
-                          SECCOMP_RET_TRACE | 0U, SECCOMP_RET_USER_NOTIF | 0U})
+  for (std::uint32_t r :
+       {SECCOMP_RET_ERRNO | 0U, refuse, SECCOMP_RET_TRAP | 0U, SECCOMP_RET_KILL_PROCESS | 0U,
+        SECCOMP_RET_KILL_THREAD | 0U, SECCOMP_RET_TRACE | 0U, SECCOMP_RET_USER_NOTIF | 0U})
     CHECK(refuses({ret(r)}));
   // The data of an action are no part of it.
   CHECK_FALSE(refuses({ret(SECCOMP_RET_ALLOW | 0xffff)}));
@@ -87,8 +87,8 @@ TEST_CASE("conditions of jumps are the kernel's") {
   CHECK_FALSE(jumps(5, BPF_JSET, 2));
   CHECK(refuses({jump(BPF_JMP | BPF_JA, 1, 0, 0), ret(SECCOMP_RET_ALLOW), ret(refuse)}));
   // The other way of a condition.
-  CHECK(refuses({load(1), jump(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 1), ret(SECCOMP_RET_ALLOW),
-                 ret(refuse)}));
+  CHECK(refuses(
+      {load(1), jump(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 1), ret(SECCOMP_RET_ALLOW), ret(refuse)}));
 }
 
 TEST_CASE("arithmetic is the kernel's") {
@@ -104,13 +104,11 @@ TEST_CASE("arithmetic is the kernel's") {
   CHECK(leaves(0x1fffffff, 0xffffffff, BPF_RSH, 3));
   CHECK(leaves(0xfffffffb, {load(5), stmt(BPF_ALU | BPF_NEG, 0)}));
   // Division by zero ends a filter with 0, which is SECCOMP_RET_KILL_THREAD.
-  CHECK(refuses({load_x(0), load(5), stmt(BPF_ALU | BPF_DIV | BPF_X, 0),
-                 ret(SECCOMP_RET_ALLOW)}));
+  CHECK(refuses({load_x(0), load(5), stmt(BPF_ALU | BPF_DIV | BPF_X, 0), ret(SECCOMP_RET_ALLOW)}));
 }
 
 TEST_CASE("registers, memory and the description of the call are the kernel's") {
-  CHECK(leaves(7, {load(7), stmt(BPF_MISC | BPF_TAX, 0), load(1),
-                   stmt(BPF_MISC | BPF_TXA, 0)}));
+  CHECK(leaves(7, {load(7), stmt(BPF_MISC | BPF_TAX, 0), load(1), stmt(BPF_MISC | BPF_TXA, 0)}));
   CHECK(leaves(7, {load(7), stmt(BPF_ST, 3), load(1), stmt(BPF_LD | BPF_MEM, 3)}));
   CHECK(leaves(7, {load_x(7), stmt(BPF_STX, 15), load_x(1), stmt(BPF_LDX | BPF_MEM, 15),
                    stmt(BPF_MISC | BPF_TXA, 0)}));
