@@ -517,6 +517,12 @@ TEST_CASE("the doctor reports what each library imports") {
   line("libz.so.1");
 }
 
+TEST_CASE("the doctor looks for system calls in code, not in data") {
+  sandbox here;
+  result r = here.doctor({dynamic_program});
+  CHECK_MESSAGE(r.out.find("waits unseen") == std::string::npos, r.out);
+}
+
 TEST_CASE(
     "the doctor and the shim report a program that makes futex, or arbitrary, system calls "
     "itself") {

@@ -5,14 +5,12 @@
 #include <tendril/task_group.hpp>
 #include <tendril/thread_pool_executor.hpp>
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "written_to.hpp"
 
 using namespace tendril;
 using namespace std::chrono_literals;
@@ -182,17 +180,10 @@ TEST_CASE("get and exception ask for a call's exception, and a broken promise is
 
 TEST_CASE("the default handler writes a line that names task and exception, no handler none") {
   auto written = [](lost_exception_handler h, auto f) {
-    int output = ::memfd_create("output", MFD_CLOEXEC), before = ::dup(2);
-    auto other = set_lost_exception_handler(h);
-    ::dup2(output, 2);
-    f();
-    ::dup2(before, 2);
-    set_lost_exception_handler(other);
-    char text[1000] = {};
-    (void)!::pread(output, text, sizeof text - 1, 0);
-    ::close(output);
-    ::close(before);
-    return std::string(text);
+    auto before = set_lost_exception_handler(h);
+    std::string text = written_to(2, f);
+    set_lost_exception_handler(before);
+    return text;
   };
   std::string id;
   auto loses = [&] {

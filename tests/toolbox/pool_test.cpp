@@ -94,6 +94,18 @@ TEST_CASE("kill ends tasks, too, that others add while they end") {
   CHECK(ended == 1);
 }
 
+TEST_CASE("join_and_raise throws no error from before the group was last empty") {
+  group g;
+  g.spawn([] { throw std::runtime_error("earlier"); });
+  g.join();
+  g.spawn([] {});
+  CHECK_NOTHROW(g.join_and_raise());
+  g.spawn([] { throw std::runtime_error("bad"); });
+  CHECK_THROWS_WITH(g.join_and_raise(), "bad");
+  g.spawn([] {});
+  CHECK_NOTHROW(g.join_and_raise());
+}
+
 TEST_CASE("join_and_raise throws the first error of the group") {
   group g;
   g.spawn([] { throw std::runtime_error("bad"); });

@@ -5,7 +5,6 @@
 #include <tendril/process_pool_executor.hpp>
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -15,6 +14,8 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "written_to.hpp"
 
 using namespace tendril;
 using namespace std::chrono_literals;
@@ -250,22 +251,34 @@ TEST_CASE("a worker has none of the program's descriptors") {
 }
 
 TEST_CASE("what the program had printed, and what calls print, is written once") {
-  std::fflush(nullptr);
-  int output = ::memfd_create("output", MFD_CLOEXEC), before = ::dup(1);
-  ::dup2(output, 1);
-  std::printf("before ");  // is in the buffer when the processes are forked
+  CHECK(written_to(1, [] {
+          std::printf("before ");  // is in the buffer when the processes are forked
+          {
+            process_pool_executor pool(1);
+            for (int i = 0; i < 2; i++) pool.submit([] { std::printf("call "); }).get();
+          }
+          std::printf("after");
+        }) == "before call call after");
+}
+
+TEST_CASE("a worker reads nothing from standard input") {
+  int p[2], before = ::dup(0);
+  REQUIRE(::pipe(p) == 0);
+  REQUIRE(::write(p[1], "x", 1) == 1);
+  ::dup2(p[0], 0);
   {
     process_pool_executor pool(1);
-    for (int i = 0; i < 2; i++) pool.submit([] { std::printf("call "); }).get();
+    CHECK(pool.submit([] {
+                char c;
+                return int(::read(0, &c, 1));
+              })
+              .get() == 0);
   }
-  std::printf("after");
-  std::fflush(nullptr);
-  ::dup2(before, 1);
-  char text[100] = {};
-  CHECK(::pread(output, text, sizeof text - 1, 0) > 0);
-  CHECK(std::string(text) == "before call call after");
-  ::close(output);
-  ::close(before);
+  char c = 0;
+  CHECK(::read(0, &c, 1) == 1);
+  CHECK(c == 'x');
+  ::dup2(before, 0);
+  for (int fd : {p[0], p[1], before}) ::close(fd);
 }
 
 TEST_CASE("map gives results in order") {

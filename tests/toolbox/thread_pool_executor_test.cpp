@@ -250,6 +250,20 @@ TEST_CASE("a call that has not begun can be cancelled, one that runs cannot") {
   CHECK_FALSE(ran);
 }
 
+TEST_CASE("the threads have the pool's name, or its first 15 characters") {
+  auto name_of_thread = [] {
+    char name[16] = {};
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    return std::string(name);
+  };
+  CHECK(thread_pool_executor(1, "render").submit(name_of_thread).get() == "render");
+  CHECK(thread_pool_executor(1, "fifteen letters").submit(name_of_thread).get() ==
+        "fifteen letters");
+  CHECK(thread_pool_executor(1, "0123456789abcdefgh").submit(name_of_thread).get() ==
+        "0123456789abcde");
+  CHECK(thread_pool_executor(1).submit(name_of_thread).get() == "tendril-pool");
+}
+
 TEST_CASE("a call's callable is destroyed before its result is available") {
   gate g;
   thread_pool_executor pool(1);
