@@ -416,33 +416,6 @@ TEST_CASE(
   close(other);
 }
 
-TEST_CASE("sigaltstack shows the program's alternate stack, never the runtime's") {
-  // In a child without doctest's handlers: where the program has one for SIGSEGV, the runtime sets
-  // no stack.
-  CHECK(status_of(child([] {
-          signal(SIGSEGV, SIG_DFL);
-          int wrong = 0;
-          std::thread([&] {
-            auto shown = [] {
-              stack_t is{};
-              sigaltstack(nullptr, &is);
-              return is;
-            };
-            if (!(shown().ss_flags & SS_DISABLE)) return;  // a sanitizer's
-            tendril::spawn([] {}).join();                  // from now on the runtime has one
-            static char own[1 << 16];
-            stack_t mine{.ss_sp = own, .ss_flags = 0, .ss_size = sizeof own}, before{};
-            wrong |= shown().ss_flags != SS_DISABLE || shown().ss_sp ? 1 : 0;
-            wrong |= sigaltstack(&mine, &before) || before.ss_flags != SS_DISABLE ? 2 : 0;
-            wrong |= shown().ss_sp != own || shown().ss_size != sizeof own ? 4 : 0;
-            mine.ss_flags = SS_DISABLE;
-            wrong |= sigaltstack(&mine, &before) || before.ss_sp != own ? 8 : 0;
-            wrong |= shown().ss_flags != SS_DISABLE ? 16 : 0;
-          }).join();
-          return wrong;
-        })) == 0);
-}
-
 TEST_CASE("calls that helpers make tell their errors") {
   ticker t;
   int p[2];
