@@ -325,4 +325,17 @@ TEST_CASE("an empty datagram is handled too") {
   CHECK(c.recv(100) == "0");
 }
 
+TEST_CASE("a datagram comes whole, up to the longest that there is") {
+  net::datagram_server server(anywhere, [&](std::string data, const address& from) {
+    server.send_to(std::to_string(data.size()) + data.back(), from);
+  });
+  server.start();
+  net::socket c(AF_INET, SOCK_DGRAM);
+  c.connect(server.where());
+  std::string longest(65535 - 20 - 8, 'x');  // without the headers of IP and UDP
+  longest.back() = 'y';
+  c.send(longest);
+  CHECK(c.recv(100) == "65507y");
+}
+
 TEST_SUITE_END();

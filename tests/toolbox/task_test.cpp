@@ -1,7 +1,11 @@
 // Tasks: the order in which the hub runs them, how they end, and which callbacks are called.
 #include <doctest/doctest.h>
+#include <tendril/event.hpp>
 #include <tendril/posix.hpp>
+#include <tendril/queue.hpp>
+#include <tendril/semaphore.hpp>
 #include <tendril/task.hpp>
+#include <tendril/wait.hpp>
 
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -497,6 +501,37 @@ TEST_CASE("a wait that can never end throws loop_exit, which lists the waiting f
   a.kill();
   b.join();
   CHECK(b.successful());
+}
+
+TEST_CASE("the list of waiting fibers tells what each waits for") {
+  event e;
+  semaphore s(0);
+  queue<int> q;
+  std::vector<waitable> both{e, s};
+  std::vector<task<void>> tasks = {
+      spawn({.name = "for-event"}, [&] { e.wait(); }),
+      spawn({.name = "for-lock"}, [&] { s.acquire(); }),
+      spawn({.name = "for-queue"}, [&] { (void)q.get(); }),
+      spawn({.name = "for-several"}, [&] { (void)wait(both, forever, 1); }),
+      spawn({.name = "in-a-switch"},
+            [&] {
+              fiber<> f([&] { e.wait(); });
+              f.switch_to();
+            }),
+  };
+  yield();
+  std::string report = message_of([&] { tasks[0].join(); });
+  INFO(report);
+  auto line = [&](const std::string& end) { return report.find(end + "\n") != std::string::npos; };
+  CHECK(line("'for-event' waits for an event"));
+  CHECK(line("'for-lock' waits for a lock"));
+  CHECK(line("'for-queue' waits for a queue"));
+  CHECK(line("'for-several' waits"));
+  CHECK(line("'in-a-switch' has switched to another fiber"));
+  e.set();
+  s.release();
+  q.put(1);
+  joinall(tasks);
 }
 
 TEST_CASE("loop_exit is thrown in main if it waits, else in a fiber that does") {

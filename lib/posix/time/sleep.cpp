@@ -26,6 +26,7 @@ int sleep_until(deadline until, core::nanoseconds& ended) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::sleep;
   what.interruptible = what.movable = true;
+  what.wakeable_by_system = until.is_never();  // by a handler alone
   for (;;) {
     int w = wait_parked(what, until, on_signal::always, nullptr, &ended);
     if (w == -ETIMEDOUT) return 0;
