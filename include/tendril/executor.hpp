@@ -83,6 +83,61 @@ class signals_blocked {
   sigset_t before_;
 };
 
+// A call that an executor was given, with its arguments, and the promise of its result.
+struct submitted_call {
+  virtual ~submitted_call() = default;
+  // Marks the call as begun. Returns false if it was cancelled: then it must not be made.
+  virtual bool start() = 0;
+  // Makes the call, which has begun.
+  virtual void run() noexcept = 0;
+  // Ends the call with that exception.
+  virtual void fail(std::exception_ptr e) = 0;
+  // Cancels the call if it has not begun.
+  virtual void cancel() = 0;
+
+  submitted_call* next = nullptr;  // in a call_queue
+};
+template <class R, class F>
+class call_of final : public submitted_call {
+ public:
+  explicit call_of(F f) : call_(std::move(f)) {}
+  future<R> get_future() const noexcept { return result_.get_future(); }
+  bool start() override { return result_.start(); }
+  void run() noexcept override {
+    std::exception_ptr failure;
+    std::optional<std::conditional_t<std::is_void_v<R>, std::monostate, R>> value;
+    try {
+      if constexpr (std::is_void_v<R>) (*call_)();
+      else value.emplace((*call_)());
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    // Before the future ends, destroy what the call holds and the exception it threw on this
+    // thread.
+    call_.reset();
+    if (failure) result_.set_exception(std::move(failure));
+    else if constexpr (std::is_void_v<R>) result_.set_value();
+    else result_.set_value(std::move(*value));
+  }
+  void fail(std::exception_ptr e) override { result_.set_exception(std::move(e)); }
+  void cancel() override { result_.get_future().cancel(); }
+
+ private:
+  promise<R> result_;
+  std::optional<F> call_;
+};
+// The call f(args...), into which f and args are moved or copied.
+template <class F, class... A>
+auto make_call(F&& f, A&&... args) {
+  using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<A>...>;
+  auto bound = [call = std::decay_t<F>(std::forward<F>(f)),
+                with =
+                    std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable -> result {
+    return std::apply(std::move(call), std::move(with));
+  };
+  return std::make_unique<call_of<result, decltype(bound)>>(std::move(bound));
+}
+
 }  // namespace detail
 
 // The base of the executors. Each has submit(f, args...), which makes the call elsewhere and

@@ -52,14 +52,8 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto submit(F&& f, A&&... args) {
-    using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<A>...>;
-    auto bound =
-        [call = std::decay_t<F>(std::forward<F>(f)),
-         with = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable -> result {
-      return std::apply(std::move(call), std::move(with));
-    };
-    auto j = std::make_unique<call_job<result, decltype(bound)>>(std::move(bound));
-    future<result> f_of_j = j->result.get_future();
+    auto j = detail::make_call(std::forward<F>(f), std::forward<A>(args)...);
+    auto f_of_j = j->get_future();
     add(std::move(j));
     return f_of_j;
   }
@@ -84,35 +78,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   pid_t process() const noexcept { return pid_; }
 
  private:
-  struct job {
-    virtual ~job() = default;
-    virtual void run() noexcept = 0;
-    virtual void cancel() = 0;
-  };
-  template <class R, class F>
-  struct call_job : job {
-    explicit call_job(F f) : call(std::move(f)) {}
-    void run() noexcept override {
-      if (!result.start()) return;
-      std::exception_ptr failure;
-      std::optional<std::conditional_t<std::is_void_v<R>, std::monostate, R>> value;
-      try {
-        if constexpr (std::is_void_v<R>) (*call)();
-        else value.emplace((*call)());
-      } catch (...) {
-        failure = std::current_exception();
-      }
-      // Before the future ends, destroy what the call holds and the exception it threw on this
-      // thread.
-      call.reset();
-      if (failure) result.set_exception(std::move(failure));
-      else if constexpr (std::is_void_v<R>) result.set_value();
-      else result.set_value(std::move(*value));
-    }
-    void cancel() override { result.get_future().cancel(); }
-    promise<R> result;
-    std::optional<F> call;
-  };
+  using job = detail::submitted_call;
   // State that the threads use, also after the pool is gone.
   struct state {
     std::mutex mutex;
@@ -141,7 +107,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
       auto j = std::move(s->jobs.front());
       s->jobs.pop_front();
       lock.unlock();
-      j->run();
+      if (j->start()) j->run();
       j.reset();
       lock.lock();
     }

@@ -191,7 +191,9 @@ void hub::poll_events(bool block) noexcept {
     io.open();
     sleeping_.store(true, std::memory_order_seq_cst);
     if (!remote.empty() || closed_elsewhere_.load() || signals.has_arrivals()) block = false;
+    else if (observer) block = observer->before(*observer);
   }
+  bool observed = block && observer;
   // A program that never sleeps returns memory to the system, too.
   bool trims = (++looks_ & 63) == 0;
   nanoseconds t = block || trims || !timers.empty() ? now() : 0;
@@ -223,6 +225,7 @@ void hub::poll_events(bool block) noexcept {
     io.poll(&none);
   }
   sleeping_.store(false, std::memory_order_relaxed);
+  if (observed) observer->after(*observer);
   if (!timers.empty()) {
     seen_ = t;
     timers.run(t, [](fiber* f) { wake(f, wake::timeout); });
@@ -303,6 +306,7 @@ void hub::after_fork() noexcept {
   cpu.counted = current->storage->cpu_time = 0;
   signals.after_fork();
   yielded_to_handler = nullptr;
+  observer = nullptr;
   for (fiber* f = fibers.front(); f;) {
     fiber* next = fibers.after(*f);
     f->in_remote_queue = false;

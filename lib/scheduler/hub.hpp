@@ -144,6 +144,9 @@ struct hub : fiber_home {
   hub* next_hub = nullptr;   // of hub_registry
   bool is_carriers = false;  // of a carrier: see hub_crew
 
+  // see core::set_sleep_observer()
+  sleep_observer* observer = nullptr;
+
   // how many tasks in transit will come to this hub, and how many other kernel threads use it: see
   // hub_crew
   std::atomic<unsigned> holds{0};

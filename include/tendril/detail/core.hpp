@@ -368,6 +368,32 @@ TENDRIL_API std::size_t wait_report(char* out, std::size_t n,
 using reaper = void (*)(fiber*) noexcept;
 TENDRIL_API void set_reaper(reaper r) noexcept;
 
+// --- kernel threads, each with a hub, that share work ---
+
+// Creates a kernel thread, also where the program's threads are fibers. It blocks all signals.
+// Returns an error number. Any kernel thread may call these; each kernel thread must be joined or
+// detached once (`id` is its pthread_t). join_kernel_thread() blocks the calling kernel thread: it
+// is for one that is about to end.
+TENDRIL_API int start_kernel_thread(unsigned long& id, void* (*run)(void*),
+                                    void* argument) noexcept;
+TENDRIL_API void join_kernel_thread(unsigned long id) noexcept;
+TENDRIL_API void detach_kernel_thread(unsigned long id) noexcept;
+// Is told of the sleep of a hub, on that hub's kernel thread, inside the runtime: neither function
+// may wait.
+struct sleep_observer {
+  // The hub has nothing to run and is about to sleep. Returns false if it must look for something
+  // to run again: unpark() was called for one of its fibers.
+  bool (*before)(sleep_observer&) noexcept;
+  // The hub has slept.
+  void (*after)(sleep_observer&) noexcept;
+};
+// Sets the observer of the calling kernel thread's hub, which must outlive it or be taken back;
+// null: none.
+TENDRIL_API void set_sleep_observer(sleep_observer* o) noexcept;
+// Changes in the child of each fork: an object that remembers it knows whether it is the parent
+// process's.
+TENDRIL_API unsigned process_generation() noexcept;
+
 // --- descriptors whose number the program does not know ---
 
 // Declares that fd is new, that no other code knows its open file description, and that only the
