@@ -374,9 +374,9 @@ class fiber_executor : public executor<fiber_executor> {
     static constexpr unsigned fair_turn = 16;
 
     state& all_;
-    core::fiber* main_ = nullptr;          // begins the calls
-    bool awaits_ = false;                  // main_ is parked until there is a call
-    bool looks_around_ = false;            // main_ is to look for calls of other workers
+    core::fiber* main_ = nullptr;  // begins the calls
+    bool awaits_ = false;          // main_ is parked until there is a call
+    bool looks_around_ = false;    // main_ is to look for calls of other workers
     bool spawning_ = false;
     std::atomic<std::size_t> running_{0};  // calls that have begun and not ended
     alignas(64) detail::biased_lock lock_;

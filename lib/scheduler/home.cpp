@@ -21,6 +21,10 @@ namespace {
 
 std::atomic<reaper> end_of_thread{nullptr};
 
+void run_ready(hub& h) noexcept {
+  for (int turn = 0; turn < 100 && !h.ready.empty(); turn++) yield();
+}
+
 // Unwinds the unfinished fibers.
 void shut_down(hub& h) noexcept {
   // Each unfinished task gets one fiber_exit. A task that waits again while it unwinds gets a few
@@ -35,8 +39,11 @@ void shut_down(hub& h) noexcept {
         f->successor = [](fiber* self) noexcept { return hub::of(self)->next(); };
       reap(f);
     }
-    for (int turn = 0; turn < 100 && !h.ready.empty(); turn++) yield();
+    run_ready(h);
   }
+  // Now that the tasks have ended, other kernel threads have nothing more to ask of them.
+  h.adopt_no_more();
+  run_ready(h);
   while (h.main.extra.locals) {
     void* values = h.main.extra.locals;
     h.main.extra.locals = nullptr;

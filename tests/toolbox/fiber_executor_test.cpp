@@ -187,9 +187,8 @@ TEST_CASE("a future throws the exception of its call") {
 TEST_CASE("the exception of a call that nobody asks for is reported") {
   static std::atomic<int> reported;
   reported = 0;
-  auto before = set_lost_exception_handler([](const lost_exception& lost) noexcept {
-    reported += std::string(lost.source) == "call";
-  });
+  auto before = set_lost_exception_handler(
+      [](const lost_exception& lost) noexcept { reported += std::string(lost.source) == "call"; });
   {
     fiber_executor e(1);
     e.submit([] { throw std::runtime_error("lost"); });
@@ -470,7 +469,8 @@ TEST_CASE("tasks that a call has spawned are its worker's, and are killed at the
   CHECK(killed == 1);
 }
 
-TEST_CASE("workers have a name, block all signals, and give their fibers the stack that was asked for") {
+TEST_CASE(
+    "workers have a name, block all signals, and give their fibers the stack that was asked for") {
   fiber_executor e(1, {.name = "a name of many characters", .stack_size = 1 << 20});
   e.submit([] {
      char name[32];
@@ -560,13 +560,11 @@ TEST_CASE("no call is lost when many threads submit while others shut the execut
               try {
                 e.submit([&] { made++; });
                 accepted++;
-              } catch (const error&) {
-              }
+              } catch (const error&) {}
             });
             accepted++;
           }
-        } catch (const error&) {
-        }
+        } catch (const error&) {}
       });
     }
     begin.arrive_and_wait();
@@ -588,10 +586,17 @@ TEST_CASE("calls that submit, wait, sleep, yield and throw at random all end (se
       int n = depth == 0 ? 0 : int(random() % 5);
       for (int i = 0; i < n; i++) children.push_back(e.submit(node, unsigned(random()), depth - 1));
       switch (random() % 5) {
-        case 0: sleep(std::chrono::microseconds(random() % 200)); break;
-        case 1: yield(); break;
-        case 2: spawn([] { yield(); }).join(); break;
-        default: break;
+        case 0:
+          sleep(std::chrono::microseconds(random() % 200));
+          break;
+        case 1:
+          yield();
+          break;
+        case 2:
+          spawn([] { yield(); }).join();
+          break;
+        default:
+          break;
       }
       bool fails = random() % 8 == 0;
       int failures = fails;
@@ -639,7 +644,8 @@ TEST_CASE("the owner gets the newest, others the oldest") {
   CHECK(d.empty());
 }
 
-TEST_CASE("each is taken once, by its owner or by another, also while there come to be more of them") {
+TEST_CASE(
+    "each is taken once, by its owner or by another, also while there come to be more of them") {
   constexpr int n = 20'000;
   std::vector<std::atomic<int>> taken(n);
   std::vector<int> index(n);

@@ -345,6 +345,11 @@ TENDRIL_API wake wake_of_slow_path() noexcept;
 // Makes a fresh task runnable. It lives until it has finished, with or without handles. Returns
 // false if there is no memory.
 TENDRIL_API bool start(fiber* task) noexcept;
+// The same on the kernel thread of another fiber, whose storage the task then shares. The task must
+// be a new one of fiber_new(). Returns false if that kernel thread has ended, or is the parent's of
+// a fork: then the task is unchanged. Takes over the caller's reference to it, unless it returns
+// false.
+TENDRIL_API bool start_at(const fiber* there, fiber* task) noexcept;
 // Stores an error (a new std::exception_ptr) for f to throw at its next cancellation point, and
 // wakes f if it is parked. Returns the error that was stored before and not thrown; the caller must
 // delete it.

@@ -67,7 +67,9 @@ class work_deque {
  private:
   struct ring {
     explicit ring(std::int64_t n) : size(n), slots(new std::atomic<T*>[std::size_t(n)]) {}
-    std::atomic<T*>& at(std::int64_t i) const noexcept { return slots[std::size_t(i & (size - 1))]; }
+    std::atomic<T*>& at(std::int64_t i) const noexcept {
+      return slots[std::size_t(i & (size - 1))];
+    }
     const std::int64_t size;  // a power of two
     std::unique_ptr<std::atomic<T*>[]> slots;
   };
