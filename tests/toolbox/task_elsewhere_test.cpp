@@ -254,7 +254,8 @@ TEST_CASE("joinall and killall take tasks of several kernel threads") {
   for (auto& thread : threads) thread.join();
 }
 
-TEST_CASE("the end of a task's kernel thread ends the waits for it, since the task is killed then") {
+TEST_CASE(
+    "the end of a task's kernel thread ends the waits for it, since the task is killed then") {
   for (int round = 0; round < 50; round++) {
     std::optional<task<void>> t;
     event spawned, end;
@@ -330,11 +331,21 @@ TEST_CASE("joins, kills, links and time-outs of several kernel threads lose no e
             std::minstd_rand choose(s);
             auto t = tasks[choose() % hubs][choose() % each];
             switch (choose() % 5) {
-              case 0: t.request_kill(); break;
-              case 1: t.join(std::chrono::microseconds(choose() % 300)); break;
-              case 2: links++, t.link([&] { linked++; }); break;
-              case 3: t.unlink(12345); break;
-              default: t.kill(); break;
+              case 0:
+                t.request_kill();
+                break;
+              case 1:
+                t.join(std::chrono::microseconds(choose() % 300));
+                break;
+              case 2:
+                links++, t.link([&] { linked++; });
+                break;
+              case 3:
+                t.unlink(12345);
+                break;
+              default:
+                t.kill();
+                break;
             }
           }));
         }

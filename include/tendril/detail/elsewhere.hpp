@@ -1,5 +1,5 @@
-// Calls that other kernel threads make on the kernel thread of a fiber, since only that one may touch
-// it. Not for programs.
+// Calls that other kernel threads make on the kernel thread of a fiber, since only that one may
+// touch it. Not for programs.
 #pragma once
 
 #include <new>
