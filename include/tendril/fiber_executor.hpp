@@ -8,10 +8,12 @@
 // Each call runs in a fiber of its own, on one of the kernel threads (a worker) from its beginning
 // to its end: fibers never move. What moves is a call that has not begun:
 //
-// * A call is given to the worker with the fewest calls, one that sleeps before one that does not.
+// * A call is given to the worker with the fewest calls that have not ended.
 // * A call that a fiber of the executor submits stays on that fiber's worker, unless one that has
-//   no more to do sleeps.
-// * A worker that has nothing to run takes calls from the others: the oldest first.
+//   no more calls sleeps.
+// * A worker that has nothing to run takes calls from the others, the oldest first: at once from
+//   one that has more calls; from another if it has begun none for half a millisecond, since that
+//   one may be about to.
 //
 // A worker begins the calls that came from elsewhere in the order of submission. Of those that its
 // own fibers submit, it begins the newest first, so that a tree of calls is walked depth first, in
@@ -19,7 +21,7 @@
 // beginnings, all its fibers that can run do so once.
 //
 // Fibers of one worker share its kernel thread: one that computes without waiting or yielding keeps
-// the others waiting, but no call that has not begun, if another worker has nothing to do. Workers
+// its others waiting, but no call that has not begun, if another worker has nothing to do. Workers
 // block all signals, so that handlers run on the program's own threads. Any kernel thread may use
 // the executor, and so may its own fibers. (Go's scheduler, Photon's WorkPool, Boost.Fiber's
 // work_stealing; concurrent.futures.Executor)
@@ -155,20 +157,36 @@ class fiber_executor : public executor<fiber_executor> {
       }
       return best;
     }
+    // The worker with the fewest calls, one that sleeps before another.
     worker* least_loaded() const noexcept {
-      worker* best = workers.front().get();
+      worker* best = sleeper();
       for (auto& w : workers) {
-        if (w->load() < best->load()) best = w.get();
+        if (!best || w->load() < best->load()) best = w.get();
       }
       return best;
     }
-    bool has_surplus_beside(const worker& mine) const noexcept {
-      return std::any_of(workers.begin(), workers.end(),
-                         [&](auto& w) { return w.get() != &mine && w->has_surplus(); });
+    // A call was added for a worker that did not sleep: lets one that does look for it.
+    void offer() noexcept {
+      worker* w = sleeper();
+      if (w && !w->will_look() && w->claim()) w->invite();
     }
-    call* surplus_beside(const worker& mine) noexcept {
+    // What the others have for a worker that has nothing to run.
+    enum class surplus { none, of_equals, of_busier };
+    surplus surplus_beside(const worker& mine) const noexcept {
+      surplus found = surplus::none;
+      for (auto& w : workers) {
+        if (w.get() == &mine || !w->has_surplus()) continue;
+        if (w->load() > mine.load()) return surplus::of_busier;
+        found = surplus::of_equals;
+      }
+      return found;
+    }
+    // Takes a call of another worker: of one that has more calls, or of any.
+    call* take_beside(const worker& mine, bool of_any) noexcept {
       for (std::size_t i = 1; i < workers.size(); i++) {
-        if (call* c = workers[(mine.index + i) % workers.size()]->take_surplus()) return c;
+        worker& w = *workers[(mine.index + i) % workers.size()];
+        if (!of_any && w.load() <= mine.load()) continue;
+        if (call* c = w.take_surplus()) return c;
       }
       return nullptr;
     }
@@ -211,13 +229,19 @@ class fiber_executor : public executor<fiber_executor> {
              own.size();
     }
     bool sleeps() const noexcept {
-      return now_.load(std::memory_order_seq_cst) == condition::asleep;
+      condition c = now_.load(std::memory_order_seq_cst);
+      return c == condition::asleep || c == condition::dozes;
+    }
+    // Whether it sleeps, and will soon wake to look for calls of others.
+    bool will_look() const noexcept {
+      return now_.load(std::memory_order_seq_cst) == condition::dozes;
     }
     // Returns whether it slept, and nobody else has claimed it: then the caller must wake it, by
     // hand() or invite().
     bool claim() noexcept {
-      condition was = condition::asleep;
-      return now_.compare_exchange_strong(was, condition::claimed, std::memory_order_seq_cst);
+      condition was = now_.load(std::memory_order_seq_cst);
+      return (was == condition::asleep || was == condition::dozes) &&
+             now_.compare_exchange_strong(was, condition::claimed, std::memory_order_seq_cst);
     }
     // Gives it a call. Throws `error` if the executor was shut down.
     void hand(std::unique_ptr<call> c) {
@@ -283,8 +307,7 @@ class fiber_executor : public executor<fiber_executor> {
       own.push(c.get());
       (void)c.release();
       if (awaits_) core::unpark(main_);
-      other = all_.sleeper();
-      if (other && other->claim()) other->invite();
+      all_.offer();
     }
     // A fiber of one of its calls is gone.
     void ended() noexcept {
@@ -299,7 +322,8 @@ class fiber_executor : public executor<fiber_executor> {
     detail::work_deque<call> own;  // what its fibers have submitted
 
    private:
-    enum class condition : std::uint8_t { awake, asleep, claimed };
+    // dozes: asleep, for half a millisecond at most. claimed: being woken.
+    enum class condition : std::uint8_t { awake, asleep, dozes, claimed };
 
     std::size_t reserved() const noexcept {
       return now_.load(std::memory_order_seq_cst) == condition::claimed ? 1 : 0;
@@ -322,10 +346,11 @@ class fiber_executor : public executor<fiber_executor> {
       if (turn % fair_turn == 0 && !(c = take_handed())) c = own.take_oldest();
       if (!c) c = own.pop();
       if (!c) c = take_handed();
-      if (!c && (looks_around_ || all_.closed.load(std::memory_order_relaxed))) {
-        c = all_.surplus_beside(*this);
-        looks_around_ = c;
-      }
+      if (c) return c;
+      if (all_.closed.load(std::memory_order_relaxed)) return all_.take_beside(*this, true);
+      if (std::exchange(insists_, false)) return all_.take_beside(*this, true);
+      if (looks_around_) c = all_.take_beside(*this, false);
+      looks_around_ = c != nullptr;
       return c;
     }
     void begin(std::unique_ptr<call> c) noexcept;
@@ -345,8 +370,10 @@ class fiber_executor : public executor<fiber_executor> {
         what.kind = core::wait_kind::queue;
         what.wakeable_by_system = true;
         what.uninterruptible = true;
-        core::park(INT64_MAX, what);
-        awaits_ = false;
+        limited_ = std::exchange(will_insist_, false);
+        std::int64_t until = limited_ ? core::now_ns() + grace_ns : INT64_MAX;
+        insists_ = core::park(until, what, true) == core::wake::timeout;
+        awaits_ = limited_ = false;
       }
       detail::held h(lock_);
       waits_ = false;
@@ -357,9 +384,16 @@ class fiber_executor : public executor<fiber_executor> {
       auto& w = static_cast<worker&>(o);
       w.now_.store(condition::asleep, std::memory_order_seq_cst);
       w.sleepers().fetch_or(w.bit(), std::memory_order_seq_cst);
-      if (!w.awaits_ || !w.all_.has_surplus_beside(w)) return true;
+      if (!w.awaits_) return true;
+      auto found = w.all_.surplus_beside(w);
+      if (found == state::surplus::none) return true;
+      if (found == state::surplus::of_equals && w.limited_) {
+        condition was = condition::asleep;  // unless it has been claimed by now
+        w.now_.compare_exchange_strong(was, condition::dozes, std::memory_order_seq_cst);
+        return true;
+      }
       after_sleep(o);
-      w.looks_around_ = true;
+      (found == state::surplus::of_busier ? w.looks_around_ : w.will_insist_) = true;
       core::unpark(w.main_);
       return false;
     }
@@ -372,11 +406,15 @@ class fiber_executor : public executor<fiber_executor> {
     std::uint64_t bit() const noexcept { return std::uint64_t(1) << index % 64; }
 
     static constexpr unsigned fair_turn = 16;
+    static constexpr std::int64_t grace_ns = 500'000;
 
     state& all_;
     core::fiber* main_ = nullptr;  // begins the calls
     bool awaits_ = false;          // main_ is parked until there is a call
-    bool looks_around_ = false;    // main_ is to look for calls of other workers
+    bool looks_around_ = false;    // main_ is to take calls of workers that have more
+    bool will_insist_ = false;     // the next wait of main_ is to be limited, then it insists
+    bool insists_ = false;         // main_ is to take a call of whatever worker
+    bool limited_ = false;         // main_ is parked for a limited time
     bool spawning_ = false;
     std::atomic<std::size_t> running_{0};  // calls that have begun and not ended
     alignas(64) detail::biased_lock lock_;
@@ -444,12 +482,10 @@ class fiber_executor : public executor<fiber_executor> {
   void add(std::unique_ptr<call> c) {
     if (is_parents()) throw error("the executor belongs to the parent process of a fork");
     if (worker* mine = my_worker()) return mine->add(std::move(c));
-    worker* to = state_->sleeper();
-    if (to && to->claim()) return to->hand(std::move(c));
-    state_->least_loaded()->hand(std::move(c));
-    // One that has gone to sleep since takes it, if it has not begun.
-    to = state_->sleeper();
-    if (to && to->claim()) to->invite();
+    worker* to = state_->least_loaded();
+    bool slept = to->claim();
+    to->hand(std::move(c));
+    if (!slept) state_->offer();
   }
   void close(bool cancel_futures) {
     state_->closed.store(true);

@@ -298,6 +298,26 @@ TEST_CASE("calls that wait for a worker that computes begin on the one that firs
   }
 }
 
+TEST_CASE("a call of a worker that computes begins on another one that has more calls, too") {
+  event over;
+  occupation busy;
+  fiber_executor e(2);
+  auto computes = e.submit(std::ref(busy));
+  busy.await_entered();
+  latch begun(5);
+  for (int i = 0; i < 5; i++) {
+    e.submit([&] {
+      begun.count_down();
+      over.wait();
+    });
+  }
+  begun.wait();
+  for (int i = 0; i < 5; i++) CHECK(e.submit(square, i).get() == i * i);
+  CHECK_FALSE(computes.done());
+  over.set();
+  busy.end();
+}
+
 TEST_CASE("calls that only wait come to be spread over all workers") {
   event over;
   fiber_executor e(3);
