@@ -83,9 +83,10 @@ class signals_blocked {
   sigset_t before_;
 };
 
-// A call that an executor was given, with its arguments, and the promise of its result.
-struct submitted_call {
-  virtual ~submitted_call() = default;
+// A call that an executor was given, with its arguments, and the promise of its result. It is in
+// one allocation with that result, which may outlive it.
+class submitted_call {
+ public:
   // Marks the call as begun. Returns false if it was cancelled: then it must not be made.
   virtual bool start() = 0;
   // Makes the call, which has begun.
@@ -94,14 +95,35 @@ struct submitted_call {
   virtual void fail(std::exception_ptr e) = 0;
   // Cancels the call if it has not begun.
   virtual void cancel() = 0;
+  // Destroys it.
+  virtual void drop() noexcept = 0;
 
-  submitted_call* next = nullptr;  // in a call_queue
+  submitted_call* next = nullptr;  // in a queue of calls
+
+ protected:
+  ~submitted_call() = default;
 };
+struct drops_call {
+  void operator()(submitted_call* c) const noexcept { c->drop(); }
+};
+using call_handle = std::unique_ptr<submitted_call, drops_call>;
 template <class R, class F>
 class call_of final : public submitted_call {
  public:
   explicit call_of(F f) : call_(std::move(f)) {}
-  future<R> get_future() const noexcept { return result_.get_future(); }
+  // Makes it. `to` becomes the future of its result.
+  static call_handle make(F f, future<R>& to) {
+    struct both {
+      explicit both(F f) : call(std::move(f)) {}
+      typename promise<R>::state result;
+      call_of call;
+    };
+    auto b = std::make_shared<both>(std::move(f));
+    call_handle c(&b->call);
+    b->call.result_ = promise<R>(std::shared_ptr<typename promise<R>::state>(b, &b->result));
+    to = b->call.result_.get_future();
+    return c;
+  }
   bool start() override { return result_.start(); }
   void run() noexcept override {
     std::exception_ptr failure;
@@ -121,12 +143,16 @@ class call_of final : public submitted_call {
   }
   void fail(std::exception_ptr e) override { result_.set_exception(std::move(e)); }
   void cancel() override { result_.get_future().cancel(); }
+  void drop() noexcept override {
+    call_.reset();
+    promise<R> last = std::move(result_);  // which holds this object, too
+  }
 
  private:
-  promise<R> result_;
+  promise<R> result_{nullptr};
   std::optional<F> call_;
 };
-// The call f(args...), into which f and args are moved or copied.
+// The call f(args...), into which f and args are moved or copied, and the future of its result.
 template <class F, class... A>
 auto make_call(F&& f, A&&... args) {
   using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<A>...>;
@@ -135,7 +161,9 @@ auto make_call(F&& f, A&&... args) {
                     std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable -> result {
     return std::apply(std::move(call), std::move(with));
   };
-  return std::make_unique<call_of<result, decltype(bound)>>(std::move(bound));
+  std::pair<call_handle, future<result>> made;
+  made.first = call_of<result, decltype(bound)>::make(std::move(bound), made.second);
+  return made;
 }
 
 }  // namespace detail

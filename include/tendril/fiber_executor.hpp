@@ -106,10 +106,9 @@ class fiber_executor : public executor<fiber_executor> {
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto submit(F&& f, A&&... args) {
-    auto c = detail::make_call(std::forward<F>(f), std::forward<A>(args)...);
-    auto result = c->get_future();
-    add(std::move(c));
-    return result;
+    auto made = detail::make_call(std::forward<F>(f), std::forward<A>(args)...);
+    add(std::move(made.first));
+    return std::move(made.second);
   }
 
   // Accepts no more calls. Calls that have not begun are cancelled if `cancel_futures`, else they
@@ -193,7 +192,7 @@ class fiber_executor : public executor<fiber_executor> {
     void drop_calls() {
       for (auto& w : workers) {
         for (;;) {
-          std::unique_ptr<call> c(w->own.take_oldest());
+          detail::call_handle c(w->own.take_oldest());
           if (!c) c.reset(w->take_handed());
           if (!c) break;
           c->cancel();
@@ -244,7 +243,7 @@ class fiber_executor : public executor<fiber_executor> {
              now_.compare_exchange_strong(was, condition::claimed, std::memory_order_seq_cst);
     }
     // Gives it a call. Throws `error` if the executor was shut down.
-    void hand(std::unique_ptr<call> c) {
+    void hand(detail::call_handle c) {
       detail::held h(lock_);
       bool open = !all_.closed.load(std::memory_order_relaxed);
       if (open) {
@@ -294,13 +293,13 @@ class fiber_executor : public executor<fiber_executor> {
       now_.store(condition::awake, std::memory_order_seq_cst);
       if (all_.workers.size() > 1) core::set_sleep_observer(this);
       for (unsigned turn = 1;; turn++) {
-        if (call* c = next(turn)) begin(std::unique_ptr<call>(c));
+        if (call* c = next(turn)) begin(detail::call_handle(c));
         else if (!await_calls()) break;
       }
       core::set_sleep_observer(nullptr);
     }
     // Adds a call of one of its fibers. Throws `error` if the executor was shut down.
-    void add(std::unique_ptr<call> c) {
+    void add(detail::call_handle c) {
       if (all_.closed.load(std::memory_order_relaxed)) throw error("the executor was shut down");
       worker* other = all_.sleeper();
       if (other && other->load() <= load() && other->claim()) return other->hand(std::move(c));
@@ -353,7 +352,7 @@ class fiber_executor : public executor<fiber_executor> {
       looks_around_ = c != nullptr;
       return c;
     }
-    void begin(std::unique_ptr<call> c) noexcept;
+    void begin(detail::call_handle c) noexcept;
     // Waits until there may be a call. Returns false when the executor has ended.
     bool await_calls() noexcept {
       {
@@ -430,7 +429,7 @@ class fiber_executor : public executor<fiber_executor> {
   // The code of a call's fiber.
   class begun_call {
    public:
-    begun_call(worker& w, std::unique_ptr<call> c) noexcept : worker_(&w), call_(std::move(c)) {}
+    begun_call(worker& w, detail::call_handle c) noexcept : worker_(&w), call_(std::move(c)) {}
     begun_call(begun_call&& o) noexcept
         : worker_(std::exchange(o.worker_, nullptr)), call_(std::move(o.call_)) {}
     ~begun_call() {
@@ -450,7 +449,7 @@ class fiber_executor : public executor<fiber_executor> {
 
    private:
     worker* worker_;
-    std::unique_ptr<call> call_;
+    detail::call_handle call_;
   };
 
   struct beginning {
@@ -479,7 +478,7 @@ class fiber_executor : public executor<fiber_executor> {
   }
   bool is_parents() const noexcept { return generation_ != core::process_generation(); }
 
-  void add(std::unique_ptr<call> c) {
+  void add(detail::call_handle c) {
     if (is_parents()) throw error("the executor belongs to the parent process of a fork");
     if (worker* mine = my_worker()) return mine->add(std::move(c));
     worker* to = state_->least_loaded();
@@ -507,7 +506,7 @@ class fiber_executor : public executor<fiber_executor> {
   std::vector<unsigned long> threads_;
 };
 
-inline void fiber_executor::worker::begin(std::unique_ptr<call> c) noexcept {
+inline void fiber_executor::worker::begin(detail::call_handle c) noexcept {
   count_running(1);
   spawning_ = true;
   try {

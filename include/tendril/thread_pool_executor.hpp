@@ -52,10 +52,9 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto submit(F&& f, A&&... args) {
-    auto j = detail::make_call(std::forward<F>(f), std::forward<A>(args)...);
-    auto f_of_j = j->get_future();
-    add(std::move(j));
-    return f_of_j;
+    auto made = detail::make_call(std::forward<F>(f), std::forward<A>(args)...);
+    add(std::move(made.first));
+    return std::move(made.second);
   }
 
   // Accepts no more calls. Calls that have not begun are cancelled if `cancel_futures`, else they
@@ -78,12 +77,11 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   pid_t process() const noexcept { return pid_; }
 
  private:
-  using job = detail::submitted_call;
   // State that the threads use, also after the pool is gone.
   struct state {
     std::mutex mutex;
     detail::remote_wait work, end;
-    std::deque<std::unique_ptr<job>> jobs;
+    std::deque<detail::call_handle> jobs;
     unsigned idle = 0, live = 0;
     bool closed = false;
   };
@@ -115,7 +113,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
     s->end.notify_all();
   }
 
-  void add(std::unique_ptr<job> j) {
+  void add(detail::call_handle j) {
     if (pid_ != ::getpid()) throw error("the executor belongs to the parent process of a fork");
     std::lock_guard lock(state_->mutex);
     if (state_->closed) throw error("the executor was shut down");
