@@ -8,7 +8,8 @@
 // A server accepts on the kernel thread that has called start(), in the order in which the
 // connections came. Its handlers run there, too, or with server_options::workers on kernel threads
 // of the server's own, each on one from its beginning to its end. Any kernel thread may call the
-// functions here, among them handlers.
+// functions here, among them handlers. pause(), stop() and the destructor wait for the kernel
+// thread that accepts, which must let its fibers run.
 #pragma once
 
 #include "../detail/cxx20.hpp"
