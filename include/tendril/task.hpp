@@ -31,7 +31,6 @@
 
 #include "detail/elsewhere.hpp"
 #include "detail/outcome.hpp"
-#include "event.hpp"
 #include "fiber.hpp"
 
 namespace tendril {
@@ -195,20 +194,20 @@ class any_task {
     if (ready()) return true;
     // Outlives this wait, which may end first.
     struct end_of_task {
-      event seen;
+      detail::notice seen;
       std::size_t link = 0;  // the task's kernel thread's
     };
     auto end = std::make_shared<end_of_task>();
     bool asked = detail::start_there(fiber_.handle(), [t = *this, end] {
-      if (t.ready()) end->seen.set();
-      else end->link = t.base()->add_link([end](core::fiber*) { end->seen.set(); });
+      if (t.ready()) end->seen.give();
+      else end->link = t.base()->add_link([end](core::fiber*) { end->seen.give(); });
     });
     if (!asked) return ready() || (throw_thread_ended(), false);
     struct leave {
       const any_task& t;
       const std::shared_ptr<end_of_task>& end;
       ~leave() {
-        if (end->seen.is_set()) return;
+        if (end->seen.is_given()) return;
         try {
           detail::start_there(t.fiber_.handle(),
                               [t = t, end = end] { t.base()->remove_link(end->link); });
@@ -243,18 +242,18 @@ class any_task {
   }
   [[gnu::noinline, gnu::cold]] bool unlink_elsewhere(std::size_t link) const {
     struct answer {
-      event given;
+      detail::notice given;
       bool was_pending = false;
     };
     auto a = std::make_shared<answer>();
     if (ready() || !detail::start_there(fiber_.handle(), [t = *this, a, link] {
           a->was_pending = t.base()->remove_link(link);
-          a->given.set();
+          a->given.give();
         })) {
       return false;
     }
     detail::uninterrupted guard;
-    a->given.wait();
+    a->given.wait_until(detail::never);
     return a->was_pending;
   }
 

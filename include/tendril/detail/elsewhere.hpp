@@ -2,13 +2,37 @@
 // touch it. Not for programs.
 #pragma once
 
+#include <atomic>
 #include <new>
 #include <utility>
 
 #include "core.hpp"
 #include "outcome.hpp"
+#include "waiting.hpp"
 
 namespace tendril::detail {
+
+// What one kernel thread tells another, once.
+class notice {
+ public:
+  bool is_given() const noexcept { return given_.load(std::memory_order_acquire); }
+  void give() noexcept {
+    held h(lock_);
+    given_.store(true, std::memory_order_release);
+    grant_all(waiters_);
+  }
+  // Waits until it is given, or the deadline passes. Returns whether it was given. A cancellation
+  // point.
+  bool wait_until(clock::time_point deadline) {
+    return wait_until_ready(
+        lock_, waiters_, [this] { return is_given(); }, deadline, core::wait_kind::task);
+  }
+
+ private:
+  biased_lock lock_;
+  std::atomic<bool> given_{false};
+  wait_list waiters_;
+};
 
 // A call on the kernel thread of `there`, whose reference f must hold. f must not throw.
 template <class F>
