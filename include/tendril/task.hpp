@@ -164,7 +164,7 @@ class any_task {
   [[gnu::always_inline]] bool wait_for_end(clock::time_point deadline) const {
     core::fiber* self = core::fiber_current();
     if (!is_here(self)) [[unlikely]]
-      return wait_elsewhere(deadline);
+      return wait_elsewhere(fiber_.handle(), deadline);
     if (ready()) return true;
     if (fiber_.handle() == self) throw fiber_error("a task cannot wait for its own end");
     return detail::join(self, fiber_.handle(), *base(), deadline);
@@ -190,7 +190,12 @@ class any_task {
   [[noreturn]] static void throw_thread_ended() {
     throw fiber_error("the task's kernel thread has ended, or is the parent's of a fork");
   }
-  [[gnu::noinline, gnu::cold]] bool wait_elsewhere(clock::time_point deadline) const {
+  // (Static, or callers would keep the handle in memory.)
+  [[gnu::noinline, gnu::cold]] static bool wait_elsewhere(core::fiber* f,
+                                                          clock::time_point deadline) {
+    return any_task(any_fiber::adopt_ref(f)).wait_elsewhere(deadline);
+  }
+  bool wait_elsewhere(clock::time_point deadline) const {
     if (ready()) return true;
     // Outlives this wait, which may end first.
     struct end_of_task {
