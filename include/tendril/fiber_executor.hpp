@@ -481,10 +481,12 @@ class fiber_executor : public executor<fiber_executor> {
   void add(detail::call_handle c) {
     if (is_parents()) throw error("the executor belongs to the parent process of a fork");
     if (worker* mine = my_worker()) return mine->add(std::move(c));
-    worker* to = state_->least_loaded();
+    // the call may destroy the executor as soon as it is given
+    std::shared_ptr<state> all = state_;
+    worker* to = all->least_loaded();
     bool slept = to->claim();
     to->hand(std::move(c));
-    if (!slept) state_->offer();
+    if (!slept) all->offer();
   }
   void close(bool cancel_futures) {
     state_->closed.store(true);

@@ -91,8 +91,9 @@ class base_server {
     auto until = detail::later(timeout);
     closed_ = true;
     pause();
-    close_socket();
+    if (!handlers_use_socket_) close_socket();
     end(until);
+    close_socket();
   }
   void stop() { stop(std::chrono::seconds(1)); }
   // Starts, and waits until the server is stopped. If the wait ends by an exception, stops the
@@ -181,7 +182,7 @@ class base_server {
       closed_ = true;
       task<void> accepting = acceptor();
       if (accepting.valid()) accepting.request_kill();
-      close_socket();
+      if (!handlers_use_socket_) close_socket();
       for (auto& t : kill_all()) t.request_kill();
       detail::uninterrupted guard;
       if (accepting.valid()) accepting.join();
@@ -190,10 +191,13 @@ class base_server {
       handlers_->changed.notify_all();
       handlers_->changed.wait(
           lock, clock::time_point::max(), [&] { return only_me(); }, by_threads);
+      socket_.close();
     } catch (...) {  // nothing else can run: leave the tasks
     }
   }
 
+  // Handlers use the server's socket: it is closed when they have ended.
+  bool handlers_use_socket_ = false;
   socket socket_;
   address where_;
   server_options options_;
