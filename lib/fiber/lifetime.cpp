@@ -256,6 +256,14 @@ eh_state* exceptions_of(fiber* creator, const body& b) noexcept {
   return creator->exceptions;
 }
 
+}  // namespace
+
+void share_exceptions(fiber* f, fiber* with) noexcept {
+  f->exceptions = exceptions_of(with, *f->what);
+}
+
+namespace {
+
 // Makes a fiber in that memory, which has room for its payload behind it.
 fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o) noexcept {
   fiber* f = new (memory) fiber;

@@ -9,6 +9,7 @@
 #include "fiber/trace.hpp"
 #include "scheduler/closing.hpp"
 #include "scheduler/hub_registry.hpp"
+#include "scheduler/kernel_threads.hpp"
 #include "scheduler/stack_overflow.hpp"
 
 extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
@@ -19,6 +20,10 @@ namespace tendril::core {
 namespace {
 
 std::atomic<reaper> end_of_thread{nullptr};
+
+void run_ready(hub& h) noexcept {
+  for (int turn = 0; turn < 100 && !h.ready.empty(); turn++) yield();
+}
 
 // Unwinds the unfinished fibers.
 void shut_down(hub& h) noexcept {
@@ -34,8 +39,11 @@ void shut_down(hub& h) noexcept {
         f->successor = [](fiber* self) noexcept { return hub::of(self)->next(); };
       reap(f);
     }
-    for (int turn = 0; turn < 100 && !h.ready.empty(); turn++) yield();
+    run_ready(h);
   }
+  // Now that the tasks have ended, other kernel threads have nothing more to ask of them.
+  h.adopt_no_more();
+  run_ready(h);
   while (h.main.extra.locals) {
     void* values = h.main.extra.locals;
     h.main.extra.locals = nullptr;
@@ -150,6 +158,7 @@ hub* try_to_make_home() noexcept {
 
 void hubs_after_fork() noexcept {
   hub* mine = current ? hub::of(current) : nullptr;
+  known_threads.generation.fetch_add(1, std::memory_order_relaxed);
   hubs.after_fork(mine);
   if (mine) mine->after_fork();
 }
@@ -164,6 +173,12 @@ fiber* make_current() noexcept { return ensure_current(); }
 
 void set_tracer(tracer t, void* context, void (*drop)(void*) noexcept) noexcept {
   trace(ensure_current()->home, t, context, drop);
+}
+
+void set_sleep_observer(sleep_observer* o) noexcept { hub::of(ensure_current())->observer = o; }
+
+unsigned process_generation() noexcept {
+  return known_threads.generation.load(std::memory_order_relaxed);
 }
 
 void set_reaper(reaper r) noexcept {

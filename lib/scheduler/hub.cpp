@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include <new>
 #include <utility>
 
 #include "fiber/switch.hpp"
@@ -53,6 +54,35 @@ bool hub::receive(fiber* f) noexcept {
   return true;
 }
 
+bool hub::adopt(fiber* f) noexcept {
+  deferring_spin_guard held(adopting_);
+  if (!adopts_) return false;
+  f->storage = nullptr;  // the mark of such a task while it is in transit
+  std::atomic_ref(f->home).store(this, std::memory_order_release);
+  remote_queue::claim(f);
+  remote.push(f);
+  notify();
+  return true;
+}
+
+void hub::adopt_no_more() noexcept {
+  {
+    deferring_spin_guard held(adopting_);
+    adopts_ = false;
+  }
+  handlers_deferred quiet;
+  remote.drain([this](fiber* f) { take_in(f); });
+}
+
+// Begins a task of the C++ API that this hub has adopted. False: no memory.
+bool hub::begin_adopted(fiber* f) noexcept {
+  f->storage = main.storage;
+  share_exceptions(f, &main);
+  if (start(f)) return true;
+  f->storage = nullptr;
+  return false;
+}
+
 // Begins a thread on its way here, or goes on with it. False: no memory.
 bool hub::take_over(fiber* f) noexcept {
   if (!f->started) return begin_thread(f);
@@ -78,8 +108,9 @@ void hub::take_in(fiber* f) noexcept {
   bool begins = !f->started;
   f->in_transit = false;
   living++;
-  if (take_over(f)) {
-    holds.fetch_sub(1, std::memory_order_relaxed);
+  bool adopted = !f->storage;
+  if (adopted ? begin_adopted(f) : take_over(f)) {
+    if (!adopted) holds.fetch_sub(1, std::memory_order_relaxed);
     if (begins) fiber_unref(f);
     return;
   }
@@ -191,7 +222,9 @@ void hub::poll_events(bool block) noexcept {
     io.open();
     sleeping_.store(true, std::memory_order_seq_cst);
     if (!remote.empty() || closed_elsewhere_.load() || signals.has_arrivals()) block = false;
+    else if (observer) block = observer->before(*observer);
   }
+  bool observed = block && observer;
   // A program that never sleeps returns memory to the system, too.
   bool trims = (++looks_ & 63) == 0;
   nanoseconds t = block || trims || !timers.empty() ? now() : 0;
@@ -223,6 +256,7 @@ void hub::poll_events(bool block) noexcept {
     io.poll(&none);
   }
   sleeping_.store(false, std::memory_order_relaxed);
+  if (observed) observer->after(*observer);
   if (!timers.empty()) {
     seen_ = t;
     timers.run(t, [](fiber* f) { wake(f, wake::timeout); });
@@ -289,6 +323,11 @@ void hub::deadlock() noexcept {
   wake(victim, wake::deadlock);
 }
 
+void hub::belongs_to_parent() noexcept {
+  new (&adopting_) spin_lock;
+  adopts_ = false;
+}
+
 void hub::after_fork() noexcept {
   tid = sys::gettid();
   pid = sys::getpid();
@@ -303,6 +342,8 @@ void hub::after_fork() noexcept {
   cpu.counted = current->storage->cpu_time = 0;
   signals.after_fork();
   yielded_to_handler = nullptr;
+  observer = nullptr;
+  new (&adopting_) spin_lock;
   for (fiber* f = fibers.front(); f;) {
     fiber* next = fibers.after(*f);
     f->in_remote_queue = false;

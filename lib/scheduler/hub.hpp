@@ -87,6 +87,12 @@ struct hub : fiber_home {
   // For tests (TENDRIL_CHAOS): the state of a random generator, by which the hub gives away fibers
   // at any turn, delays, and wakes others for nothing. 0: off.
   std::uint64_t chaos = 0;
+  // Lets this hub take over a task of the C++ API that has not begun: it shares the main fiber's
+  // storage from then on. Returns false if the hub's kernel thread takes none any more. Any thread
+  // that owns the task.
+  bool adopt(fiber* f) noexcept;
+  // From now on the hub takes over no tasks; those on their way begin now.
+  void adopt_no_more() noexcept;
   // Begins a turn. Returns whether there is more to do than to take the next fiber, if there is
   // one.
   [[gnu::always_inline]] bool begin_turn() noexcept {
@@ -130,6 +136,8 @@ struct hub : fiber_home {
   bool sleeps() const noexcept { return sleeping_.load(std::memory_order_relaxed); }
   void notify() noexcept;  // ends a blocking poll_events(); any thread, async-signal-safe
   void after_fork() noexcept;
+  // In a forked child: the hub's kernel thread is the parent's.
+  void belongs_to_parent() noexcept;
 
   fiber* yielded_to_handler = nullptr;  // the fiber that let a handler run, see yield_to_handler()
 
@@ -144,6 +152,9 @@ struct hub : fiber_home {
   hub* next_hub = nullptr;   // of hub_registry
   bool is_carriers = false;  // of a carrier: see hub_crew
 
+  // see core::set_sleep_observer()
+  sleep_observer* observer = nullptr;
+
   // how many tasks in transit will come to this hub, and how many other kernel threads use it: see
   // hub_crew
   std::atomic<unsigned> holds{0};
@@ -155,6 +166,7 @@ struct hub : fiber_home {
   bool take_over(fiber* f) noexcept;
   bool may_go(const fiber* f) const noexcept;
   hub* departs_to_ = nullptr;
+  bool begin_adopted(fiber* f) noexcept;
   void out_of_budget() noexcept;
   void deadlock() noexcept;
   bool is_deadlocked() const noexcept;
@@ -165,6 +177,8 @@ struct hub : fiber_home {
   unsigned looks_ = 0;
   nanoseconds seen_ = 0;  // the time when the timers were last checked
   std::atomic<bool> sleeping_{false};
+  spin_lock adopting_;
+  bool adopts_ = true;  // under that lock
   std::atomic<bool> closed_elsewhere_{false};
   // notify() has sent a signal, since the descriptors were closed while the hub slept
   std::atomic<bool> nudged_{false};

@@ -76,4 +76,16 @@ bool start(fiber* task) noexcept {
   return true;
 }
 
+bool start_at(const fiber* there, fiber* task) noexcept {
+  hub& from = *hub::of(task);
+  thread_storage* storage = task->storage;
+  task->in_transit = true;
+  from.living--;
+  if (hub::of(there)->adopt(task)) return true;
+  from.living++;
+  task->in_transit = false;
+  task->storage = storage;
+  return false;
+}
+
 }  // namespace tendril::core
