@@ -81,6 +81,17 @@ static void sendfiles(void) {
   MUST(setsockopt(s[0], SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t));
   fill_up(s[0]);
   SAY("sendfile with a time-out", (at = 0, sendfile(s[0], f, &at, 100000)));
+  t.tv_sec = 3600;
+  MUST(setsockopt(s[0], SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t));
+  on_signal(SIGUSR1, SA_RESTART);
+  if (peer()) {
+    await_blocked();
+    kill(getppid(), SIGUSR1);
+    leave();
+  }
+  SAY("SA_RESTART does not go with a time-out", (at = 0, sendfile(s[0], f, &at, 100000)));
+  peer_ends();
+  take_handled();
   close(s[1]);
   on_signal(SIGPIPE, 0);
   take_handled();

@@ -168,6 +168,18 @@ TEST_CASE("a time-out ends a wait") {
   CHECK(waits.get() == "x");
 }
 
+TEST_CASE("a socket that another is moved into is closed, and the other one is empty") {
+  auto [a, b] = net::socket_pair();
+  auto [c, d] = net::socket_pair();
+  int moved = c.descriptor();
+  a = std::move(c);
+  CHECK(a.descriptor() == moved);
+  CHECK(c.descriptor() == -1);
+  CHECK(b.recv(1) == "");  // the other end of what was closed
+  d.send("x");
+  CHECK(a.recv(1) == "x");
+}
+
 TEST_CASE("a time-out ends a connect that is not answered") {
   hanging h;
   net::socket s(AF_INET, SOCK_STREAM);
