@@ -696,7 +696,7 @@ TEST_CASE("a damaged ELF file is an error") {
 TEST_CASE("the way in which an ELF file is damaged is named") {
   sandbox here;
   const std::string whole = sandbox::file(dynamic_program);
-  auto segment = [](std::string& image, auto fits) -> ElfW(Phdr)& {
+  auto segment = [](std::string& image, auto fits) -> ElfW(Phdr) & {
     auto p = (ElfW(Phdr)*)(image.data() + header(image).e_phoff);
     while (!fits(*p)) p++;
     return *p;

@@ -119,7 +119,8 @@ static void stream(const char* kind, int s[2]) {
   SAY("recv with a time-out", recv(s[1], buf, 10, 0));
   clock_gettime(CLOCK_MONOTONIC, &ended);
   // (The kernel counts such times in its ticks.)
-  SAY("  it has waited", (ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000 >= 20);
+  SAY("  it has waited",
+      (ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000 >= 20);
   SAY("read with a time-out", read(s[1], buf, 10));
   MUST(send(s[0], "abc", 3, 0));
   await_bytes(s[1], 3);

@@ -241,6 +241,32 @@ TEST_CASE("closing ends the wait of another fiber with EBADF") {
   CHECK(waits.get() == EBADF);
 }
 
+TEST_CASE("a signal handler does not end a call on a socket") {
+  auto [a, b] = net::socket_pair();
+  net::socket listener = net::listen_on(address::loopback(0));
+  static int handled;
+  handled = 0;
+  struct sigaction counts = {}, before;
+  counts.sa_handler = [](int) { handled++; };
+  REQUIRE(posix::sigaction(SIGUSR1, &counts, &before) == 0);
+  net::socket client(AF_INET, SOCK_STREAM);
+  auto other = spawn([&, &b = b] {
+    posix::raise(SIGUSR1);
+    yield();
+    b.send_all("x");
+    yield();
+    posix::raise(SIGUSR1);
+    yield();
+    client.connect(listener.local_address());
+  });
+  CHECK(a.recv(1) == "x");
+  CHECK(handled == 1);
+  CHECK(listener.accept().descriptor() >= 0);
+  CHECK(handled == 2);
+  other.join();
+  posix::sigaction(SIGUSR1, &before, nullptr);
+}
+
 TEST_CASE("a kill ends a wait for a socket") {
   auto [a, b] = net::socket_pair();
   auto waits = spawn([&s = a] { s.recv(1); });
