@@ -174,8 +174,17 @@ static void* stays_another(void* unused) {
   make("when all are another user");
   return unused;
 }
+static void* takes_user(void* unused) {
+  (void)unused;
+  return (void*)(intptr_t)setreuid((uid_t)-1, 1007);
+}
 static void process_changes(void) {
   struct worker w;
+  start(&w, takes_user, NULL);
+  SAY("setreuid in a thread", (intptr_t)end_of(&w));
+  SAY("  applies to the process", geteuid());
+  SAY("  whose real user stays", getuid());
+  SAY("back", setreuid((uid_t)-1, 0));
   printf("the whole process changes beside it\n");
   turn = 0;
   start(&w, stays_another, NULL);
