@@ -464,7 +464,7 @@ static void positioned_parts(void) {
   SAY("pwritev", pwritev(fd, v, 2, 4));
   SAY("  the position", lseek(fd, 0, SEEK_CUR));
   SAY("  the file", pread(fd, text, sizeof text, 0));
-  SAY("  has the parts at that place", memcmp(text, "\0\0\0\0abcde", 9));
+  SAY("  has the parts at that place", !memcmp(text, "\0\0\0\0abcde", 9));
   SAY("pwritev at -1", pwritev(fd, v, 2, -1));
   SAY("pwritev to a pipe", pwritev(ends[1], v, 2, 0));
   SAY("pwritev to a file open for reading", pwritev(open("parts", O_RDONLY), v, 2, 0));

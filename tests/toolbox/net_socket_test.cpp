@@ -249,21 +249,23 @@ TEST_CASE("a signal handler does not end a call on a socket") {
   struct sigaction counts = {}, before;
   counts.sa_handler = [](int) { handled++; };
   REQUIRE(posix::sigaction(SIGUSR1, &counts, &before) == 0);
-  net::socket client(AF_INET, SOCK_STREAM);
-  auto other = spawn([&, &b = b] {
+  auto sends = spawn([&b = b] {
     posix::raise(SIGUSR1);
     yield();
     b.send_all("x");
-    yield();
+  });
+  CHECK(a.recv(1) == "x");
+  CHECK(handled == 1);
+  net::socket client(AF_INET, SOCK_STREAM);
+  auto connects = spawn([&] {
     posix::raise(SIGUSR1);
     yield();
     client.connect(listener.local_address());
   });
-  CHECK(a.recv(1) == "x");
-  CHECK(handled == 1);
   CHECK(listener.accept().descriptor() >= 0);
   CHECK(handled == 2);
-  other.join();
+  sends.join();
+  connects.join();
   posix::sigaction(SIGUSR1, &before, nullptr);
 }
 
