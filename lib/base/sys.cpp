@@ -61,6 +61,10 @@ void abort_now() noexcept {
   std::uint64_t set = 1ULL << (SIGABRT - 1);
   call(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, 0, 8);
   call(SYS_tgkill, getpid(), gettid(), SIGABRT);
+  // Still here: it is ignored, or a handler has returned.
+  const unsigned long default_action[8] = {};  // the kernel's sigaction
+  call(SYS_rt_sigaction, SIGABRT, default_action, 0, 8);
+  call(SYS_tgkill, getpid(), gettid(), SIGABRT);
   for (;;) call(SYS_exit_group, 134);
 }
 

@@ -15,6 +15,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -690,6 +691,62 @@ TEST_CASE("a damaged ELF file is an error") {
   header(image).e_phentsize = 1;
   here.write("phentsize", image);
   check_failure(here.run({"./phentsize"}), 126, "program headers have the wrong size");
+}
+
+TEST_CASE("the way in which an ELF file is damaged is named") {
+  sandbox here;
+  const std::string whole = sandbox::file(dynamic_program);
+  auto segment = [](std::string& image, auto fits) -> ElfW(Phdr) & {
+    auto p = (ElfW(Phdr)*)(image.data() + header(image).e_phoff);
+    while (!fits(*p)) p++;
+    return *p;
+  };
+  auto is_loader = [](const ElfW(Phdr) & p) { return p.p_type == PT_INTERP; };
+  auto fails = [&](const std::string& image, const std::string& reason) {
+    here.write("damaged", image);
+    check_failure(here.run({"./damaged"}), 126, "./damaged: not a valid ELF file: " + reason);
+  };
+  std::string image = whole;
+  header(image).e_ident[EI_CLASS] = 7;
+  fails(image, "its class is unknown");
+  image = whole;
+  header(image).e_ident[EI_DATA] = 7;
+  fails(image, "its byte order is unknown");
+  image = whole;
+  header(image).e_phoff = image.size() - 1;
+  fails(image, "its program headers extend beyond its end");
+  image = whole;
+  segment(image, is_loader).p_filesz = 1;
+  fails(image, "the path of its dynamic loader has an invalid length");
+  image = whole;
+  segment(image, is_loader).p_filesz--;
+  fails(image, "the path of its dynamic loader is not terminated");
+
+  std::size_t end = 0;
+  image = whole;
+  segment(image, [&](const ElfW(Phdr) & p) {
+    if (p.p_type == PT_LOAD) end = std::max<std::size_t>(end, p.p_offset + p.p_filesz);
+    return &p == (ElfW(Phdr)*)(image.data() + header(image).e_phoff) + header(image).e_phnum - 1;
+  });
+  fails(whole.substr(0, end - 1), "it is cut short");
+  here.write("stripped", whole.substr(0, end));  // all that is loaded is there
+  CHECK(here.run({"./stripped"}).status == 7);
+}
+
+TEST_CASE("of several dynamic loaders in a file the first counts, as for the kernel") {
+  sandbox here;
+  std::string image = sandbox::file(dynamic_program);
+  auto first = (ElfW(Phdr)*)(image.data() + header(image).e_phoff);
+  while (first->p_type != PT_INTERP) first++;
+  auto second = first + 1;
+  while (second->p_type != PT_NOTE && second->p_type != PT_GNU_EH_FRAME) second++;
+  *second = *first;
+  second->p_offset++;  // without the slash
+  second->p_filesz--;
+  here.write("prog", image);
+  result r = here.run({"--explain", "./prog"});
+  CHECK(r.status == 7);
+  CHECK(r.out == "./prog 1 " + marker + "\n");
 }
 
 TEST_CASE("the doctor reports a library that is missing, and ends with 127") {

@@ -456,6 +456,23 @@ static void half_cached(void) {
   free(got);
 }
 
+static void positioned_parts(void) {
+  char text[20] = "";
+  struct iovec v[2] = {{"abc", 3}, {"de", 2}};
+  int fd = MUST(open("parts", O_RDWR | O_CREAT | O_TRUNC, 0600)), ends[2];
+  MUST(pipe(ends));
+  SAY("pwritev", pwritev(fd, v, 2, 4));
+  SAY("  the position", lseek(fd, 0, SEEK_CUR));
+  SAY("  the file", pread(fd, text, sizeof text, 0));
+  SAY("  has the parts at that place", !memcmp(text, "\0\0\0\0abcde", 9));
+  SAY("pwritev at -1", pwritev(fd, v, 2, -1));
+  SAY("pwritev to a pipe", pwritev(ends[1], v, 2, 0));
+  SAY("pwritev to a file open for reading", pwritev(open("parts", O_RDONLY), v, 2, 0));
+  close(fd);
+  close(ends[0]);
+  close(ends[1]);
+}
+
 int main(void) {
   pipes();
   sigpipe_ends();
@@ -475,4 +492,5 @@ int main(void) {
   fifos();
   files();
   half_cached();
+  positioned_parts();
 }

@@ -194,6 +194,20 @@ int main(void) {
     }
   }
   setitimer(ITIMER_REAL, &never, NULL);
+
+  // Numbers only: the C library's threads need no answer from elsewhere.
+  struct addrinfo numeric = {.ai_flags = AI_NUMERICHOST, .ai_family = AF_INET};
+  struct gaicb one = {.ar_name = "127.0.0.1", .ar_service = "80", .ar_request = &numeric};
+  struct gaicb other = {.ar_name = "no number", .ar_service = "80", .ar_request = &numeric};
+  struct gaicb* list[] = {&one, NULL, &other};
+  SAY("getaddrinfo_a", getaddrinfo_a(GAI_NOWAIT, list, 3, NULL));
+  int r;
+  while ((r = gai_suspend((const struct gaicb* const*)list, 3, NULL)) == 0 || r == EAI_INTR) {}
+  SAY("gai_suspend at the end", r == EAI_ALLDONE);
+  SAY("  one was found", gai_error(&one));
+  SAY("  the other not", gai_error(&other) == EAI_NONAME);
+  SAY("gai_suspend of nothing",
+      gai_suspend((const struct gaicb* const*)list, 0, NULL) == EAI_ALLDONE);
   limit();
   SAY("50 look-ups among signals", good);
   free(long_name);

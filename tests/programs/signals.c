@@ -333,8 +333,39 @@ static void restarts(void) {
   signal(SIGCHLD, SIG_DFL);
 }
 
+// --- masks as in BSD, of the first signals only ---
+
+extern int bsd_block(int) __asm__("sigblock"), bsd_set_mask(int) __asm__("sigsetmask");
+extern int bsd_mask(void) __asm__("siggetmask"), bsd_pause(int) __asm__("sigpause");
+extern int x_open_pause(int) __asm__("__xpg_sigpause");
+
+static void old_masks(void) {
+  enum { one = 1 << (SIGUSR1 - 1), two = 1 << (SIGUSR2 - 1) };
+  on_signal(SIGUSR1, SA_RESTART);
+  on_signal(SIGUSR2, SA_RESTART);
+  take_handled();
+  SAY("sigblock", bsd_block(one));
+  SAY("  it is blocked", (raise(SIGUSR1), take_handled()));
+  SAY("sigblock of another one", bsd_block(two) == one);
+  SAY("siggetmask", bsd_mask() == (one | two));
+  SAY("sigpause", bsd_pause(two));
+  SAY("  the handler ran", take_handled());
+  SAY("  the mask comes back", bsd_mask() == (one | two));
+  raise(SIGUSR1);
+  raise(SIGUSR2);
+  SAY("X/Open's sigpause", x_open_pause(SIGUSR2));
+  SAY("  lets in only that signal", take_handled());
+  SAY("  the mask comes back", bsd_mask() == (one | two));
+  SAY("X/Open's sigpause of a bad signal", x_open_pause(99));
+  SAY("sigsetmask", bsd_set_mask(two) == (one | two));
+  SAY("  lets the other in", take_handled());
+  SAY("sigsetmask", bsd_set_mask(0) == two);
+  SAY("siggetmask", bsd_mask());
+}
+
 int main(void) {
   actions();
+  old_masks();
   waiting();
   restarts();
 }

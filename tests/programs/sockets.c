@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -114,7 +115,13 @@ static void stream(const char* kind, int s[2]) {
   peer_ends();
 
   time_out(s[1], SO_RCVTIMEO, 30);
+  struct timespec begun, ended;
+  clock_gettime(CLOCK_MONOTONIC, &begun);
   SAY("recv with a time-out", recv(s[1], buf, 10, 0));
+  clock_gettime(CLOCK_MONOTONIC, &ended);
+  // (The kernel counts such times in its ticks.)
+  SAY("  it has waited",
+      (ended.tv_sec - begun.tv_sec) * 1000 + (ended.tv_nsec - begun.tv_nsec) / 1000000 >= 20);
   SAY("read with a time-out", read(s[1], buf, 10));
   MUST(send(s[0], "abc", 3, 0));
   await_bytes(s[1], 3);
@@ -129,6 +136,22 @@ static void stream(const char* kind, int s[2]) {
   SAY("SA_RESTART does not go with a time-out", recv(s[1], buf, 10, 0));
   peer_ends();
   time_out(s[1], SO_RCVTIMEO, 0);
+
+  int on = 1, off = 0, there = 0;
+  SAY("FIONBIO", ioctl(s[1], FIONBIO, &on));
+  SAY("  recv", recv(s[1], buf, 10, 0));
+  SAY("FIONBIO off", ioctl(s[1], FIONBIO, &off));
+  if (peer()) {
+    await_blocked();
+    send(s[0], "abcde", 5, 0);
+    leave();
+  }
+  SAY("  recv waits", recv(s[1], buf, 2, 0));
+  peer_ends();
+  SAY("FIONREAD", ioctl(s[1], FIONREAD, &there));
+  SAY("  the bytes there", there);
+  SAY("  recv", recv(s[1], buf, 10, 0));
+  SAY("FIONBIO at a bad address", ioctl(s[1], FIONBIO, NOWHERE));
 
   set_nonblocking(s[1], 1);
   SAY("a non-blocking recv", recv(s[1], buf, 10, 0));

@@ -5,6 +5,7 @@
 #include <linux/seccomp.h>
 #include <locale.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio_ext.h>
 #include <sys/prctl.h>
@@ -268,6 +269,13 @@ static long then_closed(int buffer) {
   free(room);
   return r ? -1 : n;
 }
+static long writes_by_list(int fd, const char* format, ...) {
+  va_list rest;
+  va_start(rest, format);
+  long r = vdprintf(fd, format, rest);
+  va_end(rest);
+  return r;
+}
 static long all_flushed(void) {
   static char room[much];
   setvbuf(out, room, _IOFBF, much);
@@ -283,6 +291,7 @@ static void writes(void) {
   WRITING("putc", by_putc());
   WRITING("fprintf", by_lines());
   WRITING("dprintf", dprintf(fileno(out), "%.*s", much, bytes));
+  WRITING("vdprintf", writes_by_list(fileno(out), "%.*s", much, bytes));
   WRITING("fclose", then_closed(200000));
   DRAINED("", "fflush of all", all_flushed());  // it would wait for a thread that reads by stdio
 }

@@ -201,6 +201,8 @@ static void queues(void) {
   SAY("prctl returns the name", prctl(PR_GET_NAME, NOWHERE));
   strcpy(edge - 3, "ab");
   SAY("prctl's name at an edge", prctl(PR_SET_NAME, edge - 3));
+  memset(edge - 3, 'a', 3);
+  SAY("prctl's name over an edge", prctl(PR_SET_NAME, edge - 3));
   NUMBER(wait4, -1, NOWHERE, WNOHANG, NULL);
   NUMBER(clone3, NOWHERE, 88);
 }

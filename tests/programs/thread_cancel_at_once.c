@@ -132,6 +132,11 @@ static void later(const char* who, void* (*run)(void*)) {
 }
 
 int main(void) {
+  int state = -1, type = -1;
+  pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+  pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+  SAY("the main thread can be cancelled", state == PTHREAD_CANCEL_ENABLE);
+  SAY("  but not at once", type == PTHREAD_CANCEL_DEFERRED);
   sem_init(&there, 0, 0);
   pthread_barrier_init(&barrier, NULL, 2);
   signal(SIGUSR1, computes_in_handler);

@@ -127,6 +127,40 @@ static void telling(void) {
   peer_ends();
 }
 
+static volatile long read_last;
+static void* reads_own(void* unused) {
+  while (!stop) read_last = own_time();
+  return unused;
+}
+static void* reads_own_once(void* unused) {
+  read_last = own_time();
+  while (!stop) {}
+  return unused;
+}
+static void exactly(void) {
+  printf("-- a clock that goes\n");
+  struct worker w;
+  int less = 0;
+  stop = 0;
+  start(&w, reads_own, NULL);
+  clockid_t clock = clock_of(w.id);
+  for (long last = 0; last < 30 * ms;) {
+    last = read_last;
+    less += time_of(clock) < last;
+  }
+  SAY("others read less than the thread itself had", less);
+  stop = 1;
+  end_of(&w);
+  read_last = stop = 0;
+  start(&w, reads_own_once, NULL);
+  while (!read_last) sched_yield();
+  clock = clock_of(w.id);
+  while (time_of(clock) < read_last + 20 * ms) {}
+  SAY("others see it go while the thread only computes", time_of(clock) > read_last);
+  stop = 1;
+  end_of(&w);
+}
+
 // --- waiting on them ---
 
 static void* sleeps_on(void* p) {
@@ -289,6 +323,7 @@ static void timers(void) {
 
 int main(void) {
   telling();
+  exactly();
   sleeping();
   timers();
   return 0;

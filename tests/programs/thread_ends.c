@@ -447,11 +447,41 @@ static void alone_again(void) {
   printf("waits that ended early: %d\n", interrupted);
 }
 
+// --- the numbers of threads, which end in any order ---
+
+static void* waits_for_end(void* go) {
+  while (sem_wait(go)) {}
+  return go;
+}
+static int is_found(pid_t tid) { return tgkill(getpid(), tid, 0) == 0; }
+static void numbers(void) {
+  enum { n = 6 };
+  static const int ends[n] = {3, 2, 5, 0, 4, 1};
+  static sem_t go[n];
+  struct worker w[n];
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < n; i++) sem_init(&go[i], 0, 0), start(&w[i], waits_for_end, &go[i]);
+    for (int i = 0; i < n; i++) await_waiting(&w[i]);
+    int found = 0;
+    for (int i = 0; i < n; i++) {
+      for (int k = i; k < n; k++) found += is_found(w[ends[k]].tid);
+      sem_post(&go[ends[i]]);
+      end_of(&w[ends[i]]);
+      for (int k = 0; k <= i; k++) {
+        while (is_found(w[ends[k]].tid)) sched_yield();  // it may still be ending
+      }
+    }
+    SAY("threads found by number, until they have ended", found);
+    SAY("  and then", tgkill(getpid(), w[0].tid, 0));
+  }
+}
+
 int main(void) {
   main_returns_to = __builtin_return_address(0);
   destructors();
   cleaning();
   alone_again();
+  numbers();
   ways();
   return 0;
 }

@@ -139,6 +139,10 @@ static void* has_groups(void* unused) {
          (int)geteuid());
   return unused;
 }
+static void* takes_groups_of_root(void* unused) {
+  (void)unused;
+  return (void*)(intptr_t)initgroups("root", 4711);
+}
 static void groups(void) {
   struct worker w;
   printf("groups of its own\n");
@@ -151,6 +155,13 @@ static void groups(void) {
   give_turn(2);
   end_of(&w);
   printf("  and afterwards %d\n", getgroups(8, now));
+  start(&w, takes_groups_of_root, NULL);
+  SAY("  initgroups in a thread", (intptr_t)end_of(&w));
+  gid_t all[256];
+  int n = getgroups(256, all), found = 0;
+  for (int i = 0; i < n; i++) found += all[i] == 4711;
+  SAY("  applies to the process", found);
+  MUST(setgroups(0, NULL));
 }
 
 static void* stays_another(void* unused) {
@@ -163,8 +174,17 @@ static void* stays_another(void* unused) {
   make("when all are another user");
   return unused;
 }
+static void* takes_user(void* unused) {
+  (void)unused;
+  return (void*)(intptr_t)setreuid((uid_t)-1, 1007);
+}
 static void process_changes(void) {
   struct worker w;
+  start(&w, takes_user, NULL);
+  SAY("setreuid in a thread", (intptr_t)end_of(&w));
+  SAY("  applies to the process", geteuid());
+  SAY("  whose real user stays", getuid());
+  SAY("back", setreuid((uid_t)-1, 0));
   printf("the whole process changes beside it\n");
   turn = 0;
   start(&w, stays_another, NULL);

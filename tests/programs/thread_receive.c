@@ -323,6 +323,26 @@ static void inherit(void) {
   close(pair[0]), close(pair[1]), close(l), close(s), close(c), close(t), close(u);
 }
 
+// A number that was a file's, whose calls do not wait, is a pipe's now.
+static char much[200000];
+static void* writes_much(void* fd) { return (void*)(intptr_t)write(*(int*)fd, much, sizeof much); }
+static void was_a_file(void) {
+  int p[2], n = 0;
+  struct worker w;
+  int number = MUST(open("number", O_RDWR | O_CREAT | O_TRUNC, 0600));
+  SAY("written to a file", write(number, much, 10));
+  SAY("close", close(number));
+  MUST(pipe(p));
+  if (p[0] != number && p[1] != number) MUST(dup2(p[1], number)), close(p[1]);
+  else if (p[0] == number) p[0] = dup(p[0]), MUST(dup2(p[1], number)), close(p[1]);
+  start(&w, writes_much, &number);
+  await_waiting(&w);
+  while (n < (int)sizeof much) n += (int)MUST(read(p[0], much, sizeof much));
+  SAY("written to a pipe of the same number", (intptr_t)end_of(&w));
+  close(p[0]);
+  close(number);
+}
+
 int main(void) {
   poll_several();
   struct worker w;
@@ -346,6 +366,7 @@ int main(void) {
   read_nothing();
   duplicate();
   outlive();
+  was_a_file();
   take_urgent();
   converse();
   return 0;

@@ -13,7 +13,7 @@
 enum { processes = 3, threads = 3, times = 200 };
 
 struct shared {
-  pthread_mutex_t mutex, robust;
+  pthread_mutex_t mutex, robust, heir;
   pthread_cond_t condition;
   pthread_rwlock_t rwlock;
   pthread_barrier_t barrier;
@@ -123,6 +123,33 @@ static void robust(void) {
   }
 }
 
+static void* locks_and_holds(void* p) {
+  pthread_mutex_lock(&s->heir);
+  sem_post(&s->held);
+  while (sem_wait(&s->semaphore)) {}
+  pthread_mutex_unlock(&s->heir);
+  return p;
+}
+static void inheriting(void) {
+  printf("-- a mutex that inherits priorities\n");
+  struct worker w;
+  struct timespec never = {0, -1}, soon;
+  start(&w, locks_and_holds, NULL);
+  while (sem_wait(&s->held)) {}
+  ERR("trylock of what another thread holds", pthread_mutex_trylock(&s->heir));
+  soon = in_ms(CLOCK_REALTIME, 5);
+  ERR("timedlock", pthread_mutex_timedlock(&s->heir, &soon));
+  soon = in_ms(CLOCK_MONOTONIC, 5);
+  ERR("clocklock", pthread_mutex_clocklock(&s->heir, CLOCK_MONOTONIC, &soon));
+  ERR("timedlock until an invalid time", pthread_mutex_timedlock(&s->heir, &never));
+  ERR("unlock by another one", pthread_mutex_unlock(&s->heir));
+  sem_post(&s->semaphore);
+  ERR("lock", pthread_mutex_lock(&s->heir));
+  ERR("lock again", pthread_mutex_lock(&s->heir));
+  ERR("unlock", pthread_mutex_unlock(&s->heir));
+  end_of(&w);
+}
+
 static void* locks_file(void* p) {
   // A separate open file description, since flock(2) distinguishes those, not threads.
   int fd = MUST(open("lock", O_RDWR | O_CREAT, 0600));
@@ -216,6 +243,11 @@ int main(void) {
   sem_init(&s->semaphore, 1, 0);
   sem_init(&s->held, 1, 0);
 
+  pthread_mutexattr_init(&m);
+  pthread_mutexattr_setpshared(&m, PTHREAD_PROCESS_SHARED);
+  pthread_mutexattr_settype(&m, PTHREAD_MUTEX_ERRORCHECK);
+  pthread_mutexattr_setprotocol(&m, PTHREAD_PRIO_INHERIT);
+
   printf("-- between processes\n");
   in_processes(processes, threads, counts);
   SAY("counted", s->counted);
@@ -232,6 +264,12 @@ int main(void) {
   in_processes(processes, threads, locks_file);
   SAY("counted under a file's lock", s->counted);
   robust();
+  for (int by_another = 0; by_another < 2; by_another++) {
+    pthread_mutex_init(&s->heir, &m);
+    // As the C library makes it, in a process without the runtime.
+    if (by_another) s->heir.__data.__kind |= 32;
+    inheriting();
+  }
   processors();
   return 0;
 }

@@ -157,6 +157,45 @@ static void signal_each(int n) {
     if (locked(&s->passed) != i + 1) printf("one signal woke more than one\n");
   }
 }
+// Of two that wait, the first is cancelled and the condition is signalled: the second goes on, as a
+// thread that is cancelled takes no signal.
+static void* waits_cancelled(void* p) {
+  int* woken = p;
+  pthread_mutex_lock(&s->mutex);
+  pthread_cleanup_push((void (*)(void*))pthread_mutex_unlock, &s->mutex);
+  s->begun++;
+  pthread_cond_wait(&s->condition, &s->mutex);
+  ++*woken;
+  pthread_cleanup_pop(1);
+  return p;
+}
+static void cancel_and_signal(void) {
+  int woken = 0;
+  for (int i = 0; i < 20; i++) {
+    struct worker first, second;
+    s->begun = 0;
+    start(&first, waits_cancelled, &woken);
+    await_waiting(&first);
+    start(&second, waits_cancelled, &woken);
+    await_waiting(&second);
+    pthread_mutex_lock(&s->mutex);
+    if (i % 2) pthread_cancel(first.id);
+    pthread_cond_signal(&s->condition);
+    if (i % 2 == 0) pthread_cancel(first.id);
+    pthread_mutex_unlock(&s->mutex);
+    int was_woken = end_of(&first) != PTHREAD_CANCELED;
+    // It may have taken the signal before it was cancelled.
+    if (was_woken) {
+      pthread_mutex_lock(&s->mutex);
+      pthread_cond_signal(&s->condition);
+      pthread_mutex_unlock(&s->mutex);
+    }
+    end_of(&second);
+    woken -= was_woken;
+  }
+  SAY("the second was woken", woken);
+}
+
 static void open_gate(int n) {
   await(&s->begun, n);
   pthread_mutex_unlock(&s->gate);
@@ -236,6 +275,8 @@ int main(void) {
   puts("-- a condition, one signal for each");
   in_two_processes(some, waits_once, signal_each);
   SAY("all were woken", s->passed);
+  puts("-- a condition, the first of two is cancelled");
+  cancel_and_signal();
   puts("-- a mutex");
   pthread_mutex_lock(&s->gate);
   in_two_processes(all, takes_mutex, open_gate);

@@ -81,6 +81,17 @@ static void sendfiles(void) {
   MUST(setsockopt(s[0], SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t));
   fill_up(s[0]);
   SAY("sendfile with a time-out", (at = 0, sendfile(s[0], f, &at, 100000)));
+  t.tv_sec = 3600;
+  MUST(setsockopt(s[0], SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t));
+  on_signal(SIGUSR1, SA_RESTART);
+  if (peer()) {
+    await_blocked();
+    kill(getppid(), SIGUSR1);
+    leave();
+  }
+  SAY("SA_RESTART does not go with a time-out", (at = 0, sendfile(s[0], f, &at, 100000)));
+  peer_ends();
+  take_handled();
   close(s[1]);
   on_signal(SIGPIPE, 0);
   take_handled();
@@ -253,6 +264,24 @@ static void splices(void) {
   kill(peer_pid, SIGKILL);
   int status;
   waitpid(peer_pid, &status, 0);
+
+  int from[2];
+  MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, from));
+  struct timeval hour = {3600, 0};
+  MUST(setsockopt(from[1], SOL_SOCKET, SO_RCVTIMEO, &hour, sizeof hour));
+  MUST(pipe(p));
+  on_signal(SIGUSR1, SA_RESTART);
+  if (peer()) {
+    await_blocked();
+    kill(getppid(), SIGUSR1);
+    leave();
+  }
+  SAY("splice from a socket with a time-out, and SA_RESTART",
+      splice(from[1], NULL, p[1], NULL, 10, 0));
+  SAY("  the handler ran", take_handled());
+  peer_ends();
+  close(from[0]);
+  close(from[1]);
 
   int g = MUST(open("copy", O_RDWR | O_CREAT | O_TRUNC, 0600));
   SAY("copy_file_range", copy_file_range(f, NULL, g, NULL, 50000, 0));

@@ -1,6 +1,7 @@
 // wait(2), waitpid(2), wait3(2), wait4(2), waitid(2).
 #include "cases.h"
 
+#include <setjmp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -277,6 +278,40 @@ static void grandchildren(void) {
   MUST(prctl(PR_SET_CHILD_SUBREAPER, 0));
 }
 
+// A wait that a handler leaves by siglongjmp keeps no descriptor open for good.
+static sigjmp_buf back;
+static void jump(int s) { (void)s, siglongjmp(back, 1); }
+static int count_open(void) {
+  int n = 0;
+  DIR* d = opendir("/proc/self/fd");
+  while (readdir(d)) n++;
+  closedir(d);
+  return n;
+}
+static void left(void) {
+  static int before, times;  // static: siglongjmp leaves them alone
+  int s;
+  pid_t c = idle();
+  signal(SIGUSR2, jump);
+  for (int i = 0; i < 12; i++) {
+    if (peer()) {
+      await_blocked();
+      kill(getppid(), SIGUSR2);
+      leave();
+    }
+    if (sigsetjmp(back, 1) == 0) SAY_IS("NOT LEFT: waitpid", c, waitpid(c, &s, 0));
+    else times++;
+    peer_ends();
+    if (i == 1) before = count_open();
+  }
+  SAY("waitpid, left by siglongjmp", times);
+  SAY("  more descriptors after twelve times than after two", count_open() - before);
+  kill(c, SIGKILL);
+  SAY_IS("  waitpid", c, waitpid(c, &s, 0));
+  say_status(s);
+  SAY("  descriptors after that", count_open() <= before);
+}
+
 static void ignored(void) {
   int s;
   signal(SIGCHLD, SIG_IGN);
@@ -304,5 +339,6 @@ int main(void) {
   waits();
   waitids();
   grandchildren();
+  left();
   ignored();
 }

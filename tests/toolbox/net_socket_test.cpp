@@ -168,6 +168,18 @@ TEST_CASE("a time-out ends a wait") {
   CHECK(waits.get() == "x");
 }
 
+TEST_CASE("a socket that another is moved into is closed, and the other one is empty") {
+  auto [a, b] = net::socket_pair();
+  auto [c, d] = net::socket_pair();
+  int moved = c.descriptor();
+  a = std::move(c);
+  CHECK(a.descriptor() == moved);
+  CHECK(c.descriptor() == -1);
+  CHECK(b.recv(1) == "");  // the other end of what was closed
+  d.send("x");
+  CHECK(a.recv(1) == "x");
+}
+
 TEST_CASE("a time-out ends a connect that is not answered") {
   hanging h;
   net::socket s(AF_INET, SOCK_STREAM);
@@ -227,6 +239,34 @@ TEST_CASE("closing ends the wait of another fiber with EBADF") {
   yield();
   a.close();
   CHECK(waits.get() == EBADF);
+}
+
+TEST_CASE("a signal handler does not end a call on a socket") {
+  auto [a, b] = net::socket_pair();
+  net::socket listener = net::listen_on(address::loopback(0));
+  static int handled;
+  handled = 0;
+  struct sigaction counts = {}, before;
+  counts.sa_handler = [](int) { handled++; };
+  REQUIRE(posix::sigaction(SIGUSR1, &counts, &before) == 0);
+  auto sends = spawn([&b = b] {
+    posix::raise(SIGUSR1);
+    yield();
+    b.send_all("x");
+  });
+  CHECK(a.recv(1) == "x");
+  CHECK(handled == 1);
+  net::socket client(AF_INET, SOCK_STREAM);
+  auto connects = spawn([&] {
+    posix::raise(SIGUSR1);
+    yield();
+    client.connect(listener.local_address());
+  });
+  CHECK(listener.accept().descriptor() >= 0);
+  CHECK(handled == 2);
+  sends.join();
+  connects.join();
+  posix::sigaction(SIGUSR1, &before, nullptr);
 }
 
 TEST_CASE("a kill ends a wait for a socket") {

@@ -225,6 +225,8 @@ TEST_CASE("a full pool reports that, and a place is free when a task ends or is 
   p.join();
   CHECK(p.free_count() == 1);
   p.wait_available();
+  CHECK(p.wait_available(1h));
+  CHECK(p.free_count() == 1);  // it took no place
   auto u = p.spawn([] { sleep(1h); });
   p.discard(u);
   CHECK_FALSE(p.full());

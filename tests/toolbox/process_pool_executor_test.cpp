@@ -2,17 +2,20 @@
 // serialization of values.
 #include <doctest/doctest.h>
 #include <tendril/as_completed.hpp>
+#include <tendril/event.hpp>
 #include <tendril/process_pool_executor.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <numeric>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "written_to.hpp"
@@ -239,6 +242,29 @@ TEST_CASE("a process is made when there is a call for it, and used again") {
   CHECK(pool.workers() == pids.size());
 }
 
+TEST_CASE("a process pool tells its size, and how many processes it has") {
+  process_pool_executor three(3), one_for_each_core;
+  CHECK(three.max_workers() == 3);
+  CHECK(one_for_each_core.max_workers() == std::max(1u, std::thread::hardware_concurrency()));
+  gate go;
+  std::vector<future<char>> busy;
+  for (int i = 0; i < 5; i++) busy.push_back(three.submit(wait_at, go.path()));
+  while (three.workers() < 3) sleep(1ms);
+  for (int i = 0; i < 5; i++) go.open();
+  for (auto& f : busy) CHECK(f.get() == 'x');
+  CHECK(three.workers() == 3);
+  three.shutdown();
+  CHECK(three.workers() == 0);
+  three.shutdown();
+}
+
+TEST_CASE("a call goes to a process that exists rather than to a new one") {
+  process_pool_executor pool(30);
+  // The process may not be free again at once.
+  for (int i = 0; i < 30; i++) pool.submit(square, i).get();
+  CHECK(pool.workers() <= 15);
+}
+
 TEST_CASE("a worker has none of the program's descriptors") {
   int p[2];
   REQUIRE(::pipe2(p, O_CLOEXEC) == 0);
@@ -307,6 +333,38 @@ TEST_CASE("a worker that dies breaks the pool") {
   CHECK_THROWS_AS(next.get(), broken_process_pool);
   CHECK_THROWS_AS(pool.submit(square, 1), broken_process_pool);
   pool.shutdown();
+}
+
+TEST_CASE("when a worker dies, calls in other workers end normally") {
+  process_pool_executor pool(2);
+  gate go;
+  auto other = pool.submit(wait_at, go.path());
+  while (pool.workers() < 1) sleep(1ms);
+  CHECK_THROWS_AS(pool.submit([] { ::_exit(3); }).get(), broken_process_pool);
+  CHECK_FALSE(other.done());
+  go.open();
+  CHECK(other.get() == 'x');
+}
+
+TEST_CASE("the end of a process pool waits for its calls, whatever comes") {
+  gate go;
+  future<char> call, next;
+  event ends;
+  auto t = spawn([&] {
+    process_pool_executor pool(1);
+    call = pool.submit(wait_at, go.path());
+    next = pool.submit(wait_at, go.path());
+    ends.set();
+  });
+  ends.wait();
+  auto kills = spawn([&] { t.kill(); });
+  for (int i = 0; i < 10; i++) yield();
+  CHECK_FALSE(t.ready());
+  go.open();
+  go.open();
+  kills.join();
+  CHECK(call.get() == 'x');
+  CHECK(next.get() == 'x');
 }
 
 TEST_CASE("shutdown makes the submitted calls, or cancels them, and accepts no more") {

@@ -92,6 +92,41 @@ TEST_CASE("C11's mutexes and spin locks do, too") {
   CHECK(most_inside(4, spins, [&] { f.clear(); }) == 1);
 }
 
+TEST_CASE("a task that only tries for a lock lets its owner release it") {
+  pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_t robust;
+  pthread_mutexattr_t a;
+  pthread_mutexattr_init(&a);
+  pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
+  pthread_mutex_init(&robust, &a);
+  pthread_rwlock_t l = PTHREAD_RWLOCK_INITIALIZER;
+  pthread_spinlock_t s;
+  pthread_spin_init(&s, PTHREAD_PROCESS_PRIVATE);
+  auto passes = [](auto lock, auto tries, auto unlock) {
+    auto owner = spawn([&] {
+      CHECK(lock() == 0);
+      yield();
+      CHECK(unlock() == 0);
+    });
+    yield();
+    while (int e = tries()) CHECK(e == EBUSY);
+    CHECK(unlock() == 0);
+    owner.join();
+  };
+  passes([&] { return pthread_mutex_lock(&m); }, [&] { return pthread_mutex_trylock(&m); },
+         [&] { return pthread_mutex_unlock(&m); });
+  passes([&] { return pthread_mutex_lock(&robust); },
+         [&] { return pthread_mutex_trylock(&robust); },
+         [&] { return pthread_mutex_unlock(&robust); });
+  passes([&] { return pthread_spin_lock(&s); }, [&] { return pthread_spin_trylock(&s); },
+         [&] { return pthread_spin_unlock(&s); });
+  auto unlock = [&] { return pthread_rwlock_unlock(&l); };
+  passes([&] { return pthread_rwlock_wrlock(&l); }, [&] { return pthread_rwlock_tryrdlock(&l); },
+         unlock);
+  passes([&] { return pthread_rwlock_rdlock(&l); }, [&] { return pthread_rwlock_trywrlock(&l); },
+         unlock);
+}
+
 TEST_CASE(
     "a recursive mutex can be taken repeatedly by its owner, and by no other task meanwhile") {
   std::recursive_mutex m;

@@ -55,10 +55,17 @@ constexpr unsigned nonblock = 2;  // SPLICE_F_NONBLOCK
 
 // Makes the raw call on a helper thread. Helpers get no signals, so SIGPIPE is sent again here.
 template <class Call>
-long on_helper(Call call) noexcept {
-  long r = offload_interruptible(call);
+long on_helper(Call call, on_signal rule = on_signal::restart) noexcept {
+  long r = offload_interruptible(call, rule);
   if (r == -EPIPE) sys::call(SYS_tgkill, sys::getpid(), sys::gettid(), SIGPIPE);
   return r;
+}
+
+// How a handler ends a transfer: always if a socket of it has a time-out.
+on_signal rule_for(int in, file_kind from, int out, file_kind to) noexcept {
+  bool timed = (is_socket(from) && !socket_deadline(in, SO_RCVTIMEO).is_never()) ||
+               (is_socket(to) && !socket_deadline(out, SO_SNDTIMEO).is_never());
+  return timed ? on_signal::always : on_signal::restart;
 }
 
 // For two pipes: `call(flags)` does not wait if the flags include `nonblock`.
@@ -87,7 +94,8 @@ ssize_t sendfile(int out, int in, off_t* at, size_t n) {
     bool waits = to == file_kind::pipe ? !ready_now(out, POLLOUT) : to != file_kind::regular;
     if (from != file_kind::pipe && !is_socket(from) && !waits) return send_whole(out, in, at, n);
     return result<ssize_t>(
-        on_helper([&]() noexcept { return sys::call(SYS_sendfile, out, in, at, n); }));
+        on_helper([&]() noexcept { return sys::call(SYS_sendfile, out, in, at, n); },
+                  rule_for(in, from, out, to)));
   }
   // First the kernel's own checks (access modes, a bad pointer, a shut-down socket, ...).
   off_t start = 0;
@@ -122,7 +130,8 @@ ssize_t splice(int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsig
     long r = call(flags | nonblock);
     if (r != -EAGAIN) return result<ssize_t>(r);
   }
-  return result<ssize_t>(on_helper([&]() noexcept { return call(flags); }));
+  return result<ssize_t>(
+      on_helper([&]() noexcept { return call(flags); }, rule_for(in, from, out, to)));
 }
 
 ssize_t tee(int in, int out, size_t n, unsigned flags) {
