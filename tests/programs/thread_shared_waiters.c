@@ -159,10 +159,11 @@ static void signal_each(int n) {
 }
 // Of two that wait, the first is cancelled and the condition is signalled: the second goes on, as a
 // thread that is cancelled takes no signal.
+static void unlock(void* mutex) { pthread_mutex_unlock(mutex); }
 static void* waits_cancelled(void* p) {
   int* woken = p;
   pthread_mutex_lock(&s->mutex);
-  pthread_cleanup_push((void (*)(void*))pthread_mutex_unlock, &s->mutex);
+  pthread_cleanup_push(unlock, &s->mutex);
   s->begun++;
   pthread_cond_wait(&s->condition, &s->mutex);
   ++*woken;
