@@ -157,9 +157,9 @@ static void signal_each(int n) {
     if (locked(&s->passed) != i + 1) printf("one signal woke more than one\n");
   }
 }
+static void unlock(void* mutex) { pthread_mutex_unlock(mutex); }
 // Of two that wait, the first is cancelled and the condition is signalled: the second goes on, as a
 // thread that is cancelled takes no signal.
-static void unlock(void* mutex) { pthread_mutex_unlock(mutex); }
 static void* waits_cancelled(void* p) {
   int* woken = p;
   pthread_mutex_lock(&s->mutex);
