@@ -43,6 +43,9 @@ bool hub_crew::give(fiber* f) noexcept {
   if (!to) return false;
   mine.living--;
   f->in_transit = true;
+  // Under the lock, so that the hub stays: the task may begin there and end before receive()
+  // returns, and nothing else may need the hub.
+  deferring_spin_guard held(lock_);
   to->receive(f);
   return true;
 }
