@@ -42,7 +42,7 @@ void hub::receive(fiber* f) noexcept {
 void hub::take_in(fiber* f) noexcept {
   if (!f->in_transit) [[likely]] {
     bool ends = f->ends_wait.load(std::memory_order_relaxed) &&
-                f->ends_wait.exchange(false, std::memory_order_relaxed) && may_end_wait(f);
+                f->ends_wait.exchange(false, std::memory_order_acquire) && may_end_wait(f);
     return wake(f, ends ? wake::interrupted : wake::unparked);
   }
   f->in_transit = false;
@@ -156,14 +156,15 @@ void hub::notify() noexcept {
 }
 
 void hub::note_many_closed() noexcept {
-  closed_elsewhere_ = true;
+  closed_elsewhere_.store(true);
   notify();
 }
 
 void hub::note_closed(int fd) noexcept {
-  // A fiber that begins to wait after this has stored the flag finds it before the hub sleeps.
-  closed_elsewhere_ = true;
-  if (io.is_waited_for(fd)) notify();
+  closed_elsewhere_.store(true);
+  // A hub that is about to sleep finds the flag, with all who began to wait before it sleeps. One
+  // that is seen to sleep is seen with its waiters.
+  if (sleeping_.load() && io.is_waited_for(fd)) notify();
 }
 
 // Whether nothing can ever make a fiber of this hub runnable.

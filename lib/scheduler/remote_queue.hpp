@@ -1,8 +1,7 @@
 // The remote queue of a hub: other kernel threads push fibers here that the hub must wake.
 #pragma once
 
-#include <atomic>
-
+#include "base/atomic.hpp"
 #include "fiber/fiber.hpp"
 
 namespace tendril::core {
@@ -33,8 +32,9 @@ class remote_queue {
     }
     while (in_order) {
       fiber* next = in_order->next_in_remote_queue;
-      // From here on another thread may push the fiber again.
-      in_order->in_remote_queue.store(false, std::memory_order_release);
+      // From here on another thread may push the fiber again. An exchange, so that what a push that
+      // has found the fiber here was for is seen by the fiber.
+      in_order->in_remote_queue.exchange(false, std::memory_order_acq_rel);
       wake(in_order);
       fiber_unref(in_order);
       in_order = next;
@@ -43,7 +43,7 @@ class remote_queue {
   void clear() noexcept { head_ = nullptr; }
 
  private:
-  std::atomic<fiber*> head_{nullptr};
+  atomic<fiber*> head_{nullptr};
 };
 
 }  // namespace tendril::core

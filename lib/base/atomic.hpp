@@ -1,0 +1,11 @@
+// The atomics of the protocols between kernel threads. (tests/models has another file of this name,
+// so that a model checker runs these protocols.)
+#pragma once
+
+#include <atomic>
+
+namespace tendril::core {
+
+using std::atomic;
+
+}  // namespace tendril::core
