@@ -7,9 +7,11 @@ __thread tendril::core::fiber* tendril::core::current = nullptr;
 
 namespace models {
 
-bool is_broken = false;
-
 namespace {
+
+// The program's argument: see checker.hpp.
+bool is_broken = false;
+unsigned factor = 1;
 
 using order = std::memory_order;
 
@@ -81,7 +83,7 @@ const char* name_of(order o) {
   }
 }
 
-// The orders next weaker than o.
+// The orders next weaker than the one that is written.
 std::vector<order> weaker(const use& u) {
   if (u.as_written == order::seq_cst)
     return {u.loads && u.stores ? order::acq_rel : u.loads ? order::acquire : order::release};
@@ -137,7 +139,8 @@ bool without(const char* what) noexcept {
   return changed.without && !std::strcmp(changed.without, what);
 }
 
-bool check(const settings& of, const std::function<result(unsigned, unsigned)>& run) {
+bool check(const settings& of, const std::function<result(unsigned, unsigned)>& execute) {
+  auto run = [&](unsigned runs, unsigned depth) { return execute(runs * factor, depth); };
   changed = {};
   if (is_broken) {
     result r = run(of.runs, of.depth);
@@ -218,8 +221,10 @@ bool check(const settings& of, const std::function<result(unsigned, unsigned)>& 
 }  // namespace models
 
 int main(int arguments, char** argument) {
-  models::is_broken = arguments > 1 && !std::strcmp(argument[1], "broken");
-  bool good = models::check_all();
+  using namespace models;
+  is_broken = arguments > 1 && !std::strcmp(argument[1], "broken");
+  if (arguments > 1 && !is_broken) factor = unsigned(std::stoul(argument[1]));
+  bool good = check_all();
   // Not by exit(): a run that found a fault was abandoned in the middle, and has left variables of
   // the process behind that cannot be destroyed.
   std::fflush(stdout);

@@ -8,7 +8,7 @@
 // check() also shows that the model sees faults: it weakens each memory order of the shipped code
 // in turn, and takes out what the model lists, and expects a fault each time. The program's
 // argument `broken` says that the shipped code has been broken already, and that this is to be
-// found.
+// found; a number N asks for N times as many runs.
 #pragma once
 
 #include <errno.h>
@@ -17,7 +17,6 @@
 #include <cstdint>
 #include <fstream>
 #include <functional>
-#include <map>
 #include <memory>
 #include <new>
 #include <source_location>

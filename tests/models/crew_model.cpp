@@ -31,6 +31,7 @@ struct model : models::suite<model, 3> {
   atomic<bool> made{false};
   alignas(hub) unsigned char carriers_memory[2][sizeof(hub)];
   unsigned carriers = 0;
+  bool first_makes_second = false;
 
   void before() {
     running = this;
@@ -40,11 +41,17 @@ struct model : models::suite<model, 3> {
       f.refs.store(2);
       f.home = &mains;
       f.storage = &mains.storage;
-      f.run = [](fiber&) { running->run_task(); };
     }
+    tasks[0].run = [](fiber&) { running->run_first(); };
+    tasks[1].run = [](fiber&) { running->end_task(); };
+    first_makes_second = rl::ctx().rand(2, rl::sched_type_user);
+  }
+  void run_first() {
+    if (first_makes_second) make(tasks[1]);
+    end_task();
   }
   // A thread's end, as one_less() in posix/threads/create.cpp.
-  void run_task() {
+  void end_task() {
     ended.fetch_add(1u, std::memory_order_release);
     unpark(&mains.main);
     if (living.fetch_sub(1u) == 2) crew.dissolve();
@@ -52,9 +59,11 @@ struct model : models::suite<model, 3> {
   // As pthread_create().
   void make(fiber& f) {
     living.fetch_add(1u);
-    mains.living++;
+    hub& mine = *hub::of(current);
+    f.home = &mine;
+    mine.living++;
     if (crew.give(&f)) return;
-    mains.begin_thread(&f);
+    mine.begin_thread(&f);
     fiber_unref(&f);
   }
   void run(unsigned i) {
@@ -65,7 +74,7 @@ struct model : models::suite<model, 3> {
       make(tasks[0]);
       made.store(true, std::memory_order_release);
       while (ended.load(std::memory_order_acquire) < 1) park(INT64_MAX, what);
-      make(tasks[1]);
+      if (!first_makes_second) make(tasks[1]);
       while (ended.load(std::memory_order_acquire) < 2) park(INT64_MAX, what);
       std::uint32_t none = 0;
       carriers_begin.compare_exchange_strong(none, 2);
@@ -85,6 +94,7 @@ struct model : models::suite<model, 3> {
       crew.let_go(*h);
     }
   }
+  void after() { models::expect(ended == 2, "a thread has run twice"); }
   void* (*body)(void*) = nullptr;
 };
 
