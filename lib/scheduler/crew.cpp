@@ -61,7 +61,7 @@ hub* hub_crew::find_hub(const hub& mine) noexcept {
       to.holds.fetch_add(1, std::memory_order_relaxed);
       return &to;
     }
-    if (size() == most_ || starting_.load(std::memory_order_relaxed) != nothing) return nullptr;
+    if (size() == most_ || starting_.load(std::memory_order_acquire) != nothing) return nullptr;
     starting_.store(starts, std::memory_order_relaxed);
   }
   return start_hub();

@@ -156,6 +156,7 @@ bool check(const settings& of, const std::function<result(unsigned, unsigned)>& 
   std::printf("%s: %llu runs, %s\n", of.name.c_str(), r.runs, said(r).c_str());
   if (r.what != rl::test_result_success) {
     print(r.history);
+    if (raced_at) std::printf("the code: addr2line -ife PROGRAM %#zx\n", raced_at);
     return false;
   }
   auto report = [&](const std::string& what, bool may_pass, const std::string& why) {

@@ -48,6 +48,8 @@
 
 #include <tendril/detail/core.hpp>
 
+#include "watched.hpp"
+
 namespace models {
 
 using std::source_location;
@@ -152,6 +154,7 @@ template <class Model, unsigned threads>
 struct suite : rl::test_suite<Model, threads> {
   static_assert(threads <= most_threads);
   suite() {
+    watch_nothing();
     for (delayed_store& d : delayed) d = {};
     for (preemption& p : preempted) p = {};
   }
@@ -175,6 +178,7 @@ class atomic {
   constexpr atomic() noexcept : atomic(T()) {}
   constexpr atomic(T first) noexcept {
     if (std::is_constant_evaluated()) return;  // a variable of the process: see begun_anew
+    is_executed(this, sizeof *this);
     new (memory_) rl::atomic<cell>(cell_of(first));
     for (T& s : seen_) s = first;
     lives_ = true;
@@ -290,7 +294,10 @@ template <class T>
 class plain {
  public:
   using place = source_location;
-  plain(T first = T()) { store(first, place::current()); }
+  plain(T first = T()) {
+    is_executed(this, sizeof *this);
+    store(first, place::current());
+  }
   plain(const plain&) = delete;
   T load(place at = place::current()) const {
     operation here;

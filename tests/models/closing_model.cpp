@@ -22,7 +22,13 @@ struct model : models::suite<model, 2> {
 
   void before() {
     h.ready.reserve(4);
+    models::watch(h);
+    models::watch(hubs);
     hubs.add(h);
+  }
+  ~model() {
+    models::watch_no_more(&h);
+    models::watch_no_more(&hubs);
   }
   void run(unsigned i) {
     if (i == 0) {

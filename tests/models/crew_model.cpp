@@ -26,6 +26,7 @@ struct model : models::suite<model, 3> {
   models::begun_anew<hub_crew> anew{crew};
   hub mains{calls, for_poller};
   fiber tasks[2];
+  thread_storage storages[2];
   atomic<unsigned> living{1}, ended{0};
   atomic<std::uint32_t> carriers_begin{0};  // 1: run it; 2: it is not needed
   atomic<bool> made{false};
@@ -36,11 +37,13 @@ struct model : models::suite<model, 3> {
   void before() {
     running = this;
     mains.ready.reserve(8);
+    models::watch(crew);
+    models::watch(mains);
     crew.begin(mains, 2);
-    for (fiber& f : tasks) {
-      f.refs.store(2);
-      f.home = &mains;
-      f.storage = &mains.storage;
+    for (unsigned i : {0, 1}) {
+      tasks[i].refs.store(2);
+      tasks[i].home = &mains;
+      tasks[i].storage = &storages[i];
     }
     tasks[0].run = [](fiber&) { running->run_first(); };
     tasks[1].run = [](fiber&) { running->end_task(); };
@@ -94,6 +97,10 @@ struct model : models::suite<model, 3> {
       crew.let_go(*h);
     }
   }
+  ~model() {
+    models::watch_no_more(&crew);
+    models::watch_no_more(&mains);
+  }
   void after() { models::expect(ended == 2, "a thread has run twice"); }
   void* (*body)(void*) = nullptr;
 };
@@ -111,15 +118,31 @@ bool start_own_thread(void* (*run)(void*), void*, std::size_t) noexcept {
 hub* make_carriers_home() noexcept {
   hub* h = new (running->carriers_memory[running->carriers++ % 2]) hub(calls, for_poller);
   h->ready.reserve(8);
+  models::watch(*h);
   hubs.add(*h);
   return current = &h->main, h;
 }
 void end_carriers_home(hub& h) noexcept {
   hubs.remove(h);
+  models::watch_no_more(&h);
   h.~hub();
   current = nullptr;
 }
 
 }  // namespace tendril::core
 
-bool models::check_all() { return check<model>({.name = "crew", .runs = 100'000, .files = {}}); }
+bool models::check_all() {
+  return check<model>({
+      .name = "crew",
+      .files = {"crew.hpp", "crew.cpp", "futex_lock.hpp"},
+      .allowed =
+          {
+              {"crew.cpp", "first_.store(", "begin() comes before there are other hubs"},
+              {"crew.hpp", "hub* first() const", "begin() comes before there are other hubs"},
+              {"crew.cpp", "size_.store(i + 1", "what it counts is read under the lock"},
+              {"crew.cpp", "starting_.store(nothing", "takes a third hub"},
+              {"crew.cpp", "starting_.load(std::memory_order_acquire) != nothing",
+               "takes a third hub"},
+          },
+  });
+}

@@ -21,8 +21,10 @@ struct with_hub : models::suite<Model, 3> {
 
   void before() {
     h.ready.reserve(4);
+    models::watch(h);
     what.wakeable_by_system = true;
   }
+  ~with_hub() { models::watch_no_more(&h); }
 };
 
 // Both wake the fiber.
