@@ -227,6 +227,20 @@ class Servers(unittest.TestCase):
                 with socket.create_connection(("127.0.0.1", server.port)):
                     self.assertEqual(run("echo_client", server.port, 1, 1).returncode, 0)
 
+    def test_an_echo_server_on_all_cores_uses_several_kernel_threads_and_ends_in_order(self):
+        with EchoServer(samples / "echo_cores", "0", "2") as server:
+            done = run("echo_client", server.port, 100, 5)
+            self.assertEqual((done.stderr, done.returncode), ("", 0))
+            self.assertIn("100 connections, 500 echoes, 0 failures", done.stdout)
+            server.process.terminate()
+            out, _ = server.process.communicate(timeout=bound)
+            served = [re.fullmatch(r"kernel thread (\d+): (\d+) connections", line) for line in out.splitlines()]
+            self.assertNotIn(None, served)
+            self.assertLessEqual(len(served), 2)
+            self.assertNotIn(server.process.pid, [int(s[1]) for s in served])
+            self.assertEqual(sum(int(s[2]) for s in served), 100)
+            self.assertEqual(server.process.returncode, 0)
+
     def test_a_nursery_ends_in_order_with_its_clients(self):
         with EchoServer(samples / "echo_nursery") as server, socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"x")

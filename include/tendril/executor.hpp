@@ -83,6 +83,89 @@ class signals_blocked {
   sigset_t before_;
 };
 
+// A call that an executor was given, with its arguments, and the promise of its result. It is in
+// one allocation with that result, which may outlive it.
+class submitted_call {
+ public:
+  // Marks the call as begun. Returns false if it was cancelled: then it must not be made.
+  virtual bool start() = 0;
+  // Makes the call, which has begun.
+  virtual void run() noexcept = 0;
+  // Ends the call with that exception.
+  virtual void fail(std::exception_ptr e) = 0;
+  // Cancels the call if it has not begun.
+  virtual void cancel() = 0;
+  // Destroys it.
+  virtual void drop() noexcept = 0;
+
+  submitted_call* next = nullptr;  // in a queue of calls
+
+ protected:
+  ~submitted_call() = default;
+};
+struct drops_call {
+  void operator()(submitted_call* c) const noexcept { c->drop(); }
+};
+using call_handle = std::unique_ptr<submitted_call, drops_call>;
+template <class R, class F>
+class call_of final : public submitted_call {
+ public:
+  explicit call_of(F f) : call_(std::move(f)) {}
+  // Makes it. `to` becomes the future of its result.
+  static call_handle make(F f, future<R>& to) {
+    struct both {
+      explicit both(F f) : call(std::move(f)) {}
+      typename promise<R>::state result;
+      call_of call;
+    };
+    auto b = std::make_shared<both>(std::move(f));
+    call_handle c(&b->call);
+    b->call.result_ = promise<R>(std::shared_ptr<typename promise<R>::state>(b, &b->result));
+    to = b->call.result_.get_future();
+    return c;
+  }
+  bool start() override { return result_.start(); }
+  void run() noexcept override {
+    std::exception_ptr failure;
+    std::optional<std::conditional_t<std::is_void_v<R>, std::monostate, R>> value;
+    try {
+      if constexpr (std::is_void_v<R>) (*call_)();
+      else value.emplace((*call_)());
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    // Before the future ends, destroy what the call holds and the exception it threw on this
+    // thread.
+    call_.reset();
+    if (failure) result_.set_exception(std::move(failure));
+    else if constexpr (std::is_void_v<R>) result_.set_value();
+    else result_.set_value(std::move(*value));
+  }
+  void fail(std::exception_ptr e) override { result_.set_exception(std::move(e)); }
+  void cancel() override { result_.get_future().cancel(); }
+  void drop() noexcept override {
+    call_.reset();
+    promise<R> last = std::move(result_);  // which holds this object, too
+  }
+
+ private:
+  promise<R> result_{nullptr};
+  std::optional<F> call_;
+};
+// The call f(args...), into which f and args are moved or copied, and the future of its result.
+template <class F, class... A>
+auto make_call(F&& f, A&&... args) {
+  using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<A>...>;
+  auto bound = [call = std::decay_t<F>(std::forward<F>(f)),
+                with =
+                    std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable -> result {
+    return std::apply(std::move(call), std::move(with));
+  };
+  std::pair<call_handle, future<result>> made;
+  made.first = call_of<result, decltype(bound)>::make(std::move(bound), made.second);
+  return made;
+}
+
 }  // namespace detail
 
 // The base of the executors. Each has submit(f, args...), which makes the call elsewhere and

@@ -57,9 +57,10 @@ class future {
   // call.
   bool cancel() const {
     auto lock = locked();
-    if (state_->now == status::cancelled) return true;
-    if (state_->now != status::pending) return false;
-    state_->end(lock, status::cancelled);
+    status was = status::pending;
+    if (!state_->now.compare_exchange_strong(was, status::cancelled))
+      return was == status::cancelled;
+    state_->end(lock, state_);
     return true;
   }
   // Whether the call was cancelled before it began.
@@ -67,10 +68,7 @@ class future {
   // Whether the call has begun and has not ended; cancel() has no effect then.
   bool running() const { return is(status::running); }
   // Whether the call has finished or was cancelled.
-  bool done() const {
-    auto lock = locked();
-    return state_->ended();
-  }
+  bool done() const { return checked().ended(); }
 
   // Waits until the call is done and returns its result (a reference that is valid while the result
   // has handles). Throws what the call threw, or cancelled_error. May be called again.
@@ -105,6 +103,7 @@ class future {
     return wait_until(detail::later(timeout));
   }
   bool wait_until(std::chrono::steady_clock::time_point t) const {
+    if (checked().ended()) return true;
     auto lock = locked();
     return state_->end_of_call.wait(lock, t, [&] { return state_->ended(); });
   }
@@ -131,10 +130,12 @@ class future {
   static constexpr auto forever = std::chrono::steady_clock::time_point::max();
   enum class status { pending, running, cancelled, finished };
 
-  struct state : std::enable_shared_from_this<state> {
-    std::mutex mutex;
+  struct state {
+    std::mutex mutex;  // of those who wait, and of the callbacks
     detail::remote_wait end_of_call;
-    status now = status::pending;
+    // Under the lock, it becomes `cancelled` or `finished`: the last change, after which the result
+    // is read without the lock. It becomes `running` without.
+    std::atomic<status> now{status::pending};
     std::exception_ptr error;
     std::optional<std::conditional_t<std::is_void_v<R>, std::monostate, R>> value;
     std::vector<std::function<void(const future&)>> callbacks;
@@ -143,16 +144,15 @@ class future {
       if (error && !asked.load(std::memory_order_relaxed)) [[unlikely]]
         detail::lose("call", 0, "", std::move(error));
     }
-    bool ended() const noexcept { return now == status::cancelled || now == status::finished; }
-    // Wakes the waiters, releases the lock, then calls the callbacks.
-    void end(std::unique_lock<std::mutex>& lock, status how) {
-      now = how;
+    bool ended() const noexcept { return now.load(std::memory_order_acquire) >= status::cancelled; }
+    // The call has ended: wakes the waiters, releases the lock, then calls the callbacks.
+    void end(std::unique_lock<std::mutex>& lock, const std::shared_ptr<state>& self) {
       auto calls = std::move(callbacks);
       callbacks.clear();
       end_of_call.notify_all();
       lock.unlock();
       if (calls.empty()) return;
-      future me(this->shared_from_this());
+      future me(self);
       for (auto& f : calls) reported(f, me);
     }
   };
@@ -169,19 +169,16 @@ class future {
       std::fputs("tendril: a done callback threw\n", stderr);
     }
   }
-  std::unique_lock<std::mutex> locked() const {
+  std::unique_lock<std::mutex> locked() const { return std::unique_lock(checked().mutex); }
+  state& checked() const {
     if (!state_) throw tendril::error("no future");
-    return std::unique_lock(state_->mutex);
+    return *state_;
   }
-  bool is(status s) const {
-    auto lock = locked();
-    return state_->now == s;
-  }
+  bool is(status s) const { return checked().now.load(std::memory_order_acquire) == s; }
   std::exception_ptr error_at(std::chrono::steady_clock::time_point t) const {
     if (!wait_until(t))
       throw std::system_error(std::make_error_code(std::errc::timed_out), "future");
-    // The state no longer changes once the call is done, so it is read without the lock.
-    if (state_->now == status::cancelled) throw cancelled_error();
+    if (is(status::cancelled)) throw cancelled_error();
     state_->asked.store(true, std::memory_order_relaxed);
     return state_->error;
   }
@@ -201,20 +198,23 @@ class promise {
   using status = typename future<R>::status;
 
  public:
-  promise() : state_(std::make_shared<typename future<R>::state>()) {}
+  using state = typename future<R>::state;
+  promise() : state_(std::make_shared<state>()) {}
+  // With a state that the caller has allocated together with something else.
+  explicit promise(std::shared_ptr<state> s) noexcept : state_(std::move(s)) {}
   promise(promise&&) noexcept = default;
   promise& operator=(promise&& o) noexcept {
     std::swap(state_, o.state_);
     return *this;
   }
   ~promise() {
-    if (!state_) return;
+    if (!state_ || state_->ended()) return;
     std::unique_lock lock(state_->mutex);
     if (state_->ended()) return;
     state_->error =
         std::make_exception_ptr(error("the promise was destroyed before the call had ended"));
     state_->asked = true;  // nothing has failed
-    state_->end(lock, status::finished);
+    finish(lock);
   }
 
   // Returns a handle of the result; may be called again.
@@ -223,11 +223,10 @@ class promise {
   // Marks the call as begun. Returns false if it was cancelled: then it must not be made. Throws
   // `error` if it has begun already. (Future.set_running_or_notify_cancel)
   [[nodiscard("a cancelled call must not be made")]] bool start() {
-    std::unique_lock lock(state_->mutex);
-    if (state_->now == status::cancelled) return false;
-    if (state_->now != status::pending) throw error("the call has begun already");
-    state_->now = status::running;
-    return true;
+    status was = status::pending;
+    if (state_->now.compare_exchange_strong(was, status::running)) return true;
+    if (was == status::cancelled) return false;
+    throw error("the call has begun already");
   }
 
   // Ends the call with a value (none for void) or an exception. Throws `error` if it has ended
@@ -237,12 +236,12 @@ class promise {
   void set_value(V&&... v) {
     auto lock = unfinished();
     state_->value.emplace(std::forward<V>(v)...);
-    state_->end(lock, status::finished);
+    finish(lock);
   }
   void set_exception(std::exception_ptr e) {
     auto lock = unfinished();
     state_->error = std::move(e);
-    state_->end(lock, status::finished);
+    finish(lock);
   }
 
  private:
@@ -251,7 +250,11 @@ class promise {
     if (state_->ended()) throw error("the future is done already");
     return lock;
   }
-  std::shared_ptr<typename future<R>::state> state_;
+  void finish(std::unique_lock<std::mutex>& lock) {
+    state_->now.store(status::finished, std::memory_order_release);
+    state_->end(lock, state_);
+  }
+  std::shared_ptr<state> state_;
 };
 
 namespace detail {

@@ -4,9 +4,9 @@
 //   t.get();   // 42; other tasks run meanwhile
 //
 // A task starts when the running fiber first waits or yields, in the order of spawning. It runs
-// whether or not a handle of it is kept. A task stays on the kernel thread that spawned it. Unless
-// said otherwise, only that kernel thread may call the functions here; on another one they throw
-// fiber_error.
+// whether or not a handle of it is kept. A task stays on the kernel thread that spawned it. Any
+// kernel thread may use the functions here. On another one than the task's own, they ask its hub,
+// which answers when the fibers there that can run have done so: a kill takes effect then.
 //
 // Every wait of this API is a cancellation point: kill() ends it by throwing fiber_exit (or the
 // exception that kill() was given) there. The cooperative POSIX calls (posix.hpp, and those of libc
@@ -22,12 +22,14 @@
 #include <chrono>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <ranges>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "detail/elsewhere.hpp"
 #include "detail/outcome.hpp"
 #include "fiber.hpp"
 
@@ -59,8 +61,8 @@ class any_task {
   }
 
   // Waits until the task has ended. Does not throw what the task threw. Throws loop_exit if nothing
-  // can ever end the wait, and fiber_error for a handle of no task, a task of another kernel
-  // thread, or the calling task itself. (gevent: join)
+  // can ever end the wait, and fiber_error for a handle of no task, a task whose kernel thread has
+  // ended without it (or is the parent's of a fork), or the calling task itself. (gevent: join)
   [[gnu::always_inline]] void join() const { wait_for_end(detail::never); }
   // The same, for at most `timeout`. Returns whether the task has ended.
   template <class Rep, class Period>
@@ -92,19 +94,21 @@ class any_task {
   void request_kill() const { request_kill(fiber_exit{}); }
   template <class E>
   void request_kill(E&& exception) const {
-    check();
+    bool here = is_here();
     if (ready()) return;
     if constexpr (std::same_as<std::remove_cvref_t<E>, std::exception_ptr>) {
-      detail::interrupt(fiber_.handle(), std::forward<E>(exception));
+      interrupt(here, std::forward<E>(exception));
     } else {
-      detail::interrupt(fiber_.handle(), std::make_exception_ptr(std::forward<E>(exception)));
+      interrupt(here, std::make_exception_ptr(std::forward<E>(exception)));
     }
   }
 
-  // Calls f(task), or f(), once the task has ended: on the task's own stack, after all waiters were
-  // made runnable, in the order of these calls; at once if it has ended already. f must not wait (a
-  // wait throws `error`) and should not throw (exceptions are reported on standard error). Returns
-  // a number for unlink(). (gevent: link)
+  // Calls f(task), or f(), once the task has ended: on the task's own stack, after all waiters of
+  // its kernel thread were made runnable, in the order of these calls; at once if it has ended
+  // already. From another kernel thread, the call is made on the task's, too, unless the task has
+  // ended before. f must not wait (a wait throws `error`) and should not throw (exceptions are
+  // reported on standard error). Returns a number for unlink(). Throws fiber_error as join() does.
+  // (gevent: link)
   template <class F>
   std::size_t link(F f) const {
     return add_link(*this, std::move(f), [](const any_task&) { return true; });
@@ -119,10 +123,10 @@ class any_task {
   std::size_t link_exception(F f) const {
     return add_link(*this, std::move(f), [](const any_task& t) { return !t.successful(); });
   }
-  // Removes a link. Returns whether it was still pending. (gevent: unlink)
+  // Removes a link. Returns whether it was still pending. On another kernel thread than the task's,
+  // waits for the answer of that one; a kill does not end that wait. (gevent: unlink)
   bool unlink(std::size_t link) const {
-    check();
-    return base()->remove_link(link);
+    return is_here() ? base()->remove_link(link) : unlink_elsewhere(link);
   }
 
   // The task's name and id, as those of its fiber (fiber.hpp). The setter copies `n`.
@@ -140,7 +144,7 @@ class any_task {
 
   // Used by wait() in wait.hpp.
   bool watch_ready(detail::waiter& w) const {
-    check();
+    if (!is_here()) throw fiber_error("task of another kernel thread");
     return !ready() && base()->watch_ready(w);
   }
   void unwatch_ready(detail::waiter& w) const noexcept { base()->unwatch_ready(w); }
@@ -152,30 +156,110 @@ class any_task {
     return static_cast<detail::outcome_base*>(core::fiber_payload(fiber_.handle()));
   }
   bool is_current() const noexcept { return fiber_.handle() == core::fiber_current(); }
-  void check(core::fiber* self = core::fiber_current()) const {
+  // Whether the task is the calling kernel thread's. Throws fiber_error if there is no task.
+  bool is_here(core::fiber* self = core::fiber_current()) const {
     if (!fiber_.valid()) throw fiber_error("no task");
-    if (!core::fibers_share_thread(fiber_.handle(), self))
-      throw fiber_error("task of another kernel thread");
+    return core::fibers_share_thread(fiber_.handle(), self);
   }
   [[gnu::always_inline]] bool wait_for_end(clock::time_point deadline) const {
     core::fiber* self = core::fiber_current();
-    check(self);
+    if (!is_here(self)) [[unlikely]]
+      return wait_elsewhere(fiber_.handle(), deadline);
     if (ready()) return true;
     if (fiber_.handle() == self) throw fiber_error("a task cannot wait for its own end");
     return detail::join(self, fiber_.handle(), *base(), deadline);
   }
   template <class Task, class F, class When>
   static std::size_t add_link(const Task& t, F f, When when) {
-    t.check();
+    bool here = t.is_here();
     detail::outcome_base::callback call = [f = std::move(f), when](core::fiber* self) mutable {
       Task task(any_fiber::adopt_ref(self));
       if (!when(task)) return;
       if constexpr (std::is_invocable_v<F&, const Task&>) f(task);
       else f();
     };
-    if (!t.ready()) return t.base()->add_link(std::move(call));
+    if (!t.ready()) {
+      return here ? t.base()->add_link(std::move(call)) : t.link_elsewhere(std::move(call));
+    }
     t.base()->call_link(call, t.fiber_.handle());
     return 0;
+  }
+
+  // --- the same from another kernel thread than the task's ---
+
+  [[noreturn]] static void throw_thread_ended() {
+    throw fiber_error("the task's kernel thread has ended, or is the parent's of a fork");
+  }
+  // (Static, or callers would keep the handle in memory.)
+  [[gnu::noinline, gnu::cold]] static bool wait_elsewhere(core::fiber* f,
+                                                          clock::time_point deadline) {
+    return any_task(any_fiber::adopt_ref(f)).wait_elsewhere(deadline);
+  }
+  bool wait_elsewhere(clock::time_point deadline) const {
+    if (ready()) return true;
+    // Outlives this wait, which may end first.
+    struct end_of_task {
+      detail::notice seen;
+      std::size_t link = 0;  // the task's kernel thread's
+    };
+    auto end = std::make_shared<end_of_task>();
+    bool asked = detail::start_there(fiber_.handle(), [t = *this, end] {
+      if (t.ready()) end->seen.give();
+      else end->link = t.base()->add_link([end](core::fiber*) { end->seen.give(); });
+    });
+    if (!asked) return ready() || (throw_thread_ended(), false);
+    struct leave {
+      const any_task& t;
+      const std::shared_ptr<end_of_task>& end;
+      ~leave() {
+        if (end->seen.is_given()) return;
+        try {
+          detail::start_there(t.fiber_.handle(),
+                              [t = t, end = end] { t.base()->remove_link(end->link); });
+        } catch (const std::bad_alloc&) {  // then it stays until the task ends
+        }
+      }
+    } guard{*this, end};
+    return end->seen.wait_until(deadline) || ready();
+  }
+  void interrupt(bool here, std::exception_ptr e) const {
+    if (here) detail::interrupt(fiber_.handle(), std::move(e));
+    else interrupt_elsewhere(std::move(e));
+  }
+  // (If its kernel thread has ended, it will never run.)
+  [[gnu::noinline, gnu::cold]] void interrupt_elsewhere(std::exception_ptr e) const {
+    detail::start_there(fiber_.handle(), [t = *this, e = std::move(e)]() mutable {
+      if (!t.ready()) detail::interrupt(t.fiber_.handle(), std::move(e));
+    });
+  }
+  [[gnu::noinline, gnu::cold]] std::size_t link_elsewhere(
+      detail::outcome_base::callback call) const {
+    auto f = std::make_shared<detail::outcome_base::callback>(std::move(call));
+    std::size_t id = detail::outcome_base::remote_link_id();
+    bool asked = detail::start_there(fiber_.handle(), [t = *this, f, id] {
+      if (t.ready()) t.base()->call_link(*f, t.fiber_.handle());
+      else t.base()->add_link(std::move(*f), id);
+    });
+    if (asked) return id;
+    if (!ready()) throw_thread_ended();
+    base()->call_link(*f, fiber_.handle());
+    return 0;
+  }
+  [[gnu::noinline, gnu::cold]] bool unlink_elsewhere(std::size_t link) const {
+    struct answer {
+      detail::notice given;
+      bool was_pending = false;
+    };
+    auto a = std::make_shared<answer>();
+    if (ready() || !detail::start_there(fiber_.handle(), [t = *this, a, link] {
+          a->was_pending = t.base()->remove_link(link);
+          a->given.give();
+        })) {
+      return false;
+    }
+    detail::uninterrupted guard;
+    a->given.wait_until(detail::never);
+    return a->was_pending;
   }
 
   any_fiber fiber_;

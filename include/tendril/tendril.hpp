@@ -13,6 +13,7 @@
 #include "event_loop.hpp"
 #include "executor.hpp"
 #include "fiber.hpp"
+#include "fiber_executor.hpp"
 #include "future.hpp"
 #include "generator.hpp"
 #include "group.hpp"

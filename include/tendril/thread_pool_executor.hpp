@@ -52,16 +52,9 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   template <class F, class... A>
     requires std::invocable<std::decay_t<F>, std::decay_t<A>...>
   auto submit(F&& f, A&&... args) {
-    using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<A>...>;
-    auto bound =
-        [call = std::decay_t<F>(std::forward<F>(f)),
-         with = std::tuple<std::decay_t<A>...>(std::forward<A>(args)...)]() mutable -> result {
-      return std::apply(std::move(call), std::move(with));
-    };
-    auto j = std::make_unique<call_job<result, decltype(bound)>>(std::move(bound));
-    future<result> f_of_j = j->result.get_future();
-    add(std::move(j));
-    return f_of_j;
+    auto made = detail::make_call(std::forward<F>(f), std::forward<A>(args)...);
+    add(std::move(made.first));
+    return std::move(made.second);
   }
 
   // Accepts no more calls. Calls that have not begun are cancelled if `cancel_futures`, else they
@@ -84,40 +77,11 @@ class thread_pool_executor : public executor<thread_pool_executor> {
   pid_t process() const noexcept { return pid_; }
 
  private:
-  struct job {
-    virtual ~job() = default;
-    virtual void run() noexcept = 0;
-    virtual void cancel() = 0;
-  };
-  template <class R, class F>
-  struct call_job : job {
-    explicit call_job(F f) : call(std::move(f)) {}
-    void run() noexcept override {
-      if (!result.start()) return;
-      std::exception_ptr failure;
-      std::optional<std::conditional_t<std::is_void_v<R>, std::monostate, R>> value;
-      try {
-        if constexpr (std::is_void_v<R>) (*call)();
-        else value.emplace((*call)());
-      } catch (...) {
-        failure = std::current_exception();
-      }
-      // Before the future ends, destroy what the call holds and the exception it threw on this
-      // thread.
-      call.reset();
-      if (failure) result.set_exception(std::move(failure));
-      else if constexpr (std::is_void_v<R>) result.set_value();
-      else result.set_value(std::move(*value));
-    }
-    void cancel() override { result.get_future().cancel(); }
-    promise<R> result;
-    std::optional<F> call;
-  };
   // State that the threads use, also after the pool is gone.
   struct state {
     std::mutex mutex;
     detail::remote_wait work, end;
-    std::deque<std::unique_ptr<job>> jobs;
+    std::deque<detail::call_handle> jobs;
     unsigned idle = 0, live = 0;
     bool closed = false;
   };
@@ -141,7 +105,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
       auto j = std::move(s->jobs.front());
       s->jobs.pop_front();
       lock.unlock();
-      j->run();
+      if (j->start()) j->run();
       j.reset();
       lock.lock();
     }
@@ -149,7 +113,7 @@ class thread_pool_executor : public executor<thread_pool_executor> {
     s->end.notify_all();
   }
 
-  void add(std::unique_ptr<job> j) {
+  void add(detail::call_handle j) {
     if (pid_ != ::getpid()) throw error("the executor belongs to the parent process of a fork");
     std::lock_guard lock(state_->mutex);
     if (state_->closed) throw error("the executor was shut down");

@@ -7,5 +7,6 @@
 namespace tendril::core {
 
 using std::atomic;
+using std::atomic_ref;
 
 }  // namespace tendril::core

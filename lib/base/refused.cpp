@@ -187,7 +187,10 @@ void expect_filter() noexcept {
 #endif
 }
 
+constinit std::atomic<bool> has_filter{false};
+
 void look_at_filter(const sock_fprog& filter) noexcept {
+  has_filter.store(true, std::memory_order_relaxed);
   for (const known_answer& k : table) {
     std::uint32_t action = run(filter, seen_of(k)) & SECCOMP_RET_ACTION_FULL;
     if (action != SECCOMP_RET_ALLOW && action != SECCOMP_RET_LOG) note_refused(k.number);

@@ -31,6 +31,9 @@ bool turns_out_refused(long number) noexcept;
 
 // Call this when the program has installed a filter: records which calls of the table it refuses.
 void look_at_filter(const sock_fprog& filter) noexcept;
+// Whether the program has installed one: then no kernel thread should be started that the program
+// did not ask for.
+extern constinit std::atomic<bool> has_filter;
 // Call this when the program has probed, with a null filter, whether it could install one. It will
 // install one, and once there are threads it is too late to find out that the thread pointer can no
 // longer be set.

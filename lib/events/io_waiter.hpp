@@ -16,6 +16,7 @@ struct io_waiter : list_node {
   // EPOLLIN, EPOLLOUT, EPOLLPRI, ... (errors and hang-ups always count); 0: for an operation's
   // completion
   std::uint32_t events = 0;
+  bool alone = false;  // all that the fiber waits for
   std::uint32_t generation = 0;
   std::uint32_t reported = 0;  // the events that ended the wait; 0: something else did
 };

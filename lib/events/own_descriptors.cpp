@@ -86,6 +86,12 @@ bool is_kept(int fd) noexcept {
   return is_marked(fd);
 }
 
+bool hand_over(int fd, const void* owner, const void* to) noexcept {
+  if (!is_kept(fd, owner)) return false;
+  belongs_to(fd, to);
+  return true;
+}
+
 void release(int fd, const void* owner) noexcept {
   if (!is_kept(fd, owner)) return;
   belongs_to(fd, nullptr);

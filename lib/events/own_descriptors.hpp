@@ -27,6 +27,8 @@ bool is_kept(int fd, const void* owner) noexcept;
 bool is_listed(int fd, const void* owner) noexcept;
 // Whether fd belongs to the runtime, whoever its owner is.
 bool is_kept(int fd) noexcept;
+// Makes fd another owner's. False: the program has replaced it.
+bool hand_over(int fd, const void* owner, const void* to) noexcept;
 // Closes owner's fd, unless the program has replaced it.
 void release(int fd, const void* owner) noexcept;
 // The program has been given the number: from now on its own file is there.

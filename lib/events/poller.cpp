@@ -26,29 +26,33 @@ std::uint64_t tag(int fd, std::uint32_t generation) noexcept {
 
 // --- our own descriptors ---
 
-bool poller::make_doorbell(int epoll) noexcept {
+bool poller::make_doorbell(int epoll, std::atomic<int>& doorbell, bool& has_sources) noexcept {
   int fd = doorbell::open(epoll);
-  has_sources_ = fd >= 0;
-  fd = own_descriptors::keep(has_sources_ ? fd : sys::eventfd(), &doorbell_, true);
+  has_sources = fd >= 0;
+  fd = own_descriptors::keep(has_sources ? fd : sys::eventfd(), &doorbell, true);
   if (fd < 0) return false;
-  doorbell_ = fd;
+  doorbell = fd;
   if (doorbell::watch_edges(epoll, fd, doorbell_interest, doorbell::rung)) return true;
-  own_descriptors::release(fd, &doorbell_);
-  doorbell_ = -1;
+  own_descriptors::release(fd, &doorbell);
+  doorbell = -1;
   return false;
+}
+
+static bool epoll_is_refused() noexcept {
+  return sys::is_refused(SYS_epoll_create1) || sys::is_refused(SYS_epoll_ctl) ||
+         (sys::is_refused(SYS_epoll_pwait) && sys::is_refused(SYS_epoll_pwait2));
 }
 
 [[gnu::noinline]] bool poller::open_slow() noexcept {
   own_descriptors::raised_limit more;
-  bool refused = sys::is_refused(SYS_epoll_create1) || sys::is_refused(SYS_epoll_ctl) ||
-                 (sys::is_refused(SYS_epoll_pwait) && sys::is_refused(SYS_epoll_pwait2));
+  bool refused = epoll_is_refused();
   int fd = -1;
   if (!refused) {
     fd = own_descriptors::keep(sys::epoll_create(), &epoll_, true);
     refused = fd < 0 && sys::turns_out_refused(SYS_epoll_create1);
     if (fd < 0 && !refused) return false;
   }
-  if (!refused && !make_doorbell(fd)) {
+  if (!refused && !make_doorbell(fd, doorbell_, has_sources_)) {
     own_descriptors::release(fd, &epoll_);
     refused = sys::turns_out_refused(SYS_epoll_ctl);
     if (!refused) return false;
@@ -61,6 +65,33 @@ bool poller::make_doorbell(int epoll) noexcept {
   epoll_ = fd;
   register_all();
   return true;
+}
+
+void poller::prepare(spare& s) noexcept {
+  own_descriptors::raised_limit more;
+  if (epoll_is_refused()) return;
+  int fd = own_descriptors::keep(sys::epoll_create(), &s.epoll, false);
+  if (fd < 0) return;
+  s.epoll = fd;
+  if (!make_doorbell(fd, s.doorbell, s.has_sources)) drop(s);
+}
+
+void poller::take(spare& s) noexcept {
+  int epoll = s.epoll.exchange(-1), bell = s.doorbell.exchange(-1);
+  if (epoll < 0) return;
+  if (own_descriptors::hand_over(epoll, &s.epoll, &epoll_)) epoll_ = epoll;
+  if (own_descriptors::hand_over(bell, &s.doorbell, &doorbell_)) doorbell_ = bell;
+  has_sources_ = s.has_sources;
+  if (is_whole()) return;
+  // The program has closed one of them unseen.
+  own_descriptors::release(epoll_, &epoll_);
+  own_descriptors::release(doorbell_, &doorbell_);
+  epoll_ = doorbell_ = -1;
+}
+
+void poller::drop(spare& s) noexcept {
+  own_descriptors::release(s.epoll.exchange(-1), &s.epoll);
+  own_descriptors::release(s.doorbell.exchange(-1), &s.doorbell);
 }
 
 void poller::go_without_epoll() noexcept {
@@ -390,6 +421,7 @@ void poller::wake_waiters(slot& s, std::uint32_t events) noexcept {
     if (w->events && (events & (w->events | always_reported))) {
       remove(*w);
       w->reported = events;
+      if (w->alone) w->who->movable = true;
       report_.wake(w->who, wake::unparked);
     }
     w = next;
@@ -419,8 +451,22 @@ bool poller::poll_epoll(const timespec* timeout, const std::uint64_t* mask) noex
     if (!s || !s->is_registered(std::uint32_t(e.data.u64 >> 32))) continue;
     s->stream.tell(e.events);
     wake_waiters(*s, e.events);
+    if (shares_ && s->waiters.empty()) [[unlikely]]
+      drop_unwanted(*s, fd);
   }
   return true;
+}
+
+// An edge has come that may have been for nobody. If nobody waits for the descriptor for some edges
+// on, its thread has probably moved, and each edge wakes this hub for nothing.
+void poller::drop_unwanted(slot& s, int fd) noexcept {
+  constexpr unsigned patience = 4;
+  if (++s.unwanted < patience) return;
+  s.unwanted = 0;
+  if (s.registered.exchange(0, std::memory_order_acq_rel) == 0) return;
+  s.stream.give_up();
+  epoll_event e{};
+  sys::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, &e);
 }
 
 // --- receiving by io_uring ---

@@ -57,6 +57,9 @@ class poller {
   // known.
   bool still_stands(const io_waiter& w) noexcept;
   bool has_waiters() const noexcept { return waiting_ > 0; }
+  // From now on fibers may go on to wait for a descriptor on another hub: what nobody waits for
+  // here any longer is no longer watched.
+  void share_descriptors() noexcept { shares_ = true; }
   // Whether a fiber waits for that descriptor. Any thread.
   bool is_waited_for(int fd) noexcept {
     const slot* s = slots_.at(fd);
@@ -71,6 +74,17 @@ class poller {
 
   // Makes the epoll instance if there is none yet. Returns false if no descriptors are left. From
   // here on interrupt() works.
+  //
+  // The descriptors of a poller that may be made later can be opened before, when that takes less:
+  // prepare() leaves `spare` empty if that is impossible. take() comes before open().
+  struct spare {
+    std::atomic<int> epoll{-1};
+    std::atomic<int> doorbell{-1};
+    bool has_sources = false;
+  };
+  static void prepare(spare& s) noexcept;
+  static void drop(spare& s) noexcept;
+  void take(spare& s) noexcept;
   bool open() noexcept {
     return epoll_.load(std::memory_order_relaxed) >= 0 ||
            without_epoll_.load(std::memory_order_relaxed) || open_slow();
@@ -140,10 +154,12 @@ class poller {
   void enlist(slot& s, io_waiter& w) noexcept {
     s.waiters.push_back(w);
     s.listed.one_more();
+    s.unwanted = 0;
     waiting_++;
   }
   static constexpr int ahead = 4;
   void fetch_ahead(int i, int n) noexcept;
+  void drop_unwanted(slot& s, int fd) noexcept;
   int watch(slot& s, const io_waiter& w, bool known) noexcept;
   int watch_anew(slot& s, io_waiter& w, bool known) noexcept;
   bool poll_epoll(const timespec* timeout, const std::uint64_t* mask) noexcept;
@@ -159,7 +175,7 @@ class poller {
   void lose_ring() noexcept;
   void finish(ring_receive& r, long result) noexcept;
   bool open_slow() noexcept;
-  bool make_doorbell(int epoll) noexcept;
+  static bool make_doorbell(int epoll, std::atomic<int>& doorbell, bool& has_sources) noexcept;
   // Checks whether our descriptors are still ours, if the last check was a while ago; if not, makes
   // new ones.
   void make_sure() noexcept;
@@ -178,6 +194,7 @@ class poller {
   std::atomic<int> epoll_{-1};
   std::atomic<bool> without_epoll_{false};
   std::atomic<int> doorbell_{-1};
+  bool shares_ = false;
   bool has_sources_ = false;     // the doorbell is a socket that holds them, not an eventfd
   std::uint64_t made_sure_ = 0;  // arch::ticks() at the last make_sure_now()
   std::size_t waiting_ = 0;

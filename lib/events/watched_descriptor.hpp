@@ -24,6 +24,8 @@ struct watched_descriptor {
   // registered while another kernel thread was closing the number: only after the close is it
   // known which file is registered, and wake_closed() then makes the waiters try again
   bool unsettled;
+  // how many edges have come since a fiber last waited: see poller::drop_unwanted()
+  std::uint8_t unwanted;
   stream_state stream;
 
   bool is_registered(std::uint32_t generation) const noexcept {

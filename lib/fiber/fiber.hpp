@@ -12,6 +12,7 @@
 
 #include "base/list.hpp"
 #include "fiber/context.hpp"
+#include "fiber/home_now.hpp"
 #include "fiber/stack.hpp"
 #include "thread/tls.hpp"
 
@@ -41,8 +42,10 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   bool named = false;
   // an ended task that waits in entry() to become another, see begin_again()
   bool recycled = false;
-  // a task that has not begun, on its way to another hub, in whose remote queue it is
+  // a thread on its way to another hub, in whose remote queue it is
   bool in_transit = false;
+  // leaves for another hub as soon as it has been switched away from: see hub::move_to
+  bool departs = false;
   std::atomic<std::uint32_t> refs{1};
   std::uint32_t payload_size = 0;
   const body* what = nullptr;
@@ -63,7 +66,8 @@ struct fiber : fiber_head, list_node {  // in fiber_home::fibers
   // the FILE of the program's stdio call that it is in, see posix/descriptors/stdio.cpp
   const void* stream = nullptr;
 
-  // For an unpark by another kernel thread: in the home hub's remote queue, and the next one there.
+  // In the home hub's remote queue, or claimed for it by whoever sets this: see remote_queue.
+  // Meanwhile `home` stays as it is.
   std::atomic<bool> in_remote_queue{false};
   std::atomic<bool> ends_wait{false};  // that unpark is to end an interruptible wait
   fiber* next_in_remote_queue = nullptr;
@@ -103,6 +107,8 @@ struct hub_calls {
   void (*begin_fibers)(fiber_home*) noexcept;
   // core::run_handlers_due()
   void (*run_handlers_due)() noexcept;
+  // A fiber with `departs` set has been switched away from.
+  void (*depart)(fiber*) noexcept;
 };
 
 // What the fibers of one kernel thread share; the hub derives from it.
@@ -133,7 +139,9 @@ struct fiber_home : home_head {
   void (*drop_trace_context)(void*) noexcept = nullptr;
   // a std::exception_ptr*, for the next explicit switch that returns
   void* trace_failure = nullptr;
-  bool has_begun = false;        // see hub_calls::begin_fibers
+  bool has_begun = false;  // see hub_calls::begin_fibers
+  // the C++ API has made fibers here, which stay with the thread whose storage they share
+  bool has_own_fibers = false;
   void* signal_stack = nullptr;  // ours, see signal_stack.hpp
   int tid = 0;
   int pid = 0;

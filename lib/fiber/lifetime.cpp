@@ -225,13 +225,18 @@ void close_home(fiber_home* home) noexcept {
   unref_all(home->remote_releases.exchange(&home->main, std::memory_order_acq_rel));
 }
 
-bool prepare(fiber* f) noexcept {
-  fiber_home* home = f->home;
+bool make_room(fiber_home* home) noexcept {
   if (!home->has_room() && !home->calls->make_room(home)) return false;
   if (!home->has_begun) {
     home->has_begun = true;
     home->calls->begin_fibers(home);
   }
+  return true;
+}
+
+bool prepare(fiber* f) noexcept {
+  fiber_home* home = f->home;
+  if (!make_room(home)) return false;
   if (!f->sp) {
     if (!f->on_stack && !f->left_stack) f->stk = home->stacks.take(f->stack_size);
     if (!f->stk.top) return false;
@@ -250,6 +255,14 @@ eh_state* exceptions_of(fiber* creator, const body& b) noexcept {
   if (creator->exceptions == &no_exceptions) creator->exceptions = b.eh_globals();
   return creator->exceptions;
 }
+
+}  // namespace
+
+void share_exceptions(fiber* f, fiber* with) noexcept {
+  f->exceptions = exceptions_of(with, *f->what);
+}
+
+namespace {
 
 // Makes a fiber in that memory, which has room for its payload behind it.
 fiber* make(void* memory, fiber* creator, const body& b, const fiber_options& o) noexcept {

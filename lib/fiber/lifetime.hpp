@@ -17,9 +17,16 @@ constexpr std::size_t fiber_size(std::size_t payload_size) noexcept {
 fiber* fiber_new_at(void* memory, std::size_t payload_size, const body& b,
                     const fiber_options& o) noexcept;
 
+// Lets a fiber that has not begun use the other one's exceptions: it is to run on its kernel
+// thread, which is the calling one.
+void share_exceptions(fiber* f, fiber* with) noexcept;
+
 // Prepares a fresh fiber for its first run: gives it a stack and a context unless it has them.
 // Returns false if there is no memory.
 bool prepare(fiber* f) noexcept;
+// Makes room for one more fiber in the home; part of prepare(). Returns false if there is no
+// memory.
+bool make_room(fiber_home* home) noexcept;
 // The last step of prepare().
 [[gnu::always_inline]] inline void prepared(fiber* f) noexcept {
   fiber_home* home = f->home;

@@ -269,6 +269,8 @@ stack_pool::~stack_pool() {
 #ifdef TENDRIL_ASAN
     for (std::size_t n = 0; n < r.carved; n++)
       __lsan_unregister_root_region(r.start + n * r.slot + r.guard, r.slot - r.guard);
+    // The stacks of tasks whose handles have outlived the kernel thread were not given back.
+    __asan_unpoison_memory_region(r.start, r.size);
 #endif
     sys::unmap(r.start, r.size);
   }

@@ -35,6 +35,7 @@ void carry_all(thread_storage* from, thread_storage* to, fiber_home* home) noexc
 
 void post_switch(fiber* from, fiber* self) noexcept {
   left_behind(from);
+  if (from->departs) self->home->calls->depart(from);
   if (self->home->trace) report_to_tracer(from, self);
 }
 

@@ -34,7 +34,7 @@
 //   fiber/stack_protection: hold_code
 //   events/descriptors: chunks_, modes_, sharing_
 //   events/stream_state: plain_
-//   scheduler/home: end_of_thread
+//   scheduler/home: end_of_thread, kept_memory
 //   posix/common/cooperate: always
 //   posix/common/futex: used
 //   posix/common/this_thread: threads_are_fibers, locks_are_ours, locks_were_ours
@@ -51,7 +51,7 @@
 //
 //   base/fork_handlers: prepares, continues, begins, shares_descriptors
 //   base/membarrier: known
-//   base/refused: refused_calls
+//   base/refused: refused_calls, has_filter
 //   base/symbols: loaded
 //   base/sys: clock_of_kernel
 //   libc/elf_scan: cache, seen

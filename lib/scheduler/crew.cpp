@@ -4,6 +4,7 @@
 
 #include <new>
 
+#include "base/fork_handlers.hpp"
 #include "base/runtime_signal.hpp"
 #include "scheduler/helper_pool.hpp"
 #include "scheduler/home.hpp"
@@ -14,12 +15,19 @@ namespace tendril::core {
 
 constinit hub_crew crew;
 
-void hub_crew::begin(hub& mains, unsigned hubs) noexcept {
+void hub_crew::begin(hub& mains, unsigned hubs, std::uint64_t chaos) noexcept {
+  // The process has one kernel thread now.
+  for (unsigned i = 1; i < hubs; i++) poller::prepare(spares_[i]);
   deferring_spin_guard held(lock_);
   hubs_[0] = &mains;
   most_ = hubs;
   mains.signals.forward = forward;
-  if (most_ > 1) tls::concurrent = true;
+  if (most_ > 1) {
+    tls::concurrent = true;
+    mains.share = share;
+    mains.io.share_descriptors();
+    mains.chaos = chaos_ = chaos;
+  }
   size_.store(1, std::memory_order_relaxed);
   first_.store(&mains, std::memory_order_release);
 }
@@ -29,6 +37,9 @@ void hub_crew::after_fork(hub* mine) noexcept {
   new (&calling_) futex_lock;
   starting_ = nothing;
   dissolves_ = false;
+  if (!child_shares_descriptors()) {
+    for (poller::spare& s : spares_) poller::drop(s);
+  }
   if (!first()) return;
   hubs_[0] = mine;
   size_.store(mine ? 1 : 0, std::memory_order_relaxed);
@@ -36,38 +47,81 @@ void hub_crew::after_fork(hub* mine) noexcept {
 }
 
 bool hub_crew::give(fiber* f) noexcept {
-  if (most_ == 1) [[likely]]
+  if (most_ == 1 || f->storage->bound.load(std::memory_order_relaxed)) [[likely]]
     return false;
-  hub& mine = *hub::of(f);
-  hub* to = find_hub(mine);
+  handlers_deferred quiet;
+  hub* to = find_idle(*hub::of(f));
+  if (!to) to = start_hub();
   if (!to) return false;
-  mine.living--;
-  f->in_transit = true;
-  // Under the lock, so that the hub stays: the task may begin there and end before receive()
-  // returns, and nothing else may need the hub.
-  deferring_spin_guard held(lock_);
-  to->receive(f);
-  return true;
+  bool given = to->receive(f);
+  to->notify();
+  let_go(*to);
+  return given;
 }
 
-// Another hub that sleeps, or a new one, which is held for the task; null: none.
-hub* hub_crew::find_hub(const hub& mine) noexcept {
+bool hub_crew::move_to_first() noexcept { return size() < 2 || hub::move_to(*first()); }
+
+// Gives the newest half of those that wait here for a turn to a hub that sleeps.
+void hub_crew::share(hub& mine, bool runs_on) noexcept {
+  if (mine.chaos) [[unlikely]]
+    return crew.stir(mine);
+  unsigned n = unsigned(mine.ready.size());
+  unsigned most = runs_on ? (n + 1) / 2 : n / 2;
+  if (most == 0) return;
+  hub* to = crew.find_idle(mine);
+  if (!to) return;
+  mine.give(*to, most);
+  crew.let_go(*to);
+}
+
+// What TENDRIL_CHAOS asks for: with some probability each, a delay, a needless notify(), and a gift
+// of any size to any hub.
+void hub_crew::stir(hub& mine) noexcept {
+  auto random = [&](unsigned n) {
+    mine.chaos ^= mine.chaos << 13;
+    mine.chaos ^= mine.chaos >> 7;
+    mine.chaos ^= mine.chaos << 17;
+    return unsigned(mine.chaos >> 32) % n;
+  };
+  if (random(16) == 0) {
+    for (unsigned i = random(5'000); i; i--) arch::relax();
+  }
+  unsigned waiting = unsigned(mine.ready.size());
+  if (random(4) != 0 || waiting < 2) return;
+  hub* to;
   {
     deferring_spin_guard held(lock_);
-    dissolves_ = false;
-    for (unsigned i = 0; i < size(); i++) {
-      hub& to = *hubs_[i];
-      if (&to == &mine || !to.sleeps() || to.holds.load(std::memory_order_relaxed)) continue;
-      to.holds.fetch_add(1, std::memory_order_relaxed);
-      return &to;
-    }
-    if (size() == most_ || starting_.load(std::memory_order_acquire) != nothing) return nullptr;
-    starting_.store(starts, std::memory_order_relaxed);
+    to = hubs_[random(size())];
+    if (to == &mine) return;
+    to->holds.fetch_add(1, std::memory_order_relaxed);
   }
-  return start_hub();
+  if (random(8) == 0) to->notify();
+  mine.give(*to, 1 + random(waiting - 1));
+  let_go(*to);
 }
 
+// Another hub that sleeps, and to which nothing is on its way; it is held for the caller. Null:
+// there is none.
+hub* hub_crew::find_idle(const hub& mine) noexcept {
+  deferring_spin_guard held(lock_);
+  dissolves_ = false;
+  for (unsigned i = 0; i < size(); i++) {
+    hub& to = *hubs_[i];
+    if (&to == &mine || !to.sleeps() || to.holds.load(std::memory_order_relaxed)) continue;
+    to.holds.fetch_add(1, std::memory_order_relaxed);
+    return &to;
+  }
+  return nullptr;
+}
+
+// A new hub, held for the caller; null: there are enough, or none can be made.
 hub* hub_crew::start_hub() noexcept {
+  {
+    deferring_spin_guard held(lock_);
+    bool may = size() < most_ && !sys::has_filter.load(std::memory_order_relaxed);
+    if (!may || starting_.load(std::memory_order_acquire) != nothing) return nullptr;
+    starting_.store(starts, std::memory_order_relaxed);
+  }
   bool started = start_own_thread(carry, nullptr, 64 * 1024);
   while (started && starting_.load(std::memory_order_acquire) == starts)
     sys::futex_wait(&starting_, starts);
@@ -82,10 +136,17 @@ void hub_crew::carrier_is(std::uint32_t what) noexcept {
   sys::futex_wake(&starting_, 1);
 }
 
+void hub_crew::hand_spare(poller& to) noexcept {
+  for (unsigned i = 1; i < most_; i++) {
+    if (spares_[i].epoll >= 0) return to.take(spares_[i]);
+  }
+}
+
 // What a carrier runs: its hub's native fiber, which only waits, since the hub has no stack.
 void* hub_crew::carry(void*) noexcept {
   sys::call(SYS_prctl, PR_SET_NAME, "tendril-hub");
   hub* h = make_carriers_home();
+  if (h) crew.hand_spare(h->io);
   if (!h || !h->io.open()) {
     if (h) end_carriers_home(*h);
     return crew.carrier_is(has_failed), nullptr;
@@ -102,6 +163,9 @@ void* hub_crew::carry(void*) noexcept {
 
 void hub_crew::join(hub& h) noexcept {
   h.signals.join(first()->signals);
+  h.share = share;
+  h.io.share_descriptors();
+  h.chaos = chaos_ ^ (chaos_ ? std::uint64_t(h.tid) << 32 : 0);
   h.native_threads = 0;
   h.trim.of_threads = first()->trim.of_threads;
   h.holds = 1;
@@ -127,7 +191,7 @@ bool hub_crew::leave(hub& h) noexcept {
 }
 
 bool hub_crew::hold(hub* h) noexcept {
-  if (h == first()) return true;
+  if (h == first()) return h->holds.fetch_add(1, std::memory_order_relaxed), true;
   deferring_spin_guard held(lock_);
   for (unsigned i = 1; i < size(); i++) {
     if (hubs_[i] == h) return h->holds.fetch_add(1, std::memory_order_relaxed), true;
@@ -135,16 +199,24 @@ bool hub_crew::hold(hub* h) noexcept {
   return false;
 }
 
+hub* hub_crew::hold_hub_of(const fiber* f) noexcept {
+  for (;;) {
+    hub* h = static_cast<hub*>(home_now(f));
+    if (hold(h)) return h;
+    if (h == home_now(f)) return nullptr;
+  }
+}
+
 void hub_crew::let_go(hub& h) noexcept {
-  if (&h == first()) return;
+  if (&h == first()) return void(h.holds.fetch_sub(1, std::memory_order_relaxed));
   deferring_spin_guard held(lock_);
   h.holds.fetch_sub(1, std::memory_order_relaxed);
   if (dissolves_) unpark(&h.main);
 }
 
 void hub_crew::forward(pending_signal* p) noexcept {
-  hub* h = hub::of(p->target->signals.owner);
-  if (!crew.hold(h)) return drop_pending(p);  // its thread has ended
+  hub* h = crew.hold_hub_of(p->target->signals.owner);
+  if (!h) return drop_pending(p);  // its thread has ended
   h->signals.accept(p);
   crew.let_go(*h);
 }

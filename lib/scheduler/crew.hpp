@@ -1,8 +1,9 @@
 // The crew: the hubs on which the program's threads run.
 //
 // The main thread's hub is the first of them. Each of the others belongs to a carrier, a kernel
-// thread that the runtime starts for it, when a thread begins and all hubs are busy. A thread stays
-// on the hub on which it begins: only that hub's kernel thread touches its fiber.
+// thread that the runtime starts for it, when a thread begins and all hubs are busy. Only a hub's
+// own kernel thread touches its fibers: a thread that can run moves when its hub gives it away, to
+// a hub that sleeps. No hub takes anything.
 #pragma once
 
 #include "scheduler/hub.hpp"
@@ -14,8 +15,8 @@ class hub_crew {
   static constexpr unsigned most = 64;
 
   // The program is about to make its first thread; `mains` is the main thread's hub. At most
-  // `hubs` (up to `most`) will run threads.
-  void begin(hub& mains, unsigned hubs) noexcept;
+  // `hubs` (up to `most`) will run threads. `chaos`: the seed for hub::chaos; 0: none.
+  void begin(hub& mains, unsigned hubs, std::uint64_t chaos) noexcept;
   // In a forked child, which has only the hub of the thread that forked; null: it has none.
   void after_fork(hub* mine) noexcept;
 
@@ -25,16 +26,18 @@ class hub_crew {
   unsigned size() const noexcept { return size_.load(std::memory_order_relaxed); }
 
   // Gives a thread that has not begun to a hub that sleeps, or to a new one. `f` belongs to the
-  // running hub. False: no other hub can take it.
+  // running hub. False: no other hub can take it, or it is bound to this one.
   bool give(fiber* f) noexcept;
+  // Moves the running thread to the main thread's hub. False: it must stay where it is.
+  bool move_to_first() noexcept;
   // To be called when the number of threads has become one: hubs without threads are no longer
   // needed.
   void dissolve() noexcept;
 
-  // For a kernel thread that uses the hub of a thread which may end meanwhile: between these calls
-  // the hub stays. hold() returns false if it has left the crew, so that all its threads have
-  // ended.
-  bool hold(hub* h) noexcept;
+  // For a kernel thread that uses the hub of a thread, which may move or end meanwhile: between
+  // these calls the hub stays. hold_hub_of() returns null if the thread has ended, and its hub has
+  // left the crew.
+  hub* hold_hub_of(const fiber* f) noexcept;
   void let_go(hub& h) noexcept;
 
   // Calls f(argument) on the kernel thread of each other hub, in a handler, which may have
@@ -54,11 +57,15 @@ class hub_crew {
 
  private:
   static void* carry(void*) noexcept;
-  hub* find_hub(const hub& mine) noexcept;
+  hub* find_idle(const hub& mine) noexcept;
+  static void share(hub& mine, bool runs_on) noexcept;
+  void stir(hub& mine) noexcept;
   hub* start_hub() noexcept;
   void join(hub& h) noexcept;
+  void hand_spare(poller& to) noexcept;
   void carrier_is(std::uint32_t what) noexcept;
   bool leave(hub& h) noexcept;
+  bool hold(hub* h) noexcept;
   static void forward(pending_signal* p) noexcept;
 
   struct request {
@@ -71,8 +78,10 @@ class hub_crew {
   atomic<hub*> first_{nullptr};
   atomic<unsigned> size_{0};
   unsigned most_ = 1;
+  std::uint64_t chaos_ = 0;
   spin_lock lock_;
   hub* hubs_[most] = {};
+  poller::spare spares_[most];  // for hubs that may be started, most_ - 1 of them
   bool dissolves_ = false;
   futex_lock calling_;
   atomic<request*> asked_{nullptr};

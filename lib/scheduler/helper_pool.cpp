@@ -175,7 +175,9 @@ bool submit(helper_job& job) noexcept {
 
 }  // namespace
 
-bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_size) noexcept {
+// Creates a kernel thread that blocks all signals. Returns an error number.
+static int create(pthread_t& t, int detach_state, std::size_t stack_size, void* (*run)(void*),
+                  void* argument) noexcept {
   // Do both now: with two kernel threads each would take the kernel milliseconds.
   barrier_available();
   if (current) hub::of(current)->io.open();
@@ -185,14 +187,24 @@ bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_siz
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &others, &old, 8);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setdetachstate(&attributes, detach_state);
   if (stack_size) pthread_attr_setstacksize(&attributes, stack_size);
-  pthread_t t;
   int r = posix::real.pthread_create(&t, &attributes, run, argument);
   pthread_attr_destroy(&attributes);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
-  return r == 0;
+  return r;
 }
+
+bool start_own_thread(void* (*run)(void*), void* argument, std::size_t stack_size) noexcept {
+  pthread_t t;
+  return create(t, PTHREAD_CREATE_DETACHED, stack_size, run, argument) == 0;
+}
+
+int start_kernel_thread(unsigned long& id, void* (*run)(void*), void* argument) noexcept {
+  return create(id, PTHREAD_CREATE_JOINABLE, 0, run, argument);
+}
+void join_kernel_thread(unsigned long id) noexcept { posix::real.pthread_join(id, nullptr); }
+void detach_kernel_thread(unsigned long id) noexcept { posix::real.pthread_detach(id); }
 
 void end_idle_helpers() noexcept {
   futex_guard guard(helpers.lock);

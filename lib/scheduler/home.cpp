@@ -1,5 +1,7 @@
 #include "scheduler/home.hpp"
 
+#include <string.h>
+
 #include <new>
 
 #include "fiber/signal_stack.hpp"
@@ -7,6 +9,7 @@
 #include "fiber/trace.hpp"
 #include "scheduler/closing.hpp"
 #include "scheduler/hub_registry.hpp"
+#include "scheduler/kernel_threads.hpp"
 #include "scheduler/stack_overflow.hpp"
 
 extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
@@ -17,6 +20,10 @@ namespace tendril::core {
 namespace {
 
 std::atomic<reaper> end_of_thread{nullptr};
+
+void run_ready(hub& h) noexcept {
+  for (int turn = 0; turn < 100 && !h.ready.empty(); turn++) yield();
+}
 
 // Unwinds the unfinished fibers.
 void shut_down(hub& h) noexcept {
@@ -32,8 +39,11 @@ void shut_down(hub& h) noexcept {
         f->successor = [](fiber* self) noexcept { return hub::of(self)->next(); };
       reap(f);
     }
-    for (int turn = 0; turn < 100 && !h.ready.empty(); turn++) yield();
+    run_ready(h);
   }
+  // Now that the tasks have ended, other kernel threads have nothing more to ask of them.
+  h.adopt_no_more();
+  run_ready(h);
   while (h.main.extra.locals) {
     void* values = h.main.extra.locals;
     h.main.extra.locals = nullptr;
@@ -65,12 +75,34 @@ void thread_ends(void* p) noexcept {
   shut_down(*h);
 }
 
+// The memory of carriers' hubs stays mapped, for the next carrier: a kernel thread that has woken a
+// fiber may call notify() when the fiber and its hub have ended.
+constinit std::atomic<void*> kept_memory[64] = {};
+
+void keep_memory(hub* gone) noexcept {
+  if (sys::advise(gone, sizeof(hub), MADV_DONTNEED) < 0)
+    memset(static_cast<void*>(gone), 0, sizeof(hub));
+  for (auto& place : kept_memory) {
+    void* none = nullptr;
+    if (place.compare_exchange_strong(none, gone, std::memory_order_release)) return;
+  }
+}
+
+void* take_kept_memory() noexcept {
+  for (auto& place : kept_memory) {
+    if (void* p = place.exchange(nullptr, std::memory_order_acquire)) return p;
+  }
+  return nullptr;
+}
+
 constexpr hub_calls for_fibers{
     .destroy =
         [](fiber_home* home) noexcept {
           hub* gone = static_cast<hub*>(home);
+          bool carriers = gone->is_carriers;
           free_left_memory(gone);
           gone->~hub();
+          if (carriers) return keep_memory(gone);
 #ifdef TENDRIL_ASAN
           __lsan_unregister_root_region(gone, sizeof(hub));
 #endif
@@ -85,13 +117,13 @@ constexpr hub_calls for_fibers{
         },
     .begin_fibers = [](fiber_home* home) noexcept { watch_overflow(*home); },
     .run_handlers_due = run_handlers_due,
+    .depart = hub::depart,
 };
 constexpr poller::hub_part for_poller{hub::wake, forget_descriptor, wake_closed_waiters};
 
 }  // namespace
 
-hub* make_carriers_home() noexcept {
-  void* memory = sys::map(sizeof(hub));
+static hub* make_home_in(void* memory) noexcept {
   if (!memory) return nullptr;
   descriptors::look_for_shim();
   look_at_stack_protection();
@@ -109,16 +141,24 @@ hub* make_carriers_home() noexcept {
   return h;
 }
 
+hub* make_carriers_home() noexcept {
+  void* memory = take_kept_memory();
+  hub* h = make_home_in(memory ? memory : sys::map(sizeof(hub)));
+  if (h) h->is_carriers = true;
+  return h;
+}
+
 void end_carriers_home(hub& h) noexcept { shut_down(h); }
 
 hub* try_to_make_home() noexcept {
-  hub* h = make_carriers_home();
+  hub* h = make_home_in(sys::map(sizeof(hub)));
   if (h) __cxa_thread_atexit_impl(thread_ends, h, &__dso_handle);
   return h;
 }
 
 void hubs_after_fork() noexcept {
   hub* mine = current ? hub::of(current) : nullptr;
+  known_threads.generation.fetch_add(1, std::memory_order_relaxed);
   hubs.after_fork(mine);
   if (mine) mine->after_fork();
 }
@@ -133,6 +173,12 @@ fiber* make_current() noexcept { return ensure_current(); }
 
 void set_tracer(tracer t, void* context, void (*drop)(void*) noexcept) noexcept {
   trace(ensure_current()->home, t, context, drop);
+}
+
+void set_sleep_observer(sleep_observer* o) noexcept { hub::of(ensure_current())->observer = o; }
+
+unsigned process_generation() noexcept {
+  return known_threads.generation.load(std::memory_order_relaxed);
 }
 
 void set_reaper(reaper r) noexcept {

@@ -2,6 +2,10 @@
 
 #include <stdlib.h>
 
+#include <new>
+#include <utility>
+
+#include "fiber/switch.hpp"
 #include "scheduler/kernel_threads.hpp"
 
 namespace tendril::core {
@@ -27,40 +31,163 @@ void hub::wake_at(fiber* f, nanoseconds when, bool precise) noexcept {
 
 bool hub::begin_thread(fiber* f) noexcept {
   if (!start(f)) return false;
+  f->movable = true;  // until it runs first
   masks.add(f->storage->signals.mask);
   return true;
 }
 
-void hub::receive(fiber* f) noexcept {
-  f->home = this;
+bool hub::receive(fiber* f) noexcept {
+  if (!remote_queue::claim(f)) return false;
+  hub& from = *of(f);
+  from.living--;
+  if (f->started) {
+    if (f->timer) from.timers.cancel(f);
+    f->unlink();
+    from.unfinished--;
+    from.masks.remove(f->storage->signals.mask);
+  }
+  f->in_transit = true;
+  holds.fetch_add(1, std::memory_order_relaxed);
+  // Who finds its own home there sees the rest.
+  atomic_ref(f->home).store(this, std::memory_order_release);
   remote.push(f);
-  notify();
+  return true;
 }
 
-// What comes out of the remote queue: a fiber that another kernel thread has woken, or a task that
-// begins here.
+bool hub::adopt(fiber* f) noexcept {
+  deferring_spin_guard held(adopting_);
+  if (!adopts_) return false;
+  f->storage = nullptr;  // the mark of such a task while it is in transit
+  atomic_ref(f->home).store(this, std::memory_order_release);
+  remote_queue::claim(f);
+  remote.push(f);
+  notify();
+  return true;
+}
+
+void hub::adopt_no_more() noexcept {
+  {
+    deferring_spin_guard held(adopting_);
+    adopts_ = false;
+  }
+  handlers_deferred quiet;
+  remote.drain([this](fiber* f) { take_in(f); });
+}
+
+// Begins a task of the C++ API that this hub has adopted. False: no memory.
+bool hub::begin_adopted(fiber* f) noexcept {
+  f->storage = main.storage;
+  share_exceptions(f, &main);
+  if (start(f)) return true;
+  f->storage = nullptr;
+  return false;
+}
+
+// Begins a thread on its way here, or goes on with it. False: no memory.
+bool hub::take_over(fiber* f) noexcept {
+  if (!f->started) return begin_thread(f);
+  if (!make_room(this)) return false;
+  // Whatever was to end the wait: it is over.
+  f->ends_wait.store(false, std::memory_order_relaxed);
+  fibers.push_back(*f);
+  unfinished++;
+  masks.add(f->storage->signals.mask);
+  f->storage->moved_at = now();
+  ready.push(f, true);
+  return true;
+}
+
+// What comes out of the remote queue: a fiber that another kernel thread has woken, or a thread
+// that runs here from now on.
 void hub::take_in(fiber* f) noexcept {
   if (!f->in_transit) [[likely]] {
     bool ends = f->ends_wait.load(std::memory_order_relaxed) &&
                 f->ends_wait.exchange(false, std::memory_order_acquire) && may_end_wait(f);
     return wake(f, ends ? wake::interrupted : wake::unparked);
   }
+  bool begins = !f->started;
   f->in_transit = false;
   living++;
-  if (begin_thread(f)) {
-    holds.fetch_sub(1, std::memory_order_relaxed);
-    return fiber_unref(f);
+  bool adopted = !f->storage;
+  if (adopted ? begin_adopted(f) : take_over(f)) {
+    if (!adopted) holds.fetch_sub(1, std::memory_order_relaxed);
+    if (begins) fiber_unref(f);
+    return;
   }
   // No memory: try again at the next poll. Other threads may have ended by then.
   living--;
   f->in_transit = true;
-  remote.push(f);
+  if (remote_queue::claim(f)) remote.push(f);
+}
+
+// Whether the fiber can go on as well on another hub: it is a thread, and nothing of it is attached
+// to this one, nor to its kernel thread.
+bool hub::may_go(const fiber* f) const noexcept {
+  const thread_storage& t = *f->storage;
+  const signal_state& s = t.signals;
+  return &t != &storage && s.owner == f && !s.gone && !s.depth && !s.unsure && !s.masked &&
+         !s.child_signal_blocks && !t.bound.load(std::memory_order_relaxed);
+}
+
+bool hub::move_to(hub& to) noexcept {
+  fiber* self = current;
+  hub& h = *of(self);
+  if (&h == &to) return true;
+  if (self->runtime_depth || h.has_own_fibers || h.vfork_children || !h.may_go(self)) return false;
+  handlers_deferred quiet;
+  // As when a thread ends: the hub must not poll on the stack that is to be left.
+  if (h.ready.empty()) wake(&h.main, core::wake::unparked);
+  if (h.ready.empty()) return false;
+  self->state = fiber_status::ready;
+  self->departs = true;
+  h.departs_to_ = &to;
+  switch_to(self, h.next());
+  if (self->home->to_reap) reap();
+  return true;
+}
+
+void hub::depart(fiber* f) noexcept {
+  f->departs = false;
+  hub& to = *std::exchange(of(f)->departs_to_, nullptr);
+  while (!to.receive(f)) arch::relax();  // another thread is about to unpark it
+  to.notify();
+}
+
+unsigned hub::give(hub& to, unsigned most) noexcept {
+  constexpr nanoseconds stays = 10'000'000;
+  nanoseconds t = now();
+  unsigned given = 0;
+  ready.take_newest([&](fiber* f) {
+    bool settles = t - f->storage->moved_at < stays && !chaos;
+    bool may = f->movable && f != current && f != yielded_to_handler && !settles && may_go(f);
+    if (given == most || !may || !to.receive(f)) return false;
+    given++;
+    return true;
+  });
+  if (given) to.notify();
+  return given;
+}
+
+void hub::share_if_crowded(bool tick) noexcept {
+  constexpr unsigned patience = 3;  // tenths of a millisecond
+  if (!share || ready.empty()) return;
+  std::uint64_t t = arch::ticks();
+  if (crowded_ == 0) crowded_ = t;
+  if (!tick && t - crowded_ < patience * arch::ticks_per_tenth_ms()) return;
+  crowded_ = t;
+  if (!has_own_fibers && vfork_children == 0) share(*this, tick);
 }
 
 void hub::refill_run_queue() noexcept {
   if (turns.polls() && may_find_something()) poll_events_if_due();
   if (!remote.empty()) [[unlikely]]
     remote.drain([this](fiber* f) { take_in(f); });
+  if (chaos) [[unlikely]] {
+    turns.poll_next();
+    if (!has_own_fibers && vfork_children == 0) share(*this, false);
+  } else if (share) [[unlikely]] {
+    ready.empty() ? void(crowded_ = 0) : share_if_crowded(false);
+  }
   while (ready.empty()) poll_events(true);
 }
 
@@ -95,7 +222,9 @@ void hub::poll_events(bool block) noexcept {
     io.open();
     sleeping_.store(true, std::memory_order_seq_cst);
     if (!remote.empty() || closed_elsewhere_.load() || signals.has_arrivals()) block = false;
+    else if (observer) block = observer->before(*observer);
   }
+  bool observed = block && observer;
   // A program that never sleeps returns memory to the system, too.
   bool trims = (++looks_ & 63) == 0;
   nanoseconds t = block || trims || !timers.empty() ? now() : 0;
@@ -127,6 +256,7 @@ void hub::poll_events(bool block) noexcept {
     io.poll(&none);
   }
   sleeping_.store(false, std::memory_order_relaxed);
+  if (observed) observer->after(*observer);
   if (!timers.empty()) {
     seen_ = t;
     timers.run(t, [](fiber* f) { wake(f, wake::timeout); });
@@ -194,6 +324,11 @@ void hub::deadlock() noexcept {
   wake(victim, wake::deadlock);
 }
 
+void hub::belongs_to_parent() noexcept {
+  new (&adopting_) spin_lock;
+  adopts_ = false;
+}
+
 void hub::after_fork() noexcept {
   tid = sys::gettid();
   pid = sys::getpid();
@@ -208,6 +343,8 @@ void hub::after_fork() noexcept {
   cpu.counted = current->storage->cpu_time = 0;
   signals.after_fork();
   yielded_to_handler = nullptr;
+  observer = nullptr;
+  new (&adopting_) spin_lock;
   for (fiber* f = fibers.front(); f;) {
     fiber* next = fibers.after(*f);
     f->in_remote_queue = false;

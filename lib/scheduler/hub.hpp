@@ -69,8 +69,29 @@ struct hub : fiber_home {
   // Starts a task that has not begun, and is a thread of the program's. Returns false if there is
   // no memory.
   bool begin_thread(fiber* f) noexcept;
-  // Lets this hub take over a task in transit: see hub_crew. Any thread that owns the task.
-  void receive(fiber* f) noexcept;
+  // Lets this hub take over a thread of the running hub: see hub_crew. False: the thread is being
+  // woken just now.
+  bool receive(fiber* f) noexcept;
+  // Takes at most `most` fibers that can run and may move out of this hub, the newest ones, and
+  // lets `to` take them over. Returns how many.
+  unsigned give(hub& to, unsigned most) noexcept;
+  // Moves the running fiber, a thread, to that hub, which the caller holds; to be called outside
+  // the runtime. False: it must stay.
+  static bool move_to(hub& to) noexcept;
+  static void depart(fiber* f) noexcept;  // the second half
+  // Shares with the crew what this hub has too much of; null: there is no crew. See hub_crew.
+  // Unless the running fiber runs on, one that can run stays: the running one may be ending, and
+  // somebody may wait for its stack to be left.
+  void (*share)(hub&, bool runs_on) noexcept = nullptr;
+  // For tests (TENDRIL_CHAOS): the state of a random generator, by which the hub gives away fibers
+  // at any turn, delays, and wakes others for nothing. 0: off.
+  std::uint64_t chaos = 0;
+  // Lets this hub take over a task of the C++ API that has not begun: it shares the main fiber's
+  // storage from then on. Returns false if the hub's kernel thread takes none any more. Any thread
+  // that owns the task.
+  bool adopt(fiber* f) noexcept;
+  // From now on the hub takes over no tasks; those on their way begin now.
+  void adopt_no_more() noexcept;
   // Begins a turn. Returns whether there is more to do than to take the next fiber, if there is
   // one.
   [[gnu::always_inline]] bool begin_turn() noexcept {
@@ -97,6 +118,9 @@ struct hub : fiber_home {
   // Does poll_events(false), if the last one was a while ago; and lets in signals that the running
   // thread blocks and other threads do not.
   void poll_events_if_due() noexcept;
+  // Shares with the crew if fibers that can run have waited for their turn for long; at a tick, one
+  // has, and the running fiber runs on.
+  void share_if_crowded(bool tick) noexcept;
 
   // The kernel thread's list of robust mutexes in the process robust_pid; null: not asked for yet
   // (posix/locks/robust.cpp).
@@ -111,6 +135,8 @@ struct hub : fiber_home {
   bool sleeps() const noexcept { return sleeping_.load(std::memory_order_relaxed); }
   void notify() noexcept;  // ends a blocking poll_events(); any thread, async-signal-safe
   void after_fork() noexcept;
+  // In a forked child: the hub's kernel thread is the parent's.
+  void belongs_to_parent() noexcept;
 
   fiber* yielded_to_handler = nullptr;  // the fiber that let a handler run, see yield_to_handler()
 
@@ -122,7 +148,11 @@ struct hub : fiber_home {
   // clone() that shares memory counts for ever.
   volatile int vfork_children = 0;
 
-  hub* next_hub = nullptr;  // of hub_registry
+  hub* next_hub = nullptr;   // of hub_registry
+  bool is_carriers = false;  // of a carrier: see hub_crew
+
+  // see core::set_sleep_observer()
+  sleep_observer* observer = nullptr;
 
   // how many tasks in transit will come to this hub, and how many other kernel threads use it: see
   // hub_crew
@@ -132,15 +162,22 @@ struct hub : fiber_home {
 
  private:
   void take_in(fiber* f) noexcept;
+  bool take_over(fiber* f) noexcept;
+  bool may_go(const fiber* f) const noexcept;
+  hub* departs_to_ = nullptr;
+  bool begin_adopted(fiber* f) noexcept;
   void out_of_budget() noexcept;
   void deadlock() noexcept;
   bool is_deadlocked() const noexcept;
   bool may_find_something() const noexcept;
 
-  std::uint64_t looked_ = 0;  // arch::ticks() at the last poll_events()
+  std::uint64_t looked_ = 0;   // arch::ticks() at the last poll_events()
+  std::uint64_t crowded_ = 0;  // arch::ticks() since when fibers wait for a turn; 0: none was seen
   unsigned looks_ = 0;
   nanoseconds seen_ = 0;  // the time when the timers were last checked
   atomic<bool> sleeping_{false};
+  spin_lock adopting_;
+  bool adopts_ = true;  // under that lock
   atomic<bool> closed_elsewhere_{false};
   // notify() has sent a signal, since the descriptors were closed while the hub slept
   atomic<bool> nudged_{false};

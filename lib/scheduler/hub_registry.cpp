@@ -25,7 +25,9 @@ void hub_registry::remove(hub& h) noexcept {
 void hub_registry::after_fork(hub* mine) noexcept {
   new (&lock_) spin_lock;
   for (hub* h = front(); h; h = h->next_hub) {
-    if (h != mine) h->io.close_inherited();
+    if (h == mine) continue;
+    h->io.close_inherited();
+    h->belongs_to_parent();
   }
   first_ = mine;
   known_threads.hubs = mine ? 1 : 0;

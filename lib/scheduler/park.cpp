@@ -165,6 +165,14 @@ wake gave_way_slow(void* context, void* from) noexcept {
   return is_due(self) ? wake::interrupted : wake::unparked;
 }
 
+void stay_outside(hub& h, fiber* self) noexcept {
+  stay(h, self);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  self->runtime_depth = 0;
+  if (h.handlers_due()) [[unlikely]]
+    run_handlers_due();
+}
+
 wake yield() noexcept {
   fiber* self = ensure_current();
   hub& h = *hub::of(self);
@@ -217,19 +225,20 @@ void run_handlers_due() noexcept {
 }
 
 [[gnu::noinline]] static void unpark_remote(fiber* f) noexcept {
+  if (!remote_queue::claim(f)) return;
   hub* h = hub::of(f);
   h->remote.push(f);
   h->notify();
 }
 
 void unpark(fiber* f) noexcept {
-  if (!current || current->home != f->home) [[unlikely]]
+  if (!current || current->home != home_now(f)) [[unlikely]]
     return unpark_remote(f);
   if (f->state == fiber_status::parked) hub::make_ready(f, wake::unparked, false);
 }
 
 void end_wait(fiber* f) noexcept {
-  if (!current || current->home != f->home) {
+  if (!current || current->home != home_now(f)) {
     f->ends_wait.store(true, std::memory_order_release);  // the reason is seen, too
     return unpark_remote(f);
   }

@@ -14,6 +14,9 @@ inline void stay(hub& h, fiber* self) noexcept {
     h.look_for_handlers();
 }
 
+// The same, outside the runtime.
+void stay_outside(hub& h, fiber* self) noexcept;
+
 // Both halves of give_way() in one. Returns false if it did nothing: no other fiber can run, or the
 // slow path is needed.
 [[gnu::always_inline]] inline bool give_way_fast(hub& h, fiber* self) noexcept {
@@ -23,9 +26,14 @@ inline void stay(hub& h, fiber* self) noexcept {
   std::atomic_signal_fence(std::memory_order_seq_cst);
   self->state = fiber_status::ready;
   h.ready.push(self);
-  if (h.begin_turn()) [[unlikely]]
+  fiber* to;
+  if (h.begin_turn()) [[unlikely]] {
     h.refill_run_queue();
-  fiber* to = h.ready.pop();
+    to = h.ready.pop();
+    if (to == self) return stay_outside(h, self), true;  // the others were given away
+  } else {
+    to = h.ready.pop();
+  }
   enter(self, to);
   auto arrived = jump(to->sp, self);
   if (!is_plain(arrived.from)) [[unlikely]] {

@@ -1,4 +1,9 @@
-// The remote queue of a hub: other kernel threads push fibers here that the hub must wake.
+// The remote queue of a hub: other kernel threads push fibers here that the hub must wake, and
+// threads that it is to run from now on.
+//
+// A fiber is in at most one such queue. Whoever wants to push it claims it first, and looks for its
+// hub only then: the hub's own thread, too, must claim a fiber before it gives it to another hub.
+// So the hub does not change between the look and the push.
 #pragma once
 
 #include "base/atomic.hpp"
@@ -8,10 +13,13 @@ namespace tendril::core {
 
 class remote_queue {
  public:
-  // Any thread. A fiber that is already in the queue is not added again. The queue holds a
-  // reference to each fiber in it.
+  // Any thread. False: the fiber is in a queue already, whose hub will find what the caller has
+  // stored before; or somebody is about to push it.
+  static bool claim(fiber* f) noexcept {
+    return !f->in_remote_queue.exchange(true, std::memory_order_acq_rel);
+  }
+  // Any thread that has claimed the fiber. The queue holds a reference to each fiber in it.
   void push(fiber* f) noexcept {
-    if (f->in_remote_queue.exchange(true, std::memory_order_acq_rel)) return;
     fiber_ref(f);
     fiber* head = head_.load(std::memory_order_relaxed);
     do f->next_in_remote_queue = head;
@@ -32,8 +40,9 @@ class remote_queue {
     }
     while (in_order) {
       fiber* next = in_order->next_in_remote_queue;
-      // From here on another thread may push the fiber again. An exchange, so that what a push that
-      // has found the fiber here was for is seen by the fiber.
+      // From here on another thread may push the fiber again. One that could not has stored what it
+      // wakes the fiber for before, and wake() sees that: a plain store would not do, since later
+      // loads may overtake it.
       in_order->in_remote_queue.exchange(false, std::memory_order_acq_rel);
       wake(in_order);
       fiber_unref(in_order);

@@ -59,6 +59,23 @@ class run_queue {
       if (to == at) *first_ = next;
     }
   }
+  std::size_t size() const noexcept {
+    std::size_t whole = std::size_t(end_ - begin());
+    return (std::size_t(last_ - first_) + whole) % whole;
+  }
+  // Calls take(fiber) for each fiber in the queue, from the newest to the oldest, and removes those
+  // for which it returns true.
+  template <class F>
+  void take_newest(F take) noexcept {
+    entry* keep = last_;
+    for (entry* at = last_; at != first_;) {
+      at = before(at);
+      if (take(at->who)) continue;
+      keep = before(keep);
+      *keep = *at;
+    }
+    first_ = keep;
+  }
   void clear() noexcept { first_ = last_; }
 
  private:
@@ -83,6 +100,7 @@ class run_queue {
   }
   entry* begin() const noexcept { return const_cast<page_array<entry>&>(ring_).data(); }
   entry* after(entry* e) const noexcept { return e + 1 == end_ ? begin() : e + 1; }
+  entry* before(entry* e) const noexcept { return (e == begin() ? end_ : e) - 1; }
 
   entry* first_ = nullptr;
   entry* last_ = nullptr;

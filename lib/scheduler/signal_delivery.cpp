@@ -141,7 +141,7 @@ void signal_delivery::sort_arrivals() noexcept {
       // Only a thread's own hub changes the thread's state.
       const fiber* owner = t->signals.owner;
       p->target = t;
-      if (owner->home != &home_ || owner->in_transit) forward(p);
+      if (home_now(owner) != &home_ || owner->in_transit) forward(p);
       else add_pending(*t, p);
       continue;
     }

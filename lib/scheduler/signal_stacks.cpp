@@ -94,7 +94,7 @@ void signal_stacks::keep_no_longer(own_stack* kept, stack_t& after) noexcept {
   if (kept) {
     give_back(set_);
     set_ = kept;
-  } else if (after.ss_flags & SS_DISABLE) {
+  } else {
     after = kernels();
   }
 }

@@ -26,12 +26,16 @@ fiber* after_thread(fiber* self) noexcept {
 }  // namespace
 
 fiber* fiber_new(std::size_t payload_size, const body& b, const fiber_options& o) noexcept {
-  return make_fiber(ensure_current(), payload_size, b, o);
+  fiber* self = ensure_current();
+  self->home->has_own_fibers = true;
+  return make_fiber(self, payload_size, b, o);
 }
 
 fiber* task_new(std::size_t payload_size, const body& b, std::size_t stack_size,
                 const char* name) noexcept {
-  return make_task(ensure_current(), payload_size, b, stack_size, name);
+  fiber* self = ensure_current();
+  self->home->has_own_fibers = true;
+  return make_task(self, payload_size, b, stack_size, name);
 }
 
 fiber* plain_task_new(std::size_t payload_size, const body& b) noexcept {
@@ -70,6 +74,18 @@ bool start(fiber* task) noexcept {
   if (h.handlers_due()) [[unlikely]]
     run_handlers_due();
   return true;
+}
+
+bool start_at(const fiber* there, fiber* task) noexcept {
+  hub& from = *hub::of(task);
+  thread_storage* storage = task->storage;
+  task->in_transit = true;
+  from.living--;
+  if (hub::of(there)->adopt(task)) return true;
+  from.living++;
+  task->in_transit = false;
+  task->storage = storage;
+  return false;
 }
 
 }  // namespace tendril::core

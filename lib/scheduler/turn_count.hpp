@@ -16,6 +16,8 @@ class turn_count {
   }
   // Whether the hub polls before the turn that has begun last.
   bool polls() const noexcept { return polls(count_); }
+  // The hub will poll before the next turn.
+  void poll_next() noexcept { store(count_ | 31); }
   // Charges the turn for a cooperative call that did not need to wait. Returns whether the turn's
   // budget is used up: a fiber whose descriptor always has data must let others run now and then.
   [[gnu::always_inline]] bool charge() noexcept {

@@ -30,6 +30,9 @@ struct thread_storage {
   core::identity* identity = nullptr;
   // the processor time that has been attributed to it so far: see count_cpu_time
   std::atomic<nanoseconds> cpu_time{0};
+  // Reasons why the thread must stay on its kernel thread: what the kernel keeps there for it.
+  std::atomic<std::uint32_t> bound{0};
+  nanoseconds moved_at = 0;  // when it came to its hub; 0: it began there
   signal_state signals;
 };
 

@@ -92,6 +92,13 @@ libraries libraries_of(const program& p) {
   libraries found;
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
+    // With --list, the loader stops at the first library that it does not find.
+    constexpr std::string_view failed = ": error while loading shared libraries: ";
+    if (std::size_t at = line.find(failed); at != line.npos) {
+      at += failed.size();
+      found.missing = line.substr(at, line.find(": ", at) - at);
+      break;
+    }
     std::size_t arrow = line.find(" => ");
     std::size_t from = arrow == line.npos ? line.find_first_not_of(" \t") : arrow + 4;
     if (from == line.npos) continue;

@@ -1,6 +1,7 @@
 #!/bin/sh
 # check.sh SIGNAL-NUMBER EXTENDED-REGEX PROGRAM...: the program must write one line on standard
-# error, which the whole expression matches, and then be killed by the signal.
+# error, which the whole expression matches, and then be killed by the signal. If EXTENDED-REGEX has
+# several lines, the program must write as many, each of which is matched.
 signal=$1 expected=$2
 shift 2
 ulimit -c 0
@@ -13,8 +14,9 @@ if [ "$status" -ne $((128 + signal)) ]; then
   cat "$said"
   exit 1
 fi
-if [ "$(wc -l <"$said")" -ne "$([ -n "$expected" ] && echo 1 || echo 0)" ] ||
-  { [ -n "$expected" ] && ! grep -qxE "$expected" "$said"; }; then
+lines=$([ -n "$expected" ] && printf '%s\n' "$expected" | wc -l || echo 0)
+if [ "$(wc -l <"$said")" -ne "$lines" ] ||
+  { [ -n "$expected" ] && [ "$(grep -cxE "$expected" "$said")" -ne "$lines" ]; }; then
   echo "expected: $expected"
   echo "it said:"
   cat "$said"

@@ -127,6 +127,11 @@ QUESTIONS = (
          THREADS_ONE, shimmed()),
         limit="jump_fcontext", targets=(Target("Tendril", 3),)),
     Question(
+        "tree", "A tree of calls, each a fiber, on two cores (skynet): per leaf", (100_000, 1_000_000), "leaves",
+        (ours(cores="two"), but(FIBER, label="Boost.Fiber, work stealing", cores="two"), but(GO, label="Go, two cores", cores="two")),
+        targets=(Target("Tendril", 1, to="Boost.Fiber, work stealing"), Target("Tendril", 1, to="Go, two cores")),
+        figure="ns", beside=("cpu_ns",)),
+    Question(
         "memory", "Memory of a parked fiber: resident, and page tables", (100_000, 1_000_000), "fibers",
         (ours(), but(ST, most=100_000), but(FIBER, most=100_000), GO, but(GEVENT, most=100_000),
          but(THREADS_ONE, label="pthreads (10,000)", most=100_000), shimmed(most=100_000)),

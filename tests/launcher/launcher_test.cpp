@@ -388,6 +388,23 @@ TEST_CASE("the given options, and only those, become variables") {
   CHECK(r.out == "kernel auto\n");
 }
 
+TEST_CASE("a program without threads waits in the hub only with --cooperate=always") {
+  if (sanitized) return;  // the shim would need the sanitizer's library before it
+  sandbox here;
+  // The hub has two descriptors. The shell makes them when it waits for the first command.
+  auto descriptors = [&](strings options) {
+    for (const char* word : {"/bin/sh", "-c", "sleep 0.01; ls /proc/$$/fd >list; wc -l <list"})
+      options.push_back(word);
+    result r = here.run(options, {"TENDRIL_PRELOAD=" + shim});
+    CHECK(r.err == "");
+    return std::stoi("0" + r.out);
+  };
+  int usually = descriptors({});
+  CHECK(usually > 0);
+  CHECK(descriptors({"--cooperate=auto"}) == usually);
+  CHECK(descriptors({"--cooperate=always"}) == usually + 2);
+}
+
 TEST_CASE("a wrong command line fails with 125 and a line that states the error") {
   sandbox here;
   const struct {
@@ -498,6 +515,12 @@ TEST_CASE("the doctor reports what each library imports") {
   for (std::string name : {" accept4 ", " pthread_create ", " read ", " select "})
     CHECK(own.find(name) != std::string::npos);
   line("libz.so.1");
+}
+
+TEST_CASE("the doctor looks for system calls in code, not in data") {
+  sandbox here;
+  result r = here.doctor({dynamic_program});
+  CHECK_MESSAGE(r.out.find("waits unseen") == std::string::npos, r.out);
 }
 
 TEST_CASE(
@@ -669,6 +692,16 @@ TEST_CASE("a damaged ELF file is an error") {
   check_failure(here.run({"./phentsize"}), 126, "program headers have the wrong size");
 }
 
+TEST_CASE("the doctor reports a library that is missing, and ends with 127") {
+  sandbox here;
+  std::string image = sandbox::file(dynamic_program);
+  for (std::size_t at = 0; (at = image.find("libc.so.6", at)) != image.npos;) image[at + 3] = '-';
+  here.write("needs", image);
+  result r = here.doctor({"./needs"});
+  CHECK(r.status == 127);
+  CHECK_MESSAGE(r.out.find("it needs lib-.so.6, which is not found") != std::string::npos, r.out);
+}
+
 TEST_CASE("a program for another C library runs without the shim") {
   sandbox here;
   std::string image = sandbox::file(dynamic_program);
@@ -786,6 +819,9 @@ TEST_CASE(
   CHECK(here.run({program}, {}, true).err ==
         "tendril: " + program + ": " + ignored("setgid to group 65534") + without);
   CHECK(here.run({program}).err == "");
+  INFO("without permission for the group, the bit means mandatory locking");
+  own(0, 65534, 02745);
+  CHECK(here.run({program}).err == marked);
 
   INFO(
       "no privilege is raised: root runs a setuid-root program, a user one that is setuid to the "

@@ -181,7 +181,7 @@ bool check(const settings& of, const std::function<result(unsigned, unsigned)>& 
     bool seen = false;
     for (unsigned i = 0; i < used; i++) {
       const use& u = uses[i];
-      if (u.stores || base(u.file) != m.file || !has(u, m.what)) continue;
+      if (!u.loads || base(u.file) != m.file || !has(u, m.what)) continue;
       seen = true;
       changed.file = u.file;
       changed.line = u.line;

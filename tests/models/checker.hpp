@@ -57,7 +57,8 @@ using std::source_location;
 // The order with which the operation at that place is executed: weaker in some mutants.
 std::memory_order order_of(std::memory_order as_written, bool loads, bool stores,
                            const source_location& at) noexcept;
-// Whether the load at that place is taken out: it returns what its thread has seen last.
+// Whether the load at that place is taken out: it returns what its thread has seen last. Of an
+// exchange only a store remains.
 bool is_taken_out(const source_location& at) noexcept;
 // Whether this run does without something of the model that check() was told of.
 bool without(const char* what) noexcept;
@@ -149,12 +150,22 @@ class operation {
   tendril::core::fiber* mine_ = tendril::core::current;
 };
 
+template <class T>
+class atomic;
+// A variable that atomic_ref refers to, and what Relacy executes instead.
+struct referred {
+  const void* where = nullptr;
+  atomic<void*>* cell = nullptr;
+};
+inline referred refers_to[2];
+
 // A test suite of Relacy: a Model has run(i), which each thread calls with its number.
 template <class Model, unsigned threads>
 struct suite : rl::test_suite<Model, threads> {
   static_assert(threads <= most_threads);
   suite() {
     watch_nothing();
+    for (referred& r : refers_to) r = {};
     for (delayed_store& d : delayed) d = {};
     for (preemption& p : preempted) p = {};
   }
@@ -210,6 +221,7 @@ class atomic {
   }
   T operator=(T v) { return store(v), v; }
   T exchange(T v, std::memory_order o = std::memory_order_seq_cst, place at = place::current()) {
+    if (is_taken_out(at)) return store(v, std::memory_order_release, at), seen();
     operation here;
     seen() = v;
     return value_of(
@@ -289,6 +301,55 @@ class atomic {
   volatile bool lives_ = false;
 };
 
+// Like std::atomic_ref, for variables that are plain for who owns them. Relacy executes what is
+// done to those that refers() names; that another thread uses one as a plain variable meanwhile is
+// found if the object around it is watched.
+template <class T>
+class refers {
+ public:
+  explicit refers(T*& variable) : cell_(variable) {
+    for (referred& r : refers_to) {
+      if (r.where) continue;
+      r = {&variable, &cell_};
+      return;
+    }
+  }
+  ~refers() {
+    for (referred& r : refers_to) {
+      if (r.cell == &cell_) r = {};
+    }
+  }
+  refers(const refers&) = delete;
+
+ private:
+  atomic<void*> cell_;
+};
+
+template <class T>
+class atomic_ref {
+ public:
+  explicit atomic_ref(T& variable) noexcept : it_(variable) {}
+  using place = source_location;
+  T load(std::memory_order o, place at = place::current()) const {
+    if (atomic<void*>* c = cell()) return static_cast<T>(c->load(o, at));
+    return it_;
+  }
+  void store(T v, std::memory_order o, place at = place::current()) const {
+    atomic<void*>* c = cell();
+    if (c) is_written(&it_), c->store(v, o, at);
+    it_ = v;
+  }
+
+ private:
+  atomic<void*>* cell() const noexcept {
+    for (const referred& r : refers_to) {
+      if (r.where == &it_) return r.cell;
+    }
+    return nullptr;
+  }
+  T& it_;
+};
+
 // A plain variable. That two threads use it at once, one of them to change it, is a fault.
 template <class T>
 class plain {
@@ -340,7 +401,8 @@ inline void give_way(source_location at = source_location::current()) {
 
 // Something that a mutant does without.
 struct mutant {
-  // A word for without(); or, with `file`, the code of the load in that file that is taken out.
+  // A word for without(); or, with `file`, the code of the load in that file that is taken out; or
+  // of the exchange, of which only a store remains.
   std::string what;
   std::string file = {};
 };

@@ -26,6 +26,7 @@ struct model : models::suite<model, 3> {
   models::begun_anew<hub_crew> anew{crew};
   hub mains{calls, for_poller};
   fiber tasks[2];
+  models::refers<fiber_home> homes[2]{models::refers(tasks[0].home), models::refers(tasks[1].home)};
   thread_storage storages[2];
   atomic<unsigned> living{1}, ended{0};
   atomic<std::uint32_t> carriers_begin{0};  // 1: run it; 2: it is not needed
@@ -39,10 +40,10 @@ struct model : models::suite<model, 3> {
     mains.ready.reserve(8);
     models::watch(crew);
     models::watch(mains);
-    crew.begin(mains, 2);
+    crew.begin(mains, 2, 0);
     for (unsigned i : {0, 1}) {
       tasks[i].refs.store(2);
-      tasks[i].home = &mains;
+      atomic_ref(tasks[i].home).store(&mains, std::memory_order_relaxed);
       tasks[i].storage = &storages[i];
     }
     tasks[0].run = [](fiber&) { running->run_first(); };
@@ -63,7 +64,7 @@ struct model : models::suite<model, 3> {
   void make(fiber& f) {
     living.fetch_add(1u);
     hub& mine = *hub::of(current);
-    f.home = &mine;
+    atomic_ref(f.home).store(&mine, std::memory_order_relaxed);
     mine.living++;
     if (crew.give(&f)) return;
     mine.begin_thread(&f);
@@ -91,8 +92,8 @@ struct model : models::suite<model, 3> {
       }
     } else {
       if (!made.load(std::memory_order_acquire)) return;
-      hub* h = hub::of(&tasks[0]);
-      if (!crew.hold(h)) return;
+      hub* h = crew.hold_hub_of(&tasks[0]);
+      if (!h) return;
       unpark(&tasks[0]);
       crew.let_go(*h);
     }

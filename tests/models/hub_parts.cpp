@@ -1,4 +1,5 @@
 // What the scheduler calls in layers that the models have no need of.
+#include "base/fork_handlers.hpp"
 #include "scheduler/home.hpp"
 
 namespace tendril::core {
@@ -11,11 +12,13 @@ bool start(fiber* f) noexcept {
   hub& h = *hub::of(f);
   f->started = true;
   f->state = fiber_status::ready;
+  h.fibers.push_back(*f);
   h.unfinished++;
   h.ready.push(f);
   return true;
 }
 hub* make_home() noexcept { return nullptr; }
+bool child_shares_descriptors() noexcept { return false; }
 
 namespace runtime_signal {
 bool install(callback) noexcept { return true; }

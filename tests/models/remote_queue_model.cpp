@@ -40,17 +40,20 @@ struct model : models::suite<model, 3> {
     }
     models::expect(said == 1, "what was said before the wake is not seen");
   }
+  void wake(fiber& f) {
+    if (remote_queue::claim(&f)) queue.push(&f);
+  }
   void run(unsigned i) {
     if (i == 0) {
       drain_until_all_has_come();
     } else if (i == 1) {
       first_came.store(true, std::memory_order_relaxed);
-      queue.push(&one);
+      wake(one);
       said = 1;
-      queue.push(&other);
+      wake(other);
     } else {
       second_came.store(true, std::memory_order_relaxed);
-      queue.push(&one);
+      wake(one);
     }
   }
   void after() {

@@ -50,6 +50,7 @@ void saw(const void* where, bool writes, const void* code = __builtin_return_add
 
 }  // namespace
 
+void is_written(const void* variable) noexcept { saw(variable, true, __builtin_return_address(0)); }
 void watch_nothing() noexcept {
   raced_at = 0;
   for (watched_object& o : objects) {
@@ -107,9 +108,16 @@ ACCESSES(16)
 void __tsan_read_range(const void* p, std::size_t) { models::saw(p, false); }
 void __tsan_write_range(const void* p, std::size_t) { models::saw(p, true); }
 void __tsan_vptr_update(void**, void*) {}
-// Atomics of the standard library: no protocol is made of them.
-std::uint8_t __tsan_atomic8_load(const std::uint8_t* p, int) { return *p; }
-void __tsan_atomic8_store(std::uint8_t* p, std::uint8_t v, int) { *p = v; }
+// Atomics of the standard library: no protocol is made of them. A fiber's state is its home's
+// alone.
+std::uint8_t __tsan_atomic8_load(const std::uint8_t* p, int) {
+  models::saw(p, false);
+  return *p;
+}
+void __tsan_atomic8_store(std::uint8_t* p, std::uint8_t v, int) {
+  models::saw(p, true);
+  *p = v;
+}
 std::uint32_t __tsan_atomic32_load(const std::uint32_t* p, int) { return *p; }
 void __tsan_atomic32_store(std::uint32_t* p, std::uint32_t v, int) { *p = v; }
 void __tsan_atomic_signal_fence(int) {}

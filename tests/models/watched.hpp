@@ -19,6 +19,9 @@ void watch_no_more(const void* object) noexcept;
 // Called by atomics and plain variables of the models, which Relacy executes itself.
 void is_executed(const void* object, std::size_t size) noexcept;
 
+// The running thread writes to that plain variable.
+void is_written(const void* variable) noexcept;
+
 // Where the last run has found a data race on a watched object, for addr2line(1); 0: nowhere.
 extern std::size_t raced_at;
 

@@ -457,6 +457,12 @@ TEST_CASE(
     CHECK(closer.get() == old.out);
     CHECK(reader.get() == failed(EBADF));
   }
+  SUBCASE("replaced by another fiber") {
+    auto reader = tendril::spawn([&] { return made([&] { return recv(old.out, &byte, 1, 0); }); });
+    auto closer = tendril::spawn([&] { return dup2(next.out, old.out); });
+    CHECK(closer.get() == old.out);
+    CHECK(reader.get() == failed(EBADF));
+  }
   SUBCASE("closed by another kernel thread") {
     auto reader = tendril::spawn([&] { return made([&] { return recv(old.out, &byte, 1, 0); }); });
     auto waiter = tendril::spawn([&] {

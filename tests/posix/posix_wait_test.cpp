@@ -157,6 +157,73 @@ TEST_CASE("many fibers sleep at once") {
   tendril::killall(hours);
 }
 
+TEST_CASE("a call that waits and succeeds leaves errno alone, whatever others do meanwhile") {
+  auto fails_all_the_time = tendril::spawn([] {
+    for (;;) {
+      errno = EBADF;
+      tendril::yield();
+    }
+  });
+  int p[2], status = 0;
+  REQUIRE(pipe(p) == 0);
+  char b = 0;
+  auto soon = [&](auto f) {
+    return tendril::spawn([=] {
+      tendril::sleep(5ms);
+      f();
+    });
+  };
+  auto leaves_it = [](auto call) {
+    errno = 77;
+    call();
+    return errno == 77;
+  };
+  SUBCASE("a sleep") {
+    timespec t{0, 5'000'000};
+    CHECK(leaves_it([&] { CHECK(nanosleep(&t, nullptr) == 0); }));
+    CHECK(leaves_it([&] { CHECK(clock_nanosleep(CLOCK_BOOTTIME, 0, &t, nullptr) == 0); }));
+    CHECK(leaves_it([&] { CHECK(usleep(5000) == 0); }));
+  }
+  SUBCASE("a descriptor") {
+    auto t = soon([&] { CHECK(write(p[1], "x", 1) == 1); });
+    CHECK(leaves_it([&] { CHECK(read(p[0], &b, 1) == 1); }));
+  }
+  SUBCASE("poll") {
+    auto t = soon([&] { CHECK(write(p[1], "x", 1) == 1); });
+    pollfd fds[2] = {{p[0], POLLIN, 0}, {p[0], POLLIN, 0}};
+    CHECK(leaves_it([&] { CHECK(poll(fds, 2, 3'600'000) == 2); }));
+  }
+  SUBCASE("a child") {
+    pid_t c = child([] { return usleep(5000); });
+    CHECK(leaves_it([&] { CHECK(waitpid(c, &status, 0) == c); }));
+    c = child([] { return usleep(5000); });
+    CHECK(leaves_it([&] { CHECK(wait(&status) == c); }));
+    CHECK(leaves_it([&] { CHECK(system("exit 3") == 3 << 8); }));
+  }
+  SUBCASE("a lock") {
+    temporary_file file;
+    int other = open(file.path, O_RDWR);
+    REQUIRE(flock(other, LOCK_EX) == 0);
+    auto t = soon([&] { CHECK(flock(other, LOCK_UN) == 0); });
+    CHECK(leaves_it([&] { CHECK(flock(file.fd, LOCK_EX) == 0); }));
+    t.join();
+    CHECK(leaves_it([&] { CHECK(fsync(file.fd) == 0); }));
+    close(other);
+  }
+  SUBCASE("a signal") {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, nullptr);
+    auto t = soon([] { raise(SIGUSR1); });
+    CHECK(leaves_it([&] { CHECK(sigwaitinfo(&set, nullptr) == SIGUSR1); }));
+    sigprocmask(SIG_UNBLOCK, &set, nullptr);
+  }
+  fails_all_the_time.kill();
+  close(p[0]);
+  close(p[1]);
+}
+
 TEST_CASE("sleep(0) lets others run") {
   bool ran = false;
   auto t = tendril::spawn([&] { ran = true; });
@@ -315,6 +382,66 @@ TEST_CASE("a killed system() kills its shell") {
   CHECK(errno == ECHILD);
 }
 
+TEST_CASE(
+    "a kernel thread that waits can be cancelled, before and after the runtime used its signal") {
+  auto cancelled = [] {
+    std::atomic<bool> begun = false;
+    pthread_t id;
+    REQUIRE(pthread_create(
+                &id, nullptr,
+                [](void* b) -> void* {
+                  pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, nullptr);
+                  static_cast<std::atomic<bool>*>(b)->store(true);
+                  for (std::atomic<int> n = 0;; n++) {}  // (C++ lets an empty loop end)
+                },
+                &begun) == 0);
+    while (!begun) std::this_thread::yield();
+    pthread_cancel(id);
+    void* result = nullptr;
+    pthread_join(id, &result);
+    return result == PTHREAD_CANCELED;
+  };
+  CHECK(cancelled());
+  // A helper waits for a lock, and is stopped by that signal.
+  temporary_file file;
+  int other = open(file.path, O_RDWR);
+  REQUIRE(flock(other, LOCK_EX) == 0);
+  for (int i = 0; i < 2; i++) {
+    auto t = tendril::spawn([&] { return flock(file.fd, LOCK_EX) ? errno : 0; });
+    ticker tick;
+    tick.await(3);
+    t.kill();
+    CHECK(cancelled());
+  }
+  close(other);
+}
+
+TEST_CASE("calls that helpers make tell their errors") {
+  ticker t;
+  int p[2];
+  REQUIRE(pipe(p) == 0);
+  temporary_file file;
+  auto error = [](auto call) {
+    errno = 0;
+    return call() == -1 ? errno : 0;
+  };
+  CHECK(error([&] { return fsync(p[0]); }) == EINVAL);
+  CHECK(error([&] { return fdatasync(p[0]); }) == EINVAL);
+  CHECK(error([] { return syncfs(-1); }) == EBADF);
+  CHECK(error([&] { return sync_file_range(p[0], 0, 0, 0); }) == ESPIPE);
+  CHECK(error([] { return msync(nullptr, 1, MS_SYNC); }) == ENOMEM);
+  CHECK(error([] { return fallocate(-1, 0, 0, 1); }) == EBADF);
+  CHECK(error([&] { return fallocate(file.fd, 0, 0, 0); }) == EINVAL);
+  CHECK(error([&] { return copy_file_range(file.fd, nullptr, p[1], nullptr, 1, 0); }) == EINVAL);
+  CHECK(error([] { return waitpid(getpid(), nullptr, 0); }) == ECHILD);
+  CHECK(error([] { return wait(nullptr); }) == ECHILD);
+  errno = 0;
+  CHECK(posix_fallocate(-1, 0, 1) == EBADF);  // returns it
+  CHECK(errno == 0);
+  close(p[0]);
+  close(p[1]);
+}
+
 TEST_CASE("a hundred look-ups go on at once") {
   ticker t;
   std::vector<tendril::task<int>> all;
@@ -396,6 +523,33 @@ TEST_CASE("fibers wait for locks, and get them") {
     for (int fd : {p[0], p[1], q[0], q[1]}) close(fd);
   }
   close(other);
+}
+
+TEST_CASE("lockf locks as many bytes as asked, from the file's position on") {
+  temporary_file file;
+  ticker t;
+  auto locked_to_others = [&](off_t at, off_t n) {
+    return status_of(child([&] {
+      struct flock l {};
+      l.l_type = F_WRLCK;
+      l.l_whence = SEEK_SET;
+      l.l_start = at;
+      l.l_len = n;
+      return fcntl(file.fd, F_GETLK, &l) == 0 ? l.l_type != F_UNLCK : 2;
+    }));
+  };
+  REQUIRE(lseek(file.fd, 100, SEEK_SET) == 100);
+  REQUIRE(lockf(file.fd, F_LOCK, 10) == 0);
+  CHECK(locked_to_others(0, 100) == 0);
+  CHECK(locked_to_others(109, 1) == 1);
+  CHECK(locked_to_others(110, 0) == 0);
+  REQUIRE(lockf(file.fd, F_ULOCK, 10) == 0);
+  REQUIRE(lockf(file.fd, F_LOCK, -10) == 0);
+  CHECK(locked_to_others(0, 90) == 0);
+  CHECK(locked_to_others(90, 1) == 1);
+  CHECK(locked_to_others(100, 0) == 0);
+  REQUIRE(lockf(file.fd, F_LOCK, 0) == 0);
+  CHECK(locked_to_others(1'000'000, 1) == 1);
 }
 
 TEST_CASE("a killed wait for a lock never gets it") {

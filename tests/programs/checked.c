@@ -122,10 +122,19 @@ static long call(int i, int n) {
       return close(__openat_2(AT_FDCWD, "/dev/null", bad ? O_CREAT | O_RDWR : O_RDWR));
     case 25:
       return close(__openat64_2(AT_FDCWD, "/dev/null", bad ? O_CREAT | O_RDWR : O_RDWR));
+    // O_TMPFILE contains the bit of O_DIRECTORY.
+    case 26:
+      return close(__open_2(".", bad ? O_TMPFILE | O_RDWR : O_DIRECTORY));
+    case 27:
+      return close(__open64_2(".", bad ? O_TMPFILE | O_RDWR : O_DIRECTORY));
+    case 28:
+      return close(__openat_2(AT_FDCWD, ".", bad ? O_TMPFILE | O_RDWR : O_DIRECTORY));
+    case 29:
+      return close(__openat64_2(AT_FDCWD, ".", bad ? O_TMPFILE | O_RDWR : O_DIRECTORY));
   }
   return -3;
 }
-enum { calls = 26 };
+enum { calls = 30 };
 
 static void prepare(void) {
   MUST(pipe(fds));

@@ -122,6 +122,19 @@ static void actions(void) {
   raise(SIGUSR1);
   MUST(sigaction(SIGUSR1, NULL, &old));
   say_action("  once", &old);
+  // Other names of them.
+  extern sighandler_t bsd_signal(int, sighandler_t), __sysv_signal(int, sighandler_t);
+  sighandler_t (*const names[])(int, sighandler_t) = {bsd_signal, ssignal, __sysv_signal};
+  for (int i = 0; i < 3; i++) {
+    printf("by another name: %s\n", name_of((void*)names[i](SIGUSR1, one)));
+    MUST(sigaction(SIGUSR1, NULL, &old));
+    say_action("  installs", &old);
+    take_handled();
+    SAY("  gsignal", gsignal(SIGUSR1));
+    SAY("  ran", take_handled());
+    MUST(sigaction(SIGUSR1, NULL, &old));
+    say_action("  leaves", &old);
+  }
   SAY("siginterrupt", siginterrupt(SIGUSR1, 1));
   printf("signal: %s\n", name_of((void*)signal(SIGUSR1, two)));
   MUST(sigaction(SIGUSR1, NULL, &old));

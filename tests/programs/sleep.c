@@ -1,6 +1,7 @@
 // sleep(3), usleep(3), nanosleep(2), clock_nanosleep(2), thrd_sleep(3).
 #include "cases.h"
 
+#include <limits.h>
 #include <threads.h>
 
 static const struct timespec instant = {0, 1000000};
@@ -61,6 +62,19 @@ static void nanosleeps(void) {
   wake_me();
   SAY("nowhere to put the remaining time", nanosleep(&hour, NOWHERE));
   peer_ends();
+  take_handled();
+
+  const struct timespec longest = {LONG_MAX, 999999999};
+  wake_me();
+  SAY("the longest nanosleep lasts until a handler", nanosleep(&longest, NULL));
+  peer_ends();
+  const clockid_t clocks[] = {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME};
+  for (int i = 0; i < 6; i++) {
+    wake_me();
+    SAY("  and clock_nanosleep",
+        clock_nanosleep(clocks[i / 2], i % 2 ? TIMER_ABSTIME : 0, &longest, NULL));
+    peer_ends();
+  }
   take_handled();
 
   raise(SIGUSR1);

@@ -57,6 +57,33 @@ static void* either_in_time(void* p) {
   return NULL;
 }
 
+// In the given time, nothing ends.
+static void* either_soon(void* p) {
+  struct outcome* o = p;
+  errno = 0;
+  static const struct timespec soon = {0, 3000000};
+  o->result = aio_suspend((const struct aiocb* const*)list, 2, &soon);
+  o->error = errno;
+  return NULL;
+}
+static void in_vain(void) {
+  printf("-- a time-out of aio_suspend\n");
+  struct worker w;
+  struct outcome o;
+  begin();
+  MUST(aio_read(&request[0]));
+  MUST(aio_read(&request[1]));
+  start(&w, either_soon, &o);
+  end_of(&w);
+  say("nothing ends in time", o.result, o.error);
+  supply();
+  for (int i = 0; i < 2; i++) {
+    while (aio_error(&request[i]) == EINPROGRESS) usleep(100);
+    SAY("  read", aio_return(&request[i]));
+  }
+  end();
+}
+
 static void together(void) {
   printf("-- lio_listio\n");
   struct worker w;
@@ -127,6 +154,7 @@ static void interrupted(const char* what, void* (*wait)(void*)) {
 
 int main(void) {
   together();
+  in_vain();
   interrupted("lio_listio", all_together);
   interrupted("aio_suspend", either);
   interrupted("aio_suspend with a time-out", either_in_time);

@@ -168,6 +168,13 @@ static void scheduling(void) {
   SAY("sched_setattr of a missing thread", syscall(SYS_sched_setattr, 0x3ffffff0, &all, 0));
   SAY("sched_getattr into nothing", syscall(SYS_sched_getattr, w.tid, NULL, 48, 0));
   SAY("sched_getscheduler by number", sched_getscheduler(w.tid));
+  all.policy = SCHED_OTHER, all.priority = 0, all.flags = 1;
+  SAY("sched_setattr with SCHED_FLAG_RESET_ON_FORK", syscall(SYS_sched_setattr, w.tid, &all, 0));
+  all.flags = 0;
+  SAY("sched_getattr", syscall(SYS_sched_getattr, w.tid, &all, sizeof all, 0));
+  SAY("  tells the flag", all.flags & 1);
+  SAY("  and not with the policy", all.policy);
+  SAY("  but sched_getscheduler does", sched_getscheduler(w.tid));
   SAY("sched_getparam by number", sched_getparam(w.tid, &p));
   SAY("sched_getscheduler of a missing thread", sched_getscheduler(1 << 30));
   ERR("setschedparam of the main thread", pthread_getschedparam(pthread_self(), &policy, &p));

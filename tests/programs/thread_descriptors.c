@@ -463,7 +463,10 @@ static void raises_limit(void) {
     next = (int)MUST(dup(spare[0]));
     left_out += next - fd - 1;
   }
-  printf("  numbers left out: %d\n", left_out);
+  // Each further hub may have two.
+  const char* hubs = getenv("TENDRIL_CORES");
+  int may_be = 1 + 2 * (hubs ? atoi(hubs) - 1 : 0);
+  printf("  more numbers left out than may be: %d\n", left_out > may_be);
   ends_read();
   end_of(&t);
   end_process();

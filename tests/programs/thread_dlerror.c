@@ -172,6 +172,15 @@ static void* asks(void* unused) {
   return unused;
 }
 
+static void* leaves_an_error(void* unused) {
+  dlopen("/there/is/no/such/library.so", RTLD_NOW);
+  return unused;
+}
+static void* looks(void* unused) {
+  printf("a new thread finds: %s\n", dlerror() ? "the last one's error" : "nothing");
+  return unused;
+}
+
 int main(int n, char** arguments) {
   // Natively, the text names the program.
   (void)arguments;
@@ -180,5 +189,11 @@ int main(int n, char** arguments) {
   struct worker w;
   start(&w, asks, NULL);
   end_of(&w);
+  for (int i = 0; i < 3; i++) {
+    start(&w, leaves_an_error, NULL);
+    end_of(&w);
+    start(&w, looks, NULL);
+    end_of(&w);
+  }
   return 0;
 }

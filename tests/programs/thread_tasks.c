@@ -53,11 +53,47 @@ static void run(const char* name, void* (*f)(void*), void* argument, int n) {
   fflush(stdout);
 }
 
+// With TENDRIL_CORES, the runtime starts kernel threads for the program's threads: as many as asked
+// for, with the main thread's.
+static int carriers(void) {
+  DIR* d = opendir("/proc/self/task");
+  int n = 0;
+  for (struct dirent* e; d && (e = readdir(d));) {
+    char path[300], name[20] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%s/comm", e->d_name);
+    FILE* f = fopen(path, "r");
+    if (!f) continue;
+    n += fgets(name, sizeof name, f) && !strcmp(name, "tendril-hub\n");
+    fclose(f);
+  }
+  if (d) closedir(d);
+  return n;
+}
+static int arrived, may_go;
+static void* spins(void* p) {
+  __atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
+  while (!__atomic_load_n(&may_go, __ATOMIC_SEQ_CST)) {}
+  return p;
+}
+static void many_that_compute(void) {
+  struct worker w[6];
+  const char* asked = getenv("TENDRIL_CORES");
+  for (int i = 0; i < 6; i++) {
+    start(&w[i], spins, NULL);
+    while (__atomic_load_n(&arrived, __ATOMIC_SEQ_CST) <= i) sched_yield();
+  }
+  SAY("more carriers than asked for", carriers() > (asked ? atoi(asked) : 1) - 1);
+  __atomic_store_n(&may_go, 1, __ATOMIC_SEQ_CST);
+  for (int i = 0; i < 6; i++) end_of(&w[i]);
+  await_one_task();
+}
+
 int main(void) {
   printf("at first: %d\n", tasks());
   run("a thread that ends", ends, NULL, 1);
   run("some that sleep", naps, NULL, 4);
   run("some that compute", computes, NULL, 2);
+  many_that_compute();
   run("some that look up a name", looks_up, NULL, 4);
   char path[] = "lock";
   int fd = MUST(open(path, O_RDWR | O_CREAT, 0600)), go[2];

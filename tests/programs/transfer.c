@@ -210,6 +210,17 @@ static void splices(void) {
   close(q[1]);
 
   struct iovec v[2] = {{buf, 100}, {buf + 100, 200}};
+  int nobodys[2];
+  loff_t start = 0;
+  MUST(pipe(nobodys));
+  close(nobodys[0]);
+  SAY("splice of a file without a reader", splice(f, &start, nobodys[1], NULL, 10, 0));
+  SAY("  SIGPIPE came", take_handled());
+  SAY("splice of a socket without a reader", splice(s[1], NULL, nobodys[1], NULL, 10, 0));
+  SAY("  SIGPIPE came", take_handled());
+  SAY("vmsplice without a reader", vmsplice(nobodys[1], v, 2, 0));
+  SAY("  SIGPIPE came", take_handled());
+  close(nobodys[1]);
   empty(p[0]);
   SAY("vmsplice", vmsplice(p[1], v, 2, 0));
   SAY("received", read(p[0], buf + 1000, 1000));

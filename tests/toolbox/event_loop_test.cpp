@@ -9,6 +9,8 @@
 #include <string>
 #include <thread>
 
+#include "written_to.hpp"
+
 using namespace tendril;
 using namespace std::chrono_literals;
 
@@ -169,9 +171,11 @@ TEST_CASE("a future may outlive its loop, but no longer calls back") {
     f = loop.create_future<int>();
     f.add_done_callback([&](const future<int>&) { called = true; });
   }
-  f.set_result(1);
-  f.add_done_callback([&](const future<int>&) { called = true; });
-  yield();
+  CHECK(written_to(2, [&] {
+          f.set_result(1);
+          f.add_done_callback([&](const future<int>&) { called = true; });
+          yield();
+        }) == "");
   CHECK(f.get() == 1);
   CHECK_FALSE(called);
 }

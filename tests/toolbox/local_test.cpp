@@ -89,6 +89,26 @@ TEST_CASE("values are destroyed with their variable, and a variable in its place
   CHECK(counted::alive == 0);
 }
 
+TEST_CASE("a variable that ends destroys the values of all fibers") {
+  auto v = std::make_unique<local<counted>>();
+  (*v)->value = 1;
+  bool ends = false;
+  std::vector<task<void>> tasks;
+  for (int i = 0; i < 5; i++) {
+    tasks.push_back(spawn([&] {
+      (*v)->value = 2;
+      while (!ends) yield();
+    }));
+  }
+  yield();
+  CHECK(counted::alive == 6);
+  v.reset();
+  CHECK(counted::alive == 0);
+  ends = true;
+  for (auto& t : tasks) t.join();
+  CHECK(counted::alive == 0);
+}
+
 TEST_CASE("reset destroys the running fiber's value") {
   local<counted> v;
   v->value = 3;

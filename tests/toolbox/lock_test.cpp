@@ -367,6 +367,15 @@ TEST_CASE("a wait with a predicate, with a time-out, with both") {
   t.join();
 }
 
+TEST_CASE("at the end of its time, a wait with a predicate asks it once more") {
+  tendril::mutex m;
+  condition c;
+  bool ready = false;
+  std::unique_lock lock(m);
+  auto t = spawn([&] { ready = true; });  // without a notification
+  CHECK(c.wait_for(lock, 1ms, [&] { return ready; }));
+}
+
 TEST_CASE(
     "a fiber that is killed while it waits holds the lock as it unwinds, and passes its "
     "notification on") {

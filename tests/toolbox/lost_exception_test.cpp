@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "written_to.hpp"
+
 using namespace tendril;
 using namespace std::chrono_literals;
 
@@ -174,6 +176,34 @@ TEST_CASE("get and exception ask for a call's exception, and a broken promise is
     auto f = p.get_future();
   }
   CHECK(r.take().empty());
+}
+
+TEST_CASE("the default handler writes a line that names task and exception, no handler none") {
+  auto written = [](lost_exception_handler h, auto f) {
+    auto before = set_lost_exception_handler(h);
+    std::string text = written_to(2, f);
+    set_lost_exception_handler(before);
+    return text;
+  };
+  std::string id;
+  auto loses = [&] {
+    auto t = spawn({.name = "reader"}, [] { throw std::runtime_error("the tank is empty"); });
+    id = std::to_string(t.id());
+    t.join();
+  };
+  std::string line = written(report_lost_exception, loses);
+  CHECK(line ==
+        "tendril: task " + id +
+            " 'reader' ended by std::runtime_error: the tank is empty (nobody asked for it)\n");
+  CHECK(written(report_lost_exception, [] {
+          spawn([] { throw 5; }).join();
+        }).ends_with(" '' ended by int (nobody asked for it)\n"));
+  CHECK(written(report_lost_exception, [] {
+          thread_pool_executor pool(1);
+          auto f = pool.submit([] { throw std::logic_error("no"); });
+          f.wait();
+        }) == "tendril: a call ended by std::logic_error: no (nobody asked for it)\n");
+  CHECK(written(nullptr, loses) == "");
 }
 
 TEST_CASE("without a handler nothing is reported, and the one before comes back") {

@@ -7,6 +7,10 @@
 #include <tendril/task.hpp>
 
 #include <sys/resource.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
 
 #include "ticker.hpp"
 
@@ -323,6 +327,237 @@ TEST_CASE("an empty datagram is handled too") {
   c.connect(server.where());
   c.send("");
   CHECK(c.recv(100) == "0");
+}
+
+TEST_CASE("a datagram comes whole, up to the longest that there is") {
+  net::datagram_server server(anywhere, [&](std::string data, const address& from) {
+    server.send_to(std::to_string(data.size()) + data.back(), from);
+  });
+  server.start();
+  net::socket c(AF_INET, SOCK_DGRAM);
+  c.connect(server.where());
+  std::string longest(65535 - 20 - 8, 'x');  // without the headers of IP and UDP
+  longest.back() = 'y';
+  c.send(longest);
+  CHECK(c.recv(100) == "65507y");
+}
+
+TEST_SUITE_END();
+TEST_SUITE_BEGIN("servers with several kernel threads");
+
+TEST_CASE("with workers, connections are handled on several kernel threads at once") {
+  std::atomic<std::uint32_t> left{2};
+  net::stream_server server(anywhere,
+                            [&](stream& s) {
+                              // Each blocks its kernel thread until the other one has come.
+                              if (--left == 0)
+                                core::futex_wake_one(&left), core::futex_wake_one(&left);
+                              while (std::uint32_t n = left) core::futex_sleep(&left, n);
+                              s.write(std::to_string(gettid()));
+                            },
+                            {.workers = 2});
+  server.start();
+  stream a = client(server), b = client(server);
+  std::string on_a = a.read_all(), on_b = b.read_all();
+  CHECK(on_a != on_b);
+  CHECK(on_a != std::to_string(gettid()));
+  CHECK(on_b != std::to_string(gettid()));
+}
+
+TEST_CASE("connections of workers wait for each other, and keep to their kernel thread") {
+  std::atomic<int> moved{0};
+  net::stream_server server(anywhere,
+                            [&](stream& s) {
+                              auto here = gettid();
+                              for (auto& line : s.lines()) {
+                                moved += gettid() != here;
+                                s.write(line + "\n");
+                                s.flush();
+                              }
+                            },
+                            {.workers = 3});
+  server.start();
+  std::vector<stream> clients;
+  for (int i = 0; i < 20; i++) clients.push_back(client(server));
+  for (int round = 0; round < 5; round++) {
+    for (auto& c : clients) CHECK(ask(c, "x") == "x");
+  }
+  CHECK(server.connections() == 20);
+  server.stop(0s);
+  CHECK(server.connections() == 0);
+  CHECK(moved == 0);
+}
+
+TEST_CASE("the maximum number of handlers holds for all workers together") {
+  std::atomic<int> now{0}, most{0}, made{0};
+  net::stream_server server(anywhere,
+                            [&](stream& s) {
+                              int n = ++now;
+                              for (int m = most; n > m && !most.compare_exchange_weak(m, n);) {}
+                              s.read_line();
+                              now--, made++;
+                            },
+                            {.max_connections = 2, .workers = 2});
+  server.start();
+  std::vector<task<void>> clients;
+  for (int i = 0; i < 20; i++) {
+    clients.push_back(spawn([&] {
+      stream c = client(server);
+      c.write("\n");
+      c.flush();
+      c.read_all();
+    }));
+  }
+  for (auto& c : clients) c.get();
+  CHECK(most <= 2);
+  CHECK(made == 20);
+}
+
+TEST_CASE("any kernel thread may stop a server, with workers and without") {
+  for (unsigned workers : {1u, 2u}) {
+    for (int round = 0; round < 20; round++) {
+      event handled;
+      std::atomic<bool> killed{false};
+      net::stream_server server(anywhere,
+                                [&](stream& s) {
+                                  handled.set();
+                                  try {
+                                    s.read_line();
+                                  } catch (const fiber_exit&) {
+                                    killed = true;
+                                    throw;
+                                  }
+                                },
+                                {.workers = workers});
+      std::thread stops([&] {
+        stream c = client(server);
+        handled.wait();
+        CHECK(server.started());
+        CHECK(server.connections() == 1);
+        server.stop(round % 2 ? 1ms : 0ms);
+        CHECK(server.closed());
+        CHECK(server.connections() == 0);
+      });
+      server.serve_forever();
+      stops.join();
+      CHECK(killed);
+      CHECK_THROWS_WITH_AS(server.start(), "the server was stopped", error);
+    }
+  }
+}
+
+TEST_CASE("any kernel thread may pause a server and start it again, on its own hub") {
+  net::stream_server server(anywhere, echo, {.workers = 2});
+  server.start();
+  stream a = client(server);
+  CHECK(ask(a, "1") == "1");
+  event over, go_on;
+  std::thread other([&] {
+    server.pause();
+    CHECK_FALSE(server.started());
+    server.start();
+    CHECK(server.started());
+    over.set();
+    go_on.wait();
+  });
+  over.wait();
+  CHECK(ask(a, "2") == "2");
+  stream b = client(server);
+  CHECK(ask(b, "3") == "3");
+  go_on.set();
+  other.join();
+}
+
+TEST_CASE("stop waits for handlers of workers that end in time") {
+  std::atomic<bool> ended{false};
+  event reading;
+  net::stream_server server(anywhere,
+                            [&](stream& s) {
+                              reading.set();
+                              s.read_line();
+                              ended = true;
+                            },
+                            {.workers = 2});
+  server.start();
+  stream c = client(server);
+  reading.wait();
+  auto stops = spawn([&] { server.stop(1h); });
+  yield();
+  CHECK_FALSE(stops.ready());
+  c.write("\n");
+  c.flush();
+  stops.join();
+  CHECK(ended);
+}
+
+TEST_CASE("a handler of a worker may stop its own server, and is not waited for") {
+  event stopped;
+  net::stream_server server(anywhere,
+                            [&](stream& s) {
+                              s.read_line();
+                              server.stop();
+                              s.write("stopped\n");
+                              stopped.set();
+                            },
+                            {.workers = 2});
+  server.start();
+  stream c = client(server), idle = client(server);
+  CHECK(ask(c, "stop") == "stopped");
+  stopped.wait();
+  CHECK(idle.read_all().empty());
+}
+
+TEST_CASE("the destructor kills the handlers of workers, also those that have just been accepted") {
+  for (int round = 0; round < 20; round++) {
+    std::atomic<int> begun{0}, ended{0};
+    {
+      net::stream_server server(anywhere,
+                                [&](stream& s) {
+                                  struct counts {
+                                    std::atomic<int>& n;
+                                    ~counts() { n++; }
+                                  } c{ended};
+                                  begun++;
+                                  s.read_line();
+                                },
+                                {.workers = 2});
+      server.start();
+      std::vector<stream> clients;
+      for (int i = 0; i < 10; i++) clients.push_back(client(server));
+      for (int i = 0; i < round; i++) yield();
+    }
+    CHECK(begun == ended);
+  }
+}
+
+TEST_CASE("an exception of a worker's handler is reported, and the server goes on") {
+  std::atomic<int> errors{0};
+  net::stream_server server(anywhere,
+                            [](stream& s) {
+                              if (s.read_line() == "bad") throw std::runtime_error("a bad line");
+                              s.write("good\n");
+                            },
+                            {.workers = 2, .on_error = [&](std::exception_ptr) { errors++; }});
+  server.start();
+  stream bad = client(server);
+  CHECK(ask(bad, "bad") == "the end");
+  stream good = client(server);
+  CHECK(ask(good, "x") == "good");
+  CHECK(errors == 1);
+}
+
+TEST_CASE("datagrams can be handled by workers, too") {
+  net::datagram_server server(anywhere,
+                              [&](std::string data, const address& from) {
+                                server.send_to(data + (gettid() == getpid() ? " main" : " worker"),
+                                               from);
+                              },
+                              {.workers = 2});
+  server.start();
+  net::socket c(AF_INET, SOCK_DGRAM);
+  c.connect(server.where());
+  c.send("a");
+  CHECK(c.recv(100) == "a worker");
 }
 
 TEST_SUITE_END();

@@ -3,6 +3,8 @@
 #include <tendril/net/create_connection.hpp>
 #include <tendril/task.hpp>
 
+#include <fcntl.h>
+
 #include "error_of.hpp"
 #include "ticker.hpp"
 
@@ -156,6 +158,14 @@ TEST_CASE("a time-out ends a wait") {
   a.timeout(1ms);
   CHECK(error_of([&a = a] { a.recv(1); }) == ETIMEDOUT);
   CHECK(error_of([&a = a] { a.send_all(std::string(4 << 20, 'x')); }) == ETIMEDOUT);
+  a.timeout(1ns);  // the system counts microseconds, of which 0 is no limit
+  CHECK(error_of([&a = a] { a.recv(1); }) == ETIMEDOUT);
+  a.timeout(0s);
+  auto waits = spawn([&a = a] { return a.recv(1); });
+  sleep(1ms);
+  CHECK_FALSE(waits.ready());
+  b.send("x");
+  CHECK(waits.get() == "x");
 }
 
 TEST_CASE("a time-out ends a connect that is not answered") {
@@ -303,6 +313,26 @@ TEST_CASE("an address that does not answer does not delay the others") {
   net::socket s = net::create_connection({h.where(), h.where(), listener.local_address()},
                                          {.attempt_delay = 1ms});
   CHECK(s.remote_address() == listener.local_address());
+}
+
+TEST_CASE("attempts that have not won are given up, and their sockets closed") {
+  auto descriptors = [] {
+    int n = 0;
+    for (int fd = 0; fd < 1000; fd++) n += ::fcntl(fd, F_GETFD) >= 0;
+    return n;
+  };
+  hanging h;
+  net::socket listener = net::listen_on(address::loopback(0));
+  int before = descriptors();
+  for (int i = 0; i < 3; i++) {
+    net::socket s = net::create_connection({h.where(), h.where(), listener.local_address()},
+                                           {.attempt_delay = 1ms});
+    CHECK(error_of([&] {
+            (void)net::create_connection({h.where(), h.where()},
+                                         {.attempt_delay = 1ms, .timeout = 5ms});
+          }) == ETIMEDOUT);
+  }
+  while (descriptors() > before) sleep(1ms);
 }
 
 TEST_CASE("when all addresses refuse, the error lists each attempt") {

@@ -229,6 +229,17 @@ TEST_CASE("a truncated connection is an error, unless that is allowed") {
   CHECK(t.read_all() == "half");
 }
 
+TEST_CASE("a handshake that is cut off is an error, also where truncation is allowed") {
+  net::socket listener = net::listen_on(address::loopback(0));
+  auto cuts_off = spawn([&] { (void)listener.accept().recv(10000); });
+  auto context = net::tls_context::client();
+  context.trust_anybody().allow_truncation();
+  CHECK(failure([&] {
+          (void)net::open_tls(net::create_connection(listener.local_address()), context,
+                              "localhost");
+        }) == "TLS handshake: the connection ended without close_notify");
+}
+
 TEST_CASE("a client that does not speak TLS is reported, and the server goes on") {
   fixture f;
   net::socket c = f.plain();

@@ -70,6 +70,42 @@ TEST_CASE("kill ends all tasks of a group, and the group is empty then") {
   CHECK(g.kill(1h));
 }
 
+TEST_CASE("kill ends tasks, too, that others add while they end") {
+  group g;
+  int ended = 0;
+  g.spawn([&] {
+    try {
+      sleep(1h);
+    } catch (const fiber_exit&) {
+      g.spawn([&] {
+        struct counts {
+          int& n;
+          ~counts() { n++; }
+        } last{ended};
+        sleep(1h);
+      });
+      yield();  // which begins
+      throw;
+    }
+  });
+  yield();
+  g.kill();
+  CHECK(g.empty());
+  CHECK(ended == 1);
+}
+
+TEST_CASE("join_and_raise throws no error from before the group was last empty") {
+  group g;
+  g.spawn([] { throw std::runtime_error("earlier"); });
+  g.join();
+  g.spawn([] {});
+  CHECK_NOTHROW(g.join_and_raise());
+  g.spawn([] { throw std::runtime_error("bad"); });
+  CHECK_THROWS_WITH(g.join_and_raise(), "bad");
+  g.spawn([] {});
+  CHECK_NOTHROW(g.join_and_raise());
+}
+
 TEST_CASE("join_and_raise throws the first error of the group") {
   group g;
   g.spawn([] { throw std::runtime_error("bad"); });

@@ -7,12 +7,15 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <map>
 #include <numeric>
 #include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "written_to.hpp"
 
 using namespace tendril;
 using namespace std::chrono_literals;
@@ -51,6 +54,14 @@ char wait_at(const std::string& path) {
   int fd = ::open(path.c_str(), O_RDONLY);
   char c = 0;
   return fd >= 0 && ::read(fd, &c, 1) == 1 ? c : '?';
+}
+
+template <class E>
+std::exception_ptr travelled_error(const E& e) {
+  byte_sink to;
+  detail::write_error(to, std::make_exception_ptr(e));
+  byte_source from(to.bytes());
+  return detail::read_error(from);
 }
 
 template <class T>
@@ -113,6 +124,11 @@ TEST_CASE("bytes that end too early are an error") {
   byte_source half(std::string_view(to.bytes()).substr(0, sizeof(int) / 2));
   CHECK_THROWS_AS(half.read<int>(), error);
   CHECK(half.left() == sizeof(int) / 2);
+  // A length that nothing could have.
+  byte_sink long_;
+  long_ << SIZE_MAX << 'a';
+  CHECK_THROWS_AS(byte_source(long_.bytes()).read<std::string>(), error);
+  CHECK_THROWS_AS(byte_source(long_.bytes()).read<std::vector<std::string>>(), error);
 }
 
 TEST_SUITE_END();
@@ -172,6 +188,40 @@ TEST_CASE("an exception of a call comes back with its own type, or names its typ
   CHECK(pool.submit(square, 2).get() == 4);
 }
 
+TEST_CASE_TEMPLATE("each standard exception that is made of a text comes back as itself", E,
+                   std::runtime_error, std::logic_error, std::invalid_argument, std::domain_error,
+                   std::length_error, std::out_of_range, std::range_error, std::overflow_error,
+                   std::underflow_error, tendril::error) {
+  std::string type;
+  try {
+    std::rethrow_exception(travelled_error(E("why")));
+  } catch (const std::exception& e) {
+    type = typeid(e).name();
+    CHECK(std::string(e.what()) == "why");
+  }
+  CHECK(type == typeid(E).name());
+}
+
+TEST_CASE("a system_error of a call keeps its category, and its text if it has one") {
+  struct special : std::system_error {
+    using std::system_error::system_error;
+  };
+  std::error_code ours(ENOENT, std::generic_category()), systems(EPERM, std::system_category());
+  for (const auto& code : {ours, systems}) {
+    for (const auto& sent : {std::system_error(code, "open"), std::system_error(code)}) {
+      try {
+        std::rethrow_exception(travelled_error(sent));
+      } catch (const std::system_error& e) {
+        CHECK(&e.code().category() == &code.category());
+        CHECK(e.code() == code);
+        CHECK(std::string(e.what()) == sent.what());
+      }
+    }
+  }
+  // A type of its own cannot be made again.
+  CHECK_THROWS_AS(std::rethrow_exception(travelled_error(special(ours))), remote_error);
+}
+
 TEST_CASE("while a fiber waits for a call, others run") {
   process_pool_executor pool(1);
   gate g;
@@ -198,6 +248,37 @@ TEST_CASE("a worker has none of the program's descriptors") {
   char c;
   CHECK(posix::read(p[0], &c, 1) == 0);  // the end of the pipe, although the pool's processes exist
   ::close(p[0]);
+}
+
+TEST_CASE("what the program had printed, and what calls print, is written once") {
+  CHECK(written_to(1, [] {
+          std::printf("before ");  // is in the buffer when the processes are forked
+          {
+            process_pool_executor pool(1);
+            for (int i = 0; i < 2; i++) pool.submit([] { std::printf("call "); }).get();
+          }
+          std::printf("after");
+        }) == "before call call after");
+}
+
+TEST_CASE("a worker reads nothing from standard input") {
+  int p[2], before = ::dup(0);
+  REQUIRE(::pipe(p) == 0);
+  REQUIRE(::write(p[1], "x", 1) == 1);
+  ::dup2(p[0], 0);
+  {
+    process_pool_executor pool(1);
+    CHECK(pool.submit([] {
+                char c;
+                return int(::read(0, &c, 1));
+              })
+              .get() == 0);
+  }
+  char c = 0;
+  CHECK(::read(0, &c, 1) == 1);
+  CHECK(c == 'x');
+  ::dup2(before, 0);
+  for (int fd : {p[0], p[1], before}) ::close(fd);
 }
 
 TEST_CASE("map gives results in order") {

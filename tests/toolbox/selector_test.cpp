@@ -128,6 +128,32 @@ TEST_CASE("a hang-up makes all requested events ready") {
   CHECK(ready[0].second == s.read);
 }
 
+TEST_CASE("a hang-up or an error that comes alone makes a descriptor ready, too") {
+  by_name s;
+  int p[2];
+  REQUIRE(pipe(p) == 0);
+  SUBCASE("an empty pipe without writers") {
+    close(p[1]);
+    s.register_(p[0], s.read);
+    auto ready = s.select();
+    REQUIRE(ready.size() == 1);
+    CHECK(ready[0].second == s.read);
+    close(p[0]);
+  }
+  SUBCASE("a full pipe without readers") {
+    fcntl(p[1], F_SETFL, O_NONBLOCK);
+    std::string some(4096, 'x');
+    while (write(p[1], some.data(), some.size()) > 0) {}
+    s.register_(p[1], s.write);
+    CHECK(s.select(0s).empty());
+    close(p[0]);
+    auto ready = s.select();
+    REQUIRE(ready.size() == 1);
+    CHECK(ready[0].second == s.write);
+    close(p[1]);
+  }
+}
+
 TEST_CASE("another fiber may register while one waits") {
   by_name s;
   pair p;

@@ -59,6 +59,20 @@ TEST_CASE("each delivery calls once") {
   CHECK(calls == 4);
 }
 
+TEST_CASE("a delivery that a cancelled handler has not handled yet is not the next one's") {
+  int calls = 0;
+  {
+    signal_handler gone(SIGUSR1, [&] { calls++; });
+    ::raise(SIGUSR1);
+  }
+  signal_handler next(SIGUSR1, [&] { calls += 10; });
+  settle();
+  CHECK(calls == 0);
+  ::raise(SIGUSR1);
+  settle();
+  CHECK(calls == 10);
+}
+
 TEST_CASE("a waiting main fiber goes on waiting, while the handler runs") {
   bool ran = false;
   signal_handler h(SIGALRM, [&] { ran = true; });

@@ -119,6 +119,22 @@ TEST_CASE("written data is sent by flush, end_writing and close") {
   f.s.close();
 }
 
+TEST_CASE("a stream is closed also if flushing it throws") {
+  struct refuses : transport {
+    bool& closed;
+    explicit refuses(bool& c) : closed(c) {}
+    std::size_t read_some(void*, std::size_t) override { return 0; }
+    void write_all(std::string_view) override { throw std::runtime_error("full"); }
+    void end_writing() override {}
+    void close() noexcept override { closed = true; }
+  };
+  bool closed = false;
+  stream s(std::make_unique<refuses>(closed));
+  s.write("x");
+  CHECK_THROWS_WITH(s.close(), "full");
+  CHECK(closed);
+}
+
 TEST_CASE("much data is written while another fiber reads the same stream") {
   ends e;
   auto echo = spawn([&] {

@@ -250,13 +250,30 @@ TEST_CASE("a call that has not begun can be cancelled, one that runs cannot") {
   CHECK_FALSE(ran);
 }
 
+TEST_CASE("the threads have the pool's name, or its first 15 characters") {
+  auto name_of_thread = [] {
+    char name[16] = {};
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    return std::string(name);
+  };
+  CHECK(thread_pool_executor(1, "render").submit(name_of_thread).get() == "render");
+  CHECK(thread_pool_executor(1, "fifteen letters").submit(name_of_thread).get() ==
+        "fifteen letters");
+  CHECK(thread_pool_executor(1, "0123456789abcdefgh").submit(name_of_thread).get() ==
+        "0123456789abcde");
+  CHECK(thread_pool_executor(1).submit(name_of_thread).get() == "tendril-pool");
+}
+
 TEST_CASE("a call's callable is destroyed before its result is available") {
+  gate g;
   thread_pool_executor pool(1);
-  auto held = std::make_shared<int>(1);
-  std::weak_ptr<int> seen = held;
-  auto f = pool.submit([held = std::move(held)] { return *held; });
+  future<void> f;
+  bool was_done = true;
+  std::shared_ptr<void> held(nullptr, [&](void*) { was_done = f.done(); });
+  f = pool.submit([&, held = std::move(held)] { g.pass(); });
+  g.open.count_down();
   f.get();
-  CHECK(seen.expired());
+  CHECK_FALSE(was_done);
 }
 
 TEST_CASE("map gives results in the order of its range") {
@@ -481,6 +498,19 @@ TEST_CASE(
   CHECK(r.done == std::vector{f[1], f[2]});
   p[0].set_value(0);
   CHECK(wait_futures(f).not_done.empty());
+}
+
+TEST_CASE("a cancelled future does not end a wait for the first exception") {
+  std::vector<promise<int>> p(3);
+  std::vector<future<int>> f;
+  for (auto& each : p) f.push_back(each.get_future());
+  CHECK(f[0].cancel());
+  auto ends = spawn([&] {
+    p[1].set_value(1);
+    p[2].set_exception(std::make_exception_ptr(std::runtime_error("x")));
+  });
+  CHECK(wait_futures(f, return_when::first_exception).not_done.empty());
+  CHECK(f[2].exception());
 }
 
 TEST_CASE("as_completed over calls in a pool returns each once") {

@@ -22,6 +22,11 @@ fibers some(std::size_t n) {
   return all;
 }
 
+// As unpark() does.
+void wake_in(remote_queue& remote, fiber* f) {
+  if (remote_queue::claim(f)) remote.push(f);
+}
+
 std::vector<fiber*> drain(remote_queue& remote) {
   std::vector<fiber*> woken;
   remote.drain([&](fiber* f) { woken.push_back(f); });
@@ -86,6 +91,49 @@ TEST_CASE("moving a fiber that is not in the queue to the front changes nothing"
   CHECK(ready.empty());
 }
 
+TEST_CASE("the newest fibers can be taken out, and the others keep their order") {
+  fibers f = some(100);
+  run_queue ready;
+  std::vector<fiber*> model;
+  std::mt19937 random(2);
+  REQUIRE(ready.reserve(40));
+  std::size_t next = 0;
+  for (int step = 0; step < 5'000; step++) {
+    if (model.size() < 40 && random() % 3) {
+      fiber* one = f[next++ % f.size()].get();
+      if (std::find(model.begin(), model.end(), one) != model.end()) continue;
+      ready.push(one);
+      model.push_back(one);
+    } else if (random() % 2 && !model.empty()) {
+      CHECK(ready.pop() == model.front());
+      model.erase(model.begin());
+    } else {
+      // some of those that stand behind the first few
+      std::vector<fiber*> asked, wanted(model.rbegin(), model.rend());
+      std::size_t most = random() % 4, taken = 0;
+      unsigned choice = random();
+      auto takes = [&](fiber* one) {
+        return taken < most && (reinterpret_cast<std::uintptr_t>(one) / 64 + choice) % 3 == 0;
+      };
+      ready.take_newest([&](fiber* one) {
+        asked.push_back(one);
+        bool yes = takes(one);
+        taken += yes;
+        return yes;
+      });
+      CHECK(asked == wanted);
+      taken = 0;
+      for (std::size_t i = model.size(); i-- > 0;) {
+        if (!takes(model[i])) continue;
+        taken++;
+        model.erase(model.begin() + long(i));
+      }
+    }
+    REQUIRE(ready.size() == model.size());
+    REQUIRE(ready.empty() == model.empty());
+  }
+}
+
 TEST_SUITE_END();
 TEST_SUITE_BEGIN("remote queue");
 
@@ -93,7 +141,7 @@ TEST_CASE("fibers that another kernel thread wakes run in the order of the wake-
   fibers f = some(50);
   remote_queue remote;
   CHECK(remote.empty());
-  for (auto& one : f) remote.push(one.get());
+  for (auto& one : f) wake_in(remote, one.get());
   CHECK_FALSE(remote.empty());
   auto woken = drain(remote);
   CHECK(remote.empty());
@@ -105,18 +153,29 @@ TEST_CASE(
     "a fiber that is woken twice before the queue is read is in it once, and can be woken again") {
   fibers f = some(2);
   remote_queue remote;
-  remote.push(f[0].get());
-  remote.push(f[1].get());
-  remote.push(f[0].get());
+  wake_in(remote, f[0].get());
+  wake_in(remote, f[1].get());
+  wake_in(remote, f[0].get());
   CHECK(drain(remote) == std::vector{f[0].get(), f[1].get()});
-  remote.push(f[0].get());
+  wake_in(remote, f[0].get());
   CHECK(drain(remote) == std::vector{f[0].get()});
+}
+
+TEST_CASE("a fiber that somebody has claimed is not claimed again before the queue is read") {
+  fibers f = some(1);
+  remote_queue remote;
+  CHECK(remote_queue::claim(f[0].get()));
+  CHECK_FALSE(remote_queue::claim(f[0].get()));
+  remote.push(f[0].get());
+  CHECK_FALSE(remote_queue::claim(f[0].get()));
+  drain(remote);
+  CHECK(remote_queue::claim(f[0].get()));
 }
 
 TEST_CASE("a fiber in the queue is kept alive, and released when it has been woken") {
   fibers f = some(1);
   remote_queue remote;
-  remote.push(f[0].get());
+  wake_in(remote, f[0].get());
   CHECK(f[0]->refs == 2);
   remote.drain([&](fiber* one) { CHECK(one->refs == 2); });
   CHECK(f[0]->refs == 1);
@@ -125,10 +184,10 @@ TEST_CASE("a fiber in the queue is kept alive, and released when it has been wok
 TEST_CASE("a fiber may be woken again by its own wake-up") {
   fibers f = some(1);
   remote_queue remote;
-  remote.push(f[0].get());
+  wake_in(remote, f[0].get());
   int woken = 0;
   remote.drain([&](fiber* one) {
-    if (++woken == 1) remote.push(one);
+    if (++woken == 1) wake_in(remote, one);
   });
   CHECK(woken == 1);
   CHECK(drain(remote).size() == 1);
@@ -142,7 +201,7 @@ TEST_CASE("no entry of several kernel threads is lost, and each thread's order i
   std::vector<std::thread> all;
   for (std::size_t t = 0; t < threads; t++) {
     all.emplace_back([&, t] {
-      for (std::size_t i = 0; i < each; i++) remote.push(f[t * each + i].get());
+      for (std::size_t i = 0; i < each; i++) wake_in(remote, f[t * each + i].get());
       finished++;
     });
   }

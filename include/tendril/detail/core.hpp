@@ -145,6 +145,9 @@ struct fiber_head {
   // inside the runtime.
   volatile int runtime_depth = 1;
   bool masked = false;  // waits with a signal mask of its own
+  // Nothing of its wait, or of the interruption that it gave way in, is attached to its hub: once
+  // it can run again, it may run on another one.
+  bool movable = false;
 
   // the value of a plain switch (not next to `awaits`: one wide store of both would be slow)
   void* value = nullptr;
@@ -291,6 +294,8 @@ struct wait_info {
   bool uninterruptible = false;  // kill() does not end the wait; it takes effect afterwards
   // waits for a signal handler to run: applies to any fiber, not only the main one
   bool for_signal = false;
+  // nothing of the wait is attached to the hub; posix::wait_parked() heeds it
+  bool movable = false;
   int fd = -1;
   const void* target = nullptr;
 };
@@ -340,6 +345,11 @@ TENDRIL_API wake wake_of_slow_path() noexcept;
 // Makes a fresh task runnable. It lives until it has finished, with or without handles. Returns
 // false if there is no memory.
 TENDRIL_API bool start(fiber* task) noexcept;
+// The same on the kernel thread of another fiber, whose storage the task then shares. The task must
+// be a new one of fiber_new(). Returns false if that kernel thread has ended, or is the parent's of
+// a fork: then the task is unchanged. Takes over the caller's reference to it, unless it returns
+// false.
+TENDRIL_API bool start_at(const fiber* there, fiber* task) noexcept;
 // Stores an error (a new std::exception_ptr) for f to throw at its next cancellation point, and
 // wakes f if it is parked. Returns the error that was stored before and not thrown; the caller must
 // delete it.
@@ -362,6 +372,32 @@ TENDRIL_API std::size_t wait_report(char* out, std::size_t n,
 // task.
 using reaper = void (*)(fiber*) noexcept;
 TENDRIL_API void set_reaper(reaper r) noexcept;
+
+// --- kernel threads, each with a hub, that share work ---
+
+// Creates a kernel thread, also where the program's threads are fibers. It blocks all signals.
+// Returns an error number. Any kernel thread may call these; each kernel thread must be joined or
+// detached once (`id` is its pthread_t). join_kernel_thread() blocks the calling kernel thread: it
+// is for one that is about to end.
+TENDRIL_API int start_kernel_thread(unsigned long& id, void* (*run)(void*),
+                                    void* argument) noexcept;
+TENDRIL_API void join_kernel_thread(unsigned long id) noexcept;
+TENDRIL_API void detach_kernel_thread(unsigned long id) noexcept;
+// Is told of the sleep of a hub, on that hub's kernel thread, inside the runtime: neither function
+// may wait.
+struct sleep_observer {
+  // The hub has nothing to run and is about to sleep. Returns false if it must look for something
+  // to run again: unpark() was called for one of its fibers.
+  bool (*before)(sleep_observer&) noexcept;
+  // The hub has slept.
+  void (*after)(sleep_observer&) noexcept;
+};
+// Sets the observer of the calling kernel thread's hub, which must outlive it or be taken back;
+// null: none.
+TENDRIL_API void set_sleep_observer(sleep_observer* o) noexcept;
+// Changes in the child of each fork: an object that remembers it knows whether it is the parent
+// process's.
+TENDRIL_API unsigned process_generation() noexcept;
 
 // --- descriptors whose number the program does not know ---
 

@@ -48,8 +48,17 @@ class outcome_base {
   using callback = std::function<void(core::fiber*)>;
   std::size_t add_link(callback f) {
     if (!links_) links_.reset(new links);
-    links_->left.push_back({++links_->last, std::move(f)});
-    return links_->last;
+    return add_link(std::move(f), ++links_->last);
+  }
+  std::size_t add_link(callback f, std::size_t id) {
+    if (!links_) links_.reset(new links);
+    links_->left.push_back({id, std::move(f)});
+    return id;
+  }
+  // A number for a link that another kernel thread adds. Any kernel thread may call it.
+  static std::size_t remote_link_id() noexcept {
+    static constinit std::atomic<std::size_t> last{~(~std::size_t(0) >> 1)};
+    return last.fetch_add(1, std::memory_order_relaxed);
   }
   bool remove_link(std::size_t id) noexcept {
     return links_ && std::erase_if(links_->left, [id](const link& l) { return l.id == id; }) != 0;

@@ -21,6 +21,7 @@ class remote_wait {
   struct manner {
     core::wait_kind kind = core::wait_kind::event;
     bool remote = true;            // another kernel thread may end the wait: never a loop_exit
+    bool threads = false;          // the same, if there are any
     bool uninterruptible = false;  // kill() does not end it
     bool in_front = false;
   };
@@ -33,6 +34,7 @@ class remote_wait {
     core::wait_info what;
     what.kind = how.kind;
     what.wakeable_by_system = how.remote;
+    what.wakeable_by_threads = how.threads;
     what.uninterruptible = how.uninterruptible;
     while (!ready()) {
       waiter w{core::fiber_current()};

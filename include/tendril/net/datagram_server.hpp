@@ -27,7 +27,9 @@ class datagram_server : public base_server {
   [[nodiscard("the server stops at once unless it has a name")]] datagram_server(
       socket s, handler h, server_options o = {})
       : base_server(std::move(s), std::move(o)),
-        handler_(std::make_shared<const handler>(std::move(h))) {}
+        handler_(std::make_shared<const handler>(std::move(h))) {
+    handlers_use_socket_ = options_.workers != 1;
+  }
   // Stops at once and kills the handlers.
   ~datagram_server() { abandon(); }
 

@@ -5,8 +5,11 @@
 // handlers run. When the system has no descriptors or memory left, it pauses for a while.
 // Exceptions of handlers are reported, and the server goes on.
 //
-// A server and its handlers belong to the kernel thread that started it. Only that thread may call
-// the functions here; on another one they throw fiber_error.
+// A server accepts on the kernel thread that has called start(), in the order in which the
+// connections came. Its handlers run there, too, or with server_options::workers on kernel threads
+// of the server's own, each on one from its beginning to its end. Any kernel thread may call the
+// functions here, among them handlers. pause(), stop() and the destructor wait for the kernel
+// thread that accepts, which must let its fibers run.
 #pragma once
 
 #include "../detail/cxx20.hpp"
@@ -14,6 +17,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <exception>
@@ -25,6 +29,7 @@
 #include <vector>
 
 #include "../detail/remote_wait.hpp"
+#include "../fiber_executor.hpp"
 #include "../task.hpp"
 #include "socket.hpp"
 
@@ -43,6 +48,10 @@ struct server_options {
   clock::duration min_delay = std::chrono::milliseconds(10), max_delay = std::chrono::seconds(1);
   // The size of the handlers' stacks, as fiber_options::stack_size.
   std::size_t stack_size = 0;
+  // The number of kernel threads that run the handlers, a fiber_executor (fiber_executor.hpp); 0:
+  // one for each processor. 1: none but the one that accepts. With others, handlers, on_error and
+  // wrap are called on several kernel threads at once.
+  unsigned workers = 1;
   // Called with the exception of a handler, or the one that ended the server. Must not throw.
   // Empty: a line on standard error.
   std::function<void(std::exception_ptr)> on_error = {};
@@ -54,17 +63,25 @@ class base_server {
  public:
   base_server(const base_server&) = delete;
 
-  // Begins to accept, in a task. Does nothing if the server is accepting. Throws `error` if the
-  // server was stopped. (gevent: start)
+  // Begins to accept, in a task of the calling kernel thread. Does nothing if the server is
+  // accepting. Throws `error` if the server was stopped, and std::system_error if there are no
+  // kernel threads for its workers. (gevent: start)
   void start() {
-    if (closed()) throw error("the server was stopped");
-    if (!accepting_.valid() || accepting_.ready())
-      accepting_ = spawn({.name = "server"}, [this] { run(); });
+    std::unique_ptr<fiber_executor> made;
+    if (options_.workers != 1 && !workers_) {
+      made = std::make_unique<fiber_executor>(
+          options_.workers,
+          fiber_executor_options{.name = "tendril-server", .stack_size = options_.stack_size});
+    }
+    std::lock_guard lock(handlers_->mutex);
+    if (closed_) throw error("the server was stopped");
+    if (!workers_) workers_ = std::move(made);
+    if (!accepts()) accepting_ = spawn({.name = "server"}, [this] { run(); });
   }
   // Stops accepting until start(). Handlers go on, and connections wait in the system. (gevent:
   // stop_accepting)
   void pause() {
-    if (accepting_.valid()) accepting_.kill();
+    if (task<void> t = acceptor(); t.valid()) t.kill();
   }
   // Stops accepting, closes the socket, waits for the handlers for at most `timeout`, and kills
   // those that remain. If a handler stops its own server, that handler is not waited for. May be
@@ -72,9 +89,11 @@ class base_server {
   template <class Rep, class Period>
   void stop(std::chrono::duration<Rep, Period> timeout) {
     auto until = detail::later(timeout);
+    closed_ = true;
     pause();
-    socket_.close();
+    if (!handlers_use_socket_) close_socket();
     end(until);
+    close_socket();
   }
   void stop() { stop(std::chrono::seconds(1)); }
   // Starts, and waits until the server is stopped. If the wait ends by an exception, stops the
@@ -90,18 +109,24 @@ class base_server {
     } guard{*this};
     std::unique_lock lock(handlers_->mutex);
     handlers_->changed.wait(
-        lock, clock::time_point::max(), [&] { return handlers_->stopped; }, local);
+        lock, clock::time_point::max(), [&] { return handlers_->stopped; }, by_threads);
     guard.armed = false;
   }
 
   // The server's address, with the port that the system chose if it was 0.
   const address& where() const noexcept { return where_; }
   // Whether the server is accepting.
-  bool started() const noexcept { return accepting_.valid() && !accepting_.ready(); }
+  bool started() const noexcept {
+    std::lock_guard lock(handlers_->mutex);
+    return accepts();
+  }
   // Whether the server was stopped.
-  bool closed() const noexcept { return !socket_; }
+  bool closed() const noexcept { return closed_; }
   // The number of handlers that run now.
-  std::size_t connections() const noexcept { return handlers_->running.size(); }
+  std::size_t connections() const noexcept {
+    std::lock_guard lock(handlers_->mutex);
+    return handlers_->running.size();
+  }
 
  protected:
   base_server(socket s, server_options o)
@@ -122,10 +147,23 @@ class base_server {
   // Calls f() in a task that counts as one of the server's handlers.
   template <class F>
   void handle(F f) {
-    auto at = handlers_->running.emplace(handlers_->running.end());
+    place in(handlers_);
+    if (workers_) {
+      workers_->submit(
+          [in = std::move(in), on_error = options_.on_error, f = std::move(f)]() mutable {
+            if (!in.begin()) return;
+            try {
+              f();
+            } catch (const fiber_exit&) {
+            } catch (...) {
+              report(on_error);
+            }
+          });
+      return;
+    }
+    auto at = in.entry();
     // The first capture is destroyed last, when the connection has been closed.
-    auto run = [in = place(handlers_, at), on_error = options_.on_error,
-                f = std::move(f)]() mutable {
+    auto run = [in = std::move(in), on_error = options_.on_error, f = std::move(f)]() mutable {
       try {
         f();
       } catch (const fiber_exit&) {
@@ -134,46 +172,54 @@ class base_server {
         report(on_error);
       }
     };
-    task<void> t = spawn({.stack_size = options_.stack_size, .name = "handler"}, std::move(run));
+    auto t = spawn({.stack_size = options_.stack_size, .name = "handler"}, std::move(run));
+    std::lock_guard lock(handlers_->mutex);
     *at = std::move(t);
   }
   // For destructors: like stop(0), but never interrupted and without exceptions.
   void abandon() noexcept {
     try {
-      if (accepting_.valid()) accepting_.request_kill();
-      socket_.close();
-      for (auto& t : std::vector(handlers_->running.begin(), handlers_->running.end())) {
-        if (!is_current(t)) t.request_kill();
-      }
+      closed_ = true;
+      task<void> accepting = acceptor();
+      if (accepting.valid()) accepting.request_kill();
+      if (!handlers_use_socket_) close_socket();
+      for (auto& t : kill_all()) t.request_kill();
+      detail::uninterrupted guard;
+      if (accepting.valid()) accepting.join();
       std::unique_lock lock(handlers_->mutex);
       handlers_->stopped = true;
       handlers_->changed.notify_all();
-      handlers_->changed.wait(lock, clock::time_point::max(),
-                              [&] { return only_me() && !started(); },
-                              {.remote = false, .uninterruptible = true});
-    } catch (...) {  // on another kernel thread, or nothing else can run: leave the tasks
+      handlers_->changed.wait(
+          lock, clock::time_point::max(), [&] { return only_me(); }, by_threads);
+      socket_.close();
+    } catch (...) {  // nothing else can run: leave the tasks
     }
   }
 
+  // Handlers use the server's socket: it is closed when they have ended.
+  bool handlers_use_socket_ = false;
   socket socket_;
   address where_;
   server_options options_;
 
  private:
-  static constexpr detail::remote_wait::manner local{.remote = false};
+  static constexpr detail::remote_wait::manner by_threads{.remote = false, .threads = true};
   // Shared with the handlers, which may outlive the server.
   struct handlers {
     std::mutex mutex;
     detail::remote_wait changed;  // a handler has ended, or the server was stopped
-    std::list<task<void>> running;
+    std::list<any_task> running;  // an entry without a task has not begun yet
     bool stopped = false;
+    bool killed = false;  // those that have not begun never do
   };
 
   // A handler's entry in `running`, which is removed when its task has ended or never begins.
   class place {
    public:
-    place(std::shared_ptr<handlers> h, std::list<task<void>>::iterator at) noexcept
-        : handlers_(std::move(h)), at_(at) {}
+    explicit place(std::shared_ptr<handlers> h) : handlers_(std::move(h)) {
+      std::lock_guard lock(handlers_->mutex);
+      at_ = handlers_->running.emplace(handlers_->running.end());
+    }
     place(place&&) noexcept = default;
     ~place() {
       if (!handlers_) return;
@@ -181,10 +227,19 @@ class base_server {
       handlers_->running.erase(at_);
       handlers_->changed.notify_all();
     }
+    std::list<any_task>::iterator entry() const noexcept { return at_; }
+    // The running fiber is the handler's. Returns false if it is to end at once.
+    bool begin() {
+      any_task me(current_fiber());
+      me.name("handler");
+      std::lock_guard lock(handlers_->mutex);
+      *at_ = std::move(me);
+      return !handlers_->killed;
+    }
 
    private:
     std::shared_ptr<handlers> handlers_;
-    std::list<task<void>>::iterator at_;
+    std::list<any_task>::iterator at_;
   };
 
   static void report(const std::function<void(std::exception_ptr)>& to) noexcept {
@@ -197,7 +252,27 @@ class base_server {
       std::fputs("tendril: a server's handler threw\n", stderr);
     }
   }
-  static bool is_current(const task<void>& t) { return t.as_fiber() == current_fiber(); }
+  static bool is_current(const any_task& t) { return t.as_fiber() == current_fiber(); }
+  // Under the lock.
+  bool accepts() const noexcept { return accepting_.valid() && !accepting_.ready(); }
+  task<void> acceptor() const {
+    std::lock_guard lock(handlers_->mutex);
+    return accepting_;
+  }
+  void close_socket() {
+    std::lock_guard lock(handlers_->mutex);
+    socket_.close();
+  }
+  // Lets no handler begin from now on. Returns those that have, but for the caller's.
+  std::vector<any_task> kill_all() {
+    std::lock_guard lock(handlers_->mutex);
+    handlers_->killed = true;
+    std::vector<any_task> begun;
+    for (auto& t : handlers_->running) {
+      if (t.valid() && !is_current(t)) begun.push_back(t);
+    }
+    return begun;
+  }
   bool only_me() const {
     return std::all_of(handlers_->running.begin(), handlers_->running.end(), is_current);
   }
@@ -246,25 +321,26 @@ class base_server {
     std::unique_lock lock(handlers_->mutex);
     handlers_->changed.wait(
         lock, clock::time_point::max(),
-        [&] { return handlers_->running.size() < options_.max_connections; }, local);
+        [&] { return handlers_->running.size() < options_.max_connections; }, by_threads);
   }
   void end(clock::time_point until) {
     auto h = handlers_;
     std::unique_lock lock(h->mutex);
     h->changed.wait(
-        lock, until, [&] { return only_me(); }, local);
-    std::vector<task<void>> left(h->running.begin(), h->running.end());
+        lock, until, [&] { return only_me(); }, by_threads);
     lock.unlock();
-    std::erase_if(left, is_current);
-    for (auto& t : left) t.request_kill();
-    joinall(left);
+    for (auto& t : kill_all()) t.request_kill();
     lock.lock();
+    h->changed.wait(
+        lock, clock::time_point::max(), [&] { return only_me(); }, by_threads);
     h->stopped = true;
     h->changed.notify_all();
   }
 
   std::shared_ptr<handlers> handlers_ = std::make_shared<handlers>();
+  std::atomic<bool> closed_{false};
   task<void> accepting_;
+  std::unique_ptr<fiber_executor> workers_;
 };
 
 }  // namespace tendril::net

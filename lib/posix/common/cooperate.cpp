@@ -109,8 +109,10 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
     core::wake why = core::wake::unparked;
     {
       core::handlers_deferred quiet;
+      self->movable = what.movable;
       if (!unparked || !unparked->load(std::memory_order_acquire))
         why = core::park_fast(h, self, what);
+      self->movable = false;
     }
     if (why == core::wake::unparked) return 0;
     return outcome(why, what, rule);
@@ -121,8 +123,10 @@ int wait_parked(const core::wait_info& what, deadline until, on_signal rule,
   core::wake why;
   {
     core::handlers_deferred quiet;
+    self->movable = what.movable;
     if (unparked && unparked->load(std::memory_order_acquire)) why = core::wake::unparked;
     else why = park_unless_interrupted(what, until, rule);
+    self->movable = false;
     if (ended && why == core::wake::signal) *ended = core::now();
   }
   errno = saved;

@@ -127,7 +127,7 @@ bool park_in_queue(waiter& w, const core::wait_info& what, deadline until, on_si
   core::wait_info what;
   what.kind = core::wait_kind::lock;
   what.target = w.word;
-  what.wakeable_by_system = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = what.movable = true;
   // as futex(2) does
   on_signal rule = until.is_never() ? on_signal::restart : on_signal::always;
   for (;;) {
@@ -185,7 +185,9 @@ namespace {
     w.word = word;
     b.waiters.push_back(w);
   }
+  self->movable = true;
   core::park_fast(h, self, what);
+  self->movable = false;
   if (w.woken.load(std::memory_order_acquire)) [[likely]]
     return 0;
   remove(w);

@@ -46,7 +46,7 @@ int aio_suspend(const aiocb* const* list, int n, const timespec* timeout) {
   on_signal rule = timeout ? on_signal::always : on_signal::restart;
   int r = wait_asking(time_from_now(timeout), rule, true, [&] {
     error = real.aio_suspend(list, n, &at_once) == 0 ? 0 : errno;
-    return error != EAGAIN;
+    return error != EAGAIN && error != EINTR;  // a tick, say; a handler ends wait_asking()
   });
   if (r == -ETIMEDOUT) r = -EAGAIN;
   return result<int>(r < 0 ? r : -error);

@@ -14,9 +14,26 @@ namespace tendril::posix {
 
 namespace {
 
+// Whether a signal is pending that a signalfd in an instance may report to this thread alone, while
+// other hubs may watch the instance: the kernel takes such a signalfd off the instance's list of
+// ready files when another kernel thread looks, so one look may find nothing.
+bool others_look() noexcept { return signals_to_lend() && core::crew.size() > 1; }
+
 long fetch(int ep, epoll_event* e, int n, const sigset_t* mask) noexcept {
-  signalfd_loan loan(mask);
-  return sys::call(SYS_epoll_pwait, ep, e, n, 0, mask, 8);
+  for (int tries = others_look() ? 8 : 1;;) {
+    signalfd_loan loan(mask);
+    long r = sys::call(SYS_epoll_pwait, ep, e, n, 0, mask, 8);
+    if (r != 0 || --tries == 0) return r;
+  }
+}
+
+// Until when to wait for events: until the next look, if that one may find more.
+deadline next_look(deadline until) noexcept {
+  constexpr core::nanoseconds pause = 5'000'000;
+  if (!others_look()) [[likely]]
+    return until;
+  core::nanoseconds at = core::now() + pause;
+  return at < until.at ? deadline{at} : until;
 }
 
 long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* mask) noexcept {
@@ -27,7 +44,9 @@ long epoll_until(int ep, epoll_event* e, int n, deadline until, const sigset_t* 
   }
   mask_while_waiting masked(mask);
   for (;;) {
-    int w = wait_for(ep, EPOLLIN, until, on_signal::always);
+    deadline next = next_look(until);
+    int w = wait_for(ep, EPOLLIN, next, on_signal::always);
+    if (w == -ETIMEDOUT && next.at != until.at) w = 0;
     if (w == -ELOOP || w == -EINVAL || w == -ENOMEM || w == -ENOSPC) {
       // The instances are nested too deeply to be watched by one more.
       return offload_interruptible(

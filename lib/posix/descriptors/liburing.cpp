@@ -1,7 +1,11 @@
-// Waiting for completions of an io_uring. The ring's descriptor is readable when there are some, so
-// it is waited for like any other. Whether there are as many as wanted, the kernel reports by a
-// wait with a time-out of zero. Then the library's own functions find them without waiting.
+// Waiting for completions of an io_uring. The ring's descriptor is readable when there are some,
+// and each new one is an edge, so it is waited for like any other. A wait with a time-out of zero
+// makes the kernel finish what has ended; whether there are any, its result reports, and how many,
+// the queue's head and tail. Then the library's own functions find them without waiting.
 #include "posix/descriptors/liburing.hpp"
+
+#include <stdlib.h>
+#include <string.h>
 
 #include "events/io_ring.hpp"
 #include "posix/descriptors/wait.hpp"
@@ -10,9 +14,12 @@
 #include "posix/threads/thread.hpp"
 #include "scheduler/closing.hpp"
 
-// The part of liburing's struct that we use: its beginning, which is part of the library's ABI.
+// The parts of liburing's struct that we use: its beginning, which is part of the library's ABI.
 struct io_uring {
-  char queues[192];
+  char submissions[104];
+  unsigned* head;  // of the completions
+  unsigned* tail;
+  char more[72];
   unsigned flags;
   int ring_fd;
 };
@@ -33,29 +40,62 @@ auto unless_handled(Call call) noexcept {
   }
 }
 
+constexpr long unknown = -ENOSYS;  // this ring can only be waited for in the kernel
+
+// How many completions the program has not taken yet, from the ring's queue.
+long available(const ::io_uring& ring) noexcept {
+  unsigned tail = std::atomic_ref(*ring.tail).load(std::memory_order_acquire);
+  return long(tail - std::atomic_ref(*ring.head).load(std::memory_order_relaxed));
+}
+// The same from /proc, if only the descriptor is known; `unknown`: cannot be read, or the kernel is
+// older than 5.19.
+long available(int ring) noexcept {
+  char path[40] = "/proc/self/fdinfo/", text[4096];
+  sys::number digits(ring);
+  memcpy(path + strlen(path), digits.digits, std::size_t(digits.length));
+  long fd = sys::call_if_allowed(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return unknown;
+  long n = sys::call(SYS_read, fd, text, sizeof text - 1);
+  sys::close(int(fd));
+  text[n > 0 ? n : 0] = 0;
+  const char* count = strstr(text, "\nCQEs:");
+  if (!count) return unknown;
+  return strtol(count + strlen("\nCQEs:"), nullptr, 10);
+}
+
 // 0, or -ETIME: there are fewer than n completions. -EINVAL: a kernel before 5.11, which cannot
 // report that.
-long look_for(int ring, unsigned n) noexcept {
+template <class Available>
+long look_for(int ring, unsigned n, Available available) noexcept {
   __kernel_timespec none{};
   core::wait_argument argument{};
   argument.time = reinterpret_cast<std::uintptr_t>(&none);
-  return unless_handled([&] {
+  long r = unless_handled([&] {
     return sys::call(SYS_io_uring_enter, ring, 0, n, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
                      &argument, sizeof argument);
   });
+  // With a time-out, the kernel's result is 0 as soon as there is one.
+  if (r != 0 || n == 1) return r;
+  long there = available();
+  return there < 0 ? there : there < long(n) ? -ETIME : 0;
 }
 
 // Parks until there are n completions. 0, -ETIME, -EINTR, -ECANCELED; any other result: this ring
-// can only be waited for in the kernel.
-long await(int ring, unsigned n, deadline until, const sigset_t* mask) noexcept {
+// can only be waited for in the kernel. As in the kernel, the result is 0 if the wait is ended when
+// there are some.
+template <class Available>
+long await(int ring, unsigned n, deadline until, const sigset_t* mask,
+           Available available) noexcept {
   mask_while_waiting masked(mask);
   if (masked.error()) return masked.error();
   for (;;) {
-    long r = look_for(ring, n);
+    long r = look_for(ring, n, available);
     if (r != -ETIME) return r;
     int w = wait_for(ring, EPOLLIN, until, on_signal::always);
-    if (w == -ETIMEDOUT) return -ETIME;
-    if (w < 0) return w;
+    if (w >= 0) continue;
+    if (w != -ETIMEDOUT && w != -EINTR) return w;
+    if (n > 1 && available() > 0) return 0;
+    return w == -EINTR ? w : -ETIME;
   }
 }
 bool ended(long r) noexcept { return r == -ETIME || r == -EINTR || r == -ECANCELED; }
@@ -74,8 +114,9 @@ int submit_and_await(::io_uring* ring, unsigned n, __kernel_timespec* time, cons
   deadline until = deadline_of(time);
   __kernel_timespec none{};
   int submitted = unless_handled([&] { return call(&none); });
-  if (submitted == 0 || (submitted < 0 && submitted != -ETIME)) return submitted;
-  long r = await(ring->ring_fd, n, until, mask);
+  if (submitted == 0 && (n == 1 || available(*ring) >= long(n))) return 0;
+  if (submitted < 0 && submitted != -ETIME) return submitted;
+  long r = await(ring->ring_fd, n, until, mask, [=] { return available(*ring); });
   int found = ended(r) ? int(r) : unless_handled([&] { return call(r == 0 ? &none : time); });
   return submitted > 0 ? submitted : found;
 }
@@ -89,7 +130,10 @@ int __io_uring_get_cqe(::io_uring* ring, io_uring_cqe** cqe, unsigned submit, un
   int r = real.__io_uring_get_cqe(ring, cqe, submit, 0, nullptr);
   if (r < 0 && r != -EAGAIN) return r;
   if (r == 0 && *cqe && n == 1) return 0;
-  long w = await(ring->ring_fd, n, deadline::never(), mask);
+  long w;
+  // When a handler ends the wait while there are some, the library waits again.
+  do w = await(ring->ring_fd, n, deadline::never(), mask, [=] { return available(*ring); });
+  while (w == 0 && available(*ring) < long(n));
   return ended(w) ? int(w) : real.__io_uring_get_cqe(ring, cqe, 0, n, mask);
 }
 
@@ -98,7 +142,7 @@ int io_uring_submit_and_wait(::io_uring* ring, unsigned n) {
   if (!n || !cooperative()) return real.io_uring_submit_and_wait(ring, n);
   int submitted = real.io_uring_submit_and_wait(ring, 0);
   if (submitted < 0) return submitted;
-  long w = await(ring->ring_fd, n, deadline::never(), nullptr);
+  long w = await(ring->ring_fd, n, deadline::never(), nullptr, [=] { return available(*ring); });
   if (w < 0 && !ended(w)) w = real.io_uring_submit_and_wait(ring, n);
   return submitted > 0 ? submitted : int(w);
 }
@@ -157,7 +201,7 @@ long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const vo
   }
   submit = 0;
   long w = await(ring, n, deadline_of(wanted.time ? &time : nullptr),
-                 reinterpret_cast<const sigset_t*>(wanted.mask));
+                 reinterpret_cast<const sigset_t*>(wanted.mask), [=] { return available(ring); });
   if (w < 0 && !ended(w)) w = kernels();
   return submitted ? submitted : w;
 }

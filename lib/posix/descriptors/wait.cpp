@@ -17,22 +17,23 @@ int wait_for(int fd, std::uint32_t events, deadline until, on_signal rule,
   what.kind = core::wait_kind::descriptor;
   what.fd = fd;
   what.interruptible = true;
-  hub& h = my_hub();
+  w.alone = true;
   int saved = errno;
   core::wake why;
   {
     core::handlers_deferred quiet;
-    int r = h.io.add(w);
+    int r = my_hub().io.add(w);
     if (r < 0) return r;
     why = park_unless_interrupted(what, until, rule);
-    h.io.remove(w);
+    core::current->movable = false;
+    my_hub().io.remove(w);  // a thread that has moved is not on the list any more
   }
   if (reported) *reported = w.reported;
   errno = saved;
   int r = outcome(why, what, rule);
   // After a handler the call starts again, and the number may stand for another file by then.
   if (r == 0 && why == core::wake::signal && !core::descriptors::sees_all(fd) &&
-      !h.io.still_stands(w))
+      !my_hub().io.still_stands(w))
     return -EBADF;
   return r;
 }

@@ -108,12 +108,14 @@ void enlist(head& l, pthread_mutex_t* m) noexcept {
   mine.prev = &l;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   l.next = reinterpret_cast<std::uintptr_t>(&mine.next);
+  core::current->storage->bound++;
 }
 void delist(pthread_mutex_t* m) noexcept {
   link& mine = link_of(m);
   link::of(mine.next)->prev = mine.prev;
   mine.prev->next = mine.next;
   mine = {};
+  core::current->storage->bound--;
 }
 
 int type_of(const pthread_mutex_t* m) noexcept { return m->__data.__kind & 3; }

@@ -44,6 +44,14 @@ core::kept_descriptor* keep_child(id_t id, const void* frame) noexcept {
   return fd >= 0 ? my_hub().io.kept.keep(fd, frame) : nullptr;
 }
 
+// While it lives, the thread stays on its hub, which keeps a descriptor for it. (If a handler
+// leaves the wait by siglongjmp, the thread stays there for good.)
+struct stays_here {
+  stays_here() noexcept { core::current->storage->bound++; }
+  ~stays_here() { core::current->storage->bound--; }
+  stays_here(const stays_here&) = delete;
+};
+
 // Waits until such a child has something to report. 0: check again; -errno.
 long wait_for_child(int type, id_t id, int options) noexcept {
   bool only_its_end = (options & (WSTOPPED | WCONTINUED)) == 0 && !may_trace();
@@ -51,6 +59,7 @@ long wait_for_child(int type, id_t id, int options) noexcept {
     return wait_for(int(id), EPOLLIN, deadline::never(), on_signal::restart);
   if (type == P_PID && only_its_end) {
     const void* frame = __builtin_frame_address(0);
+    stays_here bound;
     if (core::kept_descriptor* child = keep_child(id, frame)) {
       // With a time-out, because the program may close the pidfd unseen, and then nothing reports
       // the child's end.

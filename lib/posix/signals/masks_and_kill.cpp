@@ -94,7 +94,7 @@ int send_to_self(hub& h, int signal, const siginfo_t& info) noexcept {
 
 int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
   if (t.life.load(std::memory_order_acquire) & thread::ended) return 0;
-  hub& h = *hub::of(t.runs);
+  hub& h = *static_cast<hub*>(core::home_now(t.runs));
   core::thread_storage& target = *t.runs->storage;
   fiber* self = core::current;
   if (!self || self->home != &h) {
@@ -102,9 +102,10 @@ int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
     bool whole_process = signal == SIGKILL || signal == SIGSTOP || signal == SIGCONT;
     if ((t.runs == h.signals.first && !by_thread) || whole_process)
       return int(to_kernel(h, signal, info));
-    if (!core::crew.hold(&h)) return 0;  // it has just ended
-    bool kept = h.signals.defer_signal(signal, info, &target);
-    core::crew.let_go(h);
+    hub* now = core::crew.hold_hub_of(t.runs);
+    if (!now) return 0;  // it has just ended
+    bool kept = now->signals.defer_signal(signal, info, &target);
+    core::crew.let_go(*now);
     return kept ? 0 : -EAGAIN;
   }
   if (self->storage == &target) return send_to_self(h, signal, info);

@@ -16,7 +16,7 @@ int pthread_cancel(pthread_t id) {
   // A runnable thread notices the request itself: at its next cancellation point or wait, or at a
   // tick (see preempt.cpp).
   if (core::tls::cancel_due(t->storage.pointer)) {
-    if (hub* h = hub::of(f); core::crew.hold(h)) {
+    if (hub* h = core::crew.hold_hub_of(f)) {
       core::end_wait(f);
       core::crew.let_go(*h);
     }

@@ -51,10 +51,15 @@ __attribute__((noinline)) void run_to_end(thread* t, F run) noexcept {
   others.ends(*t);
 }
 
+// The number that an environment variable holds; `otherwise` if there is none.
+unsigned long number_in(const char* variable, unsigned long otherwise) noexcept {
+  const char* s = getenv(variable);
+  return s ? strtoul(s, nullptr, 10) : otherwise;
+}
+
 // How many hubs may run threads: TENDRIL_CORES, or one.
 unsigned hubs_wanted() noexcept {
-  const char* s = getenv("TENDRIL_CORES");
-  unsigned long n = s ? strtoul(s, nullptr, 10) : 1;
+  unsigned long n = number_in("TENDRIL_CORES", 1);
   return n < 1 ? 1 : n > core::hub_crew::most ? core::hub_crew::most : unsigned(n);
 }
 
@@ -73,6 +78,7 @@ void handle_what_has_come(hub& h) noexcept {
 
 core::message* body_run(fiber* f, core::message*) noexcept {
   thread* t = *static_cast<thread**>(core::fiber_payload(f));
+  f->movable = false;
   core::reap();
   core::tls::begin();
   run_to_end(t, [t, f] {
@@ -161,7 +167,7 @@ bool begin_threads() noexcept {
   look_up_real_calls();
   hooks.load(std::memory_order_acquire)->first();
   hub* h = &core::hub_here();
-  core::crew.begin(*h, hubs_wanted());
+  core::crew.begin(*h, hubs_wanted(), number_in("TENDRIL_CHAOS", 0));
   // Start the watcher first: it is a real thread, and the C library notices that there are several
   // threads only while that is not already set.
   watch();
@@ -226,6 +232,8 @@ int inherit(thread& t, const attributes& a) noexcept {
   // After set_processors(), because nothing after this step can fail.
   const core::identity* creators = core::current->storage->identity;
   if (creators && !(t.storage.identity = copy_of(*creators))) return EAGAIN;
+  t.storage.bound = creators ? 1 : 0;
+  t.storage.moved_at = 0;
   return 0;
 }
 

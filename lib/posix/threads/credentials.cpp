@@ -45,7 +45,8 @@ __attribute__((noinline)) long in_name_of(void* pointer, F& f) noexcept {
 
 constexpr unsigned most_groups = 65536;  // NGROUPS_MAX
 
-// Calls f(identity) for each identity that a thread of this hub has for itself.
+// Calls f(identity) for each identity that a thread has for itself. Such threads are all on the
+// main thread's hub, and so is the caller.
 template <class F>
 void each_identity(F f) noexcept {
   hub& h = my_hub();
@@ -131,6 +132,7 @@ int for_all_threads(F by_library, Raw raw) {
   bool carried = core::current && core::switches_carry_any(core::identities) && in_hubs_process();
   bool alone = core::crew.size() < 2 && (!this_thread || !this_thread->is_fiber());
   if (!carried && (alone || !among_threads() || !in_hubs_process())) return by_library();
+  if (carried && !core::crew.move_to_first()) core::cannot_be_undone();
   spare_identities spare;
   for (;;) {
     if (carried && !spare.reserve()) return result<int>(-ENOMEM);
@@ -151,8 +153,7 @@ int for_all_threads(F by_library, Raw raw) {
             if ((*static_cast<Raw*>(call))() < 0) core::cannot_be_undone();
           },
           &raw);
-      // (Threads' own identities on other hubs cannot be changed from here.)
-      if (!changed || carried) core::cannot_be_undone();
+      if (!changed) core::cannot_be_undone();
     }
     if (carried && r >= 0) change_the_others(spare, raw);
     return result<int>(r);
@@ -171,6 +172,8 @@ long change_own(long number, long a, long b, long c) noexcept {
   }
   // a query
   if ((number == SYS_setfsuid || number == SYS_setfsgid) && int(a) == -1) return call();
+  // Its own identity binds it to the hub where for_all_threads() can change it.
+  if (!core::crew.move_to_first()) core::cannot_be_undone();
   core::identity* before = core::own_identity();
   core::identity* common = before ? core::copy_of(*before) : nullptr;
   unsigned groups = number == SYS_setgroups && a > 0 && a <= long(most_groups) ? unsigned(a) : 0;
@@ -186,6 +189,7 @@ long change_own(long number, long a, long b, long c) noexcept {
       if (!core::common_identity) std::swap(core::common_identity, common);
       core::switches_carry.fetch_or(core::identities);
       const core::identity& others = *core::common_identity;
+      if (!own) core::current->storage->bound++;
       std::swap(own, after);  // the old one is freed
       if (!core::take_on(*own, others)) {
         // Irreversible. Allowed only if nobody else is here: then it becomes the identity of all.
@@ -193,6 +197,7 @@ long change_own(long number, long a, long b, long c) noexcept {
         if (core::known_threads.hubs == 1) {
           core::common_identity = own;  // the old one is not freed: a helper may still read it
           own = nullptr;
+          core::current->storage->bound--;
         }
       } else if (!core::take_on(others, *own)) {
         core::cannot_be_undone();

@@ -22,7 +22,6 @@ class interruption {
   void act_on_cancel() noexcept;
 
  private:
-  hub& hub_;
   ucontext_t& where_;
   core::own_stack* kept_ = nullptr;
   bool failed_ = false;

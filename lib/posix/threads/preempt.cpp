@@ -60,15 +60,18 @@ bool take_away(ucontext_t& where) noexcept {
   bool gave_way = false;
   core::count_cpu_time(*self->storage, *self->storage, h);
   h.poll_events_if_due();
+  h.share_if_crowded(true);
   if (!h.ready.empty()) {
     h.tick.preempted.fetch_add(1, std::memory_order_relaxed);
     h.tick.sent.store(false, std::memory_order_relaxed);
+    self->movable = true;
     core::yield();
+    self->movable = false;
     gave_way = true;
   }
   // A compute-bound thread with asynchronous cancellation is cancelled here; it has no other point.
   if (cancels_at_once() && cancel_due()) {
-    if (!gave_way) h.tick.sent.store(false, std::memory_order_relaxed);
+    if (!gave_way) my_hub().tick.sent.store(false, std::memory_order_relaxed);
     gave_way = true;
     interrupted.act_on_cancel();
   }

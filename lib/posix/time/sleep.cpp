@@ -25,7 +25,8 @@ timespec rest_of_sleep(deadline until, core::nanoseconds ended) noexcept {
 int sleep_until(deadline until, core::nanoseconds& ended) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::sleep;
-  what.interruptible = true;
+  what.interruptible = what.movable = true;
+  what.wakeable_by_system = until.is_never();  // by a handler alone
   for (;;) {
     int w = wait_parked(what, until, on_signal::always, nullptr, &ended);
     if (w == -ETIMEDOUT) return 0;
@@ -71,7 +72,7 @@ int sleep_by_clock(clockid_t clock, core::nanoseconds target) noexcept {
 int sleep_by_thread(clockid_t clock, int flags, const timespec& t, timespec& rest) noexcept {
   core::wait_info what;
   what.kind = core::wait_kind::sleep;
-  what.wakeable_by_system = what.interruptible = true;
+  what.wakeable_by_system = what.interruptible = what.movable = true;
   core::nanoseconds target = nanoseconds_of(t);
   bool begun = flags & TIMER_ABSTIME;
   for (core::nanoseconds pause = 100'000;; pause = pause < 5'000'000 ? pause * 2 : pause) {

@@ -192,6 +192,8 @@ int create_on_cpu_clock(thread& whose, sigevent* event, timer_t* timer) noexcept
   mine->due = 0;
   mine->sets_off = known;
   mine->counts = true;
+  // It ticks by the clock of the thread's kernel thread, for good.
+  whose.runs->storage->bound++;
   *timer = known;
   return 0;
 }

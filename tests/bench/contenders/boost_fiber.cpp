@@ -1,7 +1,8 @@
-// Boost.Fiber, with its default round-robin scheduler.
+// Boost.Fiber, with its default round-robin scheduler; the tree with work stealing.
 #include <boost/fiber/all.hpp>
 
 #include <random>
+#include <thread>
 
 #include "bench.hpp"
 
@@ -64,6 +65,55 @@ void spawn(work& w) {
   check(sum == i * (i - 1) / 2, "all results came");
 }
 
+// Each child runs at once, and its parent may be stolen: the other way round, all of a level would
+// exist at once.
+long sum_of_tree(long first, long n) {
+  if (n == 1) return first;
+  std::vector<boost::fibers::future<long>> children;
+  children.reserve(10);
+  for (long i = 0; i < 10; i++) {
+    boost::fibers::packaged_task<long()> t(
+        [first, n, i] { return sum_of_tree(first + i * (n / 10), n / 10); });
+    children.push_back(t.get_future());
+    fiber(boost::fibers::launch::dispatch, std::allocator_arg,
+          boost::fibers::fixedsize_stack(16 * 1024), std::move(t))
+        .detach();
+  }
+  long sum = 0;
+  for (auto& c : children) sum += c.get();
+  return sum;
+}
+void tree(work& w) {
+  // The process can have two such schedulers once, so this is one run.
+  using boost::fibers::algo::work_stealing;
+  boost::fibers::mutex lock;
+  boost::fibers::condition_variable end;
+  bool over = false;
+  long done = 0;
+  std::thread first([&] {
+    boost::fibers::use_scheduling_algorithm<work_stealing>(2, true);
+    w.begin();
+    for (; seconds() - w.wall < w.length; done += w.n) {
+      boost::fibers::packaged_task<long()> t([&] { return sum_of_tree(0, w.n); });
+      auto sum = t.get_future();
+      fiber(std::move(t)).detach();
+      check(sum.get() == w.n * (w.n - 1) / 2, "all results came");
+    }
+    w.end();
+    std::unique_lock hold(lock);
+    over = true;
+    end.notify_all();
+  });
+  std::thread second([&] {
+    boost::fibers::use_scheduling_algorithm<work_stealing>(2, true);
+    std::unique_lock hold(lock);
+    end.wait(hold, [&] { return over; });
+  });
+  first.join();
+  second.join();
+  w.ops = done;
+}
+
 void memory_parked(work& w) {
   boost::fibers::mutex lock;
   boost::fibers::condition_variable never;
@@ -113,6 +163,7 @@ int main(int argc, char** argv) {
                  {{"yield", yield},
                   {"hand_over", hand_over},
                   {"spawn", spawn},
+                  {"tree", tree, question::once},
                   {"memory", memory_parked, question::once},
                   {"sleep", sleep, question::once}});
 }

@@ -1,4 +1,4 @@
-// Go: goroutines and channels, on one processor. Usage and answers as in bench.hpp.
+// Go: goroutines and channels, on one processor; the tree on two. Usage and answers as in bench.hpp.
 package main
 
 import (
@@ -105,6 +105,34 @@ func spawn(w *work) {
 	check(sum == i*(i-1)/2, "all results came")
 }
 
+// The sum of n numbers, in a tree of goroutines whose nodes have ten children.
+func sumOfTree(result chan int, first, n int) {
+	if n == 1 {
+		result <- first
+		return
+	}
+	children := make(chan int, 10)
+	for i := 0; i < 10; i++ {
+		go sumOfTree(children, first+i*(n/10), n/10)
+	}
+	sum := 0
+	for i := 0; i < 10; i++ {
+		sum += <-children
+	}
+	result <- sum
+}
+
+func tree(w *work) {
+	done, result := 0, make(chan int, 1)
+	w.begin()
+	for ; done < w.ops; done += w.n {
+		go sumOfTree(result, 0, w.n)
+		check(<-result == w.n*(w.n-1)/2, "all results came")
+	}
+	w.end()
+	w.ops = done
+}
+
 func resident() float64 {
 	text, _ := os.ReadFile("/proc/self/status")
 	kilobytes := 0
@@ -207,7 +235,7 @@ func sleep(w *work) {
 
 func main() {
 	runtime.GOMAXPROCS(1)
-	questions := map[string]func(*work){"yield": yield, "hand_over": handOver, "spawn": spawn, "memory": memory,
+	questions := map[string]func(*work){"yield": yield, "hand_over": handOver, "spawn": spawn, "tree": tree, "memory": memory,
 		"echo": echo, "fetch": fetch, "sleep": sleep}
 	once := map[string]bool{"memory": true, "echo": true, "fetch": true, "sleep": true}
 	name := os.Args[1]

@@ -108,6 +108,29 @@ void spawn(work& w) {
   check(sum == i * (i - 1) / 2, "all results came");
 }
 
+// The sum of n numbers, in a tree of calls whose nodes have ten children, on two kernel threads.
+long sum_of_tree(tendril::fiber_executor& cores, long first, long n) {
+  if (n == 1) return first;
+  std::vector<tendril::future<long>> children;
+  children.reserve(10);
+  for (long i = 0; i < 10; i++)
+    children.push_back(cores.submit(sum_of_tree, std::ref(cores), first + i * (n / 10), n / 10));
+  long sum = 0;
+  for (auto& c : children) sum += c.get();
+  return sum;
+}
+void tree(work& w) {
+  tendril::fiber_executor cores(2);
+  long done = 0;
+  w.begin();
+  for (; done < w.ops; done += w.n) {
+    long sum = cores.submit(sum_of_tree, std::ref(cores), 0, w.n).get();
+    check(sum == w.n * (w.n - 1) / 2, "all results came");
+  }
+  w.end();
+  w.ops = done;
+}
+
 void memory_parked(work& w) {
   long parked = 0;
   memory before;
@@ -193,6 +216,7 @@ int main(int argc, char** argv) {
                   {"hand_over", hand_over},
                   {"hand_over_channel", hand_over_channel},
                   {"spawn", spawn},
+                  {"tree", tree},
                   {"memory", memory_parked, question::once},
                   {"echo", echo, question::once},
                   {"fetch", fetch, question::once},

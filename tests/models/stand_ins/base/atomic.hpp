@@ -6,5 +6,6 @@
 namespace tendril::core {
 
 using models::atomic;
+using models::atomic_ref;
 
 }  // namespace tendril::core

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 
 #include "base/atomic.hpp"
@@ -35,6 +36,7 @@ long call(long number, Arguments...) noexcept {
   if (number == SYS_sched_yield) models::give_way();
   return 0;
 }
+inline constinit std::atomic<bool> has_filter{false};
 inline int gettid() noexcept { return 1; }
 inline int getpid() noexcept { return 1; }
 inline void clock_gettime(clockid_t, timespec*) noexcept {}

@@ -36,6 +36,13 @@ class poller {
   void wake_all_closed() noexcept { wake_closed(0); }
   void forget(int, std::uint32_t, bool) noexcept {}
 
+  struct spare {
+    int epoll = -1;
+  };
+  static void prepare(spare&) noexcept {}
+  static void drop(spare&) noexcept {}
+  void take(spare&) noexcept {}
+  void share_descriptors() noexcept {}
   bool open() noexcept { return true; }
   bool poll(const timespec* timeout, const std::uint64_t* = nullptr) noexcept {
     if (!timeout) rings_.sleep_while(0);

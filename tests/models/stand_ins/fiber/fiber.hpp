@@ -6,34 +6,38 @@
 #include "base/atomic.hpp"
 #include "base/deadline.hpp"
 #include "base/list.hpp"
+#include "fiber/home_now.hpp"
 #include "fiber/stack.hpp"
 
 namespace tendril::core {
 
 struct signal_state {
   std::uint64_t mask = 0;
-  bool unsure = false, due = false;
-  int depth = 0;
+  bool unsure = false, due = false, gone = false, masked = false;
+  int depth = 0, child_signal_blocks = 0;
   const fiber* owner = nullptr;
 };
 struct thread_storage {
   signal_state signals;
-  nanoseconds cpu_time = 0;
+  nanoseconds cpu_time = 0, moved_at = 0;
+  atomic<bool> bound{false};
 };
 struct signal_masks {
   void add(std::uint64_t) noexcept {}
+  void remove(std::uint64_t) noexcept {}
   bool differ() const noexcept { return false; }
   std::uint64_t intersection() const noexcept { return 0; }
 };
 inline eh_state no_exceptions;
 
 struct fiber : fiber_head, list_node {
-  bool lost = false, started = false, in_transit = false;
+  bool lost = false, started = false, in_transit = false, departs = false;
   atomic<std::uint32_t> refs{1};
   atomic<bool> in_remote_queue{false};
   atomic<bool> ends_wait{false};
   models::plain<fiber*> next_in_remote_queue;
-  void (*run)(fiber&) = nullptr;  // a task's code: it must not wait
+  // A task's code. To wait, it sets its state and returns; it is called again when it was woken.
+  void (*run)(fiber&) = nullptr;
 
   fiber() noexcept { needs_slow_path = true, exceptions = &no_exceptions; }
   void enter_runtime() noexcept { runtime_depth = runtime_depth + 1; }
@@ -52,7 +56,7 @@ struct fiber_home : home_head {
   fiber* idle = nullptr;
   thread_storage storage;
   signal_masks masks;
-  bool several_threads = false;
+  bool several_threads = false, has_own_fibers = false;
   unsigned native_threads = 1;
   struct {
     nanoseconds counted = 0;

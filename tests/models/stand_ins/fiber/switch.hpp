@@ -11,6 +11,9 @@ inline void take_turns(fiber* self, fiber* to) noexcept {
     current = to;
     to->state = fiber_status::running;
     to->run(*to);
+    current = self;  // on whose stack the hub looks for the next one
+    if (to->state == fiber_status::parked) continue;
+    to->unlink();
     to->state = fiber_status::finished;
     to->home->unfinished--;
     fiber_unref(to);
@@ -18,6 +21,9 @@ inline void take_turns(fiber* self, fiber* to) noexcept {
   current = self;
   self->state = fiber_status::running;
 }
+
+// For threads that move by themselves, which no model has.
+inline void switch_to(fiber*, fiber*) noexcept {}
 
 // The fast paths, which no fiber of a model takes.
 inline bool can_leave_fast(const fiber*) noexcept { return false; }
