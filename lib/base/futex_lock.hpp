@@ -2,8 +2,7 @@
 // pthread mutex, since the shim interposes those.
 #pragma once
 
-#include <atomic>
-
+#include "base/atomic.hpp"
 #include "base/sys.hpp"
 
 namespace tendril::core {
@@ -21,7 +20,7 @@ class futex_lock {
   bool is_held() const noexcept { return word_.load(std::memory_order_relaxed) != 0; }
 
  private:
-  std::atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held, with waiters
+  atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held, with waiters
 };
 
 class futex_guard {
@@ -47,7 +46,7 @@ class spin_lock {
   void unlock() noexcept { held_.store(false, std::memory_order_release); }
 
  private:
-  std::atomic<bool> held_{false};
+  atomic<bool> held_{false};
 };
 
 class spin_guard {

@@ -317,8 +317,7 @@ void poller::remove(io_waiter& w) noexcept {
   if (!w.linked()) return;
   w.unlink();
   waiting_--;
-  slot& s = *slots_.at(w.fd);
-  s.count(-1U);
+  slots_.at(w.fd)->listed.one_less();
 }
 
 bool poller::still_stands(const io_waiter& w) noexcept {

@@ -63,7 +63,7 @@ class poller {
   // Whether a fiber waits for that descriptor. Any thread.
   bool is_waited_for(int fd) noexcept {
     const slot* s = slots_.at(fd);
-    return s && s->listed.load(std::memory_order_seq_cst) != 0;
+    return s && s->listed.any();
   }
   // Adds a waiter for a source. Returns whether the source reports every event; if not, the waiter
   // has to check by itself.
@@ -153,7 +153,7 @@ class poller {
   using slot = watched_descriptor;
   void enlist(slot& s, io_waiter& w) noexcept {
     s.waiters.push_back(w);
-    s.count(1);
+    s.listed.one_more();
     s.unwanted = 0;
     waiting_++;
   }

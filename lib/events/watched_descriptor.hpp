@@ -11,12 +11,13 @@
 #include "events/descriptors.hpp"
 #include "events/io_waiter.hpp"
 #include "events/stream_state.hpp"
+#include "events/waiter_count.hpp"
 
 namespace tendril::core {
 
 struct watched_descriptor {
   list<io_waiter> waiters;
-  std::atomic<std::uint32_t> listed;      // how many there are, for other kernel threads
+  waiter_count listed;
   std::atomic<std::uint32_t> registered;  // the generation that is registered, plus one; 0: none
   // the generation that the ring has received from, plus one; 0: none
   std::uint32_t received;
@@ -29,9 +30,6 @@ struct watched_descriptor {
 
   bool is_registered(std::uint32_t generation) const noexcept {
     return registered.load(std::memory_order_relaxed) == generation + 1;
-  }
-  void count(std::uint32_t change) noexcept {
-    listed.store(listed.load(std::memory_order_relaxed) + change, std::memory_order_relaxed);
   }
 };
 

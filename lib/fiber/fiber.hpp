@@ -12,6 +12,7 @@
 
 #include "base/list.hpp"
 #include "fiber/context.hpp"
+#include "fiber/home_now.hpp"
 #include "fiber/stack.hpp"
 #include "thread/tls.hpp"
 
@@ -183,12 +184,6 @@ inline std::uint64_t next_id(fiber_home& home) noexcept {
 
 // The state of fibers whose storage is unknown to the C++ run-time, or which are alone on it.
 [[gnu::visibility("hidden")]] extern eh_state no_exceptions;
-
-// The home of a fiber that may be moving to another one. A thread that finds its own home there
-// also sees what the former home's thread did before.
-inline fiber_home* home_now(const fiber* f) noexcept {
-  return std::atomic_ref(const_cast<fiber*>(f)->home).load(std::memory_order_acquire);
-}
 
 // Whether this code runs on that home's kernel thread, in a fiber that may switch, and not in the
 // hub.

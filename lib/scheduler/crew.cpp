@@ -119,7 +119,7 @@ hub* hub_crew::start_hub() noexcept {
   {
     deferring_spin_guard held(lock_);
     bool may = size() < most_ && !sys::has_filter.load(std::memory_order_relaxed);
-    if (!may || starting_.load(std::memory_order_relaxed) != nothing) return nullptr;
+    if (!may || starting_.load(std::memory_order_acquire) != nothing) return nullptr;
     starting_.store(starts, std::memory_order_relaxed);
   }
   bool started = start_own_thread(carry, nullptr, 64 * 1024);

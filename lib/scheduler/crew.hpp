@@ -71,12 +71,12 @@ class hub_crew {
   struct request {
     void (*call)(void*) noexcept;
     void* argument;
-    std::atomic<std::uint32_t> left;  // a futex: how many have not answered yet
+    atomic<std::uint32_t> left;  // a futex: how many have not answered yet
   };
   static bool answer(siginfo_t*, void*) noexcept;
 
-  std::atomic<hub*> first_{nullptr};
-  std::atomic<unsigned> size_{0};
+  atomic<hub*> first_{nullptr};
+  atomic<unsigned> size_{0};
   unsigned most_ = 1;
   std::uint64_t chaos_ = 0;
   spin_lock lock_;
@@ -84,10 +84,10 @@ class hub_crew {
   poller::spare spares_[most];  // for hubs that may be started, most_ - 1 of them
   bool dissolves_ = false;
   futex_lock calling_;
-  std::atomic<request*> asked_{nullptr};
+  atomic<request*> asked_{nullptr};
   // At most one carrier is being started at a time, and none during call_on_others(). A futex.
   enum : std::uint32_t { nothing, starts, has_joined, has_failed, is_barred };
-  std::atomic<std::uint32_t> starting_{nothing};
+  atomic<std::uint32_t> starting_{nothing};
   hub* started_ = nullptr;
 };
 

@@ -49,7 +49,7 @@ bool hub::receive(fiber* f) noexcept {
   f->in_transit = true;
   holds.fetch_add(1, std::memory_order_relaxed);
   // Who finds its own home there sees the rest.
-  std::atomic_ref(f->home).store(this, std::memory_order_release);
+  atomic_ref(f->home).store(this, std::memory_order_release);
   remote.push(f);
   return true;
 }
@@ -58,7 +58,7 @@ bool hub::adopt(fiber* f) noexcept {
   deferring_spin_guard held(adopting_);
   if (!adopts_) return false;
   f->storage = nullptr;  // the mark of such a task while it is in transit
-  std::atomic_ref(f->home).store(this, std::memory_order_release);
+  atomic_ref(f->home).store(this, std::memory_order_release);
   remote_queue::claim(f);
   remote.push(f);
   notify();
@@ -102,7 +102,7 @@ bool hub::take_over(fiber* f) noexcept {
 void hub::take_in(fiber* f) noexcept {
   if (!f->in_transit) [[likely]] {
     bool ends = f->ends_wait.load(std::memory_order_relaxed) &&
-                f->ends_wait.exchange(false, std::memory_order_relaxed) && may_end_wait(f);
+                f->ends_wait.exchange(false, std::memory_order_acquire) && may_end_wait(f);
     return wake(f, ends ? wake::interrupted : wake::unparked);
   }
   bool begins = !f->started;
@@ -286,14 +286,15 @@ void hub::notify() noexcept {
 }
 
 void hub::note_many_closed() noexcept {
-  closed_elsewhere_ = true;
+  closed_elsewhere_.store(true);
   notify();
 }
 
 void hub::note_closed(int fd) noexcept {
-  // A fiber that begins to wait after this has stored the flag finds it before the hub sleeps.
-  closed_elsewhere_ = true;
-  if (io.is_waited_for(fd)) notify();
+  closed_elsewhere_.store(true);
+  // A hub that is about to sleep finds the flag, with all who began to wait before it sleeps. One
+  // that is seen to sleep is seen with its waiters.
+  if (sleeping_.load() && io.is_waited_for(fd)) notify();
 }
 
 // Whether nothing can ever make a fiber of this hub runnable.

@@ -4,8 +4,7 @@
 // jumps to it. If there is none, it polls, on its own stack.
 #pragma once
 
-#include <atomic>
-
+#include "base/atomic.hpp"
 #include "base/futex_lock.hpp"
 #include "events/poller.hpp"
 #include "fiber/handlers_deferred.hpp"
@@ -157,9 +156,9 @@ struct hub : fiber_home {
 
   // how many tasks in transit will come to this hub, and how many other kernel threads use it: see
   // hub_crew
-  std::atomic<unsigned> holds{0};
+  atomic<unsigned> holds{0};
   // this hub's kernel thread is to answer hub_crew::call_on_others()
-  std::atomic<bool> is_asked{false};
+  atomic<bool> is_asked{false};
 
  private:
   void take_in(fiber* f) noexcept;
@@ -176,12 +175,12 @@ struct hub : fiber_home {
   std::uint64_t crowded_ = 0;  // arch::ticks() since when fibers wait for a turn; 0: none was seen
   unsigned looks_ = 0;
   nanoseconds seen_ = 0;  // the time when the timers were last checked
-  std::atomic<bool> sleeping_{false};
+  atomic<bool> sleeping_{false};
   spin_lock adopting_;
   bool adopts_ = true;  // under that lock
-  std::atomic<bool> closed_elsewhere_{false};
+  atomic<bool> closed_elsewhere_{false};
   // notify() has sent a signal, since the descriptors were closed while the hub slept
-  std::atomic<bool> nudged_{false};
+  atomic<bool> nudged_{false};
   static bool takes_nudge(siginfo_t*, void*) noexcept;
 };
 

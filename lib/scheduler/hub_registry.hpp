@@ -23,7 +23,7 @@ class hub_registry {
   void after_fork(hub* mine) noexcept;
 
  private:
-  std::atomic<hub*> first_{nullptr};
+  atomic<hub*> first_{nullptr};
   spin_lock lock_;  // a handler that closes a descriptor takes it, too
 };
 

@@ -1,15 +1,15 @@
 // The kernel threads of the process, as far as the runtime knows them.
 #pragma once
 
-#include <atomic>
+#include "base/atomic.hpp"
 
 namespace tendril::core {
 
 struct kernel_threads {
-  std::atomic<int> hubs{0};     // that have a hub, counted by hub_registry
-  std::atomic<int> helpers{0};  // of helper_pool
+  atomic<int> hubs{0};     // that have a hub, counted by hub_registry
+  atomic<int> helpers{0};  // of helper_pool
   // how many forks lie between the first process and this one
-  std::atomic<unsigned> generation{0};
+  atomic<unsigned> generation{0};
 
   // Whether the process has no other kernel threads than the caller and helpers.
   bool is_alone() const noexcept;

@@ -239,7 +239,7 @@ void unpark(fiber* f) noexcept {
 
 void end_wait(fiber* f) noexcept {
   if (!current || current->home != home_now(f)) {
-    f->ends_wait.store(true, std::memory_order_relaxed);
+    f->ends_wait.store(true, std::memory_order_release);  // the reason is seen, too
     return unpark_remote(f);
   }
   if (hub::may_end_wait(f)) hub::wake(f, wake::interrupted);

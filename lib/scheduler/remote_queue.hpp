@@ -6,8 +6,7 @@
 // So the hub does not change between the look and the push.
 #pragma once
 
-#include <atomic>
-
+#include "base/atomic.hpp"
 #include "fiber/fiber.hpp"
 
 namespace tendril::core {
@@ -53,7 +52,7 @@ class remote_queue {
   void clear() noexcept { head_ = nullptr; }
 
  private:
-  std::atomic<fiber*> head_{nullptr};
+  atomic<fiber*> head_{nullptr};
 };
 
 }  // namespace tendril::core

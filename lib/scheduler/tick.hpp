@@ -2,19 +2,20 @@
 // (posix/threads/preempt.hpp) interrupts the thread that runs on a hub. Any kernel thread.
 #pragma once
 
+#include "base/atomic.hpp"
 #include "base/runtime_signal.hpp"
 #include "fiber/fiber.hpp"
 
 namespace tendril::core {
 
 struct tick_state {
-  std::atomic<unsigned> preempted{0};  // how often a tick found another fiber to run
+  atomic<unsigned> preempted{0};  // how often a tick found another fiber to run
   // Whether a tick was sent and not handled yet. At most one is sent at a time: if several were
   // pending, the kernel would stack a frame for each.
-  std::atomic<bool> sent{false};
+  atomic<bool> sent{false};
   // Whether its signal is still to come. One that comes while a tick is being handled is not the
   // tick's: it has been sent for something else (hub_crew::call_on_others).
-  std::atomic<bool> on_its_way{false};
+  atomic<bool> on_its_way{false};
 
   // Sends the hub's kernel thread a tick, unless the last one has not been handled yet.
   void send(const fiber_home& to) noexcept {

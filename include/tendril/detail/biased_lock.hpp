@@ -26,7 +26,8 @@ struct by_thread_pointer {
   }
 };
 
-template <class By>
+// `Atomic` is another one only in tests/models.
+template <class By, template <class> class Atomic = std::atomic>
 class biased_lock_by {
  public:
   constexpr biased_lock_by() noexcept = default;
@@ -84,9 +85,9 @@ class biased_lock_by {
   // Values of owner_: By::me(), 0 before the first lock(), or one of these. nobody: the ownership
   // is being revoked.
   static constexpr std::uintptr_t everybody = 1, nobody = 2;
-  std::atomic<std::uintptr_t> owner_{0};
-  std::atomic<bool> busy_{false};
-  std::atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held and waited for
+  Atomic<std::uintptr_t> owner_{0};
+  Atomic<bool> busy_{false};
+  Atomic<std::uint32_t> word_{0};  // 0: free, 1: held, 2: held and waited for
 };
 
 // (A fiber that is a thread has a thread pointer of its own, so it counts as another kernel
