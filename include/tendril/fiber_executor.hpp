@@ -69,7 +69,7 @@ class fiber_executor : public executor<fiber_executor> {
                                        std::move(o))) {
     threads_.reserve(state_->workers.size());
     for (auto& w : state_->workers) {
-      auto begins = std::make_unique<beginning>(state_, w.get());
+      std::unique_ptr<beginning> begins(new beginning{state_, w.get()});
       state_->add_live(1);
       unsigned long id;
       if (int e = core::start_kernel_thread(id, serve, begins.get())) {
