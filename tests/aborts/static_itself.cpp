@@ -2,7 +2,7 @@
 #include <tendril/task.hpp>
 
 static int value(int n) {
-  static int is = value(n + 1);
+  static int is = n < 100 ? value(n + 1) : 0;  // some end, or compilers warn
   return is + n;
 }
 

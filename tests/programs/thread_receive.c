@@ -333,8 +333,11 @@ static void was_a_file(void) {
   SAY("written to a file", write(number, much, 10));
   SAY("close", close(number));
   MUST(pipe(p));
-  if (p[0] != number && p[1] != number) MUST(dup2(p[1], number)), close(p[1]);
-  else if (p[0] == number) p[0] = dup(p[0]), MUST(dup2(p[1], number)), close(p[1]);
+  if (p[0] == number) p[0] = (int)MUST(dup(p[0]));
+  if (p[1] != number) {
+    MUST(dup2(p[1], number));
+    close(p[1]);
+  }
   start(&w, writes_much, &number);
   await_waiting(&w);
   while (n < (int)sizeof much) n += (int)MUST(read(p[0], much, sizeof much));
