@@ -305,11 +305,13 @@ static void left(void) {
     if (i == 1) before = count_open();
   }
   SAY("waitpid, left by siglongjmp", times);
-  SAY("  more descriptors after twelve times than after two", count_open() - before);
+  // The last wait's may still be there.
+  SAY("  more than one descriptor more after twelve times than after two",
+      count_open() - before > 1);
   kill(c, SIGKILL);
   SAY_IS("  waitpid", c, waitpid(c, &s, 0));
   say_status(s);
-  SAY("  descriptors after that", count_open() <= before);
+  SAY("  no more than one after that", count_open() <= before + 1);
 }
 
 static void ignored(void) {
