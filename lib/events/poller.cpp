@@ -67,13 +67,15 @@ static bool epoll_is_refused() noexcept {
   return true;
 }
 
-void poller::prepare(spare& s) noexcept {
+void poller::prepare(spare* each, unsigned n) noexcept {
+  if (n == 0 || epoll_is_refused()) return;
   own_descriptors::raised_limit more;
-  if (epoll_is_refused()) return;
-  int fd = own_descriptors::keep(sys::epoll_create(), &s.epoll, false);
-  if (fd < 0) return;
-  s.epoll = fd;
-  if (!make_doorbell(fd, s.doorbell, s.has_sources)) drop(s);
+  for (spare* s = each; s != each + n; s++) {
+    int fd = own_descriptors::keep(sys::epoll_create(), &s->epoll, false);
+    if (fd < 0) return;
+    s->epoll = fd;
+    if (!make_doorbell(fd, s->doorbell, s->has_sources)) drop(*s);
+  }
 }
 
 void poller::take(spare& s) noexcept {
@@ -83,10 +85,12 @@ void poller::take(spare& s) noexcept {
   if (own_descriptors::hand_over(bell, &s.doorbell, &doorbell_)) doorbell_ = bell;
   has_sources_ = s.has_sources;
   if (is_whole()) return;
-  // The program has closed one of them unseen.
-  own_descriptors::release(epoll_, &epoll_);
-  own_descriptors::release(doorbell_, &doorbell_);
-  epoll_ = doorbell_ = -1;
+  release_own();  // the program has closed one of them unseen
+}
+
+void poller::release_own() noexcept {
+  own_descriptors::release(epoll_.exchange(-1), &epoll_);
+  own_descriptors::release(doorbell_.exchange(-1), &doorbell_);
 }
 
 void poller::drop(spare& s) noexcept {
@@ -144,9 +148,7 @@ inline void poller::make_sure() noexcept {
 }
 
 void poller::rebuild() noexcept {
-  own_descriptors::release(epoll_, &epoll_);
-  own_descriptors::release(doorbell_, &doorbell_);
-  epoll_ = doorbell_ = -1;
+  release_own();
   ring_.watch_another();  // the ring still watches the old one
   slots_.for_each([](slot& s, int) { s.registered.store(0, std::memory_order_relaxed); });
   open();

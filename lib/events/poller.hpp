@@ -76,13 +76,13 @@ class poller {
   // here on interrupt() works.
   //
   // The descriptors of a poller that may be made later can be opened before, when that takes less:
-  // prepare() leaves `spare` empty if that is impossible. take() comes before open().
+  // prepare() leaves spares empty if that is impossible. take() comes before open().
   struct spare {
     std::atomic<int> epoll{-1};
     std::atomic<int> doorbell{-1};
     bool has_sources = false;
   };
-  static void prepare(spare& s) noexcept;
+  static void prepare(spare* each, unsigned n) noexcept;
   static void drop(spare& s) noexcept;
   void take(spare& s) noexcept;
   bool open() noexcept {
@@ -159,6 +159,7 @@ class poller {
   }
   static constexpr int ahead = 4;
   void fetch_ahead(int i, int n) noexcept;
+  void release_own() noexcept;
   void drop_unwanted(slot& s, int fd) noexcept;
   int watch(slot& s, const io_waiter& w, bool known) noexcept;
   int watch_anew(slot& s, io_waiter& w, bool known) noexcept;

@@ -17,7 +17,7 @@ constinit hub_crew crew;
 
 void hub_crew::begin(hub& mains, unsigned hubs, std::uint64_t chaos) noexcept {
   // The process has one kernel thread now.
-  for (unsigned i = 1; i < hubs; i++) poller::prepare(spares_[i]);
+  poller::prepare(spares_ + 1, hubs - 1);
   deferring_spin_guard held(lock_);
   hubs_[0] = &mains;
   most_ = hubs;
@@ -201,9 +201,9 @@ bool hub_crew::hold(hub* h) noexcept {
 
 hub* hub_crew::hold_hub_of(const fiber* f) noexcept {
   for (;;) {
-    hub* h = static_cast<hub*>(home_now(f));
+    hub* h = hub::now_of(f);
     if (hold(h)) return h;
-    if (h == home_now(f)) return nullptr;
+    if (h == hub::now_of(f)) return nullptr;
   }
 }
 

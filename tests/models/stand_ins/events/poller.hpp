@@ -39,7 +39,7 @@ class poller {
   struct spare {
     int epoll = -1;
   };
-  static void prepare(spare&) noexcept {}
+  static void prepare(spare*, unsigned) noexcept {}
   static void drop(spare&) noexcept {}
   void take(spare&) noexcept {}
   void share_descriptors() noexcept {}
