@@ -47,9 +47,10 @@ long available(const ::io_uring& ring) noexcept {
   unsigned tail = std::atomic_ref(*ring.tail).load(std::memory_order_acquire);
   return long(tail - std::atomic_ref(*ring.head).load(std::memory_order_relaxed));
 }
-// The same from /proc, if only the descriptor is known; `unknown`: cannot be read, or the kernel is
-// older than 5.19.
-long available(int ring) noexcept {
+// The same from /proc, if only the descriptor is known (`known` is null). `unknown`: cannot be
+// read, or the kernel is older than 5.19.
+long available(int ring, const ::io_uring* known) noexcept {
+  if (known) return available(*known);
   char path[40] = "/proc/self/fdinfo/", text[4096];
   sys::number digits(ring);
   memcpy(path + strlen(path), digits.digits, std::size_t(digits.length));
@@ -65,8 +66,7 @@ long available(int ring) noexcept {
 
 // 0, or -ETIME: there are fewer than n completions. -EINVAL: a kernel before 5.11, which cannot
 // report that.
-template <class Available>
-long look_for(int ring, unsigned n, Available available) noexcept {
+long look_for(int ring, const ::io_uring* known, unsigned n) noexcept {
   __kernel_timespec none{};
   core::wait_argument argument{};
   argument.time = reinterpret_cast<std::uintptr_t>(&none);
@@ -76,25 +76,24 @@ long look_for(int ring, unsigned n, Available available) noexcept {
   });
   // With a time-out, the kernel's result is 0 as soon as there is one.
   if (r != 0 || n == 1) return r;
-  long there = available();
+  long there = available(ring, known);
   return there < 0 ? there : there < long(n) ? -ETIME : 0;
 }
 
 // Parks until there are n completions. 0, -ETIME, -EINTR, -ECANCELED; any other result: this ring
 // can only be waited for in the kernel. As in the kernel, the result is 0 if the wait is ended when
 // there are some.
-template <class Available>
-long await(int ring, unsigned n, deadline until, const sigset_t* mask,
-           Available available) noexcept {
+long await(int ring, const ::io_uring* known, unsigned n, deadline until,
+           const sigset_t* mask) noexcept {
   mask_while_waiting masked(mask);
   if (masked.error()) return masked.error();
   for (;;) {
-    long r = look_for(ring, n, available);
+    long r = look_for(ring, known, n);
     if (r != -ETIME) return r;
     int w = wait_for(ring, EPOLLIN, until, on_signal::always);
     if (w >= 0) continue;
     if (w != -ETIMEDOUT && w != -EINTR) return w;
-    if (n > 1 && available() > 0) return 0;
+    if (n > 1 && available(ring, known) > 0) return 0;
     return w == -EINTR ? w : -ETIME;
   }
 }
@@ -116,7 +115,7 @@ int submit_and_await(::io_uring* ring, unsigned n, __kernel_timespec* time, cons
   int submitted = unless_handled([&] { return call(&none); });
   if (submitted == 0 && (n == 1 || available(*ring) >= long(n))) return 0;
   if (submitted < 0 && submitted != -ETIME) return submitted;
-  long r = await(ring->ring_fd, n, until, mask, [=] { return available(*ring); });
+  long r = await(ring->ring_fd, ring, n, until, mask);
   int found = ended(r) ? int(r) : unless_handled([&] { return call(r == 0 ? &none : time); });
   return submitted > 0 ? submitted : found;
 }
@@ -132,7 +131,7 @@ int __io_uring_get_cqe(::io_uring* ring, io_uring_cqe** cqe, unsigned submit, un
   if (r == 0 && *cqe && n == 1) return 0;
   long w;
   // When a handler ends the wait while there are some, the library waits again.
-  do w = await(ring->ring_fd, n, deadline::never(), mask, [=] { return available(*ring); });
+  do w = await(ring->ring_fd, ring, n, deadline::never(), mask);
   while (w == 0 && available(*ring) < long(n));
   return ended(w) ? int(w) : real.__io_uring_get_cqe(ring, cqe, 0, n, mask);
 }
@@ -142,7 +141,7 @@ int io_uring_submit_and_wait(::io_uring* ring, unsigned n) {
   if (!n || !cooperative()) return real.io_uring_submit_and_wait(ring, n);
   int submitted = real.io_uring_submit_and_wait(ring, 0);
   if (submitted < 0) return submitted;
-  long w = await(ring->ring_fd, n, deadline::never(), nullptr, [=] { return available(*ring); });
+  long w = await(ring->ring_fd, ring, n, deadline::never(), nullptr);
   if (w < 0 && !ended(w)) w = real.io_uring_submit_and_wait(ring, n);
   return submitted > 0 ? submitted : int(w);
 }
@@ -200,8 +199,8 @@ long enter_uring(int ring, unsigned submit, unsigned n, unsigned flags, const vo
     if (submitted != long(submit)) return submitted;
   }
   submit = 0;
-  long w = await(ring, n, deadline_of(wanted.time ? &time : nullptr),
-                 reinterpret_cast<const sigset_t*>(wanted.mask), [=] { return available(ring); });
+  long w = await(ring, nullptr, n, deadline_of(wanted.time ? &time : nullptr),
+                 reinterpret_cast<const sigset_t*>(wanted.mask));
   if (w < 0 && !ended(w)) w = kernels();
   return submitted ? submitted : w;
 }
