@@ -1,7 +1,7 @@
 // The fiber: a context with a stack, a parent, and what travels with it from switch to switch.
 // Everything here belongs to one kernel thread, the fiber's home, except the reference count and
-// what another kernel thread needs to wake the fiber. A task may get another home before it begins
-// (scheduler/crew.hpp), and never afterwards.
+// what another kernel thread needs to wake the fiber. A task of the C++ API may get another home
+// before it begins (hub::adopt), a thread of the program also afterwards (scheduler/crew.hpp).
 #pragma once
 
 #include <tendril/detail/core.hpp>

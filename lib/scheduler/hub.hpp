@@ -50,6 +50,8 @@ struct hub : fiber_home {
 
   hub(const hub_calls& for_fibers, poller::hub_part for_poller) noexcept;
   static hub* of(const fiber* f) noexcept { return static_cast<hub*>(f->home); }
+  // The same for a fiber that another kernel thread may be moving.
+  static hub* now_of(const fiber* f) noexcept { return static_cast<hub*>(home_now(f)); }
 
   // Whether the fiber, which is this kernel thread's, is in a wait that end_wait() may end.
   static bool may_end_wait(const fiber* f) noexcept {

@@ -94,7 +94,7 @@ int send_to_self(hub& h, int signal, const siginfo_t& info) noexcept {
 
 int send_signal(thread& t, int signal, const siginfo_t& info) noexcept {
   if (t.life.load(std::memory_order_acquire) & thread::ended) return 0;
-  hub& h = *static_cast<hub*>(core::home_now(t.runs));
+  hub& h = *hub::now_of(t.runs);
   core::thread_storage& target = *t.runs->storage;
   fiber* self = core::current;
   if (!self || self->home != &h) {

@@ -71,11 +71,11 @@ thread* thread_of_clock(clockid_t clock) noexcept {
 
 core::nanoseconds cpu_time(core::thread_storage& t) noexcept {
   if (!core::switches_carry_any(core::cpu_time)) core::switches_carry |= core::cpu_time;
-  hub& h = *static_cast<hub*>(core::home_now(t.signals.owner));
+  hub& h = *hub::now_of(t.signals.owner);
   if (!core::current || core::current->home != &h) {
     core::nanoseconds used = core::cpu_time_elsewhere(t, h, clock_of(h.tid));
     // It may have moved meanwhile.
-    return core::home_now(t.signals.owner) == &h ? used : cpu_time(t);
+    return hub::now_of(t.signals.owner) == &h ? used : cpu_time(t);
   }
   core::handlers_deferred quiet;
   core::thread_storage& running = *core::current->storage;
