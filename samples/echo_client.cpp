@@ -5,7 +5,6 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +16,8 @@
 #include <string>
 #include <tendril/task.hpp>
 #include <vector>
+
+#include "many_descriptors.hpp"
 
 namespace {
 
@@ -64,14 +65,6 @@ void converse(int number, int port, int messages, summary& s) {
     ++s.failures;
   }
   if (fd >= 0) ::close(fd);
-}
-
-// Each connection needs a descriptor: raise the limit as far as is possible without root.
-void allow_many_descriptors() {
-  rlimit limit;
-  if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 }  // namespace

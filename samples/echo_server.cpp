@@ -6,7 +6,6 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,6 +15,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <tendril/task.hpp>
+
+#include "many_descriptors.hpp"
 
 namespace {
 
@@ -61,14 +62,6 @@ int listen_on(int port) {
   std::printf("listening on 127.0.0.1:%d\n", ntohs(a.sin_port));
   std::fflush(stdout);
   return fd;
-}
-
-// Each connection needs a descriptor: raise the limit as far as is possible without root.
-void allow_many_descriptors() {
-  rlimit limit;
-  if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 //   GET /hello/{name}   Hello, {name}!
 //
 // Ends in order on SIGINT and SIGTERM: requests that have arrived are answered.
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -20,6 +19,7 @@
 #include <tendril/signal_handler.hpp>
 
 #include "http.hpp"
+#include "many_descriptors.hpp"
 
 using namespace std::chrono_literals;
 
@@ -43,14 +43,6 @@ response answer(const request& r, std::chrono::duration<double> delay) {
     return {405, "Method Not Allowed", "Not allowed\n", "Allow: GET, HEAD\r\n"};
   tendril::sleep(delay);  // other connections are served meanwhile
   return {200, "OK", "Hello, " + who + "!\n"};
-}
-
-// Each connection needs a descriptor: raise the limit as far as is possible without root.
-void allow_many_descriptors() {
-  rlimit limit;
-  if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 // SIGTERM and SIGINT end it in order: clients that are being served have a second to finish. Then
 // it prints how many connections each kernel thread has served.
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -19,6 +18,8 @@
 #include <system_error>
 #include <tendril/net/stream_server.hpp>
 #include <tendril/signal_handler.hpp>
+
+#include "many_descriptors.hpp"
 
 namespace {
 
@@ -34,14 +35,6 @@ void echo(tendril::net::socket client) try {
   while (std::size_t n = client.recv(data, sizeof data)) client.send_all({data, n});
 } catch (const std::system_error&) {
   // The client has closed.
-}
-
-// Each connection needs a descriptor: raise the limit as far as is possible without root.
-void allow_many_descriptors() {
-  rlimit limit;
-  if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 }  // namespace
