@@ -3,6 +3,7 @@
 #include "scheduler/closing.hpp"
 
 #include "checker.hpp"
+#include "hub_calls.hpp"
 #include "scheduler/hub_registry.hpp"
 #include "scheduler/kernel_threads.hpp"
 #include "scheduler/park.hpp"
@@ -11,13 +12,11 @@ using namespace tendril::core;
 
 namespace {
 
-constexpr hub_calls calls{[](fiber_home* h) noexcept { return static_cast<hub*>(h)->next(); }};
-
 struct model : models::suite<model, 2> {
   models::begun_anew<kernel_threads> threads{known_threads};
   models::begun_anew<hub_registry> registry{hubs};
   models::begun_anew<descriptor> number{descriptors::only};
-  hub h{calls, {hub::wake, forget_descriptor, wake_closed_waiters}};
+  hub h{models::calls, {hub::wake, forget_descriptor, wake_closed_waiters}};
   atomic<bool> is_open{true};
 
   void before() {

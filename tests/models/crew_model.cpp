@@ -4,6 +4,7 @@
 #include "scheduler/crew.hpp"
 
 #include "checker.hpp"
+#include "hub_calls.hpp"
 #include "scheduler/helper_pool.hpp"
 #include "scheduler/home.hpp"
 #include "scheduler/hub_registry.hpp"
@@ -14,9 +15,6 @@ using namespace tendril::core;
 
 namespace {
 
-constexpr hub_calls calls{[](fiber_home* h) noexcept { return static_cast<hub*>(h)->next(); }};
-constexpr poller::hub_part for_poller{hub::wake, nullptr, nullptr};
-
 struct model;
 model* running = nullptr;
 
@@ -24,7 +22,7 @@ struct model : models::suite<model, 3> {
   models::begun_anew<kernel_threads> threads{known_threads};
   models::begun_anew<hub_registry> registry{hubs};
   models::begun_anew<hub_crew> anew{crew};
-  hub mains{calls, for_poller};
+  hub mains{models::calls, models::for_poller};
   fiber tasks[2];
   models::refers<fiber_home> homes[2]{models::refers(tasks[0].home), models::refers(tasks[1].home)};
   thread_storage storages[2];
@@ -117,7 +115,8 @@ bool start_own_thread(void* (*run)(void*), void*, std::size_t) noexcept {
   return true;
 }
 hub* make_carriers_home() noexcept {
-  hub* h = new (running->carriers_memory[running->carriers++ % 2]) hub(calls, for_poller);
+  hub* h = new (running->carriers_memory[running->carriers++ % 2])
+      hub(models::calls, models::for_poller);
   h->ready.reserve(8);
   models::watch(*h);
   hubs.add(*h);

@@ -3,6 +3,7 @@
 // runs on one hub at a time. (Both hubs stay: how one ends that others may give to is in
 // crew_model.)
 #include "checker.hpp"
+#include "hub_calls.hpp"
 #include "scheduler/hub.hpp"
 #include "scheduler/kernel_threads.hpp"
 #include "scheduler/park.hpp"
@@ -11,15 +12,12 @@ using namespace tendril::core;
 
 namespace {
 
-constexpr hub_calls calls{[](fiber_home* h) noexcept { return static_cast<hub*>(h)->next(); }};
-constexpr poller::hub_part for_poller{hub::wake, nullptr, nullptr};
-
 struct model;
 model* running = nullptr;
 
 struct model : models::suite<model, 3> {
   models::begun_anew<kernel_threads> threads{known_threads};
-  hub a{calls, for_poller}, b{calls, for_poller};
+  hub a{models::calls, models::for_poller}, b{models::calls, models::for_poller};
   fiber f;
   thread_storage storage;
   models::refers<fiber_home> home{f.home};

@@ -1,6 +1,7 @@
 // scheduler/hub.cpp and scheduler/park.cpp: a fiber waits for two things that other kernel threads
 // bring, and its hub sleeps while nothing has come. No wake is lost.
 #include "checker.hpp"
+#include "hub_calls.hpp"
 #include "scheduler/hub.hpp"
 #include "scheduler/kernel_threads.hpp"
 #include "scheduler/park.hpp"
@@ -9,12 +10,10 @@ using namespace tendril::core;
 
 namespace {
 
-constexpr hub_calls calls{[](fiber_home* h) noexcept { return static_cast<hub*>(h)->next(); }};
-
 template <class Model>
 struct with_hub : models::suite<Model, 3> {
   models::begun_anew<kernel_threads> threads{known_threads};
-  hub h{calls, {hub::wake, nullptr, nullptr}};
+  hub h{models::calls, models::for_poller};
   wait_info what;
   atomic<bool> first{false}, second{false};
   models::plain<int> said;
